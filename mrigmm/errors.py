@@ -1,0 +1,66 @@
+"""What went wrong with a user's input, said so that the user can mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem of the input: where it is, what was expected, what was found, what to do."""
+
+    what: str
+    study: str | None = None
+    file: str | None = None
+    expected: str | None = None
+    got: str | None = None
+    remedy: str | None = None
+    severity: Literal["error", "warning"] = "error"
+
+    def __str__(self) -> str:
+        fields = (
+            ("study", self.study),
+            ("file", self.file),
+            ("expected", self.expected),
+            ("got", self.got),
+            ("remedy", self.remedy),
+        )
+        return "\n".join([self.what, *(f"  {name}: {value}" for name, value in fields if value is not None)])
+
+
+class InputError(Exception):
+    """Input that cannot be used. Carries every problem found, not only the first."""
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        study: str | None = None,
+        file: object = None,
+        expected: str | None = None,
+        got: str | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        file_name = None if file is None else str(file)
+        self.problems: tuple[Problem, ...] = (Problem(what, study, file_name, expected, got, remedy),)
+        super().__init__(str(self.problems[0]))
+
+    @classmethod
+    def from_problems(cls, problems: Iterable[Problem]) -> InputError:
+        """One error that carries several problems."""
+        collected = tuple(problems)
+        error = cls("\n".join(str(problem) for problem in collected))
+        error.problems = collected
+        return error
+
+
+def near_misses(name: str, known: Sequence[str]) -> str:
+    """A remedy for an unknown name: the closest known ones, or all of them when none is close."""
+    lower = {candidate.lower(): candidate for candidate in known}
+    close = [lower[match] for match in get_close_matches(name.lower(), list(lower), n=3, cutoff=0.5)]
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"known names: {', '.join(known)}"

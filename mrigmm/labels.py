@@ -1,0 +1,114 @@
+"""Tissue classes: names, ids, colours, nested regions and the id systems of the public data sets.
+
+Every other module asks here; no class id or colour is written anywhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TissueClass:
+    """One tissue class: its id in our own label maps and its colour (RGB, 0 to 255)."""
+
+    id: int
+    colour: tuple[int, int, int]
+
+
+BACKGROUND_ID = 0
+
+# Colours are Okabe and Ito's, which stay apart for colour-blind readers.
+TISSUES: Mapping[str, TissueClass] = {
+    "blood": TissueClass(1, (86, 180, 233)),  # left-ventricular cavity
+    "myocardium": TissueClass(2, (0, 158, 115)),  # normal wall
+    "edema": TissueClass(3, (240, 228, 66)),  # area at risk without the scar
+    "scar": TissueClass(4, (213, 94, 0)),  # infarct, microvascular obstruction included
+}
+
+# For cohorts of other organs, whose classes have names that we do not know.
+_OTHER_COLOURS = ((204, 121, 167), (0, 114, 178), (230, 159, 0), (120, 120, 120))
+
+# Names that a manifest's "labels" may use for ids that are no class of the mixture.
+AUXILIARY_NAMES = ("background", "rv_blood")
+
+CAVITY_CLASSES = ("blood",)
+# Evaluated beside the classes. Order: from the largest to the smallest.
+NESTED_REGIONS: Mapping[str, tuple[str, ...]] = {
+    "wall": ("myocardium", "edema", "scar"),
+    "pathology": ("edema", "scar"),
+}
+
+# Region map values (see docs/data.md): a map of 0 and 1 is the left ventricle as a whole;
+# as soon as a 2 occurs, 1 is the cavity and 2 the wall.
+REGION_OUTSIDE, REGION_INSIDE, REGION_WALL = 0, 1, 2
+
+# Id systems of public data sets: class name -> ids in their files.
+SCHEMES: Mapping[str, Mapping[str, tuple[int, ...]]] = {
+    "mrigmm": {"background": (0,)} | {name: (t.id,) for name, t in TISSUES.items()},
+    "myops": {
+        "background": (0,),
+        "blood": (500,),
+        "myocardium": (200,),
+        "edema": (1220,),
+        "scar": (2221,),
+        "rv_blood": (600,),
+    },
+    # 4 is no-reflow (microvascular obstruction), which counts as infarct.
+    "emidec": {"background": (0,), "blood": (1,), "myocardium": (2,), "scar": (3, 4)},
+}
+
+
+def class_ids(classes: Sequence[str]) -> dict[str, int]:
+    """Ids that the named classes get in our own label maps.
+
+    Known tissues keep their fixed id whatever the selection, so that "scar" is 4 in every file that
+    this package writes. Classes of other organs are numbered from 1 in the order given.
+    """
+    if all(name in TISSUES for name in classes):
+        return {name: TISSUES[name].id for name in classes}
+    return {name: index for index, name in enumerate(classes, start=1)}
+
+
+def class_colours(classes: Sequence[str]) -> dict[str, tuple[int, int, int]]:
+    """Display colour (RGB, 0 to 255) of each class; unknown names take from a spare palette in turn."""
+    spare = [name for name in classes if name not in TISSUES]
+    return {
+        name: TISSUES[name].colour
+        if name in TISSUES
+        else _OTHER_COLOURS[spare.index(name) % len(_OTHER_COLOURS)]
+        for name in classes
+    }
+
+
+def nested_regions(classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Nested regions that can be formed from the given classes, with the members that are present.
+
+    A region is listed when at least two of its classes are present: with fewer it repeats a class.
+    """
+    present = {
+        name: tuple(member for member in members if member in classes)
+        for name, members in NESTED_REGIONS.items()
+    }
+    return {name: members for name, members in present.items() if len(members) > 1}
+
+
+def allowed_classes(classes: Sequence[str], region_values: Sequence[int]) -> dict[int, tuple[bool, ...]]:
+    """Anatomy constraint: which classes each value of a study's region map allows.
+
+    Args:
+        classes: the K class names of the mixture.
+        region_values: the values above 0 that occur in the study's region map.
+
+    Returns:
+        region value -> K flags. Everything is allowed in a left-ventricle map (values 0 and 1) and
+        for classes of other organs. In a cavity/wall map, blood is allowed in the cavity only, all
+        else in the wall only.
+    """
+    everywhere = (True,) * len(classes)
+    if REGION_WALL not in region_values or not any(name in CAVITY_CLASSES for name in classes):
+        return dict.fromkeys(region_values, everywhere)
+    cavity = tuple(name in CAVITY_CLASSES for name in classes)
+    wall = tuple(not flag for flag in cavity)
+    return {value: wall if value == REGION_WALL else cavity for value in region_values}
