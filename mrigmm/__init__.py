@@ -1,1 +1,70 @@
-"""mrigmm."""
+"""Infarct and edema maps from cardiac MR without pixel labels.
+
+The commands of `mrigmm` as functions, with the same names and arguments:
+
+    >>> import mrigmm
+    >>> mrigmm.train("cohort/manifest.json", "runs/first")  # doctest: +SKIP
+    >>> mrigmm.predict("cohort/manifest.json", "predictions", run="runs/first")  # doctest: +SKIP
+    >>> mrigmm.evaluate("predictions", "cohort/manifest.json")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version as _version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mrigmm.errors import InputError, Problem
+    from mrigmm.jobs.check import check
+    from mrigmm.jobs.demo import demo
+    from mrigmm.jobs.evaluate import evaluate
+    from mrigmm.jobs.info import info
+    from mrigmm.jobs.predict import predict, predict_study
+    from mrigmm.jobs.prior import prior
+    from mrigmm.jobs.report import report
+    from mrigmm.jobs.simulate import simulate
+    from mrigmm.jobs.train import train
+
+__version__ = _version("mrigmm")
+
+# Loaded on first use, so that `import mrigmm` and `mrigmm info` need no torch.
+_LOCATIONS = {
+    "InputError": "mrigmm.errors",
+    "Problem": "mrigmm.errors",
+    "check": "mrigmm.jobs.check",
+    "demo": "mrigmm.jobs.demo",
+    "evaluate": "mrigmm.jobs.evaluate",
+    "info": "mrigmm.jobs.info",
+    "predict": "mrigmm.jobs.predict",
+    "predict_study": "mrigmm.jobs.predict",
+    "prior": "mrigmm.jobs.prior",
+    "report": "mrigmm.jobs.report",
+    "simulate": "mrigmm.jobs.simulate",
+    "train": "mrigmm.jobs.train",
+}
+
+__all__ = [
+    "InputError",
+    "Problem",
+    "__version__",
+    "check",
+    "demo",
+    "evaluate",
+    "info",
+    "predict",
+    "predict_study",
+    "prior",
+    "report",
+    "simulate",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LOCATIONS:
+        # Looked up once.
+        value = getattr(import_module(_LOCATIONS[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'mrigmm' has no attribute '{name}'")

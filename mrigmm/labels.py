@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,18 @@ NESTED_REGIONS: Mapping[str, tuple[str, ...]] = {
     "pathology": ("edema", "scar"),
 }
 
-# Region map values (see docs/data.md): a map of 0 and 1 is the left ventricle as a whole;
-# as soon as a 2 occurs, 1 is the cavity and 2 the wall.
-REGION_OUTSIDE, REGION_INSIDE, REGION_WALL = 0, 1, 2
+# Region maps in files: 0 outside; either 1 = left ventricle, or 1 = cavity and 2 = wall (docs/data.md).
+REGION_FILE_IDS = (0, 1, 2)
+
+
+class Region(IntEnum):
+    """Region codes inside the program: a file's 1 becomes `LV` or `CAVITY`, whichever it means."""
+
+    OUTSIDE = 0
+    LV = 1  # cavity or wall, not told apart
+    WALL = 2
+    CAVITY = 3
+
 
 # Id systems of public data sets: class name -> ids in their files.
 SCHEMES: Mapping[str, Mapping[str, tuple[int, ...]]] = {
@@ -94,21 +104,26 @@ def nested_regions(classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return {name: members for name, members in present.items() if len(members) > 1}
 
 
-def allowed_classes(classes: Sequence[str], region_values: Sequence[int]) -> dict[int, tuple[bool, ...]]:
-    """Anatomy constraint: which classes each value of a study's region map allows.
+def allowed_classes(classes: Sequence[str]) -> tuple[tuple[bool, ...], ...]:
+    """Anatomy constraint: which classes each region code allows.
+
+    Blood is allowed in the cavity only and the other tissues in the wall only; everything is allowed
+    in an undivided left ventricle, and everywhere for classes of other organs.
 
     Args:
         classes: the K class names of the mixture.
-        region_values: the values above 0 that occur in the study's region map.
 
     Returns:
-        region value -> K flags. Everything is allowed in a left-ventricle map (values 0 and 1) and
-        for classes of other organs. In a cavity/wall map, blood is allowed in the cavity only, all
-        else in the wall only.
+        One row of K flags per `Region` code.
     """
-    everywhere = (True,) * len(classes)
-    if REGION_WALL not in region_values or not any(name in CAVITY_CLASSES for name in classes):
-        return dict.fromkeys(region_values, everywhere)
+    everything = (True,) * len(classes)
+    if not all(name in TISSUES for name in classes):
+        return (everything,) * len(Region)
     cavity = tuple(name in CAVITY_CLASSES for name in classes)
-    wall = tuple(not flag for flag in cavity)
-    return {value: wall if value == REGION_WALL else cavity for value in region_values}
+    rows = {
+        Region.OUTSIDE: everything,
+        Region.LV: everything,
+        Region.WALL: tuple(not flag for flag in cavity),
+        Region.CAVITY: cavity,
+    }
+    return tuple(rows[code] for code in Region)

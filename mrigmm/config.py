@@ -1,0 +1,191 @@
+"""Every knob of a training run, typed and validated; presets; the YAML that is saved with each run.
+
+Imports no torch, so that `mrigmm info` stays instant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mrigmm.errors import InputError, Problem, near_misses
+
+CONFIG_VERSION = 1
+DEFAULT_PRESET = "default"
+
+
+class RunConfig(BaseModel):
+    """Configuration of one training run. Lengths in mm, intensities in region z-score units."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Literal[1] = CONFIG_VERSION
+    preset: str = DEFAULT_PRESET
+    seed: int = Field(0, ge=0, description="Seeds weights, shuffling and augmentation.")
+
+    # What is segmented
+    sequences: tuple[str, ...] | None = Field(None, description="Channel order. None: the manifest's.")
+    classes: tuple[str, ...] | None = Field(None, description="Classes. None: manifest, else prior.")
+    order_by: tuple[str, ...] | None = Field(
+        None,
+        description="Without a population prior: order components by rising mean of these sequences.",
+    )
+
+    # What the network sees
+    spacing_mm: float | None = Field(None, gt=0, description="In-plane pixel. None: the cohort's median.")
+    crop_mm: float = Field(120.0, gt=0, description="Side of the square crop around the region.")
+    flip_probability: float = Field(2 / 3, ge=0, le=1, description="Augmentation by in-plane flips.")
+
+    # The network
+    filters: int = Field(16, ge=1, description="Filters at full resolution; doubled per level.")
+    levels: int = Field(4, ge=1, le=6, description="Number of poolings.")
+
+    # The mixture
+    scope: Literal["study", "slice"] = Field("study", description="What shares one mixture.")
+    covariance: Literal["full", "diag"] = "full"
+    variance_floor: float = Field(1e-3, gt=0, description="Added to every variance, in z units squared.")
+    prior_strength: float = Field(
+        0.0, ge=0, description="MAP M-step: prior counts as a share of the region's voxels. 0: ML."
+    )
+
+    # The objective
+    objective: Literal["nll", "nll_v"] = Field("nll", description="deepG: nll; deepSVG: nll_v.")
+    mean_regulariser: float = Field(
+        0.0, ge=0, description="Weight of the squared distance of class means from the prior's."
+    )
+
+    # The optimiser (AdamW, polynomial decay of the learning rate)
+    epochs: int = Field(100, ge=1)
+    batch_slices: int = Field(4, ge=1, description="Slices per step; study scope keeps studies whole.")
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(1e-3, ge=0)
+    clip_norm: float = Field(12.0, gt=0, description="Gradient norm limit.")
+    min_epochs: int = Field(10, ge=0, description="The stop rule applies after these.")
+    stop_tolerance: float = Field(
+        0.005, ge=0, description="Stop when the epoch's mean objective changes by less."
+    )
+
+
+_PUBLISHED: dict[str, Any] = {
+    # Schwab, Mayr, Haltmeier 2024, "multiple images" setting.
+    "filters": 32,
+    "scope": "slice",
+    "covariance": "diag",
+    "mean_regulariser": 1.0,
+    "prior_strength": 0.0,
+}
+
+# Values that differ from the defaults above.
+PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "default": {"objective": "nll", "prior_strength": 0.1},
+        "deepg": {**_PUBLISHED, "objective": "nll"},
+        "deepsvg": {**_PUBLISHED, "objective": "nll_v"},
+        "tiny": {"objective": "nll", "prior_strength": 0.1, "filters": 8, "levels": 3, "epochs": 30},
+    }
+)
+PRESET_DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "default": "deep GMM with MAP M-step: one full-covariance mixture per study, 16 filters",
+        "deepg": "published deepG: NLL of the mixture, one diagonal mixture per slice, 32 filters",
+        "deepsvg": "published deepSVG: NLL of the spatially variant mixture, otherwise as deepg",
+        "tiny": "the default with 8 filters and 30 epochs, for the demo and for trying out",
+    }
+)
+
+
+def make_config(preset: str = DEFAULT_PRESET, overrides: Sequence[str] = ()) -> RunConfig:
+    """Configuration of a preset with `key=value` overrides (values in YAML).
+
+    Raises:
+        InputError: unknown preset or key (with near misses), or a value that is not allowed.
+    """
+    if preset not in PRESETS:
+        raise InputError(f"unknown preset '{preset}'", remedy=near_misses(preset, list(PRESETS)))
+    values = {"preset": preset, **PRESETS[preset], **parse_overrides(overrides)}
+    return _validated(values, source="--set")
+
+
+def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """Turn `key=value` texts into a dictionary; values are read as YAML (so `null`, `[a, b]`, `1e-3`)."""
+    values: dict[str, Any] = {}
+    for text in overrides:
+        key, separator, value = text.partition("=")
+        if not separator or not key.strip():
+            raise InputError("an override must be key=value", got=text, remedy="for example --set epochs=50")
+        try:
+            values[key.strip()] = _yaml_value(value)
+        except yaml.YAMLError:
+            raise InputError(f"the value of '{key.strip()}' cannot be read", got=value) from None
+    return values
+
+
+def load_config(path: Path) -> RunConfig:
+    """Read the configuration that a run was trained with.
+
+    Raises:
+        InputError: missing, damaged, from a newer version, or with unknown keys.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            "the run has no configuration",
+            file=path,
+            remedy="give the folder that mrigmm train wrote",
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError("the configuration cannot be read", file=path, got=str(error)) from None
+    if not isinstance(values, dict):
+        raise InputError("the configuration is not a mapping", file=path, got=type(values).__name__)
+    version = values.get("version")
+    if version != CONFIG_VERSION:
+        raise InputError(
+            "the configuration has another version",
+            file=path,
+            expected=str(CONFIG_VERSION),
+            got=str(version),
+            remedy="use the version of mrigmm that trained the run",
+        )
+    return _validated(values, source=str(path))
+
+
+def dump_config(config: RunConfig) -> str:
+    """The configuration as YAML, in the order of the fields."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _yaml_value(text: str) -> Any:
+    value = yaml.safe_load(text)
+    # YAML 1.1 reads 1e-3 as text; people mean the number.
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _validated(values: Mapping[str, Any], *, source: str) -> RunConfig:
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise InputError.from_problems(_problem(dict(e), source) for e in error.errors()) from None
+
+
+def _problem(error: dict[str, Any], source: str) -> Problem:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return Problem(
+            f"unknown configuration key '{key}'",
+            file=source,
+            remedy=near_misses(key, list(RunConfig.model_fields)),
+        )
+    return Problem(
+        f"the value of '{key}' is not allowed", file=source, expected=error["msg"], got=repr(error["input"])
+    )

@@ -1,0 +1,1 @@
+"""From files to tensors and back: manifest, geometry in mm, reading, MONAI transforms."""

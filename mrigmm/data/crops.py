@@ -1,0 +1,88 @@
+"""What a 2-D network sees of a study: pixels of one size, a square around the region; and the way back."""
+
+from __future__ import annotations
+
+import math
+from copy import deepcopy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import InvertibleTransform, Resize, SpatialCrop, SpatialPad
+from torch import Tensor
+
+from mrigmm.data.study import StudyTensors
+
+MARGIN_PIXELS = 8  # context kept around the region where the square is too small for it
+# Pixels that differ by less are not resampled: interpolation would cost more than it brings.
+SAME_SPACING = 0.05
+
+
+@dataclass(frozen=True)
+class NetworkView:
+    """A study as the network sees it.
+
+    Attributes:
+        image: (C, A, B, Z) standardised intensities, in-plane pixels resampled and cropped.
+        region: (A, B, Z) uint8 `labels.Region` codes, 0 in the padding.
+        steps: the MONAI transforms that led here; they undo themselves by the image's history.
+    """
+
+    image: MetaTensor
+    region: Tensor
+    steps: tuple[InvertibleTransform, ...]
+
+    def to_study_grid(self, maps: Tensor) -> Tensor:
+        """Put maps (M, A, B, Z) back on the study's array (M, X, Y, Z), linearly; 0 outside the crop."""
+        x = MetaTensor(
+            maps.detach().cpu().float(),
+            affine=self.image.affine,
+            applied_operations=deepcopy(self.image.applied_operations),
+        )
+        for step in reversed(self.steps):
+            x = step.inverse(x)
+        return x.as_tensor()
+
+
+def network_view(study: StudyTensors, *, spacing_mm: float, crop_mm: float, divisor: int) -> NetworkView:
+    """Resample in plane to `spacing_mm`, cut a square of `crop_mm` around the region's centre of mass.
+
+    The square grows where the region needs it; its side is a multiple of `divisor` pixels.
+    """
+    image, region = study.image, _like(study.image, study.region)
+    steps: list[InvertibleTransform] = []
+    size = [
+        round(n * s / spacing_mm) if abs(s / spacing_mm - 1) > SAME_SPACING else n
+        for n, s in zip(study.region.shape[:2], study.spacing_mm[:2], strict=True)
+    ]
+    if size != list(study.region.shape[:2]):
+        shape = (max(size[0], 1), max(size[1], 1), int(study.region.shape[2]))
+        steps.append(Resize(shape, mode="trilinear", align_corners=False))
+        image = steps[-1](image)
+        region = Resize(shape, mode="nearest-exact")(region)
+
+    inside = np.argwhere(region.numpy()[0].any(axis=-1))  # pixels of any slice
+    if inside.size == 0:  # a region that vanished in resampling: keep the middle
+        inside = np.array(region.shape[1:3])[None] // 2
+    centre = np.round(inside.mean(axis=0)).astype(int)
+    reach = np.abs(inside - centre).max() + MARGIN_PIXELS
+    side = max(crop_mm / spacing_mm, 2 * float(reach))
+    side = divisor * math.ceil(side / divisor)
+
+    # Pad so that the square fits wherever its centre lies, then cut it.
+    pad = SpatialPad(spatial_size=[int(n) + 2 * side for n in region.shape[1:3]] + [region.shape[3]])
+    before = [(p - n) // 2 for p, n in zip(pad.spatial_size[:2], region.shape[1:3], strict=True)]
+    start = [int(b + c - side // 2) for b, c in zip(before, centre, strict=True)]
+    crop = SpatialCrop(roi_slices=[slice(s, s + side) for s in start])
+    steps += [pad, crop]
+    return NetworkView(crop(pad(image)), crop(pad(region)).as_tensor()[0].to(torch.uint8), tuple(steps))
+
+
+def median_spacing_mm(studies: list[StudyTensors]) -> float:
+    """Median in-plane pixel size in mm of a cohort, rounded to 0.01 mm."""
+    return round(float(np.median([s for study in studies for s in study.spacing_mm[:2]])), 2)
+
+
+def _like(image: MetaTensor, region: Tensor) -> MetaTensor:
+    return MetaTensor(region[None].to(torch.uint8), affine=image.affine)

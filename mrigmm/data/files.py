@@ -1,0 +1,84 @@
+"""Files are written to a temporary name beside their own and renamed, so none is ever half there."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mrigmm.errors import InputError
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A temporary path in the folder of `path` that takes its name when the block ends without error.
+
+    Raises:
+        InputError: when the folder cannot be written to, or the disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The suffix stays: writers choose the format by it.
+        handle, name = tempfile.mkstemp(prefix=".partial-", suffix="".join(path.suffixes[-2:]), dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise _cannot_write(path, error) from None
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        raise _cannot_write(path, error) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file in one piece."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def require_new_folder(folder: Path, *, overwrite: bool, holds: str) -> None:
+    """Refuse an output folder that already has results.
+
+    Args:
+        folder: where results are to go.
+        overwrite: the user allowed to replace what is there.
+        holds: glob pattern of the results that matter, such as "*_labels.nii.gz".
+
+    Raises:
+        InputError: results are there and `overwrite` is False, or `folder` is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError("the output is not a folder", file=folder, remedy="choose another -o")
+    try:
+        found = next(folder.glob(holds), None) if folder.is_dir() else None
+    except OSError as error:
+        raise _cannot_write(folder, error) from None
+    if found is not None and not overwrite:
+        raise InputError(
+            "the output folder already has results",
+            file=folder,
+            expected="a new or empty folder",
+            got=f"{found.name} and perhaps more",
+            remedy="choose another -o, or allow to replace them with --overwrite",
+        )
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _cannot_write(path: Path, error: OSError) -> InputError:
+    return InputError(
+        "the output cannot be written",
+        file=path,
+        expected="a folder with write permission and free space",
+        got=error.strerror or str(error),
+    )

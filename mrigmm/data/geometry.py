@@ -1,0 +1,99 @@
+"""Voxel grids in physical space. All lengths in mm, world axes as nibabel's (RAS+)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+# Two grids are the same when all corners agree within this, or within a tenth of a voxel in plane:
+# headers are written in float32 and by many hands.
+TOLERANCE_MM = 0.1
+TOLERANCE_VOXELS = 0.1
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A voxel grid: shape (X, Y, Z) and affine (4, 4) from voxel index to mm."""
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+
+    @property
+    def spacing_mm(self) -> NDArray[np.float64]:
+        """Distance (3,) in mm between neighbouring voxel centres along each array axis."""
+        return np.asarray(np.linalg.norm(self.affine[:3, :3], axis=0))
+
+    @property
+    def voxel_volume_ml(self) -> float:
+        """Volume of one voxel in ml (1 ml = 1000 mm3); uses slice distance, right for sheared grids."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+
+    @property
+    def slice_axis(self) -> int:
+        """Array axis across the slices: the one with the largest spacing, the last in a tie.
+
+        A single-slice axis wins over spacing, since a header may say anything about its thickness.
+        """
+        single = [axis for axis in (2, 1, 0) if self.shape[axis] == 1]
+        if single:
+            return single[0]
+        spacing = self.spacing_mm
+        return max((2, 1, 0), key=lambda axis: round(float(spacing[axis]), 3))
+
+    def corners_mm(self) -> NDArray[np.float64]:
+        """Centres (8, 3) of the corner voxels in mm."""
+        index = np.array(list(product(*[(0, n - 1) for n in self.shape])), dtype=float)
+        return np.asarray(nib.affines.apply_affine(self.affine, index))
+
+    def difference_mm(self, other: Grid) -> float:
+        """Largest distance in mm between matching corners; infinite when the shapes differ."""
+        if self.shape != other.shape:
+            return float("inf")
+        return float(np.linalg.norm(self.corners_mm() - other.corners_mm(), axis=1).max())
+
+    def same_as(self, other: Grid) -> bool:
+        """Whether the two grids describe the same voxels (0.1 mm or 10 % of the in-plane voxel)."""
+        in_plane = np.delete(self.spacing_mm, self.slice_axis).min()
+        return self.difference_mm(other) <= max(TOLERANCE_MM, TOLERANCE_VOXELS * float(in_plane))
+
+    def describe(self) -> str:
+        """Shape, spacing, orientation and position in one line, for messages."""
+        shape = " x ".join(str(n) for n in self.shape)
+        spacing = " x ".join(f"{s:.3g}" for s in self.spacing_mm)
+        codes = "".join(code or "?" for code in nib.aff2axcodes(self.affine))
+        origin = ", ".join(f"{v:.1f}" for v in self.affine[:3, 3])
+        return f"{shape} voxels of {spacing} mm, {codes}, origin ({origin}) mm"
+
+
+def canonical_axcodes(grid: Grid) -> str:
+    """Orientation with in-plane axes first and slices last, whatever order the file stores.
+
+    Stored flips and axis permutations of one acquisition all lead to the same array this way, so
+    that a network sees the same picture.
+
+    Returns:
+        Axis codes for `nibabel`/MONAI, such as "RAS" for axial and "RSA" for coronal slices.
+    """
+    ornt = nib.io_orientation(grid.affine)
+    world_axis_of_slices = int(ornt[grid.slice_axis, 0])
+    letters = "RAS"
+    return "".join(c for i, c in enumerate(letters) if i != world_axis_of_slices) + letters[world_axis_of_slices]
+
+
+def coverage(grid: Grid, mask: NDArray[np.bool_], other: Grid) -> NDArray[np.bool_]:
+    """Which voxels of `mask` (X, Y, Z) on `grid` lie inside the field of view of `other`.
+
+    The field of view reaches half a voxel beyond the outermost voxel centres.
+
+    Returns:
+        One flag per voxel of the mask, in `np.argwhere` order.
+    """
+    to_other = np.linalg.inv(other.affine) @ grid.affine
+    index = nib.affines.apply_affine(to_other, np.argwhere(mask))
+    upper = np.asarray(other.shape) - 0.5
+    slack = 1e-3  # voxels; float32 headers
+    return np.asarray(np.all((index >= -0.5 - slack) & (index <= upper + slack), axis=1))

@@ -1,0 +1,352 @@
+"""The manifest: a MONAI/Decathlon datalist in JSON, read strictly.
+
+Format and rules stand in `docs/data.md`. Everything wrong with the *structure* of a manifest is
+reported at once; whether the files it names are usable is decided when a study is read, so that one
+bad study does not stop a cohort.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mrigmm.errors import InputError, Problem, near_misses
+from mrigmm.labels import AUXILIARY_NAMES, SCHEMES
+
+SPLITS = ("training", "validation", "test")
+_REQUIRED_KEYS = ("modality",)
+# Keys of the Decathlon format that describe and that nothing here depends on.
+_DESCRIPTIVE_KEYS = (
+    "name",
+    "description",
+    "reference",
+    "licence",
+    "license",
+    "release",
+    "tensorImageSize",
+    "numTraining",
+    "numTest",
+    "numValidation",
+)
+_KEYS = (*_REQUIRED_KEYS, "labels", *SPLITS, *_DESCRIPTIVE_KEYS)
+_STUDY_KEYS = ("id", "image", "region", "label")
+_MAX_ID_BYTES = 150  # leaves room for suffixes within the 255 bytes of common file systems
+
+
+@dataclass(frozen=True)
+class RegionRule:
+    """How to derive a region map that no file holds.
+
+    Attributes:
+        kind: "lv" (1 where the reference label is a class of the cohort), "cavity-wall" (1 where it
+            is blood, 2 where it is another class) or "nonzero" (1 where every sequence is above 0,
+            for skull-stripped and masked images).
+    """
+
+    kind: str
+
+    KINDS = ("lv", "cavity-wall", "nonzero")
+
+
+@dataclass(frozen=True)
+class Study:
+    """One patient examination as the manifest names it: files only, nothing is read yet."""
+
+    id: str
+    images: Mapping[str, Path]  # sequence name -> file; a missing sequence is absent
+    region: Path | RegionRule | None = None
+    label: Path | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A cohort: sequences in channel order, label ids per class, studies per split."""
+
+    path: Path
+    sequences: tuple[str, ...]
+    labels: Mapping[str, tuple[int, ...]]
+    splits: Mapping[str, tuple[Study, ...]] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names that the manifest declares, without background and auxiliary structures."""
+        return tuple(name for name in self.labels if name not in AUXILIARY_NAMES)
+
+    def split(self, name: str) -> tuple[Study, ...]:
+        """Studies of one split, or of all splits for "all".
+
+        Raises:
+            InputError: for an unknown or empty split.
+        """
+        if name == "all":
+            return tuple(study for studies in self.splits.values() for study in studies)
+        if name not in SPLITS:
+            raise InputError(
+                f"unknown split '{name}'", file=self.path, remedy=near_misses(name, (*SPLITS, "all"))
+            )
+        studies = self.splits.get(name, ())
+        if not studies:
+            filled = [f"{split} ({len(found)})" for split, found in self.splits.items() if found]
+            raise InputError(
+                f"the split '{name}' has no studies",
+                file=self.path,
+                expected="at least one study",
+                got=f"studies in: {', '.join(filled) or 'no split'}",
+                remedy="choose another one with --split (all: every study)",
+            )
+        return studies
+
+
+def read_manifest(path: Path, data_root: Path | None = None) -> Manifest:
+    """Read a manifest and check its structure.
+
+    Args:
+        path: the JSON file.
+        data_root: folder that the paths inside resolve against; default the manifest's own folder.
+
+    Raises:
+        InputError: with every structural problem found.
+    """
+    content = _load_json(path)
+    root = path.parent if data_root is None else data_root
+    if not root.is_dir():
+        raise InputError("the data root is not a folder", file=root, remedy="give an existing folder")
+    reader = _Reader(path, root.resolve())
+    manifest = reader.manifest(content)
+    if reader.problems:
+        raise InputError.from_problems(reader.problems)
+    return manifest
+
+
+def check_study_id(study_id: object) -> str | None:
+    """Reason why a study id cannot be used in file names, or None when it can."""
+    if not isinstance(study_id, str) or not study_id.strip():
+        return "a study id must be a non-empty text"
+    if len(study_id.encode()) > _MAX_ID_BYTES:
+        return f"a study id may have at most {_MAX_ID_BYTES} bytes"
+    if study_id.startswith(".") or re.search(r'[/\\:*?"<>|\x00-\x1f\x7f]', study_id):
+        return "a study id becomes a file name: no leading dot, no / \\ : * ? \" < > |, no control characters"
+    return None
+
+
+def _load_json(path: Path) -> dict[str, Any]:
+    def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in pairs]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise InputError(
+                f"the key '{repeated[0]}' stands twice in one object",
+                file=path,
+                remedy="keep one of them: JSON readers silently drop the other",
+            )
+        return dict(pairs)
+
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=no_duplicates)
+    except FileNotFoundError:
+        raise InputError("the manifest does not exist", file=path, remedy="check the path") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError("the manifest cannot be read", file=path, got=str(error)) from None
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InputError(
+            "the manifest is not valid JSON", file=path, got=str(error), remedy="see docs/data.md"
+        ) from None
+    if not isinstance(content, dict):
+        raise InputError(
+            "the manifest is not a JSON object",
+            file=path,
+            expected='{"modality": ..., "training": [...]}',
+            got=type(content).__name__,
+            remedy="see docs/data.md",
+        )
+    return content
+
+
+class _Reader:
+    """Collects problems while turning parsed JSON into a `Manifest`."""
+
+    def __init__(self, path: Path, root: Path) -> None:
+        self.path, self.root = path, root
+        self.problems: list[Problem] = []
+
+    def problem(self, what: str, study: str | None = None, **fields: str | None) -> None:
+        self.problems.append(Problem(what, study, str(self.path), **fields))  # type: ignore[arg-type]
+
+    def manifest(self, content: dict[str, Any]) -> Manifest:
+        for key in content:
+            if key not in _KEYS:
+                self.problem(f"unknown key '{key}'", remedy=near_misses(key, _KEYS))
+        sequences = self.sequences(content.get("modality"))
+        labels = self.labels(content.get("labels"))
+        splits = {name: tuple(self.studies(name, content.get(name), sequences)) for name in SPLITS}
+        if not any(splits.values()) and not self.problems:
+            self.problem("the manifest names no study", expected=f"a list under one of {', '.join(SPLITS)}")
+        self.unique_ids(splits)
+        return Manifest(self.path, sequences, labels, splits)
+
+    def sequences(self, modality: object) -> tuple[str, ...]:
+        example = '{"0": "LGE", "1": "T2", "2": "bSSFP"}'
+        if not isinstance(modality, dict) or not modality:
+            self.problem("'modality' must name the sequences", expected=example, got=json.dumps(modality))
+            return ()
+        if sorted(modality) != sorted(str(i) for i in range(len(modality))):
+            self.problem(
+                "the keys of 'modality' must count from 0", expected=example, got=", ".join(sorted(modality))
+            )
+            return ()
+        names = [modality[str(i)] for i in range(len(modality))]
+        if not all(isinstance(name, str) and name.strip() for name in names):
+            self.problem("a sequence name must be a non-empty text", got=json.dumps(names))
+            return ()
+        if len(set(names)) < len(names):
+            self.problem("a sequence name stands twice in 'modality'", got=", ".join(names))
+            return ()
+        return tuple(names)
+
+    def labels(self, labels: object) -> dict[str, tuple[int, ...]]:
+        if labels is None:
+            return {}
+        if isinstance(labels, str):
+            if labels not in SCHEMES:
+                self.problem(f"unknown label scheme '{labels}'", remedy=near_misses(labels, list(SCHEMES)))
+                return {}
+            return dict(SCHEMES[labels])
+        example = 'class name -> id or list of ids, e.g. {"background": 0, "blood": 1, "scar": [3, 4]}'
+        if not isinstance(labels, dict):
+            self.problem("'labels' must map class names to ids", expected=example, got=json.dumps(labels))
+            return {}
+        result: dict[str, tuple[int, ...]] = {}
+        for name, value in labels.items():
+            ids = value if isinstance(value, list) else [value]
+            # An empty list is a class of the mixture that the reference labels do not know.
+            if not name.strip() or not all(isinstance(i, int) and not isinstance(i, bool) for i in ids):
+                self.problem(f"label '{name}' has no valid id", expected=example, got=json.dumps(value))
+                continue
+            result[name] = tuple(ids)
+        used = [i for ids in result.values() for i in ids]
+        for repeated in sorted({i for i in used if used.count(i) > 1}):
+            self.problem(f"the label id {repeated} belongs to more than one class")
+        if 0 not in used:
+            result = {"background": (0,)} | result
+        elif 0 not in result.get("background", ()):
+            self.problem("the label id 0 is the background and cannot be a class")
+        return result
+
+    def studies(self, split: str, entries: object, sequences: tuple[str, ...]) -> Iterator[Study]:
+        if entries is None:
+            return
+        if not isinstance(entries, list):
+            self.problem(f"'{split}' must be a list of studies", got=type(entries).__name__)
+            return
+        for index, entry in enumerate(entries):
+            if not isinstance(entry, dict):
+                self.problem(
+                    f"{split}[{index}] must be an object",
+                    expected='{"id": ..., "image": [...], "region": ..., "label": ...}',
+                    got=json.dumps(entry),
+                )
+                continue
+            reason = check_study_id(entry.get("id"))
+            if reason:
+                self.problem(f"{split}[{index}]: {reason}", got=json.dumps(entry.get("id")))
+                continue
+            yield self.study(entry["id"], entry, sequences)
+
+    def study(self, study_id: str, entry: dict[str, Any], sequences: tuple[str, ...]) -> Study:
+        for key in entry:
+            if key not in _STUDY_KEYS:
+                self.problem(f"unknown key '{key}'", study_id, remedy=near_misses(key, _STUDY_KEYS))
+        region = entry.get("region")
+        return Study(
+            id=study_id,
+            images=self.images(study_id, entry.get("image"), sequences),
+            region=RegionRule(region["rule"])
+            if self.is_rule(study_id, region)
+            else self.file(study_id, "region", region),
+            label=self.file(study_id, "label", entry.get("label")),
+        )
+
+    def is_rule(self, study_id: str, region: object) -> bool:
+        if not isinstance(region, dict):
+            return False
+        if set(region) == {"rule"} and region["rule"] in RegionRule.KINDS:
+            return True
+        self.problem(
+            "unknown region rule",
+            study_id,
+            expected=" or ".join(f'{{"rule": "{kind}"}}' for kind in RegionRule.KINDS),
+            got=json.dumps(region),
+        )
+        return False
+
+    def images(self, study_id: str, image: object, sequences: tuple[str, ...]) -> dict[str, Path]:
+        if isinstance(image, str):
+            image = [image]
+        if isinstance(image, list):
+            if len(image) != len(sequences):
+                self.problem(
+                    "the list of images does not fit 'modality'",
+                    study_id,
+                    expected=f"{len(sequences)} entries ({', '.join(sequences)}), null for a missing one",
+                    got=f"{len(image)} entries",
+                )
+                return {}
+            image = dict(zip(sequences, image, strict=True))
+        if not isinstance(image, dict):
+            self.problem("'image' must name the files of the sequences", study_id, got=json.dumps(image))
+            return {}
+        found: dict[str, Path] = {}
+        for name, value in image.items():
+            if name not in sequences:
+                self.problem(
+                    f"unknown sequence name '{name}'",
+                    study_id,
+                    expected=f"one of {', '.join(sequences)}",
+                    remedy=near_misses(name, sequences),
+                )
+                continue
+            file = self.file(study_id, name, value)
+            if file is not None:
+                found[name] = file
+        if not found and not self.problems:
+            self.problem("the study has no image", study_id)
+        return {name: found[name] for name in sequences if name in found}
+
+    def file(self, study_id: str, role: str, value: object) -> Path | None:
+        if value is None or isinstance(value, dict):
+            return None
+        if not isinstance(value, str) or not value or "\x00" in value:
+            self.problem(f"{role}: a path must be a non-empty text", study_id, got=json.dumps(value))
+            return None
+        inside = self.root / value
+        try:
+            leads_out = not inside.resolve().is_relative_to(self.root)
+        except (OSError, RuntimeError) as error:  # cyclic links, names that are too long
+            self.problem(f"{role}: the path cannot be resolved", study_id, got=f"{value} ({error})")
+            return None
+        if Path(value).is_absolute() or leads_out:
+            self.problem(
+                f"{role}: the path leads out of the data folder",
+                study_id,
+                expected=f"a path relative to {self.root} that stays inside (links followed)",
+                got=value,
+                remedy="write relative paths, and name the folder that holds the data with --data-root",
+            )
+            return None
+        return inside
+
+    def unique_ids(self, splits: Mapping[str, tuple[Study, ...]]) -> None:
+        seen: dict[str, str] = {}
+        for split, studies in splits.items():
+            for study in studies:
+                # Case is ignored because some file systems do.
+                key = study.id.casefold()
+                if key in seen:
+                    self.problem(
+                        "the study id stands twice", study.id, got=f"in '{seen[key]}' and in '{split}'"
+                    )
+                seen[key] = split

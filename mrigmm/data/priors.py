@@ -1,0 +1,129 @@
+"""Population priors: the one that ships with the package, users' files, and which one fits a cohort."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from mrigmm.data.files import write_text
+from mrigmm.data.standardise import REGION_ZSCORE
+from mrigmm.errors import InputError, Problem, near_misses
+from mrigmm.mixture import PopulationPrior
+
+# Names that people use for the sequences of the shipped prior.
+SEQUENCE_ALIASES = {
+    "de": "LGE",
+    "lge": "LGE",
+    "t2": "T2",
+    "t2w": "T2",
+    "c0": "bSSFP",
+    "cine": "bSSFP",
+    "bssfp": "bSSFP",
+    "ssfp": "bSSFP",
+}
+
+
+def default_prior() -> PopulationPrior:
+    """The shipped prior for LGE, T2, bSSFP and blood, myocardium, edema, scar.
+
+    Population figures of the 25 training studies of MyoPS 2020, in region z-score units where the
+    region is the left ventricle (cavity and wall).
+    """
+    figures = json.loads((files("mrigmm.resources") / "population_statistics.json").read_text())
+    return PopulationPrior(
+        classes=tuple(figures["classes"]),
+        sequences=tuple(figures["sequences"]),
+        means=np.array(figures["lv_z"]["mean"]),
+        covariances=np.array(figures["lv_z"]["within_study_covariance"]),
+        weights=np.array(figures["lv_volume_fraction"]["mean"]),
+        standardisation=REGION_ZSCORE,
+        provenance={"source": figures["source"], "study_ids": [f"myops_training_{n}" for n in range(101, 126)]},
+    )
+
+
+def load_prior(path: Path) -> PopulationPrior:
+    """Read a prior that `mrigmm prior` wrote.
+
+    Raises:
+        InputError: missing, damaged, of another version or in other units.
+    """
+    remedy = "make it again with mrigmm prior"
+    try:
+        prior = PopulationPrior.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        prior.require_standardisation(REGION_ZSCORE)
+    except FileNotFoundError:
+        raise InputError("the prior file does not exist", file=path, remedy=remedy) from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError("the prior cannot be read", file=path, got=str(error), remedy=remedy) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError("the prior cannot be used", file=path, got=str(error), remedy=remedy) from None
+    return prior
+
+
+def save_prior(prior: PopulationPrior, path: Path) -> None:
+    """Write a prior as JSON."""
+    write_text(path, json.dumps(prior.to_dict(), indent=1) + "\n")
+
+
+def prior_for(
+    sequences: Sequence[str], classes: Sequence[str] | None, file: Path | None
+) -> tuple[tuple[str, ...], PopulationPrior | None]:
+    """Classes of a cohort and the prior that knows them.
+
+    Args:
+        sequences: the cohort's sequences.
+        classes: the cohort's classes; None takes those of the prior.
+        file: the user's prior; None takes the shipped one where it knows all the classes.
+
+    Returns:
+        The classes, and the prior restricted to classes and sequences in this order; None when the
+        shipped prior knows neither.
+
+    Raises:
+        InputError: when the user's prior does not fit, when a sequence name is unknown although the
+            classes are those of the shipped prior, or when nothing says what the classes are.
+    """
+    prior = default_prior() if file is None else load_prior(file)
+    wanted = tuple(prior.classes if classes is None else classes)
+    unknown_classes = [name for name in wanted if name not in prior.classes]
+    unknown_sequences = [name for name in sequences if name not in prior.sequences]
+    if file is None and classes is not None and unknown_classes:
+        if len(wanted) < 2:
+            raise InputError(
+                "a mixture needs at least two classes",
+                expected="two or more names under 'labels' (an empty list for one without reference)",
+                got=", ".join(wanted) or "none",
+            )
+        return wanted, None
+    problems = [
+        Problem(f"unknown class '{name}'", file=_text(file), remedy=near_misses(name, prior.classes))
+        for name in unknown_classes
+    ]
+    problems += [
+        Problem(
+            f"unknown sequence name '{name}'",
+            file=_text(file),
+            expected=f"one of {', '.join(prior.sequences)}, which the population prior knows",
+            remedy=sequence_remedy(name, prior.sequences),
+        )
+        for name in unknown_sequences
+    ]
+    if problems:
+        raise InputError.from_problems(problems)
+    return wanted, prior.select(classes=wanted, sequences=tuple(sequences))
+
+
+def sequence_remedy(name: str, known: Sequence[str]) -> str:
+    """What to do about an unknown sequence name."""
+    alias = SEQUENCE_ALIASES.get(name.lower())
+    if alias in known:
+        return f"name it {alias}"
+    return near_misses(name, known) + " Other sequences need a prior of their own (--prior)."
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

@@ -1,0 +1,154 @@
+"""The folder that `mrigmm train` writes and `mrigmm predict --run` reads.
+
+    config.yaml            resolved configuration
+    weights.safetensors    best weights of the network
+    run.json               classes, sequences, component order, training studies, versions
+    prior.json             population prior that was used (absent without one)
+    log.csv                one row per epoch
+    checkpoints/last.ckpt  state to resume from
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mrigmm.config import RunConfig, dump_config, load_config
+from mrigmm.data.files import atomic, write_text
+from mrigmm.data.priors import load_prior, save_prior
+from mrigmm.errors import InputError
+from mrigmm.mixture import PopulationPrior
+
+
+class RunRecord(BaseModel):
+    """What a trained run knows beside configuration and weights.
+
+    Attributes:
+        classes: K class names, in output order.
+        sequences: C sequence names, the network's input channels.
+        component_order: entry k is the network output that is class k.
+        training_studies: ids of the studies it was trained on.
+        versions: package versions that trained it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    classes: tuple[str, ...]
+    sequences: tuple[str, ...]
+    component_order: tuple[int, ...]
+    training_studies: tuple[str, ...]
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """Resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def weights(self) -> Path:
+        """Best weights."""
+        return self.path / "weights.safetensors"
+
+    @property
+    def record(self) -> Path:
+        """Classes, sequences, provenance."""
+        return self.path / "run.json"
+
+    @property
+    def prior(self) -> Path:
+        """Population prior."""
+        return self.path / "prior.json"
+
+    @property
+    def log(self) -> Path:
+        """One row per epoch."""
+        return self.path / "log.csv"
+
+    @property
+    def checkpoint(self) -> Path:
+        """State to resume from."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    def read(self) -> tuple[RunConfig, RunRecord, PopulationPrior | None]:
+        """Configuration, record and prior of a finished run.
+
+        Raises:
+            InputError: no run folder, not finished, damaged.
+        """
+        if not self.path.is_dir():
+            raise InputError("the run folder does not exist", file=self.path, remedy="train one: mrigmm train")
+        config = load_config(self.config)
+        try:
+            record = RunRecord.model_validate(json.loads(self.record.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise InputError(
+                "the run is not finished", file=self.record, remedy="continue it: mrigmm train ... --resume"
+            ) from None
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError, ValidationError) as error:
+            raise InputError("the run's record is damaged", file=self.record, got=str(error)) from None
+        prior = load_prior(self.prior) if self.prior.exists() else None
+        return config, record, prior
+
+    def write_settings(self, config: RunConfig, prior: PopulationPrior | None) -> None:
+        """Write configuration and prior before training starts."""
+        write_text(self.config, dump_config(config))
+        if prior is not None:
+            save_prior(prior, self.prior)
+
+    def write_record(self, record: RunRecord) -> None:
+        """Write the record; its presence says that the run is finished."""
+        write_text(self.record, json.dumps(record.model_dump(mode="json"), indent=1) + "\n")
+
+    def write_weights(self, network: nn.Module) -> None:
+        """Write the weights as safetensors."""
+        with atomic(self.weights) as temporary:
+            save_file({name: t.contiguous() for name, t in network.state_dict().items()}, temporary)
+
+    def load_weights(self, network: nn.Module) -> None:
+        """Load the weights into a network of the run's configuration.
+
+        Raises:
+            InputError: missing or damaged file, or tensors that do not fit, named one by one.
+        """
+        try:
+            found = load_file(self.weights)
+        except FileNotFoundError:
+            raise InputError("the run has no weights", file=self.weights, remedy="train it again") from None
+        except (SafetensorError, OSError) as error:
+            raise InputError(
+                "the weights are damaged", file=self.weights, got=str(error), remedy="copy the run folder again"
+            ) from None
+        misfits = _misfits(network.state_dict(), found)
+        if misfits:
+            raise InputError(
+                "the weights do not fit the run's configuration",
+                file=self.weights,
+                got="; ".join(misfits[:5]),
+                remedy="weights and config.yaml must come from the same training",
+            )
+        network.load_state_dict(found)
+
+
+def _misfits(expected: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:
+    problems = [f"{name} is missing" for name in expected.keys() - found.keys()]
+    problems += [f"{name} is not part of the network" for name in found.keys() - expected.keys()]
+    problems += [
+        f"{name}: expected {tuple(expected[name].shape)}, got {tuple(found[name].shape)}"
+        for name in expected.keys() & found.keys()
+        if expected[name].shape != found[name].shape
+    ]
+    problems += [f"{name} has NaN or infinite values" for name in found if not found[name].isfinite().all()]
+    return sorted(problems)

@@ -1,0 +1,54 @@
+"""Standardisation of intensities inside the region: the units every mixture and prior is in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Name under which population priors record their units.
+REGION_ZSCORE = "region-zscore"
+
+# Intensities further than this many (1st to 99th percentile) ranges outside that range are clipped:
+# a dead pixel must not set the scale, and no tissue lies there.
+CLIP_RANGES = 10.0
+
+
+@dataclass(frozen=True)
+class ZScore:
+    """Affine map of one sequence to standard units, `(clip(x) - centre) / scale`.
+
+    `varies` is False when the sequence is constant inside the region; then it carries no information.
+    """
+
+    low: float
+    high: float
+    centre: float
+    scale: float
+    varies: bool
+    n_clipped: int
+
+    def apply(self, intensities: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Standardise an array of any shape."""
+        clipped = np.clip(intensities.astype(np.float64), self.low, self.high)
+        return ((clipped - self.centre) / self.scale).astype(np.float32)
+
+
+def fit_zscore(values: NDArray[np.float32]) -> ZScore:
+    """Mean and SD over the region's voxels of one sequence of one study.
+
+    Args:
+        values: intensities (N,), N >= 1, finite.
+    """
+    x = values.astype(np.float64)
+    p01, p99 = np.percentile(x, [1.0, 99.0])
+    margin = CLIP_RANGES * (p99 - p01)
+    low, high = (p01 - margin, p99 + margin) if margin > 0 else (float(x.min()), float(x.max()))
+    clipped = np.clip(x, low, high)
+    centre, sd = float(clipped.mean()), float(clipped.std())
+    # Relative to the magnitude: rounding of a constant 1e6 is no contrast.
+    varies = sd > 1e-6 * max(abs(centre), float(np.finfo(np.float32).tiny))
+    return ZScore(
+        float(low), float(high), centre, sd if varies else 1.0, varies, int(np.count_nonzero(clipped != x))
+    )

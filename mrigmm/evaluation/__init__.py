@@ -1,0 +1,1 @@
+"""Numbers about label maps, with and without a reference."""

@@ -1,0 +1,44 @@
+"""NIfTI maps exactly on the grid of the study's reference file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from mrigmm.data.files import atomic
+from mrigmm.data.study import OutputGrid
+
+_INTENT_LABEL = 1002  # NIFTI_INTENT_LABEL
+_DESCRIPTION = "mrigmm; not for clinical use"
+
+
+def write_labels(path: Path, labels: NDArray[np.uint8], output: OutputGrid) -> None:
+    """Write class ids (X, Y, Z) as uint8 on the reference grid: shape, affine and codes unchanged."""
+    image = _image(labels.reshape(output.stored_shape), output, np.uint8)
+    image.header.set_intent(_INTENT_LABEL, allow_unknown=True)
+    _save(image, path)
+
+
+def write_probabilities(path: Path, resp: NDArray[np.float32], output: OutputGrid) -> None:
+    """Write responsibilities (K, X, Y, Z) as a float32 volume (X, Y, Z, K)."""
+    _save(_image(np.moveaxis(resp, 0, -1), output, np.float32), path)
+
+
+def _image(data: NDArray[np.generic], output: OutputGrid, dtype: type) -> nib.Nifti1Image:
+    header = output.header.copy()
+    header.set_data_dtype(dtype)
+    header.set_slope_inter(1, 0)
+    header["cal_min"] = header["cal_max"] = 0  # display window of the intensities
+    header["descrip"] = _DESCRIPTION
+    header.extensions.clear()  # may hold patient data
+    # nibabel keeps the codes of the sform and qform as long as the affine is the header's own.
+    image_type = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+    return image_type(data.astype(dtype), output.grid.affine, header)
+
+
+def _save(image: nib.Nifti1Image, path: Path) -> None:
+    with atomic(path) as temporary:
+        nib.save(image, temporary)

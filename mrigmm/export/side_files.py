@@ -1,0 +1,53 @@
+"""Files beside the label maps: colours and names for ITK-SNAP and 3D Slicer, JSON for everything else."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mrigmm.data.files import write_text
+from mrigmm.labels import BACKGROUND_ID, class_colours, class_ids
+
+
+def write_itksnap_labels(path: Path, classes: Sequence[str]) -> None:
+    """ITK-SNAP label description: id, R, G, B, alpha, visibility, mesh visibility, name."""
+    ids, colours = class_ids(classes), class_colours(classes)
+    lines = [f'{BACKGROUND_ID:5d} {0:5d} {0:4d} {0:4d} {0:8d} {0:2d} {0:2d}    "Clear Label"']
+    for name in classes:
+        r, g, b = colours[name]
+        lines.append(f'{ids[name]:5d} {r:5d} {g:4d} {b:4d} {1:8d} {1:2d} {1:2d}    "{_plain(name)}"')
+    write_text(path, "# ITK-SNAP label description file\n" + "\n".join(lines) + "\n")
+
+
+def write_slicer_colours(path: Path, classes: Sequence[str]) -> None:
+    """3D Slicer colour table: id name R G B A."""
+    ids, colours = class_ids(classes), class_colours(classes)
+    lines = [f"{BACKGROUND_ID} background 0 0 0 0"]
+    for name in classes:
+        r, g, b = colours[name]
+        lines.append(f"{ids[name]} {_plain(name).replace(' ', '_')} {r} {g} {b} 255")
+    write_text(path, "# 3D Slicer color table\n" + "\n".join(lines) + "\n")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """JSON with numbers that are not finite as null, as the standard wants."""
+    write_text(path, json.dumps(finite(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """The same structure with NaN and infinities replaced by None."""
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def _plain(name: str) -> str:
+    """A class name without characters that end a field or a line."""
+    return "".join(" " if c in '"\t' or not c.isprintable() else c for c in name)

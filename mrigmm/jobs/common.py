@@ -1,0 +1,91 @@
+"""What several jobs share: progress, device, versions, the cohort's task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from mrigmm.data.manifest import Manifest
+from mrigmm.data.priors import prior_for
+from mrigmm.errors import InputError, Problem
+from mrigmm.methods.base import Task
+
+DISCLAIMER = "Research software. Not for clinical use."
+
+# Wraps an iterable for a progress bar: (items, description) -> items.
+Track = Callable[[Iterable[Any], str], Iterable[Any]]
+
+
+def no_progress(items: Iterable[Any], description: str) -> Iterable[Any]:
+    """A `Track` that shows nothing."""
+    return items
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job over a cohort ended.
+
+    Attributes:
+        output: folder or file that was written.
+        done: ids of the studies that were processed.
+        problems: what went wrong or should be known, study by study.
+    """
+
+    output: Path
+    done: tuple[str, ...]
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def failed(self) -> bool:
+        """Whether a study could not be processed."""
+        return any(problem.severity == "error" for problem in self.problems)
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package and of those that its numbers depend on."""
+    names = ("mrigmm", "torch", "monai", "numpy", "scikit-learn", "nibabel")
+    return {name: version(name) for name in names}
+
+
+def select_device(name: str) -> Any:
+    """A torch device by name; "auto" takes CUDA where there is one.
+
+    Raises:
+        InputError: unknown name, or a device that this machine does not have (never a silent fallback).
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"unknown device '{name}'", remedy="auto, cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"the device '{name}' is not supported", remedy="auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"the device '{name}' is not there",
+            expected=f"one of {torch.cuda.device_count()} CUDA devices",
+            remedy="use --device cpu",
+        )
+    return device
+
+
+def cohort_task(manifest: Manifest, prior_file: Path | None, device: str) -> Task:
+    """Classes, sequences and prior of a cohort.
+
+    Classes are the manifest's; with fewer than two of them (reference labels of the scar alone, or
+    none), those of the prior.
+    """
+    declared = manifest.classes if len(manifest.classes) > 1 else None
+    classes, prior = prior_for(manifest.sequences, declared, prior_file)
+    return Task(classes, manifest.sequences, prior, device=select_device(device))
+
+
+def warnings_of(study: str, warnings: Iterable[str]) -> list[Problem]:
+    """A study's warnings as problems of the severity "warning"."""
+    return [Problem(text, study, severity="warning") for text in warnings]

@@ -1,0 +1,141 @@
+"""`mrigmm evaluate`: Dice and IoU of label maps against reference labels."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mrigmm.data.files import write_text
+from mrigmm.data.manifest import Manifest, Study, read_manifest
+from mrigmm.data.study import NO_CLASS, read_reference_label
+from mrigmm.data.volumes import read_map
+from mrigmm.errors import InputError, Problem
+from mrigmm.evaluation.cohort import ClassSummary, study_overlaps, summarise
+from mrigmm.evaluation.overlap import Overlap
+from mrigmm.export.side_files import write_json
+from mrigmm.jobs.common import Outcome, Track, no_progress
+from mrigmm.jobs.predict import LABELS_SUFFIX
+
+METRICS_FILE = "metrics.json"
+
+
+@dataclass(frozen=True)
+class Evaluation(Outcome):
+    """An evaluated cohort: overlaps per study, and their summary per class and nested region."""
+
+    studies: dict[str, dict[str, Overlap]] | None = None
+    summary: dict[str, ClassSummary] | None = None
+
+
+def evaluate(
+    predictions: Path | str,
+    manifest: Path | str,
+    *,
+    split: str = "test",
+    data_root: Path | str | None = None,
+    out: Path | str | None = None,
+    track: Track = no_progress,
+) -> Evaluation:
+    """Compare the label maps of a folder with the reference labels of a manifest.
+
+    Example:
+        >>> mrigmm.evaluate("predictions", "cohort/manifest.json").summary["scar"].dice_mean  # doctest: +SKIP
+
+    Args:
+        predictions: folder that `predict` wrote.
+        manifest: the cohort, with `labels` and a `label` per study.
+        split: the studies to compare.
+        data_root: folder that the manifest's paths resolve against; default the manifest's.
+        out: JSON file to write, with a CSV table of the same name beside it; default
+            `metrics.json` in `predictions`.
+        track: progress bar.
+
+    Raises:
+        InputError: when no study at all can be compared.
+    """
+    folder = Path(predictions)
+    if not folder.is_dir():
+        raise InputError("the folder of predictions does not exist", file=folder, remedy="run mrigmm predict")
+    cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
+    overlaps: dict[str, dict[str, Overlap]] = {}
+    problems: list[Problem] = []
+    for study in track(cohort.split(split), "Evaluating"):
+        try:
+            overlaps[study.id] = _evaluate_study(study, folder, cohort)
+        except InputError as error:
+            problems += error.problems
+    if not overlaps:
+        raise InputError.from_problems(problems)
+    summary = summarise(overlaps)
+    path = folder / METRICS_FILE if out is None else Path(out)
+    write_json(
+        path,
+        {
+            "split": split,
+            "summary": {name: figures.as_dict() for name, figures in summary.items()},
+            "studies": {
+                study: {name: asdict(o) for name, o in found.items()} for study, found in overlaps.items()
+            },
+            "not_evaluated": [problem.study for problem in problems],
+        },
+    )
+    write_text(path.with_suffix(".csv"), _csv(overlaps))
+    return Evaluation(path, tuple(overlaps), tuple(problems), overlaps, summary)
+
+
+def _evaluate_study(study: Study, folder: Path, cohort: Manifest) -> dict[str, Overlap]:
+    predicted_ids = _predicted_classes(study.id, folder / f"{study.id}.json")
+    prediction = read_map(
+        folder / f"{study.id}{LABELS_SUFFIX}",
+        study=study.id,
+        role="predicted label",
+        known=(0, *predicted_ids.values()),
+    )
+    classes = [name for name in cohort.classes if name in predicted_ids and cohort.labels[name]]
+    if not classes:
+        raise InputError(
+            "prediction and reference have no class in common",
+            study=study.id,
+            expected=f"one of {', '.join(predicted_ids)} under 'labels' in the manifest",
+            got=", ".join(cohort.classes) or "no class",
+        )
+    reference = read_reference_label(study, prediction.grid, cohort.labels, classes)
+    predicted = np.full(prediction.data.shape, NO_CLASS)
+    for index, name in enumerate(classes):
+        predicted[prediction.data == predicted_ids[name]] = index
+    return study_overlaps(predicted, reference, classes, voxel_volume_ml=prediction.grid.voxel_volume_ml)
+
+
+def _predicted_classes(study: str, file: Path) -> dict[str, int]:
+    """Class name -> id of a prediction, from its side file."""
+    try:
+        classes = json.loads(file.read_text(encoding="utf-8"))["classes"]
+        return {str(name): int(i) for name, i in classes.items()}
+    except FileNotFoundError:
+        raise InputError(
+            "the study has no prediction",
+            study=study,
+            file=file,
+            remedy="run mrigmm predict on this split, or evaluate another one with --split",
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            "the side file of the prediction is damaged", study=study, file=file, got=str(error)
+        ) from None
+
+
+def _csv(overlaps: dict[str, dict[str, Overlap]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["study", "class", "dice", "iou", "predicted_ml", "reference_ml"])
+    for study, found in overlaps.items():
+        for name, o in found.items():
+            values: Sequence[float] = (o.dice, o.iou, o.predicted_ml, o.reference_ml)
+            writer.writerow([study, name, *("" if np.isnan(v) else f"{v:.6g}" for v in values)])
+    return text.getvalue()

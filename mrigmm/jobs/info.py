@@ -1,0 +1,29 @@
+"""`mrigmm info`: what this installation can do. Imports no torch."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+from mrigmm.config import DEFAULT_PRESET, PRESET_DESCRIPTIONS
+from mrigmm.labels import NESTED_REGIONS, TISSUES
+from mrigmm.methods.registry import METHODS
+
+_PACKAGES = ("mrigmm", "torch", "monai", "lightning", "scikit-learn", "nibabel", "SimpleITK", "numpy")
+
+
+def info() -> dict[str, Any]:
+    """Methods, presets, classes and versions.
+
+    Example:
+        >>> sorted(mrigmm.info())
+        ['classes', 'default_preset', 'methods', 'nested_regions', 'presets', 'versions']
+    """
+    return {
+        "methods": {name: entry.summary for name, entry in METHODS.items()},
+        "presets": dict(PRESET_DESCRIPTIONS),
+        "default_preset": DEFAULT_PRESET,
+        "classes": {name: tissue.id for name, tissue in TISSUES.items()},
+        "nested_regions": {name: list(members) for name, members in NESTED_REGIONS.items()},
+        "versions": {name: version(name) for name in _PACKAGES},
+    }

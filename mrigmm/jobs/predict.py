@@ -1,0 +1,245 @@
+"""`mrigmm predict`: label maps for new studies, by a trained run or by a method."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mrigmm.config import parse_overrides
+from mrigmm.data.files import require_new_folder
+from mrigmm.data.manifest import Manifest, Study, check_study_id, read_manifest
+from mrigmm.data.priors import sequence_remedy
+from mrigmm.data.run_folder import RunFolder
+from mrigmm.data.study import StudyTensors, load_study
+from mrigmm.errors import InputError, Problem
+from mrigmm.export.nifti import write_labels, write_probabilities
+from mrigmm.export.side_files import write_itksnap_labels, write_json, write_slicer_colours
+from mrigmm.jobs.common import (
+    DISCLAIMER,
+    Outcome,
+    Track,
+    cohort_task,
+    no_progress,
+    select_device,
+    versions,
+    warnings_of,
+)
+from mrigmm.labels import class_ids
+from mrigmm.methods.base import Method, Segmentation
+from mrigmm.methods.deep_gmm import DeepGMMMethod
+from mrigmm.methods.registry import make_method
+
+LABELS_SUFFIX = "_labels.nii.gz"
+PROBABILITIES_SUFFIX = "_probabilities.nii.gz"
+
+
+def predict(
+    manifest: Path | str,
+    out: Path | str,
+    *,
+    run: Path | str | None = None,
+    method: str | None = None,
+    split: str = "test",
+    data_root: Path | str | None = None,
+    prior: Path | str | None = None,
+    overrides: Sequence[str] = (),
+    device: str = "auto",
+    save_probabilities: bool = False,
+    overwrite: bool = False,
+    track: Track = no_progress,
+) -> Outcome:
+    """Segment the studies of a manifest's split and write label maps on their own grids.
+
+    Example:
+        >>> mrigmm.predict("cohort/manifest.json", "predictions", run="runs/first")  # doctest: +SKIP
+
+    Args:
+        manifest: the cohort.
+        out: folder for `<id>_labels.nii.gz` and the files beside it.
+        run: folder of a trained run; give either this or `method`.
+        method: name of a method (`mrigmm info`).
+        split: "training", "validation", "test" or "all".
+        data_root: folder that the manifest's paths resolve against; default the manifest's.
+        prior: population prior for `method`; default the shipped one where it fits.
+        overrides: `key=value` settings of the method.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        save_probabilities: write `<id>_probabilities.nii.gz` too.
+        overwrite: allow to replace results in `out`.
+        track: progress bar.
+
+    Returns:
+        What was done; studies that failed are among its problems and do not stop the others.
+
+    Raises:
+        InputError: when nothing can be done at all.
+    """
+    cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
+    studies = cohort.split(split)
+    out = Path(out)
+    require_new_folder(out, overwrite=overwrite, holds=f"*{LABELS_SUFFIX}")
+    segmenter, classes, sequences = _segmenter(cohort, run, method, prior, overrides, device)
+
+    problems: list[Problem] = []
+    done: list[str] = []
+    for study in track(studies, "Segmenting"):
+        try:
+            problems += _predict_study(
+                study, segmenter, classes, sequences, cohort.labels, out, save_probabilities
+            )
+            done.append(study.id)
+        except InputError as error:
+            problems += error.problems
+    if done:
+        write_itksnap_labels(out / "labels_itksnap.txt", classes)
+        write_slicer_colours(out / "labels_slicer.ctbl", classes)
+    return Outcome(out, tuple(done), tuple(problems))
+
+
+def predict_study(
+    images: Mapping[str, Path | str],
+    region: Path | str,
+    out: Path | str,
+    *,
+    study_id: str | None = None,
+    run: Path | str | None = None,
+    method: str | None = None,
+    prior: Path | str | None = None,
+    overrides: Sequence[str] = (),
+    device: str = "auto",
+    save_probabilities: bool = False,
+    overwrite: bool = False,
+) -> Outcome:
+    """Segment one study given by its files.
+
+    Example:
+        >>> mrigmm.predict_study(
+        ...     {"LGE": "lge.nii.gz", "T2": "t2.nii.gz"}, "lv.nii.gz", "out", method="map-em"
+        ... )  # doctest: +SKIP
+
+    Args:
+        images: sequence name -> NIfTI file.
+        region: region map.
+        out: folder for the results.
+        study_id: name of the results; default the file name of the reference sequence.
+        run, method, prior, overrides, device, save_probabilities, overwrite: as in `predict`.
+
+    Raises:
+        InputError: when the study cannot be segmented.
+    """
+    if not images:
+        raise InputError("no image was given", expected="at least one --image NAME=FILE")
+    files = {name: Path(file) for name, file in images.items()}
+    reference = files.get("LGE", next(iter(files.values())))
+    name = study_id or reference.name.removesuffix(".gz").removesuffix(".nii")
+    reason = check_study_id(name)
+    if reason:
+        raise InputError(reason, got=name, remedy="name the study with --id")
+    study = Study(name, files, Path(region))
+    cohort = Manifest(Path("--image"), tuple(files), {}, {"test": (study,)})
+    out = Path(out)
+    require_new_folder(out, overwrite=overwrite, holds=f"*{LABELS_SUFFIX}")
+    segmenter, classes, sequences = _segmenter(cohort, run, method, prior, overrides, device)
+    problems = _predict_study(study, segmenter, classes, sequences, {}, out, save_probabilities)
+    write_itksnap_labels(out / "labels_itksnap.txt", classes)
+    write_slicer_colours(out / "labels_slicer.ctbl", classes)
+    return Outcome(out, (study.id,), tuple(problems))
+
+
+def _segmenter(
+    cohort: Manifest,
+    run: Path | str | None,
+    method: str | None,
+    prior: Path | str | None,
+    overrides: Sequence[str],
+    device: str,
+) -> tuple[Method, tuple[str, ...], tuple[str, ...]]:
+    """The method, its classes and its channels."""
+    if (run is None) == (method is None):
+        raise InputError("give either a trained run or a method", expected="--run RUN or --method NAME")
+    if method is not None:
+        task = cohort_task(cohort, None if prior is None else Path(prior), device)
+        return make_method(method, task, parse_overrides(overrides)), task.classes, task.sequences
+    if prior is not None or overrides:
+        raise InputError(
+            "a trained run brings its own prior and settings", remedy="leave out --prior and --set"
+        )
+    assert run is not None
+    trained = DeepGMMMethod.from_run(RunFolder(Path(run)), select_device(device))
+    unknown = [name for name in cohort.sequences if name not in trained.record.sequences]
+    if unknown:
+        raise InputError.from_problems(
+            Problem(
+                f"unknown sequence name '{name}'",
+                file=str(cohort.path),
+                expected=f"one of {', '.join(trained.record.sequences)}, which the run was trained on",
+                remedy=sequence_remedy(name, trained.record.sequences),
+            )
+            for name in unknown
+        )
+    return trained, trained.record.classes, trained.record.sequences
+
+
+def _predict_study(
+    study: Study,
+    segmenter: Method,
+    classes: tuple[str, ...],
+    sequences: tuple[str, ...],
+    labels: Mapping[str, Sequence[int]],
+    out: Path,
+    save_probabilities: bool,
+) -> list[Problem]:
+    """Files to label map for one study; returns its warnings."""
+    started = time.perf_counter()
+    files = {
+        "labels": out / f"{study.id}{LABELS_SUFFIX}",
+        "probabilities": out / f"{study.id}{PROBABILITIES_SUFFIX}",
+        "json": out / f"{study.id}.json",
+    }
+    for stale in files.values():  # an older result must not stand in for one that fails now
+        stale.unlink(missing_ok=True)
+    tensors = load_study(study, sequences, classes, labels=labels)
+    result = segmenter.segment(tensors)
+    warnings = (*tensors.warnings, *result.warnings)
+    write_labels(files["labels"], tensors.to_input_grid(result.labels[None])[0], tensors.output)
+    if save_probabilities:
+        write_probabilities(files["probabilities"], tensors.to_input_grid(result.resp), tensors.output)
+    content = _side_file(tensors, result, segmenter, classes, warnings)
+    write_json(files["json"], {**content, "seconds": round(time.perf_counter() - started, 3)})
+    return warnings_of(study.id, warnings)
+
+
+def _side_file(
+    study: StudyTensors,
+    result: Segmentation,
+    segmenter: Method,
+    classes: tuple[str, ...],
+    warnings: tuple[str, ...],
+) -> dict[str, Any]:
+    """What stands in `<id>.json`; see docs/data.md."""
+    ids = class_ids(classes)
+    voxel_ml = study.output.grid.voxel_volume_ml
+    return {
+        "study": study.id,
+        "method": segmenter.name,
+        "settings": segmenter.describe(),
+        "classes": ids,
+        "volume_ml": {name: float((result.labels == i).sum()) * voxel_ml for name, i in ids.items()},
+        "mixture": {
+            "sequences": result.sequences,
+            "units": "z-score inside the region",
+            "weights": result.mixture.weights.tolist(),
+            "means": result.mixture.means.tolist(),
+            "covariances": result.mixture.covariances.tolist(),
+        },
+        "iterations": result.n_iter,
+        "converged": result.converged,
+        "mean_log_likelihood": float(result.log_likelihood[study.region > 0].mean()),
+        **result.details,
+        "inputs": {name: str(path.resolve()) for name, path in study.inputs.items()},
+        "reference_grid": str(study.output.file.resolve()),
+        "warnings": warnings,
+        "versions": versions(),
+        "disclaimer": DISCLAIMER,
+    }

@@ -1,0 +1,1 @@
+"""Methods: everything that segments, one file per method, all behind `methods.base.Method`."""

@@ -1,0 +1,114 @@
+"""The interface of every method, and what they share: packing voxels and naming components."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from mrigmm.data.study import StudyTensors
+from mrigmm.labels import allowed_classes, class_ids
+from mrigmm.mixture import Mixture, PopulationPrior, order_by_channels
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be segmented: classes, sequences, and what is known about them beforehand.
+
+    Attributes:
+        classes: K class names.
+        sequences: C sequence names, the channels of every study.
+        prior: population prior for these classes and sequences, or None.
+        order_by: sequences whose brightness orders the components where there is no prior.
+        device: where tensors are computed.
+        seed: seeds every random start.
+    """
+
+    classes: tuple[str, ...]
+    sequences: tuple[str, ...]
+    prior: PopulationPrior | None
+    order_by: tuple[str, ...] | None = None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    seed: int = 0
+
+    @property
+    def allowed(self) -> Tensor:
+        """(R, K) classes that each `labels.Region` code allows."""
+        return torch.tensor(allowed_classes(self.classes), dtype=torch.bool, device=self.device)
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """A segmented study, on the array of its `StudyTensors`.
+
+    Attributes:
+        resp: (K, X, Y, Z) float32 class responsibilities, sum 1 inside the region, 0 outside.
+        labels: (X, Y, Z) uint8 class ids (`labels.class_ids`), 0 outside the region.
+        mixture: weights (S, K), means (S, K, C'), covariances (S, K, C', C'); S = 1, or one per slice.
+            C' are the sequences that the study has.
+        sequences: names of those C' sequences.
+        log_likelihood: (X, Y, Z) float32 log density per voxel under the mixture, 0 outside.
+        n_iter: iterations of the fit (0 for a network's single pass).
+        converged: whether the fit reached its tolerance.
+        details: further figures of the method for the side file.
+        warnings: what the user should know.
+    """
+
+    resp: Tensor
+    labels: Tensor
+    mixture: Mixture
+    sequences: tuple[str, ...]
+    log_likelihood: Tensor
+    n_iter: int
+    converged: bool
+    details: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+class Method(Protocol):
+    """Anything that segments a study."""
+
+    name: str
+
+    def segment(self, study: StudyTensors) -> Segmentation:
+        """Segment one study; raises InputError when the study cannot be segmented this way."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Settings that reproduce the method, for the side file."""
+        ...
+
+
+def present_sequences(study: StudyTensors) -> tuple[str, ...]:
+    """Names of the sequences that the study has."""
+    return tuple(
+        name for name, present in zip(study.sequences, study.present.tolist(), strict=True) if present
+    )
+
+
+def unpack(values: Tensor, region: Tensor) -> Tensor:
+    """Voxel values (N, M) back into maps (M, X, Y, Z) that are 0 outside the region."""
+    maps = values.new_zeros((values.shape[1], *region.shape))
+    maps[:, region > 0] = values.T
+    return maps
+
+
+def hard_labels(resp: Tensor, region: Tensor, classes: tuple[str, ...]) -> Tensor:
+    """Class ids (X, Y, Z) uint8 of the most probable class, 0 outside the region."""
+    ids = torch.tensor(list(class_ids(classes).values()), dtype=torch.uint8)
+    return torch.where(region > 0, ids[resp.argmax(dim=0)], torch.zeros((), dtype=torch.uint8))
+
+
+def brightness_order(mixture: Mixture, sequences: tuple[str, ...], order_by: tuple[str, ...] | None) -> list[int]:
+    """Order of components by rising brightness, for classes that no prior knows.
+
+    Args:
+        mixture: one mixture, means (K, C').
+        sequences: names of its C' sequences.
+        order_by: sequences to sum; those that the study lacks are left out, and all sequences are
+            summed when none remains.
+    """
+    chosen = [i for i, name in enumerate(sequences) if order_by is None or name in order_by]
+    return order_by_channels(mixture.means, chosen or list(range(len(sequences))))

@@ -1,0 +1,232 @@
+"""EM methods on the intensities alone: `em-gmm`, `em-svgmm` and `map-em`.
+
+They differ in the mixture they fit; how a study is taken apart and put together is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
+
+from mrigmm.data.study import StudyTensors
+from mrigmm.errors import InputError, near_misses
+from mrigmm.methods.base import (
+    Segmentation,
+    Task,
+    brightness_order,
+    hard_labels,
+    present_sequences,
+    unpack,
+)
+from mrigmm.mixture import EMResult, Mixture, PopulationPrior, fit_gmm, fit_svgmm
+
+# A slice with fewer voxels per class cannot carry a mixture of its own.
+MIN_VOXELS_PER_CLASS = 10
+
+
+class EMSettings(BaseModel):
+    """Settings of the EM methods. Defaults are those of the published baseline."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scope: Literal["study", "slice"] = "slice"
+    covariance: Literal["full", "diag", "tied", "spherical"] = "diag"
+    order_by: tuple[str, ...] | None = None
+    max_iter: int = Field(100, ge=1)
+    tolerance: float = Field(2e-4, gt=0)
+    variance_floor: float = Field(1e-3, gt=0)
+    seed: int = Field(0, ge=0)
+
+
+class MapEMSettings(EMSettings):
+    """Settings of MAP-EM: one full mixture per study, prior counts as a share of its voxels."""
+
+    scope: Literal["study", "slice"] = "study"
+    covariance: Literal["full", "diag", "tied", "spherical"] = "full"
+    prior_strength: float = Field(0.1, gt=0)
+
+
+class EMGMM:
+    """EM for a Gaussian mixture, maximum likelihood, in the package's own core."""
+
+    name = "em-gmm"
+    settings_type: type[EMSettings] = EMSettings
+
+    def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
+        self.task = task
+        self.settings = validated_settings(self.settings_type, overrides, self.name)
+
+    def describe(self) -> dict[str, Any]:
+        """Settings as plain values."""
+        return self.settings.model_dump(mode="json")
+
+    def segment(self, study: StudyTensors) -> Segmentation:
+        """Fit the mixture(s) of one study and label by the posterior."""
+        sequences = present_sequences(study)
+        x = study.voxels[:, study.present].to(self.task.device)  # (N, C')
+        region = study.region[study.region > 0].long().to(self.task.device)  # (N,)
+        n_voxels, n_classes = x.shape[0], len(self.task.classes)
+        if n_voxels < n_classes:
+            raise InputError(
+                "the region has fewer voxels than there are classes",
+                study=study.id,
+                expected=f"at least {n_classes} voxels",
+                got=str(n_voxels),
+                remedy="check the region map",
+            )
+        prior = None if self.task.prior is None else self.task.prior.select(sequences=sequences)
+
+        fits: list[tuple[Tensor, EMResult]] = []
+        small: list[Tensor] = []
+        for members in self._groups(study):
+            enough = len(members) >= MIN_VOXELS_PER_CLASS * n_classes or len(members) == n_voxels
+            if enough:
+                fits.append((members, self._fit_named(x[members], region[members], sequences, prior)))
+            else:
+                small.append(members)
+        warnings = list(self._warnings([result for _, result in fits], prior))
+        if small:
+            whole = self._fit_named(x, region, sequences, prior)
+            fits += [(members, _part(whole, members)) for members in small]
+            warnings.append(f"{len(small)} slices are too small for a mixture of their own: the study's is used")
+
+        resp = x.new_zeros((n_voxels, n_classes))
+        log_likelihood = x.new_zeros((n_voxels, 1))
+        for members, result in fits:
+            resp[members] = result.resp.to(resp.dtype)
+            log_likelihood[members, 0] = result.log_likelihood.to(resp.dtype)
+        resp_maps = unpack(resp.cpu(), study.region)
+        return Segmentation(
+            resp=resp_maps,
+            labels=hard_labels(resp_maps, study.region, self.task.classes),
+            mixture=_stacked([result.mixture for _, result in fits]),
+            sequences=sequences,
+            log_likelihood=unpack(log_likelihood.cpu(), study.region)[0],
+            n_iter=max(result.n_iter for _, result in fits),
+            converged=all(result.converged for _, result in fits),
+            warnings=tuple(warnings),
+        )
+
+    def fit(self, x: Tensor, region: Tensor, prior: PopulationPrior | None) -> EMResult:
+        """Fit one mixture to voxels (N, C'), started at the population where it is known."""
+        return fit_gmm(x, region=region, **self._options(x, prior))
+
+    def _options(self, x: Tensor, prior: PopulationPrior | None) -> dict[str, Any]:
+        return {
+            "n_classes": len(self.task.classes),
+            "start": "kmeans++" if prior is None else prior.mixture(x.dtype, x.device),
+            "covariance": self.settings.covariance,
+            "allowed": self.task.allowed,
+            "max_iter": self.settings.max_iter,
+            "tol": self.settings.tolerance,
+            "variance_floor": self.settings.variance_floor,
+            "seed": self.settings.seed,
+        }
+
+    def _fit_named(
+        self, x: Tensor, region: Tensor, sequences: tuple[str, ...], prior: PopulationPrior | None
+    ) -> EMResult:
+        result = self.fit(x, region, prior)
+        if prior is not None:  # components keep the class they were started at
+            return result
+        order = brightness_order(result.mixture, sequences, self.settings.order_by or self.task.order_by)
+        return EMResult(
+            mixture=result.mixture.permute(order),
+            resp=result.resp[:, order],
+            lower_bounds=result.lower_bounds,
+            converged=result.converged,
+            n_iter=result.n_iter,
+            log_likelihood=result.log_likelihood,
+        )
+
+    def _groups(self, study: StudyTensors) -> Iterator[Tensor]:
+        """Indices of the packed voxels that share a mixture."""
+        slice_of_voxel = study.region.nonzero()[:, 2].to(self.task.device)  # (N,)
+        if self.settings.scope == "study":
+            yield torch.arange(len(slice_of_voxel), device=self.task.device)
+            return
+        for z in slice_of_voxel.unique():
+            yield (slice_of_voxel == z).nonzero()[:, 0]
+
+    def _warnings(self, results: list[EMResult], prior: PopulationPrior | None) -> Iterator[str]:
+        stopped = sum(not result.converged for result in results)
+        if stopped:
+            yield f"{stopped} of {len(results)} fits stopped at {self.settings.max_iter} iterations"
+        if prior is None:
+            by = self.settings.order_by or self.task.order_by
+            yield f"no population prior: classes are ordered by brightness in {', '.join(by) if by else 'all sequences'}"
+
+
+class EMSVGMM(EMGMM):
+    """EM for the spatially variant mixture: each voxel's weights are its last responsibilities."""
+
+    name = "em-svgmm"
+
+    def fit(self, x: Tensor, region: Tensor, prior: PopulationPrior | None) -> EMResult:
+        """Fit one spatially variant mixture to voxels (N, C')."""
+        return fit_svgmm(x, region=region, **self._options(x, prior))
+
+
+class MapEM(EMGMM):
+    """MAP-EM with a Normal-inverse-Wishart and Dirichlet prior from the population."""
+
+    name = "map-em"
+    settings_type = MapEMSettings
+
+    def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
+        super().__init__(task, overrides)
+        if task.prior is None:
+            raise InputError(
+                "map-em needs a population prior for these classes and sequences",
+                expected="classes and sequences of the shipped prior, or --prior FILE",
+                got=f"{', '.join(task.classes)} in {', '.join(task.sequences)}",
+                remedy="make one from labelled studies with mrigmm prior",
+            )
+
+    def fit(self, x: Tensor, region: Tensor, prior: PopulationPrior | None) -> EMResult:
+        """Fit one MAP mixture to voxels (N, C')."""
+        assert prior is not None and isinstance(self.settings, MapEMSettings)
+        map_prior = prior.map_prior(self.settings.prior_strength, dtype=x.dtype, device=x.device)
+        return fit_gmm(x, region=region, prior=map_prior, **self._options(x, prior))
+
+
+def validated_settings(
+    settings_type: type[EMSettings], overrides: Mapping[str, object], method: str
+) -> EMSettings:
+    """Settings with overrides, or an InputError that names the key and its near misses."""
+    try:
+        return settings_type.model_validate(overrides)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        unknown = first["type"] == "extra_forbidden"
+        raise InputError(
+            f"{method} has no setting '{key}'" if unknown else f"the value of '{key}' is not allowed",
+            expected=None if unknown else first["msg"],
+            got=repr(first["input"]),
+            remedy=near_misses(key, list(settings_type.model_fields)) if unknown else None,
+        ) from None
+
+
+def _part(result: EMResult, members: Tensor) -> EMResult:
+    """The share of a fit that belongs to some of its voxels."""
+    return EMResult(
+        mixture=result.mixture,
+        resp=result.resp[members],
+        lower_bounds=result.lower_bounds,
+        converged=result.converged,
+        n_iter=result.n_iter,
+        log_likelihood=result.log_likelihood[members],
+    )
+
+
+def _stacked(mixtures: list[Mixture]) -> Mixture:
+    return Mixture(
+        weights=torch.stack([m.weights for m in mixtures]),
+        means=torch.stack([m.means for m in mixtures]),
+        covariances=torch.stack([m.covariances for m in mixtures]),
+    )

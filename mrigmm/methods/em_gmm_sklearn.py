@@ -1,0 +1,100 @@
+"""`em-gmm-sklearn`: the EM-GMM baseline fitted by scikit-learn, the reference for our own."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+from torch import Tensor
+
+from mrigmm.methods.em_gmm import EMGMM
+from mrigmm.mixture import EMResult, Mixture, PopulationPrior
+
+
+class EMGMMSklearn(EMGMM):
+    """scikit-learn's GaussianMixture with the start, tolerance and variance floor of `em-gmm`.
+
+    Classes that a region code does not allow cannot be expressed there. Cavity and wall allow
+    disjoint classes, so that fitting them one after the other is the same model.
+    """
+
+    name = "em-gmm-sklearn"
+
+    def fit(self, x: Tensor, region: Tensor, prior: PopulationPrior | None) -> EMResult:
+        """Fit one mixture to voxels (N, C'), region code by region code."""
+        n, k, c = x.shape[0], len(self.task.classes), x.shape[1]
+        data = x.cpu().double().numpy()
+        codes = region.cpu().numpy()
+        resp, log_likelihood = np.zeros((n, k)), np.zeros(n)
+        weights, means, covariances = np.zeros(k), np.zeros((k, c)), np.tile(np.eye(c), (k, 1, 1))
+        n_iter, converged, bound = 0, True, 0.0
+        for code in np.unique(codes):
+            inside = codes == code
+            members = np.flatnonzero(self.task.allowed[int(code)].cpu().numpy())
+            gmm = self._fit_members(data[inside], members, prior)
+            share = float(inside.mean())
+            resp[np.ix_(inside, members)] = gmm.predict_proba(data[inside])
+            log_likelihood[inside] = gmm.score_samples(data[inside])
+            weights[members] += share * gmm.weights_
+            means[members] = gmm.means_
+            covariances[members] = _as_full(gmm)
+            n_iter, converged = max(n_iter, gmm.n_iter_), converged and gmm.converged_
+            bound += share * float(gmm.lower_bound_)
+        mixture = Mixture(*(torch.from_numpy(part) for part in (weights, means, covariances)))
+        return EMResult(
+            mixture=mixture,
+            resp=torch.from_numpy(resp),
+            lower_bounds=[bound],
+            converged=converged,
+            n_iter=n_iter,
+            log_likelihood=torch.from_numpy(log_likelihood),
+        )
+
+    def _fit_members(self, x: np.ndarray, members: np.ndarray, prior: PopulationPrior | None) -> GaussianMixture:
+        """One scikit-learn fit for the allowed classes."""
+        start = {}
+        if prior is not None:
+            start = {
+                "weights_init": prior.weights[members] / prior.weights[members].sum(),
+                "means_init": prior.means[members],
+                "precisions_init": _precisions(prior.covariances[members], self.settings.covariance),
+            }
+        gmm = GaussianMixture(
+            min(len(members), len(x)) if prior is None else len(members),
+            covariance_type=self.settings.covariance,
+            reg_covar=self.settings.variance_floor,
+            tol=self.settings.tolerance,
+            max_iter=self.settings.max_iter,
+            random_state=self.settings.seed,
+            **start,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # told as `converged`
+            return gmm.fit(x)
+
+
+def _precisions(covariances: np.ndarray, kind: str) -> np.ndarray:
+    """Precisions of the start in the shape that scikit-learn wants for the covariance type."""
+    if kind == "full":
+        return np.linalg.inv(covariances)
+    variances = np.diagonal(covariances, axis1=1, axis2=2)
+    if kind == "diag":
+        return 1 / variances
+    if kind == "spherical":
+        return 1 / variances.mean(axis=1)
+    return np.linalg.inv(covariances.mean(axis=0))  # tied
+
+
+def _as_full(gmm: GaussianMixture) -> np.ndarray:
+    """Covariances (K, C, C) of a fitted mixture of any type."""
+    k, c = gmm.means_.shape
+    if gmm.covariance_type == "full":
+        return np.asarray(gmm.covariances_)
+    if gmm.covariance_type == "diag":
+        return np.stack([np.diag(variances) for variances in gmm.covariances_])
+    if gmm.covariance_type == "spherical":
+        return np.stack([variance * np.eye(c) for variance in gmm.covariances_])
+    return np.tile(gmm.covariances_, (k, 1, 1))

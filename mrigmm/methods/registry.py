@@ -1,0 +1,60 @@
+"""The methods by name. Imports no method, so that listing them is instant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from mrigmm.errors import InputError, near_misses
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mrigmm.methods.base import Method, Task
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """Where a method lives and what it does in one line."""
+
+    location: str  # "module:class"
+    summary: str
+
+
+METHODS: Mapping[str, MethodEntry] = {
+    "em-gmm": MethodEntry(
+        "mrigmm.methods.em_gmm:EMGMM",
+        "EM for a Gaussian mixture (published baseline: diagonal, per slice, started at the population means)",
+    ),
+    "em-gmm-sklearn": MethodEntry(
+        "mrigmm.methods.em_gmm_sklearn:EMGMMSklearn",
+        "the same fitted by scikit-learn, the reference implementation",
+    ),
+    "em-svgmm": MethodEntry(
+        "mrigmm.methods.em_gmm:EMSVGMM",
+        "EM for the spatially variant mixture, whose weights are per-pixel responsibilities",
+    ),
+    "map-em": MethodEntry(
+        "mrigmm.methods.em_gmm:MapEM",
+        "MAP-EM with the population prior: one full-covariance mixture per study",
+    ),
+}
+
+
+def make_method(name: str, task: Task, overrides: Mapping[str, object]) -> Method:
+    """Create a method for a task.
+
+    Args:
+        name: a key of `METHODS`.
+        task: what is to be segmented.
+        overrides: settings that differ from the method's defaults.
+
+    Raises:
+        InputError: unknown method, or a setting that the method does not have.
+    """
+    if name not in METHODS:
+        raise InputError(f"unknown method '{name}'", remedy=near_misses(name, list(METHODS)))
+    module, _, attribute = METHODS[name].location.partition(":")
+    method: Method = getattr(import_module(module), attribute)(task, overrides)
+    return method

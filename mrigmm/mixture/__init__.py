@@ -1,0 +1,81 @@
+"""Gaussian mixtures on images: exact, robust, batched, differentiable. Mathematics only."""
+
+from mrigmm.mixture.cavity import find_cavity
+from mrigmm.mixture.em import ConvergenceWarning, EMResult, fit_gmm, fit_svgmm
+from mrigmm.mixture.estimator import GaussianMixture
+from mrigmm.mixture.gaussian import Covariance, Mixture, log_gaussian, safe_log
+from mrigmm.mixture.missing import expected_statistics, log_gaussian_observed
+from mrigmm.mixture.moments import Statistics, statistics
+from mrigmm.mixture.naming import match_to_prior, order_by_channels
+from mrigmm.mixture.objectives import (
+    free_energy,
+    log_likelihood,
+    masked_mean,
+    nll,
+    nll_v,
+    pool_mean,
+    posterior,
+    region_log_prior,
+)
+from mrigmm.mixture.packing import PackedRegion, pack, to_voxels
+from mrigmm.mixture.population import PopulationPrior, estimate_population_prior
+from mrigmm.mixture.spatial import (
+    fit_potts,
+    gaussian_blur,
+    multiscale_features,
+    potts_bound,
+    potts_posterior,
+    potts_support,
+    smooth_inside,
+    smooth_posterior,
+)
+from mrigmm.mixture.summaries import Summary, from_summaries, summarize
+from mrigmm.mixture.updates import VARIANCE_FLOOR, MapPrior, constrained_weights, log_map_prior, m_step
+
+__all__ = [
+    "VARIANCE_FLOOR",
+    "ConvergenceWarning",
+    "Covariance",
+    "EMResult",
+    "GaussianMixture",
+    "MapPrior",
+    "Mixture",
+    "PackedRegion",
+    "PopulationPrior",
+    "Statistics",
+    "Summary",
+    "constrained_weights",
+    "estimate_population_prior",
+    "expected_statistics",
+    "find_cavity",
+    "fit_gmm",
+    "fit_potts",
+    "fit_svgmm",
+    "free_energy",
+    "from_summaries",
+    "gaussian_blur",
+    "log_gaussian",
+    "log_gaussian_observed",
+    "log_likelihood",
+    "log_map_prior",
+    "m_step",
+    "masked_mean",
+    "match_to_prior",
+    "multiscale_features",
+    "nll",
+    "nll_v",
+    "order_by_channels",
+    "pack",
+    "pool_mean",
+    "posterior",
+    "potts_bound",
+    "potts_posterior",
+    "potts_support",
+    "region_log_prior",
+    "safe_log",
+    "smooth_inside",
+    "smooth_posterior",
+    "statistics",
+    "summarize",
+    "to_voxels",
+]

@@ -1,0 +1,197 @@
+"""The mixture behind scikit-learn's interface, for arrays instead of studies."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mrigmm.mixture.em import fit_gmm
+from mrigmm.mixture.gaussian import COVARIANCES, Covariance, Mixture, cholesky, log_gaussian, safe_log
+from mrigmm.mixture.initial import Start
+from mrigmm.mixture.objectives import log_likelihood, posterior
+from mrigmm.mixture.summaries import Summary, from_summaries, summarize
+from mrigmm.mixture.updates import VARIANCE_FLOOR, MapPrior
+
+FloatArray = npt.NDArray[np.floating]
+ArrayLike = npt.ArrayLike | Tensor
+
+
+class GaussianMixture:
+    """Gaussian mixture with scikit-learn's methods and attribute names.
+
+    Args:
+        n_components: K.
+        covariance_type: ``full``, ``diag``, ``tied`` or ``spherical``.
+        tol: on the change of the mean log likelihood.
+        reg_covar: added to every variance.
+        max_iter: EM iterations at most.
+        n_init: starts, of which the best is kept.
+        init_params: ``"kmeans++"``, ``"random"``, or a mixture to start from.
+        random_state: seed of the starts and of ``sample``.
+        prior: maximum a posteriori when given.
+
+    Attributes:
+        weights_: ``(K,)``.
+        means_: ``(K, C)``.
+        covariances_: ``(K, C, C)``, for diag ``(K, C)``, tied ``(C, C)``, spherical ``(K,)``.
+        converged_: whether EM settled.
+        n_iter_: EM iterations of the best start.
+        lower_bound_: bound of the last E-step before the last M-step.
+        lower_bounds_: the bound of every iteration.
+        mixture_: the same as a ``Mixture``.
+    """
+
+    weights_: FloatArray
+    means_: FloatArray
+    covariances_: FloatArray
+    converged_: bool
+    n_iter_: int
+    lower_bound_: float
+    lower_bounds_: list[float]
+    mixture_: Mixture
+
+    def __init__(
+        self,
+        n_components: int = 1,
+        *,
+        covariance_type: Covariance = "full",
+        tol: float = 1e-4,
+        reg_covar: float = VARIANCE_FLOOR,
+        max_iter: int = 100,
+        n_init: int = 1,
+        init_params: Start | Mixture = "kmeans++",
+        random_state: int = 0,
+        prior: MapPrior | None = None,
+    ) -> None:
+        if covariance_type not in COVARIANCES:
+            raise ValueError(f"expected a covariance type out of {COVARIANCES}, got {covariance_type!r}")
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.init_params = init_params
+        self.random_state = random_state
+        self.prior = prior
+        self._summary: Summary | None = None
+
+    def fit(self, X: ArrayLike) -> GaussianMixture:
+        """Fit to ``(N, C)`` and return self."""
+        result = fit_gmm(
+            _tensor(X),
+            n_classes=self.n_components,
+            start=self.init_params,
+            covariance=self.covariance_type,
+            prior=self.prior,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            n_starts=self.n_init,
+            seed=self.random_state,
+            variance_floor=self.reg_covar,
+        )
+        self._take(result.mixture, result.lower_bounds, result.converged)
+        return self
+
+    def summarize(self, X: ArrayLike) -> GaussianMixture:
+        """Add the E-step of a part of the voxels ``(N, C)``; the mixture does not change yet.
+
+        The first call needs a mixture: ``init_params``, or a fit to some of the voxels.
+        """
+        part = summarize(_tensor(X), self._current())
+        self._summary = part if self._summary is None else self._summary + part
+        return self
+
+    def from_summaries(self) -> GaussianMixture:
+        """One M-step from everything summarised since the last; one EM iteration over all parts."""
+        if self._summary is None:
+            raise ValueError("nothing was summarised: call summarize first")
+        mixture = from_summaries(
+            self._summary,
+            covariance=self.covariance_type,
+            variance_floor=self.reg_covar,
+            prior=self.prior,
+        )
+        bounds = [*getattr(self, "lower_bounds_", []), self._summary.lower_bound]
+        converged = len(bounds) > 1 and abs(bounds[-1] - bounds[-2]) < self.tol
+        self._take(mixture, bounds, converged)
+        self._summary = None
+        return self
+
+    def predict_proba(self, X: ArrayLike) -> FloatArray:
+        """Posterior class probabilities ``(N, K)``."""
+        return posterior(*self._log_terms(X)).numpy()
+
+    def predict(self, X: ArrayLike) -> npt.NDArray[np.int64]:
+        """The most probable class of each voxel, ``(N,)``."""
+        labels: npt.NDArray[np.int64] = posterior(*self._log_terms(X)).argmax(-1).numpy()
+        return labels
+
+    def score_samples(self, X: ArrayLike) -> FloatArray:
+        """Log likelihood of each voxel, ``(N,)``."""
+        return log_likelihood(*self._log_terms(X)).numpy()
+
+    def score(self, X: ArrayLike) -> float:
+        """Mean log likelihood per voxel."""
+        return float(self.score_samples(X).mean(dtype=np.float64))
+
+    def bic(self, X: ArrayLike) -> float:
+        """Bayesian information criterion ``-2 log L + p log N``; lower is better."""
+        N = len(_tensor(X))
+        return -2.0 * N * self.score(X) + self._n_parameters() * math.log(N)
+
+    def aic(self, X: ArrayLike) -> float:
+        """Akaike information criterion ``-2 log L + 2 p``; lower is better."""
+        return -2.0 * len(_tensor(X)) * self.score(X) + 2.0 * self._n_parameters()
+
+    def sample(self, n_samples: int = 1) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+        """Draw voxels: intensities ``(N, C)`` and their class ``(N,)``, grouped by class."""
+        mixture = self._current()
+        generator = torch.Generator().manual_seed(self.random_state)
+        drawn = torch.multinomial(mixture.weights, n_samples, replacement=True, generator=generator)
+        labels = drawn.sort().values
+        noise = torch.randn(n_samples, mixture.n_sequences, 1, generator=generator, dtype=mixture.means.dtype)
+        x = mixture.means[labels] + (cholesky(mixture.covariances)[labels] @ noise)[..., 0]
+        return x.numpy(), labels.numpy()
+
+    def _current(self) -> Mixture:
+        if hasattr(self, "mixture_"):
+            return self.mixture_
+        if isinstance(self.init_params, Mixture):
+            return self.init_params.to(dtype=torch.float64)
+        raise ValueError("this mixture is not fitted yet: call fit, or give a mixture as init_params")
+
+    def _log_terms(self, X: ArrayLike) -> tuple[Tensor, Tensor]:
+        x, mixture = _tensor(X), self._current()
+        log_density = log_gaussian(x, mixture.means, mixture.covariances)
+        return safe_log(mixture.weights).to(log_density.dtype), log_density
+
+    def _take(self, mixture: Mixture, bounds: list[float], converged: bool) -> None:
+        self.mixture_ = mixture = mixture.to(device="cpu")
+        self.weights_, self.means_ = mixture.weights.numpy(), mixture.means.numpy()
+        variances = mixture.covariances.diagonal(dim1=-2, dim2=-1)
+        self.covariances_ = {
+            "full": mixture.covariances,
+            "tied": mixture.covariances[0],
+            "diag": variances,
+            "spherical": variances[:, 0],
+        }[self.covariance_type].numpy()
+        self.lower_bounds_, self.lower_bound_ = bounds, bounds[-1] if bounds else -math.inf
+        self.n_iter_, self.converged_ = len(bounds), converged
+
+    def _n_parameters(self) -> int:
+        """Free parameters: means, covariances of this type, and K - 1 weights."""
+        K, C = self.means_.shape
+        pairs = C * (C + 1) // 2
+        covariance = {"full": K * pairs, "tied": pairs, "diag": K * C, "spherical": K}[self.covariance_type]
+        return K * C + covariance + K - 1
+
+
+def _tensor(X: ArrayLike) -> Tensor:
+    values = X.detach() if isinstance(X, Tensor) else torch.from_numpy(np.asarray(X).copy())
+    values = values.cpu()
+    return values if values.is_floating_point() else values.double()

@@ -1,0 +1,144 @@
+"""What a mixture's parameters, or a network that gives responsibilities, are trained to minimise.
+
+Every objective takes ``(..., N, K)`` log values and a mask ``(..., N)``. The voxels may be a whole image
+(dense: the mask is the region) or only a region's voxels (packed: see ``pack``); the value is the
+same. A voxel that no class is allowed to own counts as outside the mask.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mrigmm.mixture.gaussian import safe_log
+
+_NEVER = float("-inf")
+
+
+def region_log_prior(weights: Tensor, allowed: Tensor, region: Tensor) -> Tensor:
+    """Log class weights at every voxel, renormalised over what its region value allows.
+
+    ``log pi_nk = log w_k - log sum_{j allowed} w_j``. Where all allowed classes have weight 0 they
+    share equally.
+
+    Args:
+        weights: ``(..., K)``.
+        allowed: ``(R, K)`` bool, row r for region value r.
+        region: ``(..., N)`` long, values in 0..R-1.
+
+    Returns:
+        ``(..., N, K)``, -inf where a class is not allowed.
+    """
+    masses = torch.where(allowed, weights[..., None, :], 0.0)  # (..., R, K)
+    total = masses.sum(-1, keepdim=True)
+    share = torch.where(total > 0, masses, allowed.to(masses.dtype))
+    table = safe_log(share / share.sum(-1, keepdim=True).clamp_min(torch.finfo(masses.dtype).tiny))
+    if table.dim() == 2:
+        return table[region]
+    R, K = allowed.shape
+    index = region[..., None].expand(*region.shape, K)
+    batch = torch.broadcast_shapes(table.shape[:-2], region.shape[:-1])
+    return table.expand(*batch, R, K).gather(-2, index.expand(*batch, *index.shape[-2:]))
+
+
+def log_likelihood(log_prior: Tensor, log_density: Tensor) -> Tensor:
+    """``log sum_k pi_nk N(x_n | k)`` per voxel, ``(..., N)``; -inf where no class is allowed."""
+    joint, usable = _joint(log_prior, log_density)
+    return torch.where(usable, joint.logsumexp(-1), _NEVER)
+
+
+def posterior(log_prior: Tensor, log_density: Tensor) -> Tensor:
+    """Responsibilities ``pi_nk N(x_n | k) / sum_j pi_nj N(x_n | j)``, ``(..., N, K)``.
+
+    Rows sum to 1; they are 0 where no class is allowed.
+    """
+    joint, usable = _joint(log_prior, log_density)
+    return torch.where(usable[..., None], joint.softmax(-1), 0.0)
+
+
+def nll(log_prior: Tensor, log_density: Tensor, mask: Tensor) -> Tensor:
+    """Negative log likelihood ``-mean_n log sum_k pi_nk N(x_n | k)`` over the masked voxels.
+
+    Args:
+        log_prior: ``(..., N, K)`` or ``(..., 1, K)`` log weights, -inf for classes not allowed.
+        log_density: ``(..., N, K)`` from ``log_gaussian``.
+        mask: ``(..., N)`` bool.
+
+    Returns:
+        ``(...)``, one value per batch entry; 0 without gradient where the mask is empty.
+    """
+    joint, usable = _joint(log_prior, log_density)
+    return masked_mean(-joint.logsumexp(-1), mask & usable)
+
+
+def nll_v(log_w: Tensor, log_density: Tensor, mask: Tensor) -> Tensor:
+    """``nll`` of the spatially variant mixture, whose weights ``w_nk`` differ from voxel to voxel.
+
+    Not comparable with the NLL of a mixture with one weight per class: free weights at every voxel
+    can follow the noise.
+    """
+    return nll(log_w, log_density, mask)
+
+
+def free_energy(log_w: Tensor, log_prior: Tensor, log_density: Tensor, mask: Tensor) -> Tensor:
+    """``mean_n sum_k w_nk (log w_nk - log pi_nk - log N(x_n | k))``: NLL plus KL(w || posterior).
+
+    Unlike the NLL it says what w has to be, and is smallest, equal to the NLL, where w is the posterior.
+    w is renormalised over the classes that the prior allows.
+
+    Args:
+        log_w: ``(..., N, K)`` log responsibilities, for instance a network's log-softmax.
+        log_prior: as in ``nll``.
+        log_density: ``(..., N, K)``.
+        mask: ``(..., N)`` bool.
+
+    Returns:
+        ``(...)``, one value per batch entry; 0 without gradient where the mask is empty.
+    """
+    log_w, log_prior, log_density = torch.broadcast_tensors(log_w, log_prior, log_density)
+    used = (log_prior > _NEVER) & (log_w > _NEVER)
+    usable = used.any(-1)
+    none = ~usable[..., None]
+    log_w = torch.where(used, log_w, _NEVER).masked_fill(none, 0.0).log_softmax(-1)
+    # Zeros keep -inf out of the products, whose gradient would be NaN.
+    log_w_finite = torch.where(used, log_w, 0.0)
+    w = torch.where(used, log_w_finite.exp(), 0.0)
+    energy = log_w_finite - torch.where(used, log_prior, 0.0) - torch.where(used, log_density, 0.0)
+    return masked_mean((w * energy).sum(-1), mask & usable)
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of ``values (..., N)`` over ``mask (..., N)`` per batch entry; 0 where the mask is empty."""
+    mask = mask.expand(values.shape)
+    total = torch.where(mask, values, 0.0).sum(-1)
+    return total / mask.sum(-1).clamp_min(1)
+
+
+def pool_mean(values: Tensor, mask: Tensor, index: Tensor, n_mixtures: int) -> Tensor:
+    """Mean of voxel values over studies that are made of several batch entries (slices).
+
+    Args:
+        values: ``(B, N)``, for instance ``-log_likelihood``.
+        mask: ``(B, N)`` bool.
+        index: ``(B,)`` long, the study of each entry.
+        n_mixtures: S.
+
+    Returns:
+        ``(S,)``: every voxel of a study counts the same, whatever its slice; 0 for a study without any.
+    """
+    mask = mask.expand(values.shape)
+    totals = torch.where(mask, values, 0.0).sum(-1)
+    counts = mask.sum(-1).to(values.dtype)
+    pooled = values.new_zeros(n_mixtures).index_add(0, index, totals)
+    count = values.new_zeros(n_mixtures).index_add(0, index, counts)
+    return pooled / count.clamp_min(1)
+
+
+def _joint(log_prior: Tensor, log_density: Tensor) -> tuple[Tensor, Tensor]:
+    """``log pi + log N`` with -inf where not allowed, all 0 in voxels where nothing is; and ``(..., N)``
+    which voxels have an allowed class.
+    """
+    allowed = (log_prior > _NEVER).expand(torch.broadcast_shapes(log_prior.shape, log_density.shape))
+    usable = allowed.any(-1)
+    joint = torch.where(allowed, log_prior + log_density, _NEVER)
+    return joint.masked_fill(~usable[..., None], 0.0), usable

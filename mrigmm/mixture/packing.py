@@ -1,0 +1,63 @@
+"""From images to the voxels of their regions and back, without loops over the batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def to_voxels(values: Tensor) -> Tensor:
+    """Dense entry point: ``(B, C, *spatial)`` as ``(B, N, C)`` with N all voxels of an image."""
+    return values.flatten(2).mT
+
+
+@dataclass(frozen=True)
+class PackedRegion:
+    """The voxels inside each image's region, padded to the largest region of the batch.
+
+    Attributes:
+        position: ``(B, N)`` long, where each voxel lies in its flattened image; 0 in the padding.
+        mask: ``(B, N)`` bool, False in the padding.
+        spatial: the images' spatial shape.
+    """
+
+    position: Tensor
+    mask: Tensor
+    spatial: tuple[int, ...]
+
+    def gather(self, values: Tensor) -> Tensor:
+        """Voxels ``(B, N, C)`` of images ``(B, C, *spatial)``; differentiable. Padding repeats voxel 0."""
+        flat = values.flatten(2)  # (B, C, M)
+        index = self.position[:, None, :].expand(-1, flat.shape[1], -1)
+        return flat.gather(2, index).mT
+
+    def scatter(self, values: Tensor) -> Tensor:
+        """Images ``(B, C, *spatial)`` of voxels ``(B, N, C)``; 0 outside the region."""
+        B, _, C = values.shape
+        n_voxels = torch.Size(self.spatial).numel()
+        # The padding lands in one voxel too many, which is cut off.
+        target = torch.where(self.mask, self.position, n_voxels)[:, None, :].expand(-1, C, -1)
+        dense = values.new_zeros(B, C, n_voxels + 1).scatter(2, target, values.mT)
+        return dense[..., :n_voxels].reshape(B, C, *self.spatial)
+
+
+def pack(region: Tensor) -> PackedRegion:
+    """Where each image of a batch has its region.
+
+    The objectives give the same values on packed voxels as on whole images, for a fraction of the work.
+
+    Args:
+        region: ``(B, *spatial)`` bool or integers, voxels above 0 belong to the region.
+    """
+    inside = region.flatten(1) > 0  # (B, M)
+    counts = inside.sum(1)
+    largest = int(counts.max()) if len(counts) else 0
+    image, position = inside.nonzero(as_tuple=True)
+    first = counts.cumsum(0) - counts
+    rank = torch.arange(len(image), device=region.device) - first[image]
+    packed = position.new_zeros(len(inside), largest)
+    packed[image, rank] = position
+    mask = torch.arange(largest, device=region.device) < counts[:, None]
+    return PackedRegion(packed, mask, tuple(region.shape[1:]))

@@ -1,0 +1,294 @@
+"""Population prior: what labelled studies say about the mixture of the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mrigmm.mixture.gaussian import Mixture
+from mrigmm.mixture.updates import MapPrior
+
+PRIOR_VERSION = 1
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PopulationPrior:
+    """Mean mixture of a population, with the names and the units that it is stated in.
+
+    Attributes:
+        classes: K names.
+        sequences: C names, in the order of the columns.
+        means: ``(K, C)`` class means, averaged over studies, in units of ``standardisation``.
+        covariances: ``(K, C, C)`` covariances within a study, averaged over studies.
+        weights: ``(K,)`` class fractions, sum 1.
+        standardisation: name of the intensity standardisation; a study standardised otherwise must not
+            be fitted with this prior.
+        provenance: where the numbers come from, for instance ``{"source": ..., "study_ids": [...]}``.
+        version: of the file format.
+
+    Raises:
+        ValueError: shapes or values that cannot be a prior.
+    """
+
+    classes: tuple[str, ...]
+    sequences: tuple[str, ...]
+    means: Array
+    covariances: Array
+    weights: Array
+    standardisation: str
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    version: int = PRIOR_VERSION
+
+    def __post_init__(self) -> None:
+        K, C = len(self.classes), len(self.sequences)
+        for name, shape in (("means", (K, C)), ("covariances", (K, C, C)), ("weights", (K,))):
+            values = np.array(getattr(self, name), dtype=np.float64)
+            if values.shape != shape:
+                raise ValueError(
+                    f"{name}: expected shape {shape} for {K} classes and {C} sequences, got {values.shape}"
+                )
+            if not np.isfinite(values).all():
+                raise ValueError(f"{name}: expected finite numbers, got {values.tolist()}")
+            values.setflags(write=False)
+            object.__setattr__(self, name, values)
+        if K == 0 or C == 0 or len(set(self.classes)) < K or len(set(self.sequences)) < C:
+            raise ValueError(
+                f"expected distinct classes and sequences, got {self.classes} and {self.sequences}"
+            )
+        if (self.weights < 0).any() or not np.isclose(self.weights.sum(), 1.0, atol=1e-6):
+            raise ValueError(f"weights: expected a distribution, got {self.weights.tolist()}")
+        symmetric = np.allclose(self.covariances, self.covariances.swapaxes(-1, -2))
+        if not symmetric or np.linalg.eigvalsh(self.covariances).min() <= 0:
+            raise ValueError("covariances: expected symmetric positive definite matrices")
+
+    def select(
+        self, classes: Sequence[str] | None = None, sequences: Sequence[str] | None = None
+    ) -> PopulationPrior:
+        """The prior of some classes and sequences, in the order given.
+
+        Weights are renormalised; dropping sequences is the exact marginal.
+
+        Raises:
+            ValueError: a name that the prior does not have.
+        """
+        rows = _positions("class", classes, self.classes)
+        columns = _positions("sequence", sequences, self.sequences)
+        weights = self.weights[rows]
+        if weights.sum() <= 0:
+            raise ValueError(f"the classes {list(classes or ())} have weight 0 in this prior")
+        return PopulationPrior(
+            tuple(self.classes[i] for i in rows),
+            tuple(self.sequences[i] for i in columns),
+            self.means[np.ix_(rows, columns)],
+            self.covariances[np.ix_(rows, columns, columns)],
+            weights / weights.sum(),
+            self.standardisation,
+            self.provenance,
+            self.version,
+        )
+
+    def map_prior(
+        self,
+        strength: float | None = None,
+        *,
+        kappa: float | None = None,
+        nu: float | None = None,
+        a: float | None = None,
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str | None = None,
+    ) -> MapPrior:
+        """The prior as MAP-EM takes it.
+
+        Args:
+            strength: of means, covariances and weights alike, as a share of the study's voxels.
+            kappa: strength of the means instead of ``strength``.
+            nu: strength of the covariances instead of ``strength``.
+            a: strength of the weights instead of ``strength``.
+            dtype: of the tensors.
+            device: of the tensors.
+
+        Raises:
+            ValueError: a strength is neither given nor covered by ``strength``.
+        """
+        strengths = [strength if value is None else value for value in (kappa, nu, a)]
+        if any(value is None for value in strengths):
+            raise ValueError("give strength, or all of kappa, nu and a")
+        kappa, nu, a = (float(value) for value in strengths if value is not None)
+        mixture = self.mixture(dtype, device)
+        return MapPrior(mixture.means, mixture.covariances, mixture.weights, kappa, nu, a)
+
+    def mixture(
+        self, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None
+    ) -> Mixture:
+        """The population's mean mixture, as a start for EM."""
+        weights, means, covariances = (
+            torch.tensor(values, dtype=dtype, device=device)
+            for values in (self.weights, self.means, self.covariances)
+        )
+        return Mixture(weights, means, covariances)
+
+    def require_standardisation(self, name: str) -> None:
+        """Refuse a study standardised in other units than the prior.
+
+        Raises:
+            ValueError: ``name`` is not this prior's standardisation.
+        """
+        if name != self.standardisation:
+            raise ValueError(
+                f"the prior is stated for intensities standardised by {self.standardisation!r}, "
+                f"got {name!r}: its means would be in the wrong units"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, numbers and strings, ready for JSON."""
+        return {
+            "version": self.version,
+            "classes": list(self.classes),
+            "sequences": list(self.sequences),
+            "standardisation": self.standardisation,
+            "means": self.means.tolist(),
+            "covariances": self.covariances.tolist(),
+            "weights": self.weights.tolist(),
+            "provenance": dict(self.provenance),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> PopulationPrior:
+        """The prior that ``to_dict`` wrote.
+
+        Raises:
+            ValueError: another version, missing or unknown keys, or values that are no prior.
+        """
+        version = values.get("version")
+        if version != PRIOR_VERSION:
+            raise ValueError(f"population prior: expected version {PRIOR_VERSION}, got {version!r}")
+        expected = {
+            "version",
+            "classes",
+            "sequences",
+            "standardisation",
+            "means",
+            "covariances",
+            "weights",
+            "provenance",
+        }
+        if set(values) != expected:
+            raise ValueError(f"population prior: expected the keys {sorted(expected)}, got {sorted(values)}")
+        try:
+            means, covariances, weights = (
+                np.array(values[name], dtype=np.float64) for name in ("means", "covariances", "weights")
+            )
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"population prior: expected means, covariances and weights as lists of numbers ({error})"
+            ) from error
+        return cls(
+            tuple(values["classes"]),
+            tuple(values["sequences"]),
+            means,
+            covariances,
+            weights,
+            values["standardisation"],
+            dict(values["provenance"]),
+        )
+
+
+def estimate_population_prior(
+    studies: Iterable[tuple[npt.ArrayLike, npt.ArrayLike]],
+    *,
+    classes: Sequence[str],
+    sequences: Sequence[str],
+    standardisation: str,
+    provenance: Mapping[str, Any] | None = None,
+) -> PopulationPrior:
+    """Population prior from labelled studies, each study counting the same.
+
+    Class means: mean over studies of the study's class mean. Covariances: mean over studies of the
+    covariance within the study and class (divisor n). Weights: mean class fraction; a study without a class
+    adds 0 to its weight and nothing to its mean and covariance.
+
+    Args:
+        studies: pairs of intensities ``(N, C)`` and class index ``(N,)`` in 0..K-1; voxels outside the
+            region are left out. A sequence that a study lacks is NaN in its whole column; covariances of
+            two sequences come from the studies that have both.
+        classes: K names.
+        sequences: C names.
+        standardisation: name of the standardisation that the intensities went through.
+        provenance: source and study ids, saved with the prior.
+
+    Raises:
+        ValueError: shapes or labels that do not fit, or a class without voxels in every study that has
+            a pair of sequences.
+    """
+    K, C = len(classes), len(sequences)
+    mean_sum, mean_count = np.zeros((K, C)), np.zeros((K, C))
+    cov_sum, cov_count = np.zeros((K, C, C)), np.zeros((K, C, C))
+    fractions = []
+    for position, (values, labels) in enumerate(studies):
+        x, label = np.asarray(values, dtype=np.float64), np.asarray(labels)
+        if x.ndim != 2 or x.shape[1] != C or label.shape != (len(x),):
+            raise ValueError(
+                f"study {position}: expected x (N, {C}) and label (N,), got {x.shape} and {label.shape}"
+            )
+        if len(x) == 0:
+            continue
+        if label.min() < 0 or label.max() >= K:
+            raise ValueError(
+                f"study {position}: expected labels in 0..{K - 1}, got {label.min()}..{label.max()}"
+            )
+        has = ~np.isnan(x).all(axis=0)
+        if not np.isfinite(x[:, has]).all():
+            raise ValueError(f"study {position}: some values of a present sequence are not finite")
+        for k in range(K):
+            own = x[label == k][:, has]
+            if len(own) == 0:
+                continue
+            centre = own.mean(axis=0)
+            mean_sum[k, has] += centre
+            mean_count[k, has] += 1
+            pair = np.outer(has, has)
+            cov_sum[k][pair] += ((own - centre).T @ (own - centre) / len(own)).ravel()
+            cov_count[k][pair] += 1
+        fractions.append(np.bincount(label, minlength=K) / len(label))
+    unseen = [classes[k] for k in range(K) if (cov_count[k] == 0).any()]
+    if unseen:
+        raise ValueError(f"no study has voxels of {', '.join(unseen)} in every pair of sequences")
+    return PopulationPrior(
+        tuple(classes),
+        tuple(sequences),
+        mean_sum / mean_count,
+        _positive_definite(cov_sum / cov_count),
+        np.mean(fractions, axis=0),
+        standardisation,
+        {} if provenance is None else dict(provenance),
+    )
+
+
+def _positive_definite(covariances: Array) -> Array:
+    """The nearest covariances with eigenvalues above a millionth of the largest.
+
+    Averages of blocks from different studies, or of few voxels, can be singular.
+    """
+    values, vectors = np.linalg.eigh(covariances)
+    floor = 1e-6 * np.maximum(values[:, -1:], np.finfo(np.float64).tiny)
+    if (values >= floor).all():
+        return covariances
+    values = np.maximum(values, floor)
+    repaired: Array = (vectors * values[:, None, :]) @ vectors.swapaxes(-1, -2)
+    return (repaired + repaired.swapaxes(-1, -2)) / 2
+
+
+def _positions(kind: str, wanted: Sequence[str] | None, known: tuple[str, ...]) -> list[int]:
+    if wanted is None:
+        return list(range(len(known)))
+    unknown = [name for name in wanted if name not in known]
+    if unknown or not wanted:
+        raise ValueError(f"expected {kind} names out of {list(known)}, got {list(wanted)}")
+    return [known.index(name) for name in wanted]

@@ -1,0 +1,314 @@
+"""M-steps: maximum likelihood and maximum a posteriori, for every covariance type."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mrigmm.mixture.gaussian import (
+    COVARIANCES,
+    Covariance,
+    Mixture,
+    cholesky,
+    parameter_dtype,
+    safe_log,
+    without_missing,
+)
+from mrigmm.mixture.moments import Statistics
+
+# Added to every variance, in squared units of a z-score: a thirtieth of a standard deviation.
+VARIANCE_FLOOR = 1e-3
+
+_WEIGHT_ITERATIONS = 200
+_WEIGHT_TOLERANCE = 1e-12
+
+# Voxels that stand behind a class that has none. Far below what a responsibility can mean, far above
+# what would overflow in a gradient.
+_EMPTY = 1e-9
+
+
+@dataclass(frozen=True)
+class MapPrior:
+    """Normal-inverse-Wishart and Dirichlet prior over one mixture, stated by its mode.
+
+    The strengths are shares of the region's voxel count N: ``kappa = 0.05`` weighs as much as 5 % of
+    the study's own voxels, whatever its size. That *tempers* the prior against strongly correlated
+    voxels. It is not the spread between studies and cannot be read off a cohort.
+
+    Attributes:
+        means: ``(K, C)`` prior means m.
+        covariances: ``(K, C, C)`` prior covariances ``Sigma_0``.
+        weights: ``(K,)`` prior weights ``pi_0``, sum 1.
+        kappa: strength of the means.
+        nu: strength of the covariances.
+        a: strength of the weights.
+    """
+
+    means: Tensor
+    covariances: Tensor
+    weights: Tensor
+    kappa: float
+    nu: float
+    a: float
+
+    def __post_init__(self) -> None:
+        K, C = self.means.shape
+        if self.covariances.shape != (K, C, C) or self.weights.shape != (K,):
+            raise ValueError(
+                f"expected covariances {(K, C, C)} and weights {(K,)} for means {(K, C)}, "
+                f"got {tuple(self.covariances.shape)} and {tuple(self.weights.shape)}"
+            )
+        if min(self.kappa, self.nu, self.a) < 0:
+            raise ValueError(f"strengths cannot be negative, got {self.kappa}, {self.nu}, {self.a}")
+
+    def mixture(self) -> Mixture:
+        """The prior's mode, as a start for EM."""
+        return Mixture(self.weights, self.means, self.covariances)
+
+    def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> MapPrior:
+        """The same prior in another dtype or on another device."""
+        return MapPrior(
+            self.means.to(dtype=dtype, device=device),
+            self.covariances.to(dtype=dtype, device=device),
+            self.weights.to(dtype=dtype, device=device),
+            self.kappa,
+            self.nu,
+            self.a,
+        )
+
+
+def _outer(a: Tensor, b: Tensor) -> Tensor:
+    return a[..., :, None] * b[..., None, :]
+
+
+def _scatter(stats: Statistics, means: Tensor) -> Tensor:
+    """``sum_n r_nk (x_n - mu_k)(x_n - mu_k)^T``, ``(..., K, C, C)``."""
+    cross = _outer(means, stats.sum_x)
+    return stats.sum_xx - cross - cross.mT + stats.n[..., None, None] * _outer(means, means)
+
+
+def _shaped(scatter: Tensor, count: Tensor, covariance: Covariance) -> Tensor:
+    """The covariances of a type that maximise ``-count log|Sigma| / 2 - tr(Sigma^-1 scatter) / 2``.
+
+    Args:
+        scatter: ``(..., K, C, C)``.
+        count: ``(..., K)``, positive.
+        covariance: the type; ``tied`` sums scatter and count over the classes first.
+    """
+    C = scatter.shape[-1]
+    if covariance == "full":
+        return scatter / count[..., None, None]
+    if covariance == "tied":
+        pooled = scatter.sum(-3, keepdim=True) / count.sum(-1)[..., None, None, None]
+        return pooled.expand_as(scatter)
+    variances = scatter.diagonal(dim1=-2, dim2=-1) / count[..., None]
+    if covariance == "spherical":
+        variances = variances.mean(-1, keepdim=True).expand(*variances.shape[:-1], C)
+    return torch.diag_embed(variances)
+
+
+def _with_pooled_ghost(stats: Statistics) -> Statistics:
+    """Statistics in which every class owns a vanishing share of the whole mixture's voxels.
+
+    A class without voxels then has the pooled mean and covariance, without a branch and with a
+    bounded gradient. A mixture without voxels has mean 0 and unit covariance.
+    """
+    C = stats.sum_x.shape[-1]
+    total = stats.n.sum(-1)[..., None, None]
+    any_voxel = total > 0
+    safe = torch.where(any_voxel, total, 1.0)
+    identity = torch.eye(C, dtype=total.dtype, device=total.device)
+    mean = stats.sum_x.sum(-2, keepdim=True) / safe
+    second = torch.where(any_voxel[..., None], stats.sum_xx.sum(-3, keepdim=True) / safe[..., None], identity)
+    return Statistics(
+        stats.n + _EMPTY, stats.sum_x + _EMPTY * mean, stats.sum_xx + _EMPTY * second.expand_as(stats.sum_xx)
+    )
+
+
+def _ml(stats: Statistics, covariance: Covariance) -> tuple[Tensor, Tensor]:
+    stats = _with_pooled_ghost(stats)
+    means = stats.sum_x / stats.n[..., None]
+    return means, _shaped(_scatter(stats, means), stats.n, covariance)
+
+
+def _map(
+    stats: Statistics, prior: MapPrior, n_present: Tensor | int, covariance: Covariance
+) -> tuple[Tensor, Tensor]:
+    total = stats.n.sum(-1)[..., None]  # (..., 1)
+    kappa, nu = prior.kappa * total, prior.nu * total
+    kappa = torch.where(kappa > 0, kappa, _EMPTY)
+    means = (kappa[..., None] * prior.means + stats.sum_x) / (kappa + stats.n)[..., None]
+    shift = means - prior.means
+    pseudo = nu + n_present + 2
+    scatter = (
+        pseudo[..., None, None] * prior.covariances
+        + _scatter(stats, means)
+        + kappa[..., None, None] * _outer(shift, shift)
+    )
+    return means, _shaped(scatter, pseudo + stats.n, covariance)
+
+
+def _map_weights(n: Tensor, prior: MapPrior | None) -> Tensor:
+    """``(n + a pi_0) / (N + a)``; a mixture without voxels gets ``pi_0``, or equal weights."""
+    total = n.sum(-1, keepdim=True)
+    if prior is None:
+        return torch.where(total > 0, n / torch.where(total > 0, total, 1.0), 1.0 / n.shape[-1])
+    a = torch.where(total > 0, prior.a * total, 1.0)
+    return (n + a * prior.weights) / (total + a)
+
+
+def m_step(
+    stats: Statistics,
+    *,
+    covariance: Covariance = "full",
+    variance_floor: float = VARIANCE_FLOOR,
+    prior: MapPrior | None = None,
+    present: Tensor | None = None,
+) -> Mixture:
+    r"""The mixture that maximises the expected log likelihood, or log posterior with a prior.
+
+    Maximum likelihood: ``mu = sum r x / n``, ``Sigma = sum r (x - mu)(x - mu)^T / n``, ``pi = n / N``.
+    Maximum a posteriori, with ``kappa``, ``nu``, ``a`` as shares of N::
+
+        mu    = (kappa N m + sum r x) / (kappa N + n)
+        Sigma = [Psi + sum r (x - mu)(x - mu)^T + kappa N (mu - m)(mu - m)^T] / (nu N + n + C + 2)
+        Psi   = (nu N + C + 2) Sigma_0
+        pi    = (n + a N pi_0) / (N + a N)
+
+    Other covariance types maximise the same function within their family. Differentiable, and never
+    NaN: a class without voxels takes the pooled mean and covariance of its mixture, or the prior.
+
+    Args:
+        stats: sums of one mixture per leading batch entry.
+        covariance: ``full``, ``diag``, ``tied`` (one matrix for all classes) or ``spherical``.
+        variance_floor: added to every variance afterwards, in squared intensity units.
+        prior: maximum a posteriori when given.
+        present: ``(..., C)`` bool, the sequences that exist. The others' rows and columns are dropped
+            (C counts the present ones) and come back as mean 0 or m and an uncorrelated block.
+
+    Returns:
+        The mixture in float64, whatever the images' dtype.
+
+    Raises:
+        ValueError: an unknown covariance type, or a prior of another shape.
+    """
+    if covariance not in COVARIANCES:
+        raise ValueError(f"expected a covariance type out of {COVARIANCES}, got {covariance!r}")
+    K, C = stats.sum_x.shape[-2:]
+    exact = parameter_dtype(stats.n.device)
+    stats = Statistics(stats.n.to(exact), stats.sum_x.to(exact), stats.sum_xx.to(exact))
+    n_present: Tensor | int = C
+    if prior is not None:
+        if prior.means.shape != (K, C):
+            raise ValueError(f"expected a prior with means {(K, C)}, got {tuple(prior.means.shape)}")
+        prior = prior.to(dtype=exact, device=stats.n.device)
+    with torch.autocast(stats.n.device.type, enabled=False):
+        if present is not None:
+            stats = _marginal(stats, present)
+            n_present = present.sum(-1)[..., None]
+        if prior is None:
+            means, covariances = _ml(stats, covariance)
+        else:
+            means, covariances = _map(stats, prior, n_present, covariance)
+        floor = variance_floor * torch.eye(C, dtype=exact, device=means.device)
+        covariances = covariances + floor
+        if present is not None:
+            covariances = _fill_missing(covariances, present, prior)
+            missing_mean = torch.zeros_like(means) if prior is None else prior.means.expand_as(means)
+            means = torch.where(present[..., None, :], means, missing_mean)
+        return Mixture(_map_weights(stats.n, prior), means, covariances)
+
+
+def _marginal(stats: Statistics, present: Tensor) -> Statistics:
+    """Statistics with zeros for the missing sequences."""
+    both = (present[..., :, None] & present[..., None, :])[..., None, :, :]
+    return Statistics(
+        stats.n,
+        torch.where(present[..., None, :], stats.sum_x, 0.0),
+        torch.where(both, stats.sum_xx, 0.0),
+    )
+
+
+def _fill_missing(covariances: Tensor, present: Tensor, prior: MapPrior | None) -> Tensor:
+    """Covariances whose missing rows and columns are the prior's block, or the identity."""
+    kept = without_missing(covariances, present)
+    if prior is None:
+        return kept
+    absent = (~present[..., :, None] & ~present[..., None, :])[..., None, :, :]
+    return torch.where(absent, prior.covariances, kept)
+
+
+def constrained_weights(
+    n: Tensor, region_counts: Tensor, allowed: Tensor, *, prior: MapPrior | None = None
+) -> Tensor:
+    r"""Class weights where the region says which classes are allowed, ``(..., K)``.
+
+    A voxel of region r has ``pi_k = w_k / sum_{j in A_r} w_j``, so the M-step maximises
+    ``sum_k n'_k log w_k - sum_r N'_r log sum_{j in A_r} w_j``, n' and N' with the prior's pseudo-voxels.
+    Where the regions share no class the maximum is the plain ``(n + a pi_0) / (N + a)``; else it is
+    found by the minorise-maximise step ``w_k = n'_k / sum_{r: k in A_r} (N'_r / W_r)`` (Hunter 2004).
+
+    Args:
+        n: ``(..., K)`` voxels per class.
+        region_counts: ``(..., R)`` voxels per region value.
+        allowed: ``(R, K)`` bool.
+        prior: adds ``a N pi_0`` pseudo-voxels, spread over the regions that allow their class.
+    """
+    weights = _map_weights(n, prior)
+    counts = region_counts.to(n.dtype)
+    membership = allowed.to(n.dtype)  # (R, K)
+    if prior is not None:
+        pseudo = prior.a * n.sum(-1, keepdim=True) * prior.weights.to(n)
+        home = counts @ membership  # (..., K) voxels that may be class k
+        share = torch.where(home > 0, pseudo / torch.where(home > 0, home, 1.0), 0.0)
+        n = n + torch.where(home > 0, pseudo, 0.0)
+        counts = counts * (1.0 + share @ membership.mT)
+    occurring = allowed[
+        (region_counts > 0).flatten(0, -2).any(0) if region_counts.dim() > 1 else region_counts > 0
+    ]
+    if bool((occurring.sum(0) <= 1).all()) or bool((occurring == occurring[:1]).all()):
+        return weights
+    for _ in range(_WEIGHT_ITERATIONS):
+        mass = weights @ membership.mT  # (..., R)
+        rate = torch.where(mass > 0, counts / torch.where(mass > 0, mass, 1.0), 0.0) @ membership
+        new = torch.where(rate > 0, n / torch.where(rate > 0, rate, 1.0), weights)
+        new = new / new.sum(-1, keepdim=True)
+        change, weights = (new - weights).abs().max(), new
+        if bool(change < _WEIGHT_TOLERANCE):
+            break
+    return weights
+
+
+def log_map_prior(
+    mixture: Mixture, prior: MapPrior, n_voxels: Tensor, *, present: Tensor | None = None
+) -> Tensor:
+    r"""Log prior density of a mixture up to a constant, ``(...)``: what MAP adds to the log likelihood.
+
+    ``sum_k -((nu + C + 2)(log|Sigma_k| + tr(Sigma_k^-1 Sigma_0k)) + kappa |mu_k - m_k|^2_Sigma_k) / 2``
+    ``+ a sum_k pi_0k log pi_k``, strengths in voxels (the shares times ``n_voxels``).
+
+    Args:
+        mixture: one per leading batch entry.
+        prior: the prior that the mixture was fitted with.
+        n_voxels: ``(...)`` voxels of the region.
+        present: ``(..., C)`` bool, as in ``m_step``.
+    """
+    means, covariances, weights = (
+        value.to(mixture.means) for value in (prior.means, prior.covariances, prior.weights)
+    )
+    shift, fitted, mode = mixture.means - means, mixture.covariances, covariances
+    n_present: Tensor | int = mixture.n_sequences
+    if present is not None:
+        fitted, shift = without_missing(fitted, present), torch.where(present[..., None, :], shift, 0.0)
+        both = (present[..., :, None] & present[..., None, :])[..., None, :, :]
+        mode, n_present = torch.where(both, mode, 0.0), present.sum(-1)
+    factor = cholesky(fitted)
+    log_det = 2.0 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    trace = torch.cholesky_solve(mode.expand_as(factor), factor).diagonal(dim1=-2, dim2=-1).sum(-1)
+    distance = torch.linalg.solve_triangular(factor, shift[..., None], upper=False).square().sum((-2, -1))
+    pseudo = prior.nu * n_voxels + n_present + 2
+    log_niw = -0.5 * (pseudo[..., None] * (log_det + trace) + prior.kappa * n_voxels[..., None] * distance)
+    log_weights = torch.where(weights > 0, weights * safe_log(mixture.weights), 0.0)
+    return log_niw.sum(-1) + prior.a * n_voxels * log_weights.sum(-1)

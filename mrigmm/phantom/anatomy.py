@@ -1,0 +1,184 @@
+"""Parametric heart in a short-axis frame: which tissue is where.
+
+The frame is in mm: x towards the lateral wall (the right ventricle lies at negative x), y towards the
+inferior wall, z from the base to the apex, origin on the LV axis at the base.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrigmm.phantom.pathology import Infarct
+
+FloatArray = NDArray[np.floating[Any]]
+TissueArray = NDArray[np.uint8]
+
+
+class Tissue(IntEnum):
+    """What a point consists of. The first four are the classes of the population file, in its order."""
+
+    BLOOD = 0
+    MYOCARDIUM = 1
+    EDEMA = 2
+    SCAR = 3
+    MVO = 4
+    PAPILLARY = 5
+    RV_BLOOD = 6
+    RV_WALL = 7
+    AIR = 8
+    LUNG = 9
+    LIVER = 10
+    MUSCLE = 11
+    FAT = 12
+
+
+@dataclass(frozen=True)
+class WallPosition:
+    """Anatomy at points: `tissue` without lesions, `angle` (rad) around the LV axis and `depth` in the
+    wall, 0 at the epicardium to 1 at the endocardium (clipped to that outside the wall).
+    """
+
+    tissue: TissueArray
+    angle: FloatArray
+    depth: FloatArray
+
+
+class Anatomy(Protocol):
+    """Anything that says which tissue lies at a point."""
+
+    @property
+    def length_mm(self) -> float:
+        """Distance from base to apex."""
+
+    def locate(self, x: FloatArray, y: FloatArray, z: FloatArray) -> WallPosition:
+        """Anatomy at points in mm; x, y, z broadcast against each other."""
+
+
+@dataclass(frozen=True)
+class ParametricHeart:
+    """Two ventricles and their surroundings. Lengths in mm, angles in rad.
+
+    `epi_waves` and `wall_waves` are (amplitude, phase) of orders 2, 3, 4 around the circumference,
+    relative to the radius and the wall thickness.
+    """
+
+    length_mm: float
+    epi_radius: float
+    wall: float
+    epi_waves: tuple[tuple[float, float], ...]
+    wall_waves: tuple[tuple[float, float], ...]
+    tilt: tuple[float, float]
+    rv_radius: float
+    rv_offset: tuple[float, float]
+    papillary_angles: tuple[float, float]
+    papillary_radius: float
+    liver_level: float
+    chest_level: float
+    chest_angle: float
+    thinning: float = 0.0
+    infarct: Infarct | None = None
+
+    def locate(self, x: FloatArray, y: FloatArray, z: FloatArray) -> WallPosition:
+        """Anatomy at points in mm; x, y, z broadcast against each other."""
+        s = np.clip(z / self.length_mm, -0.2, 0.97)
+        x = x - self.tilt[0] * z
+        y = y - self.tilt[1] * z
+        radius, angle = np.hypot(x, y), np.arctan2(y, x)
+        epi, endo = self._radii(angle, s, z)
+        depth = np.clip((epi - radius) / (epi - endo), 0, 1)
+        tissue = self._surroundings(x, y, s)
+        self._paint_rv(tissue, x, y, radius, epi, s)
+        tissue[radius < epi] = Tissue.MYOCARDIUM
+        tissue[radius < endo] = Tissue.BLOOD
+        for papillary in self.papillary_angles:
+            away = np.hypot(x - 0.68 * endo * np.cos(papillary), y - 0.68 * endo * np.sin(papillary))
+            tissue[(away < self.papillary_radius * np.clip(1.2 - s, 0, 1)) & (radius < endo)] = (
+                Tissue.PAPILLARY
+            )
+        return WallPosition(tissue, angle.astype(np.float32), depth.astype(np.float32))
+
+    def _radii(self, angle: FloatArray, s: FloatArray, z: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Epicardial and endocardial radius (mm)."""
+        epi = (
+            self.epi_radius * np.sqrt(1 - 0.88 * np.clip(s, 0, 1) ** 2) * (1 + _waves(self.epi_waves, angle))
+        )
+        wall = self.wall * (1 - 0.12 * s) * (1 + _waves(self.wall_waves, angle))
+        if self.infarct is not None and self.thinning > 0:
+            wall = wall * (1 - self.thinning * np.clip(1.2 - self.infarct.distance(angle, z), 0, 1))
+        return epi, np.maximum(epi - wall, 0.15 * epi)
+
+    def _paint_rv(
+        self,
+        tissue: TissueArray,
+        x: FloatArray,
+        y: FloatArray,
+        radius: FloatArray,
+        epi: FloatArray,
+        s: FloatArray,
+    ) -> None:
+        size = self.rv_radius * np.clip(1.0 - 0.55 * np.clip(s, 0, 1) ** 1.5, 0, 1)
+        away = np.hypot((x - self.rv_offset[0]) * 1.1, (y - self.rv_offset[1]) * 0.85)
+        outside = radius >= epi
+        tissue[outside & (away < size + 6)] = Tissue.FAT  # epicardial fat
+        tissue[outside & (away < size + 3)] = Tissue.RV_WALL
+        tissue[outside & (away < size)] = Tissue.RV_BLOOD
+
+    def _surroundings(self, x: FloatArray, y: FloatArray, s: FloatArray) -> TissueArray:
+        shape = np.broadcast_shapes(x.shape, y.shape, s.shape)
+        tissue: TissueArray = np.full(shape, Tissue.LUNG, dtype=np.uint8)
+        diaphragm = self.liver_level + 0.006 * (x + 20) ** 2 + 6 * s
+        tissue[np.broadcast_to(y > diaphragm, shape)] = Tissue.LIVER
+        forward = -(x * np.cos(self.chest_angle) + y * np.sin(self.chest_angle))
+        sideways = -x * np.sin(self.chest_angle) + y * np.cos(self.chest_angle)
+        chest = forward - self.chest_level + 0.002 * sideways**2
+        for start, layer in ((0.0, Tissue.FAT), (5.0, Tissue.MUSCLE), (18.0, Tissue.FAT), (32.0, Tissue.AIR)):
+            tissue[np.broadcast_to(chest > start, shape)] = layer
+        return tissue
+
+
+def _waves(waves: tuple[tuple[float, float], ...], angle: FloatArray) -> FloatArray:
+    total = np.zeros_like(angle)
+    for order, (size, phase) in enumerate(waves, start=2):
+        total += size * np.cos(order * (angle - phase))
+    return total
+
+
+def draw_length(rng: np.random.Generator) -> float:
+    """Distance from base to apex in mm."""
+    return float(rng.uniform(78, 98))
+
+
+def draw_heart(
+    *, length_mm: float, infarct: Infarct, thinning: float, rng: np.random.Generator
+) -> ParametricHeart:
+    """Draws a heart whose radii and wall follow the tabulated quantiles of real ones."""
+    radius = float(np.clip(rng.normal(37.0, 3.2), 30, 44))
+    wall = float(np.clip(rng.normal(13.0, 1.4), 9.5, 16.5) * (radius / 37.0) ** 0.5)
+    return ParametricHeart(
+        length_mm=length_mm,
+        epi_radius=radius,
+        wall=wall,
+        epi_waves=_draw_waves(0.035, rng),
+        wall_waves=_draw_waves(0.06, rng),
+        tilt=(float(rng.normal(0, 0.05)), float(rng.normal(0, 0.05))),
+        rv_radius=float(radius * rng.uniform(0.85, 1.02)),
+        rv_offset=(float(-radius * rng.uniform(0.6, 0.75)), float(-radius * rng.uniform(0.0, 0.25))),
+        papillary_angles=(float(np.deg2rad(rng.normal(-50, 8))), float(np.deg2rad(rng.normal(65, 8)))),
+        papillary_radius=float(rng.uniform(3.5, 5.5)),
+        liver_level=float(radius + rng.uniform(3, 10)),
+        chest_level=float(radius + rng.uniform(8, 18)),
+        chest_angle=float(np.deg2rad(rng.uniform(45, 75))),
+        thinning=thinning,
+        infarct=infarct,
+    )
+
+
+def _draw_waves(size: float, rng: np.random.Generator) -> tuple[tuple[float, float], ...]:
+    return tuple(
+        (float(rng.normal(0, size / order)), float(rng.uniform(0, 2 * np.pi))) for order in (1, 2, 3)
+    )

@@ -1,0 +1,111 @@
+"""Pictures of segmented studies. Figures are made without a display and returned as PNG bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from mrigmm.labels import class_colours
+
+MAX_SLICES = 6
+_OPACITY = 0.55
+_MARGIN = 12  # pixels shown around the labelled area
+
+
+def overlay_figure(
+    images: Mapping[str, NDArray[np.float32]],
+    labels: NDArray[np.uint8],
+    class_ids: Mapping[str, int],
+    *,
+    pixel_aspect: float = 1.0,
+    reference: NDArray[np.integer] | None = None,
+) -> bytes:
+    """Slices of a study: each sequence as it is, then the label map over the first sequence.
+
+    Args:
+        images: sequence name -> intensities (X, Y, Z), slices along the last axis.
+        labels: class ids (X, Y, Z).
+        class_ids: class name -> id.
+        pixel_aspect: height over width of a displayed pixel (second over first axis).
+        reference: reference class ids (X, Y, Z), drawn in a row of their own.
+
+    Returns:
+        A PNG file.
+    """
+    slices = _chosen_slices(labels)
+    window = _window(labels)
+    rows = [*images, "labels", *(["reference"] if reference is not None else [])]
+    figure = Figure(figsize=(1.9 * len(slices) + 0.5, 1.9 * len(rows) + 0.5), layout="compressed")
+    axes = figure.subplots(len(rows), len(slices), squeeze=False)
+    first = next(iter(images.values()))
+    for row, name in enumerate(rows):
+        for column, z in enumerate(slices):
+            axis = axes[row, column]
+            image = images.get(name, first)[(*window, z)]
+            low, high = np.percentile(image, [1, 99])
+            axis.imshow(_shown(image), cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=pixel_aspect)
+            if name not in images:
+                shown = labels if name == "labels" or reference is None else reference
+                axis.imshow(_shown(_coloured(shown[(*window, z)], class_ids)), aspect=pixel_aspect)
+            axis.set_xticks([])
+            axis.set_yticks([])
+            if row == 0:
+                axis.set_title(f"slice {z + 1}", fontsize=8)
+            if column == 0:
+                axis.set_ylabel(name, fontsize=9)
+    colours = class_colours(list(class_ids))
+    figure.legend(
+        handles=[Patch(color=np.array(colours[name]) / 255, label=name) for name in class_ids],
+        loc="outside lower center",
+        ncols=min(len(class_ids), 6),
+        fontsize=8,
+        frameon=False,
+    )
+    return _png(figure)
+
+
+def _png(figure: Figure, dpi: int = 90) -> bytes:
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _chosen_slices(labels: NDArray[np.uint8]) -> list[int]:
+    """Up to `MAX_SLICES` slices with labels, evenly spread."""
+    used = np.flatnonzero((labels > 0).any(axis=(0, 1)))
+    if used.size == 0:
+        used = np.arange(labels.shape[2])
+    return [int(used[i]) for i in np.unique(np.linspace(0, used.size - 1, MAX_SLICES).round().astype(int))]
+
+
+def _window(labels: NDArray[np.uint8]) -> tuple[slice, slice]:
+    """In-plane box around everything labelled, with a margin."""
+    box = []
+    for axis in (0, 1):
+        used = np.flatnonzero((labels > 0).any(axis=tuple({0, 1, 2} - {axis})))
+        if used.size == 0:
+            box.append(slice(0, labels.shape[axis]))
+        else:
+            box.append(slice(max(int(used[0]) - _MARGIN, 0), int(used[-1]) + _MARGIN + 1))
+    return box[0], box[1]
+
+
+def _shown(image: NDArray[np.generic]) -> NDArray[np.generic]:
+    """First array axis to the right, second upwards (as viewers show an axial slice)."""
+    return np.swapaxes(image, 0, 1)[::-1]
+
+
+def _coloured(labels: NDArray[np.generic], class_ids: Mapping[str, int]) -> NDArray[np.float32]:
+    """RGBA (X, Y, 4) in 0 to 1, transparent where there is no class."""
+    rgba = np.zeros((*labels.shape, 4), dtype=np.float32)
+    for name, colour in class_colours(list(class_ids)).items():
+        inside = labels == class_ids[name]
+        rgba[inside, :3] = np.array(colour) / 255
+        rgba[inside, 3] = _OPACITY
+    return rgba

@@ -1,0 +1,79 @@
+"""What happens after each epoch: log, best weights, stop rule."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import time
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Callback
+
+from mrigmm.config import RunConfig
+from mrigmm.data.files import write_text
+from mrigmm.data.run_folder import RunFolder
+from mrigmm.errors import InputError
+from mrigmm.training.module import DeepGMMModule
+
+
+class EpochKeeper(Callback):
+    """Writes the log and the best weights after every epoch and stops when the objective settles.
+
+    The stop rule is the published one: after `min_epochs`, stop when the epoch's mean likelihood
+    term changes by less than `stop_tolerance`. Weights are saved whether or not it ever fires.
+    """
+
+    def __init__(self, run: RunFolder, config: RunConfig) -> None:
+        self.run = run
+        self.config = config
+        self.rows: list[dict[str, float]] = []
+        self._started = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Rows so far, for a resumed run."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue the rows of an interrupted run."""
+        self.rows = list(state_dict["rows"])
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start the clock."""
+        self._started = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Log, keep the best, decide whether to stop."""
+        assert isinstance(pl_module, DeepGMMModule)
+        row = {
+            "epoch": float(trainer.current_epoch),
+            "objective": float(trainer.callback_metrics["objective"]),
+            self.config.objective: float(trainer.callback_metrics[self.config.objective]),
+            "learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
+            "seconds": round(time.monotonic() - self._started, 3),
+        }
+        if not math.isfinite(row["objective"]):
+            raise InputError(
+                "training diverged",
+                file=self.run.path,
+                got=f"objective {row['objective']} in epoch {trainer.current_epoch}",
+                remedy="lower learning_rate, or raise variance_floor",
+            )
+        best = min((r["objective"] for r in self.rows), default=math.inf)
+        previous = self.rows[-1][self.config.objective] if self.rows else math.inf
+        self.rows.append(row)
+        write_text(self.run.log, _csv(self.rows))
+        if row["objective"] < best:
+            self.run.write_weights(pl_module.network)
+        settled = abs(row[self.config.objective] - previous) < self.config.stop_tolerance
+        if trainer.current_epoch >= self.config.min_epochs and settled:
+            trainer.should_stop = True
+
+
+def _csv(rows: list[dict[str, float]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

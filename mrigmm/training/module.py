@@ -1,0 +1,83 @@
+"""The deep GMM's objective and optimiser as a Lightning module."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+
+from mrigmm.config import RunConfig
+from mrigmm.mixture import log_likelihood, pool_mean, region_log_prior
+from mrigmm.networks.deep_gmm import DeepGMM, DeepGMMOutput, SliceBatch, batch_log_density, flat
+
+
+def negative_log_likelihood(output: DeepGMMOutput, batch: SliceBatch, objective: str) -> Tensor:
+    """`nll` (weights of the mixture) or `nll_v` (responsibilities as weights) per voxel of the region.
+
+    Schwab, Mayr, Haltmeier 2024, in log space. Mean over the voxels of each mixture, then over the
+    mixtures of the batch.
+    """
+    index, region = batch.mixture_index, batch.region.flatten(1).long()  # (B, N)
+    if objective == "nll":
+        log_prior = region_log_prior(output.mixture.weights[index], batch.allowed, region)
+    else:
+        log_prior = flat(output.log_resp)
+    per_voxel = -log_likelihood(log_prior, batch_log_density(output, batch))  # (B, N)
+    return pool_mean(per_voxel, region > 0, index, batch.n_mixtures).mean()
+
+
+def mean_distance(output: DeepGMMOutput, batch: SliceBatch, prior_means: Tensor) -> Tensor:
+    """Squared distance of the class means from the population's, per mixture, then averaged.
+
+    Per mixture, so that opposite errors of two studies do not cancel. Missing sequences do not count.
+
+    Args:
+        output: of the batch.
+        batch: with S mixtures.
+        prior_means: (K, C).
+    """
+    squared = (output.mixture.means - prior_means).square()  # (S, K, C)
+    return (squared * batch.present[:, None, :]).sum(dim=(1, 2)).mean()
+
+
+class DeepGMMModule(lightning.LightningModule):
+    """Trains a `DeepGMM` on the (spatially variant) negative log-likelihood.
+
+    Args:
+        network: the deep GMM.
+        config: of the run.
+        prior_means: (K, C) population means for the mean regulariser, or None.
+    """
+
+    def __init__(self, network: DeepGMM, config: RunConfig, prior_means: Tensor | None) -> None:
+        super().__init__()
+        self.network = network
+        self.config = config
+        self.register_buffer("prior_means", prior_means, persistent=False)
+
+    def transfer_batch_to_device(self, batch: SliceBatch, device: torch.device, dataloader_idx: int) -> SliceBatch:
+        """Move a batch; Lightning does not look into dataclasses of tensors that are frozen."""
+        return batch.to(device)
+
+    def training_step(self, batch: SliceBatch, batch_idx: int) -> Tensor:
+        """Objective of one batch."""
+        output = self.network(batch)
+        likelihood = negative_log_likelihood(output, batch, self.config.objective)
+        loss = likelihood
+        if self.config.mean_regulariser > 0 and self.prior_means is not None:
+            loss = loss + self.config.mean_regulariser * mean_distance(output, batch, self.prior_means)
+        options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": batch.n_mixtures}
+        self.log(self.config.objective, likelihood, prog_bar=True, **options)
+        self.log("objective", loss, **options)
+        return loss
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW with polynomial decay `(1 - epoch / epochs) ** 0.9`."""
+        optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
+        )
+        epochs = self.config.epochs
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda epoch: (1 - min(epoch, epochs) / epochs) ** 0.9)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
