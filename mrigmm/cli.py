@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,7 +50,7 @@ Split = Annotated[str, typer.Option(help="training, validation, test or all.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting.")]
 
 
-class RegionKind(str, Enum):
+class RegionKind(StrEnum):
     """Region maps that `simulate` can write."""
 
     lv = "lv"
@@ -59,7 +59,9 @@ class RegionKind(str, Enum):
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("-o", "--out", help="New folder for everything.")] = Path("mrigmm_demo"),
+    out: Annotated[Path, typer.Option("-o", "--out", help="New folder for everything.")] = Path(
+        "mrigmm_demo"
+    ),
     quiet: Quiet = False,
 ) -> None:
     """Simulate a cohort, train, predict, evaluate beside EM-GMM and write a report."""
@@ -269,7 +271,9 @@ def _named_files(texts: Sequence[str]) -> dict[str, Path]:
     for text in texts:
         name, separator, file = text.partition("=")
         if not separator or not name or not file:
-            raise InputError("--image must be NAME=FILE", got=text, remedy="for example --image LGE=lge.nii.gz")
+            raise InputError(
+                "--image must be NAME=FILE", got=text, remedy="for example --image LGE=lge.nii.gz"
+            )
         if name in files:
             raise InputError(f"the sequence '{name}' is given twice")
         files[name] = Path(file)

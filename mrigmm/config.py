@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mrigmm.errors import InputError, Problem, near_misses
 
-CONFIG_VERSION = 1
+CONFIG_VERSION: Literal[1] = 1
 DEFAULT_PRESET = "default"
 
 
@@ -80,21 +80,23 @@ _PUBLISHED: dict[str, Any] = {
     "prior_strength": 0.0,
 }
 
-# Values that differ from the defaults above.
+_DEFAULT: dict[str, Any] = {"objective": "nll_v", "prior_strength": 0.1, "mean_regulariser": 1.0}
+
+# Values that differ from the fields' defaults.
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
-        "default": {"objective": "nll", "prior_strength": 0.1},
+        "default": _DEFAULT,
         "deepg": {**_PUBLISHED, "objective": "nll"},
         "deepsvg": {**_PUBLISHED, "objective": "nll_v"},
-        "tiny": {"objective": "nll", "prior_strength": 0.1, "filters": 8, "levels": 3, "epochs": 30},
+        "tiny": {**_DEFAULT, "filters": 8, "levels": 3, "epochs": 40},
     }
 )
 PRESET_DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
     {
-        "default": "deep GMM with MAP M-step: one full-covariance mixture per study, 16 filters",
+        "default": "deepSVG objective with MAP M-step: one full-covariance mixture per study, 16 filters",
         "deepg": "published deepG: NLL of the mixture, one diagonal mixture per slice, 32 filters",
         "deepsvg": "published deepSVG: NLL of the spatially variant mixture, otherwise as deepg",
-        "tiny": "the default with 8 filters and 30 epochs, for the demo and for trying out",
+        "tiny": "the default with 8 filters and at most 40 epochs, for the demo and for trying out",
     }
 )
 

@@ -7,6 +7,7 @@ from itertools import product
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
 # Two grids are the same when all corners agree within this, or within a tenth of a voxel in plane:
@@ -47,7 +48,7 @@ class Grid:
     def corners_mm(self) -> NDArray[np.float64]:
         """Centres (8, 3) of the corner voxels in mm."""
         index = np.array(list(product(*[(0, n - 1) for n in self.shape])), dtype=float)
-        return np.asarray(nib.affines.apply_affine(self.affine, index))
+        return np.asarray(apply_affine(self.affine, index))
 
     def difference_mm(self, other: Grid) -> float:
         """Largest distance in mm between matching corners; infinite when the shapes differ."""
@@ -81,7 +82,9 @@ def canonical_axcodes(grid: Grid) -> str:
     ornt = nib.io_orientation(grid.affine)
     world_axis_of_slices = int(ornt[grid.slice_axis, 0])
     letters = "RAS"
-    return "".join(c for i, c in enumerate(letters) if i != world_axis_of_slices) + letters[world_axis_of_slices]
+    return (
+        "".join(c for i, c in enumerate(letters) if i != world_axis_of_slices) + letters[world_axis_of_slices]
+    )
 
 
 def coverage(grid: Grid, mask: NDArray[np.bool_], other: Grid) -> NDArray[np.bool_]:
@@ -93,7 +96,7 @@ def coverage(grid: Grid, mask: NDArray[np.bool_], other: Grid) -> NDArray[np.boo
         One flag per voxel of the mask, in `np.argwhere` order.
     """
     to_other = np.linalg.inv(other.affine) @ grid.affine
-    index = nib.affines.apply_affine(to_other, np.argwhere(mask))
+    index = apply_affine(to_other, np.argwhere(mask))
     upper = np.asarray(other.shape) - 0.5
     slack = 1e-3  # voxels; float32 headers
     return np.asarray(np.all((index >= -0.5 - slack) & (index <= upper + slack), axis=1))

@@ -129,7 +129,7 @@ def check_study_id(study_id: object) -> str | None:
     if len(study_id.encode()) > _MAX_ID_BYTES:
         return f"a study id may have at most {_MAX_ID_BYTES} bytes"
     if study_id.startswith(".") or re.search(r'[/\\:*?"<>|\x00-\x1f\x7f]', study_id):
-        return "a study id becomes a file name: no leading dot, no / \\ : * ? \" < > |, no control characters"
+        return 'a study id becomes a file name: no leading dot, no / \\ : * ? " < > |, no control characters'
     return None
 
 
@@ -260,28 +260,25 @@ class _Reader:
         for key in entry:
             if key not in _STUDY_KEYS:
                 self.problem(f"unknown key '{key}'", study_id, remedy=near_misses(key, _STUDY_KEYS))
-        region = entry.get("region")
         return Study(
             id=study_id,
             images=self.images(study_id, entry.get("image"), sequences),
-            region=RegionRule(region["rule"])
-            if self.is_rule(study_id, region)
-            else self.file(study_id, "region", region),
+            region=self.region(study_id, entry.get("region")),
             label=self.file(study_id, "label", entry.get("label")),
         )
 
-    def is_rule(self, study_id: str, region: object) -> bool:
+    def region(self, study_id: str, region: object) -> Path | RegionRule | None:
         if not isinstance(region, dict):
-            return False
+            return self.file(study_id, "region", region)
         if set(region) == {"rule"} and region["rule"] in RegionRule.KINDS:
-            return True
+            return RegionRule(region["rule"])
         self.problem(
             "unknown region rule",
             study_id,
             expected=" or ".join(f'{{"rule": "{kind}"}}' for kind in RegionRule.KINDS),
             got=json.dumps(region),
         )
-        return False
+        return None
 
     def images(self, study_id: str, image: object, sequences: tuple[str, ...]) -> dict[str, Path]:
         if isinstance(image, str):

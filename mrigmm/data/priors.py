@@ -41,7 +41,10 @@ def default_prior() -> PopulationPrior:
         covariances=np.array(figures["lv_z"]["within_study_covariance"]),
         weights=np.array(figures["lv_volume_fraction"]["mean"]),
         standardisation=REGION_ZSCORE,
-        provenance={"source": figures["source"], "study_ids": [f"myops_training_{n}" for n in range(101, 126)]},
+        provenance={
+            "source": figures["source"],
+            "study_ids": [f"myops_training_{n}" for n in range(101, 126)],
+        },
     )
 
 

@@ -1,11 +1,11 @@
 """The folder that `mrigmm train` writes and `mrigmm predict --run` reads.
 
-    config.yaml            resolved configuration
-    weights.safetensors    best weights of the network
-    run.json               classes, sequences, component order, training studies, versions
-    prior.json             population prior that was used (absent without one)
-    log.csv                one row per epoch
-    checkpoints/last.ckpt  state to resume from
+config.yaml            resolved configuration
+weights.safetensors    best weights of the network
+run.json               classes, sequences, component order, training studies, versions
+prior.json             population prior that was used (absent without one)
+log.csv                one row per epoch
+checkpoints/last.ckpt  state to resume from
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ class RunFolder:
             InputError: no run folder, not finished, damaged.
         """
         if not self.path.is_dir():
-            raise InputError("the run folder does not exist", file=self.path, remedy="train one: mrigmm train")
+            raise InputError(
+                "the run folder does not exist", file=self.path, remedy="train one: mrigmm train"
+            )
         config = load_config(self.config)
         try:
             record = RunRecord.model_validate(json.loads(self.record.read_text(encoding="utf-8")))
@@ -129,7 +131,10 @@ class RunFolder:
             raise InputError("the run has no weights", file=self.weights, remedy="train it again") from None
         except (SafetensorError, OSError) as error:
             raise InputError(
-                "the weights are damaged", file=self.weights, got=str(error), remedy="copy the run folder again"
+                "the weights are damaged",
+                file=self.weights,
+                got=str(error),
+                remedy="copy the run folder again",
             ) from None
         misfits = _misfits(network.state_dict(), found)
         if misfits:

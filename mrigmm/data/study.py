@@ -131,7 +131,9 @@ def load_study(
             channels.append(np.zeros(reference.grid.shape, dtype=np.float32))
         else:
             channels.append(_on_grid(images[name], reference, region > 0, study.id, name, warnings))
-    image, present = _standardise(study, channels, [name in images for name in sequences], region, sequences, warnings)
+    image, present = _standardise(
+        study, channels, [name in images for name in sequences], region, sequences, warnings
+    )
 
     region = _where_classes_fit(study, region, classes)
 
@@ -233,9 +235,7 @@ def _region_map(
         region = _derived_region(study, study.region, images, reference, labels)
     else:
         file = study.region
-        volume = read_map(
-            file, study=study.id, role="region", known=REGION_FILE_IDS
-        )
+        volume = read_map(file, study=study.id, role="region", known=REGION_FILE_IDS)
         _require_grid(volume, reference.grid, study.id, "region")
         region = _region_codes(volume.data.astype(np.uint8))
     if not region.any():
@@ -335,7 +335,9 @@ def _on_grid(
     target = MetaTensor(
         torch.zeros((1, *reference.grid.shape)), affine=torch.from_numpy(reference.grid.affine)
     )
-    resample = ResampleToMatch(mode="bilinear", padding_mode="border", align_corners=False, dtype=torch.float64)
+    resample = ResampleToMatch(
+        mode="bilinear", padding_mode="border", align_corners=False, dtype=torch.float64
+    )
     return np.asarray(resample(moving, target).as_tensor()[0].numpy(), dtype=np.float32)
 
 
@@ -359,7 +361,9 @@ def _standardise(
             warnings.append(f"{sequences[index]} is constant inside the region and is left out")
             continue
         if zscore.n_clipped:
-            warnings.append(f"{sequences[index]}: {zscore.n_clipped} extreme voxels of the region were clipped")
+            warnings.append(
+                f"{sequences[index]}: {zscore.n_clipped} extreme voxels of the region were clipped"
+            )
         image[index] = zscore.apply(channel)
         present[index] = True
     if not present.any():

@@ -79,7 +79,10 @@ def study_overlaps(
 def summarise(studies: Mapping[str, Mapping[str, Overlap]]) -> dict[str, ClassSummary]:
     """Mean and SD over studies, and the counts that a mean hides."""
     names = list(dict.fromkeys(name for overlaps in studies.values() for name in overlaps))
-    return {name: _summary([overlaps[name] for overlaps in studies.values() if name in overlaps]) for name in names}
+    return {
+        name: _summary([overlaps[name] for overlaps in studies.values() if name in overlaps])
+        for name in names
+    }
 
 
 def _summary(overlaps: Sequence[Overlap]) -> ClassSummary:

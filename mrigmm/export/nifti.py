@@ -15,14 +15,14 @@ _INTENT_LABEL = 1002  # NIFTI_INTENT_LABEL
 _DESCRIPTION = "mrigmm; not for clinical use"
 
 
-def write_labels(path: Path, labels: NDArray[np.uint8], output: OutputGrid) -> None:
+def write_labels(path: Path, labels: NDArray[np.generic], output: OutputGrid) -> None:
     """Write class ids (X, Y, Z) as uint8 on the reference grid: shape, affine and codes unchanged."""
     image = _image(labels.reshape(output.stored_shape), output, np.uint8)
     image.header.set_intent(_INTENT_LABEL, allow_unknown=True)
     _save(image, path)
 
 
-def write_probabilities(path: Path, resp: NDArray[np.float32], output: OutputGrid) -> None:
+def write_probabilities(path: Path, resp: NDArray[np.generic], output: OutputGrid) -> None:
     """Write responsibilities (K, X, Y, Z) as a float32 volume (X, Y, Z, K)."""
     _save(_image(np.moveaxis(resp, 0, -1), output, np.float32), path)
 

@@ -81,9 +81,7 @@ def _study_problems(study: Study, cohort: Manifest, classes: tuple[str, ...]) ->
     if missing:
         found.append(Problem(f"no {' and no '.join(missing)}", study.id, severity="warning"))
     if isinstance(study.region, RegionRule) and study.region.kind != "nonzero":
-        found.append(
-            Problem("the region comes from the reference label", study.id, severity="warning")
-        )
+        found.append(Problem("the region comes from the reference label", study.id, severity="warning"))
     if not any(problem.severity == "error" for problem in found):
         try:
             tensors = load_study(

@@ -123,7 +123,13 @@ def predict_study(
         region: region map.
         out: folder for the results.
         study_id: name of the results; default the file name of the reference sequence.
-        run, method, prior, overrides, device, save_probabilities, overwrite: as in `predict`.
+        run: folder of a trained run; give either this or `method`.
+        method: name of a method (`mrigmm info`).
+        prior: population prior for `method`.
+        overrides: `key=value` settings of the method.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        save_probabilities: write `<id>_probabilities.nii.gz` too.
+        overwrite: allow to replace results in `out`.
 
     Raises:
         InputError: when the study cannot be segmented.

@@ -47,7 +47,9 @@ def report(
     found = sorted(folder.glob(f"*{LABELS_SUFFIX}"))
     if not found:
         raise InputError(
-            "there are no label maps to report on", file=folder, remedy="give a folder that mrigmm predict wrote"
+            "there are no label maps to report on",
+            file=folder,
+            remedy="give a folder that mrigmm predict wrote",
         )
     studies: list[StudySection] = []
     contents: list[dict[str, Any]] = []
@@ -95,7 +97,10 @@ def _side_file(path: Path, study: str) -> dict[str, Any]:
         ) from None
     if missing:
         raise InputError(
-            "the side file of the prediction is incomplete", study=study, file=path, got=f"no {sorted(missing)}"
+            "the side file of the prediction is incomplete",
+            study=study,
+            file=path,
+            got=f"no {sorted(missing)}",
         )
     return dict(content)
 

@@ -69,9 +69,7 @@ def train(
     torch_device = select_device(device)
 
     studies, problems = _load(cohort, config, track)
-    config = config.model_copy(
-        update={"spacing_mm": config.spacing_mm or median_spacing_mm([*studies])}
-    )
+    config = config.model_copy(update={"spacing_mm": config.spacing_mm or median_spacing_mm([*studies])})
     run.write_settings(config, population)
 
     torch.manual_seed(config.seed)
@@ -177,5 +175,7 @@ def _record(
     if prior is not None and (config.mean_regulariser > 0 or config.prior_strength > 0):
         return record  # the prior has tied each component to its class
     complete = [study for study in studies if bool(study.present.all())] or list(studies)
-    order = component_order(DeepGMMMethod(network, config, record, prior, torch.device("cpu")), complete, prior)
+    order = component_order(
+        DeepGMMMethod(network, config, record, prior, torch.device("cpu")), complete, prior
+    )
     return record.model_copy(update={"component_order": tuple(order)})

@@ -101,7 +101,9 @@ def hard_labels(resp: Tensor, region: Tensor, classes: tuple[str, ...]) -> Tenso
     return torch.where(region > 0, ids[resp.argmax(dim=0)], torch.zeros((), dtype=torch.uint8))
 
 
-def brightness_order(mixture: Mixture, sequences: tuple[str, ...], order_by: tuple[str, ...] | None) -> list[int]:
+def brightness_order(
+    mixture: Mixture, sequences: tuple[str, ...], order_by: tuple[str, ...] | None
+) -> list[int]:
     """Order of components by rising brightness, for classes that no prior knows.
 
     Args:

@@ -173,7 +173,9 @@ class DeepGMMMethod:
         return (study.region > 0).nonzero()[:, 2].unique(return_inverse=True)[1]
 
 
-def component_order(method: DeepGMMMethod, studies: list[StudyTensors], prior: PopulationPrior | None) -> list[int]:
+def component_order(
+    method: DeepGMMMethod, studies: list[StudyTensors], prior: PopulationPrior | None
+) -> list[int]:
     """Which network output is which class, decided without labels.
 
     With a prior: Hungarian matching of the cohort's average components to the classes. Without one:

@@ -5,6 +5,7 @@ They differ in the mixture they fit; how a study is taken apart and put together
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -22,7 +23,17 @@ from mrigmm.methods.base import (
     present_sequences,
     unpack,
 )
-from mrigmm.mixture import EMResult, Mixture, PopulationPrior, fit_gmm, fit_svgmm
+from mrigmm.mixture import (
+    ConvergenceWarning,
+    EMResult,
+    Mixture,
+    PopulationPrior,
+    fit_gmm,
+    fit_svgmm,
+    m_step,
+    statistics,
+)
+from mrigmm.mixture.initial import kmeans_responsibilities
 
 # A slice with fewer voxels per class cannot carry a mixture of its own.
 MIN_VOXELS_PER_CLASS = 10
@@ -67,7 +78,8 @@ class EMGMM:
     def segment(self, study: StudyTensors) -> Segmentation:
         """Fit the mixture(s) of one study and label by the posterior."""
         sequences = present_sequences(study)
-        x = study.voxels[:, study.present].to(self.task.device)  # (N, C')
+        # float64: the stop rule looks at small differences of the likelihood.
+        x = study.voxels[:, study.present].double().to(self.task.device)  # (N, C')
         region = study.region[study.region > 0].long().to(self.task.device)  # (N,)
         n_voxels, n_classes = x.shape[0], len(self.task.classes)
         if n_voxels < n_classes:
@@ -88,11 +100,11 @@ class EMGMM:
                 fits.append((members, self._fit_named(x[members], region[members], sequences, prior)))
             else:
                 small.append(members)
-        warnings = list(self._warnings([result for _, result in fits], prior))
+        notes = list(self._notes([result for _, result in fits], prior))
         if small:
             whole = self._fit_named(x, region, sequences, prior)
             fits += [(members, _part(whole, members)) for members in small]
-            warnings.append(f"{len(small)} slices are too small for a mixture of their own: the study's is used")
+            notes.append(f"{len(small)} slices are too small for a mixture of their own: the study's is used")
 
         resp = x.new_zeros((n_voxels, n_classes))
         log_likelihood = x.new_zeros((n_voxels, 1))
@@ -108,29 +120,40 @@ class EMGMM:
             log_likelihood=unpack(log_likelihood.cpu(), study.region)[0],
             n_iter=max(result.n_iter for _, result in fits),
             converged=all(result.converged for _, result in fits),
-            warnings=tuple(warnings),
+            warnings=tuple(notes),
         )
 
-    def fit(self, x: Tensor, region: Tensor, prior: PopulationPrior | None) -> EMResult:
-        """Fit one mixture to voxels (N, C'), started at the population where it is known."""
-        return fit_gmm(x, region=region, **self._options(x, prior))
+    def fit(self, x: Tensor, region: Tensor, start: Mixture, prior: PopulationPrior | None) -> EMResult:
+        """Fit one mixture to voxels (N, C') with region codes (N,)."""
+        return fit_gmm(x, region=region, start=start, **self._options())
 
-    def _options(self, x: Tensor, prior: PopulationPrior | None) -> dict[str, Any]:
+    def _options(self) -> dict[str, Any]:
         return {
-            "n_classes": len(self.task.classes),
-            "start": "kmeans++" if prior is None else prior.mixture(x.dtype, x.device),
             "covariance": self.settings.covariance,
             "allowed": self.task.allowed,
             "max_iter": self.settings.max_iter,
             "tol": self.settings.tolerance,
             "variance_floor": self.settings.variance_floor,
-            "seed": self.settings.seed,
         }
+
+    def _start(self, x: Tensor, region: Tensor, prior: PopulationPrior | None) -> Mixture:
+        """The population's mixture where it is known, else k-means."""
+        if prior is not None:
+            return prior.mixture(x.dtype, x.device)
+        generator = torch.Generator().manual_seed(self.settings.seed)
+        resp = kmeans_responsibilities(x, self.task.allowed[region], generator)
+        return m_step(
+            statistics(x, resp),
+            covariance=self.settings.covariance,
+            variance_floor=self.settings.variance_floor,
+        )
 
     def _fit_named(
         self, x: Tensor, region: Tensor, sequences: tuple[str, ...], prior: PopulationPrior | None
     ) -> EMResult:
-        result = self.fit(x, region, prior)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # told as `converged`
+            result = self.fit(x, region, self._start(x, region, prior), prior)
         if prior is not None:  # components keep the class they were started at
             return result
         order = brightness_order(result.mixture, sequences, self.settings.order_by or self.task.order_by)
@@ -152,13 +175,14 @@ class EMGMM:
         for z in slice_of_voxel.unique():
             yield (slice_of_voxel == z).nonzero()[:, 0]
 
-    def _warnings(self, results: list[EMResult], prior: PopulationPrior | None) -> Iterator[str]:
+    def _notes(self, results: list[EMResult], prior: PopulationPrior | None) -> Iterator[str]:
         stopped = sum(not result.converged for result in results)
         if stopped:
             yield f"{stopped} of {len(results)} fits stopped at {self.settings.max_iter} iterations"
         if prior is None:
             by = self.settings.order_by or self.task.order_by
-            yield f"no population prior: classes are ordered by brightness in {', '.join(by) if by else 'all sequences'}"
+            where = ", ".join(by) if by else "all sequences"
+            yield f"no population prior: classes are ordered by brightness in {where}"
 
 
 class EMSVGMM(EMGMM):
@@ -166,9 +190,9 @@ class EMSVGMM(EMGMM):
 
     name = "em-svgmm"
 
-    def fit(self, x: Tensor, region: Tensor, prior: PopulationPrior | None) -> EMResult:
+    def fit(self, x: Tensor, region: Tensor, start: Mixture, prior: PopulationPrior | None) -> EMResult:
         """Fit one spatially variant mixture to voxels (N, C')."""
-        return fit_svgmm(x, region=region, **self._options(x, prior))
+        return fit_svgmm(x, region=region, start=start, **self._options())
 
 
 class MapEM(EMGMM):
@@ -187,11 +211,12 @@ class MapEM(EMGMM):
                 remedy="make one from labelled studies with mrigmm prior",
             )
 
-    def fit(self, x: Tensor, region: Tensor, prior: PopulationPrior | None) -> EMResult:
+    def fit(self, x: Tensor, region: Tensor, start: Mixture, prior: PopulationPrior | None) -> EMResult:
         """Fit one MAP mixture to voxels (N, C')."""
-        assert prior is not None and isinstance(self.settings, MapEMSettings)
+        assert prior is not None
+        assert isinstance(self.settings, MapEMSettings)
         map_prior = prior.map_prior(self.settings.prior_strength, dtype=x.dtype, device=x.device)
-        return fit_gmm(x, region=region, prior=map_prior, **self._options(x, prior))
+        return fit_gmm(x, region=region, start=start, prior=map_prior, **self._options())
 
 
 def validated_settings(

@@ -23,7 +23,7 @@ class EMGMMSklearn(EMGMM):
 
     name = "em-gmm-sklearn"
 
-    def fit(self, x: Tensor, region: Tensor, prior: PopulationPrior | None) -> EMResult:
+    def fit(self, x: Tensor, region: Tensor, start: Mixture, prior: PopulationPrior | None) -> EMResult:
         """Fit one mixture to voxels (N, C'), region code by region code."""
         n, k, c = x.shape[0], len(self.task.classes), x.shape[1]
         data = x.cpu().double().numpy()
@@ -34,7 +34,7 @@ class EMGMMSklearn(EMGMM):
         for code in np.unique(codes):
             inside = codes == code
             members = np.flatnonzero(self.task.allowed[int(code)].cpu().numpy())
-            gmm = self._fit_members(data[inside], members, prior)
+            gmm = self._fit_members(data[inside], start, members)
             share = float(inside.mean())
             resp[np.ix_(inside, members)] = gmm.predict_proba(data[inside])
             log_likelihood[inside] = gmm.score_samples(data[inside])
@@ -53,23 +53,21 @@ class EMGMMSklearn(EMGMM):
             log_likelihood=torch.from_numpy(log_likelihood),
         )
 
-    def _fit_members(self, x: np.ndarray, members: np.ndarray, prior: PopulationPrior | None) -> GaussianMixture:
+    def _fit_members(self, x: np.ndarray, start: Mixture, members: np.ndarray) -> GaussianMixture:
         """One scikit-learn fit for the allowed classes."""
-        start = {}
-        if prior is not None:
-            start = {
-                "weights_init": prior.weights[members] / prior.weights[members].sum(),
-                "means_init": prior.means[members],
-                "precisions_init": _precisions(prior.covariances[members], self.settings.covariance),
-            }
+        weights, means, covariances = (
+            part.cpu().double().numpy()[members] for part in (start.weights, start.means, start.covariances)
+        )
+        weights = np.maximum(weights, 1e-12)
         gmm = GaussianMixture(
-            min(len(members), len(x)) if prior is None else len(members),
+            len(members),
             covariance_type=self.settings.covariance,
             reg_covar=self.settings.variance_floor,
             tol=self.settings.tolerance,
             max_iter=self.settings.max_iter,
-            random_state=self.settings.seed,
-            **start,
+            weights_init=weights / weights.sum(),
+            means_init=means,
+            precisions_init=_precisions(covariances, self.settings.covariance),
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # told as `converged`

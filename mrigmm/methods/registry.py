@@ -25,7 +25,7 @@ class MethodEntry:
 METHODS: Mapping[str, MethodEntry] = {
     "em-gmm": MethodEntry(
         "mrigmm.methods.em_gmm:EMGMM",
-        "EM for a Gaussian mixture (published baseline: diagonal, per slice, started at the population means)",
+        "EM for a Gaussian mixture (published baseline: diagonal, per slice, from the population means)",
     ),
     "em-gmm-sklearn": MethodEntry(
         "mrigmm.methods.em_gmm_sklearn:EMGMMSklearn",

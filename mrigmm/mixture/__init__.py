@@ -1,7 +1,7 @@
 """Gaussian mixtures on images: exact, robust, batched, differentiable. Mathematics only."""
 
 from mrigmm.mixture.cavity import find_cavity
-from mrigmm.mixture.em import ConvergenceWarning, EMResult, fit_gmm, fit_svgmm
+from mrigmm.mixture.em import fit_gmm, fit_gmm_batch, fit_svgmm
 from mrigmm.mixture.estimator import GaussianMixture
 from mrigmm.mixture.gaussian import Covariance, Mixture, log_gaussian, safe_log
 from mrigmm.mixture.missing import expected_statistics, log_gaussian_observed
@@ -19,6 +19,7 @@ from mrigmm.mixture.objectives import (
 )
 from mrigmm.mixture.packing import PackedRegion, pack, to_voxels
 from mrigmm.mixture.population import PopulationPrior, estimate_population_prior
+from mrigmm.mixture.results import BatchResult, ConvergenceWarning, EMResult
 from mrigmm.mixture.spatial import (
     fit_potts,
     gaussian_blur,
@@ -34,6 +35,7 @@ from mrigmm.mixture.updates import VARIANCE_FLOOR, MapPrior, constrained_weights
 
 __all__ = [
     "VARIANCE_FLOOR",
+    "BatchResult",
     "ConvergenceWarning",
     "Covariance",
     "EMResult",
@@ -49,6 +51,7 @@ __all__ = [
     "expected_statistics",
     "find_cavity",
     "fit_gmm",
+    "fit_gmm_batch",
     "fit_potts",
     "fit_svgmm",
     "free_energy",

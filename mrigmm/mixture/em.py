@@ -1,104 +1,21 @@
-"""Expectation maximisation for one study: Gaussian mixture and spatially variant mixture."""
+"""Expectation maximisation: Gaussian mixtures of one study or of many, and the spatially variant mixture."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mrigmm.mixture.gaussian import Covariance, Mixture, log_gaussian, parameter_dtype
-from mrigmm.mixture.initial import Start, kmeans_responsibilities, random_responsibilities
-from mrigmm.mixture.missing import expected_statistics, log_gaussian_observed
-from mrigmm.mixture.moments import Statistics, statistics
-from mrigmm.mixture.objectives import log_likelihood, posterior, region_log_prior
-from mrigmm.mixture.updates import VARIANCE_FLOOR, MapPrior, constrained_weights, log_map_prior, m_step
-
-
-class ConvergenceWarning(UserWarning):
-    """EM stopped at its iteration limit before the bound settled."""
-
-
-@dataclass(frozen=True)
-class EMResult:
-    """What EM found for one study.
-
-    Attributes:
-        mixture: the fitted mixture, float64.
-        resp: ``(N, K)`` posterior class probabilities under it.
-        lower_bounds: mean log likelihood per voxel (with a prior: plus log prior / N) before each M-step.
-        converged: whether the bound settled within the tolerance.
-        n_iter: M-steps taken.
-        log_likelihood: ``(N,)`` log likelihood of each voxel.
-    """
-
-    mixture: Mixture
-    resp: Tensor
-    lower_bounds: list[float]
-    converged: bool
-    n_iter: int
-    log_likelihood: Tensor
-
-
-@dataclass(frozen=True)
-class _Problem:
-    """One study's voxels and everything that stays fixed while EM runs."""
-
-    x: Tensor  # (N, C)
-    allowed: Tensor  # (R, K)
-    region: Tensor  # (N,)
-    covariance: Covariance
-    variance_floor: float
-    prior: MapPrior | None
-    present: Tensor | None  # (C,)
-    observed: Tensor | None  # (N, C)
-
-    def log_density(self, mixture: Mixture) -> Tensor:
-        if self.observed is not None:
-            return log_gaussian_observed(self.x, mixture.means, mixture.covariances, self.observed)
-        return log_gaussian(self.x, mixture.means, mixture.covariances, present=self.present)
-
-    def log_prior(self, mixture: Mixture) -> Tensor:
-        return region_log_prior(mixture.weights, self.allowed, self.region).to(self.x.dtype)
-
-    def m_step(self, resp: Tensor, mixture: Mixture | None) -> Mixture:
-        stats = self.statistics(resp, mixture)
-        new = m_step(
-            stats,
-            covariance=self.covariance,
-            variance_floor=self.variance_floor,
-            prior=self.prior,
-            present=self.present,
-        )
-        counts = torch.bincount(self.region, minlength=len(self.allowed))
-        weights = constrained_weights(stats.n, counts, self.allowed, prior=self.prior)
-        return Mixture(weights, new.means, new.covariances)
-
-    def statistics(self, resp: Tensor, mixture: Mixture | None) -> Statistics:
-        if self.observed is None or mixture is None:
-            return statistics(self.x, resp)
-        return expected_statistics(self.x, resp, mixture.means, mixture.covariances, self.observed)
-
-    def bound(self, per_voxel: Tensor, mixture: Mixture, *, with_weights: bool = True) -> float:
-        value = float(per_voxel.to(parameter_dtype(per_voxel.device)).mean())
-        if self.prior is None:
-            return value
-        n_voxels = torch.as_tensor(float(len(self.x)), dtype=mixture.means.dtype, device=self.x.device)
-        prior = (
-            self.prior
-            if with_weights
-            else MapPrior(
-                self.prior.means,
-                self.prior.covariances,
-                self.prior.weights,
-                self.prior.kappa,
-                self.prior.nu,
-                0.0,
-            )
-        )
-        return value + float(log_map_prior(mixture, prior, n_voxels, present=self.present)) / len(self.x)
+from mrigmm.mixture import fast, voxelwise
+from mrigmm.mixture.gaussian import Covariance, Mixture, parameter_dtype
+from mrigmm.mixture.initial import Start
+from mrigmm.mixture.problem import Problem, check, check_limits, first_mixture
+from mrigmm.mixture.results import BatchResult, ConvergenceWarning, EMResult
+from mrigmm.mixture.updates import VARIANCE_FLOOR, MapPrior
 
 
 def fit_gmm(
@@ -122,7 +39,7 @@ def fit_gmm(
 
     Args:
         x: ``(N, C)`` intensities of the region's voxels; N = 0 is allowed.
-        n_classes: K; taken from ``start`` or ``prior`` when None.
+        n_classes: K; taken from ``start``, ``prior`` or ``allowed`` when None.
         start: a mixture, ``"kmeans++"`` or ``"random"`` (random responsibilities); when None the
             prior's mode, or k-means++ without a prior.
         covariance: ``full``, ``diag``, ``tied`` or ``spherical``.
@@ -134,7 +51,7 @@ def fit_gmm(
             conditional means and covariances. What ``x`` holds elsewhere is ignored.
         max_iter: M-steps at most.
         tol: EM stops once the bound (mean per voxel, natural log) changes by less.
-        n_starts: starts with different seeds, of which the best bound is kept.
+        n_starts: starts with different seeds, of which the best bound is kept; 1 is enough for a mixture.
         seed: of the random starts.
         variance_floor: added to every variance.
 
@@ -147,10 +64,122 @@ def fit_gmm(
     Raises:
         ValueError: arguments that do not fit together, or voxels that are not finite.
     """
-    problem, K = _checked(
-        x, n_classes, start, covariance, prior, allowed, region, present, observed, variance_floor
+    check_limits(max_iter, tol, n_starts)
+    problem = check(
+        x,
+        n_classes=n_classes,
+        start=start,
+        covariance=covariance,
+        variance_floor=variance_floor,
+        prior=prior,
+        allowed=allowed,
+        region=region,
+        present=present,
+        observed=observed,
     )
-    return _best(problem, K, start, n_starts, seed, max_iter, tol, _run_gmm)
+    if problem.observed is not None:
+        return _best_voxelwise(problem, start, n_starts, seed, max_iter, tol, spatially_variant=False)
+    batch = _fit_pattern(problem, None, 1, first_mixture(start, problem), n_starts, seed, max_iter, tol)
+    mixture = Mixture(batch.mixture.weights[0], batch.mixture.means[0], batch.mixture.covariances[0])
+    result = EMResult(
+        mixture,
+        batch.resp,
+        batch.lower_bounds[0],
+        batch.converged[0],
+        batch.n_iter[0],
+        batch.log_likelihood,
+    )
+    _warn_unless_converged([result.converged], max_iter, tol)
+    return result
+
+
+def fit_gmm_batch(
+    x: Tensor,
+    index: Tensor,
+    n_mixtures: int,
+    *,
+    n_classes: int | None = None,
+    start: Mixture | Start | None = None,
+    covariance: Covariance = "full",
+    prior: MapPrior | None = None,
+    allowed: Tensor | None = None,
+    region: Tensor | None = None,
+    present: Tensor | None = None,
+    max_iter: int = 100,
+    tol: float = 1e-4,
+    n_starts: int = 1,
+    seed: int = 0,
+    variance_floor: float = VARIANCE_FLOOR,
+) -> BatchResult:
+    """Fit one mixture to each of many studies or slices of any size, together.
+
+    The same as ``fit_gmm`` on each, but the small operations are shared. Voxels are packed: nothing is
+    padded. A mixture that has converged costs nothing more.
+
+    Args:
+        x: ``(n, C)`` voxels of all studies; grouped by study is fastest, any order is right.
+        index: ``(n,)`` long, the study of each voxel, in 0..S-1.
+        n_mixtures: S; a study may have no voxel.
+        n_classes: as in ``fit_gmm``.
+        start: as in ``fit_gmm``; a mixture ``(K, ...)`` for all or ``(S, K, ...)``.
+        covariance: as in ``fit_gmm``.
+        prior: as in ``fit_gmm``, shared; its strengths follow each study's own voxel count.
+        allowed: as in ``fit_gmm``, shared.
+        region: ``(n,)``.
+        present: ``(S, C)`` bool, the sequences that each study has.
+        max_iter: as in ``fit_gmm``.
+        tol: as in ``fit_gmm``, for each mixture on its own.
+        n_starts: as in ``fit_gmm``, the best kept for each mixture.
+        seed: as in ``fit_gmm``.
+        variance_floor: as in ``fit_gmm``.
+
+    Warns:
+        ConvergenceWarning: ``max_iter`` was not enough for some mixture.
+
+    Raises:
+        ValueError: arguments that do not fit together, or voxels that are not finite.
+    """
+    check_limits(max_iter, tol, n_starts)
+    if n_mixtures < 1:
+        raise ValueError(f"expected at least one mixture, got {n_mixtures}")
+    if index.shape != x.shape[:1]:
+        raise ValueError(f"expected index ({len(x)},), got {tuple(index.shape)}")
+    if len(index) and not 0 <= int(index.min()) <= int(index.max()) < n_mixtures:
+        raise ValueError(f"expected index in 0..{n_mixtures - 1}, got {int(index.min())}..{int(index.max())}")
+    S, C = n_mixtures, x.shape[-1]
+    index = index.to(x.device).long()
+    if present is None:
+        present = torch.ones(S, C, dtype=torch.bool)
+    if present.shape != (S, C) or not bool(present.any(1).all()):
+        raise ValueError(f"expected present ({S}, {C}) bool with a sequence for each study")
+    present = present.to(x.device)
+    problem = check(
+        x.where(present[index], 0.0),
+        n_classes=n_classes,
+        start=start,
+        covariance=covariance,
+        variance_floor=variance_floor,
+        prior=prior,
+        allowed=allowed,
+        region=region,
+        present=None,
+        observed=None,
+    )
+    first = first_mixture(start, problem)
+    if isinstance(first, Mixture):
+        first = Mixture(
+            first.weights.expand(S, problem.n_classes),
+            first.means.expand(S, problem.n_classes, C),
+            first.covariances.expand(S, problem.n_classes, C, C),
+        )
+    patterns, which = torch.unique(present, dim=0, return_inverse=True)
+    if len(patterns) == 1:
+        whole = replace(problem, present=None if bool(patterns.all()) else patterns[0])
+        result = _fit_pattern(whole, index, S, first, n_starts, seed, max_iter, tol)
+    else:
+        result = _fit_patterns(problem, index, first, patterns, which, n_starts, seed, max_iter, tol)
+    _warn_unless_converged(result.converged, max_iter, tol)
+    return result
 
 
 def fit_svgmm(
@@ -174,191 +203,244 @@ def fit_svgmm(
 
     Every voxel has its own weights, which each iteration replaces by the responsibilities:
     ``r_nk ~ pi_nk N(x_n | k)``, then means and covariances from r, then ``pi_nk = r_nk``. It is exact EM for
-    ``NLL_V`` and therefore ends near a hard classification.
+    ``nll_v`` and therefore ends near a hard classification.
 
-    Arguments as for ``fit_gmm``; the bound is the mean of ``log sum_k pi_nk N(x_n | k)``. The result's
-    ``mixture.weights`` are the mean responsibilities.
+    Arguments, warnings and errors as for ``fit_gmm``; the bound is the mean of
+    ``log sum_k pi_nk N(x_n | k)``. The result's ``mixture.weights`` are the mean responsibilities.
     """
-    problem, K = _checked(
-        x, n_classes, start, covariance, prior, allowed, region, present, observed, variance_floor
+    check_limits(max_iter, tol, n_starts)
+    problem = check(
+        x,
+        n_classes=n_classes,
+        start=start,
+        covariance=covariance,
+        variance_floor=variance_floor,
+        prior=prior,
+        allowed=allowed,
+        region=region,
+        present=present,
+        observed=observed,
     )
-    return _best(problem, K, start, n_starts, seed, max_iter, tol, _run_svgmm)
+    return _best_voxelwise(problem, start, n_starts, seed, max_iter, tol, spatially_variant=True)
 
 
-def _run_gmm(problem: _Problem, mixture: Mixture, max_iter: int, tol: float) -> EMResult:
-    bounds: list[float] = []
-    converged = False
-    for _ in range(max_iter):
-        log_density, log_prior = problem.log_density(mixture), problem.log_prior(mixture)
-        bounds.append(problem.bound(log_likelihood(log_prior, log_density), mixture))
-        mixture = problem.m_step(posterior(log_prior, log_density), mixture)
-        if len(bounds) > 1 and abs(bounds[-1] - bounds[-2]) < tol:
-            converged = True
-            break
-    log_density, log_prior = problem.log_density(mixture), problem.log_prior(mixture)
-    return EMResult(
-        mixture,
-        posterior(log_prior, log_density),
-        bounds,
-        converged,
-        len(bounds),
-        log_likelihood(log_prior, log_density),
-    )
-
-
-def _run_svgmm(problem: _Problem, mixture: Mixture, max_iter: int, tol: float) -> EMResult:
-    log_pi = problem.log_prior(mixture)
-    bounds: list[float] = []
-    converged = False
-    for _ in range(max_iter):
-        joint = log_pi + problem.log_density(mixture)
-        evidence = joint.logsumexp(-1)
-        bounds.append(problem.bound(evidence, mixture, with_weights=False))
-        log_pi = joint - evidence[:, None]
-        mixture = problem.m_step(log_pi.exp(), mixture)
-        if len(bounds) > 1 and abs(bounds[-1] - bounds[-2]) < tol:
-            converged = True
-            break
-    joint = log_pi + problem.log_density(mixture)
-    evidence = joint.logsumexp(-1)
-    resp = (joint - evidence[:, None]).exp()
-    return EMResult(mixture, resp, bounds, converged, len(bounds), evidence)
-
-
-_Runner = Callable[[_Problem, Mixture, int, float], EMResult]
-
-
-def _best(
-    problem: _Problem,
-    K: int,
+def _best_voxelwise(
+    problem: Problem,
     start: Mixture | Start | None,
     n_starts: int,
     seed: int,
     max_iter: int,
     tol: float,
-    run: _Runner,
+    *,
+    spatially_variant: bool,
 ) -> EMResult:
-    """The best of several starts, with a warning when it did not converge."""
-    if max_iter < 1 or n_starts < 1:
-        raise ValueError(f"max_iter and n_starts must be at least 1, got {max_iter} and {n_starts}")
-    N = len(problem.x)
-    if N == 0:
-        empty = problem.x.new_zeros(0, K)
-        mixture = problem.m_step(empty, None)
-        return EMResult(mixture, empty, [], True, 0, problem.x.new_zeros(0))
-    if start is None:
-        start = "kmeans++" if problem.prior is None else problem.prior.mixture()
-    generator = torch.Generator().manual_seed(seed)
-    best: EMResult | None = None
-    for _ in range(1 if isinstance(start, Mixture) else n_starts):
-        result = run(problem, _first_mixture(problem, start, generator), max_iter, tol)
-        if best is None or result.lower_bounds[-1] > best.lower_bounds[-1]:
-            best = result
-    assert best is not None
-    if not best.converged:
-        warnings.warn(
-            f"EM did not converge in {max_iter} iterations (tolerance {tol:g} on the mean log likelihood): "
-            "raise max_iter or tol",
-            ConvergenceWarning,
-            stacklevel=3,
+    """The best of several starts of the voxel-wise EM."""
+    K = problem.n_classes
+    if len(problem.x) == 0:
+        nothing = problem.x.new_zeros(0, K)
+        return EMResult(
+            voxelwise.update(problem, nothing, None), nothing, [], True, 0, problem.x.new_zeros(0)
         )
+    run = voxelwise.run_svgmm if spatially_variant else voxelwise.run_gmm
+    first = first_mixture(start, problem)
+    generator = torch.Generator().manual_seed(seed)
+    results = []
+    for _ in range(1 if isinstance(first, Mixture) else n_starts):
+        mixture = (
+            first
+            if isinstance(first, Mixture)
+            else voxelwise.update(problem, problem.first_responsibilities(first, generator), None)
+        )
+        results.append(run(problem, mixture, max_iter, tol))
+    best = max(results, key=lambda result: result.lower_bounds[-1])
+    _warn_unless_converged([best.converged], max_iter, tol)
     return best
 
 
-def _first_mixture(problem: _Problem, start: Mixture | Start, generator: torch.Generator) -> Mixture:
+def _fit_pattern(
+    problem: Problem,
+    index: Tensor | None,
+    n_mixtures: int,
+    start: Mixture | Start,
+    n_starts: int,
+    seed: int,
+    max_iter: int,
+    tol: float,
+) -> BatchResult:
+    """Mixtures of studies that all have the same sequences."""
+    whole = problem
+    if problem.present is not None:
+        problem, start = _without_absent(problem, problem.present, start)
+    voxels = fast.prepare(problem.x, index, n_mixtures, problem.allowed, problem.region, problem.covariance)
+    updater = fast.Updater.build(voxels, problem.covariance, problem.variance_floor, problem.prior)
+    generator = torch.Generator().manual_seed(seed)
+    best: _Run | None = None
+    for _ in range(1 if isinstance(start, Mixture) else n_starts):
+        if isinstance(start, Mixture):
+            first = fast.from_mixture(start, voxels)
+        else:
+            resp = _first_responsibilities(problem, index, n_mixtures, start, generator)
+            first = updater(fast.feature_sums(voxels, resp), voxels)
+        run = _Run(first, n_mixtures)
+        run.iterate(voxels, updater, max_iter, tol)
+        best = run if best is None else best.better(run)
+    assert best is not None
+    resp, log_likelihood = fast.evaluate(voxels, best.parameters)
+    mixture = fast.to_mixture(best.parameters, voxels, problem.x.device)
+    if whole.present is not None:
+        mixture = _with_absent(mixture, whole.present, whole.prior)
+    return BatchResult(
+        mixture,
+        resp,
+        best.bounds,
+        best.converged.tolist(),
+        [len(bounds) for bounds in best.bounds],
+        log_likelihood,
+    )
+
+
+def _fit_patterns(
+    problem: Problem,
+    index: Tensor,
+    start: Mixture | Start,
+    patterns: Tensor,
+    which: Tensor,
+    n_starts: int,
+    seed: int,
+    max_iter: int,
+    tol: float,
+) -> BatchResult:
+    """Mixtures of studies with different sequences, one group of equal sequences after the other."""
+    (S,), K, C = which.shape, problem.n_classes, problem.x.shape[1]
+    exact = parameter_dtype(problem.x.device)
+    new = problem.x.new_empty
+    weights, means = new(S, K, dtype=exact), new(S, K, C, dtype=exact)
+    covariances = new(S, K, C, C, dtype=exact)
+    resp, log_likelihood = new(len(index), K), new(len(index))
+    bounds: list[list[float]] = [[] for _ in range(S)]
+    converged, n_iter = [False] * S, [0] * S
+    for number, pattern in enumerate(patterns):
+        members = (which == number).nonzero()[:, 0]
+        own = (which[index] == number).nonzero()[:, 0]
+        rank = torch.empty_like(which)
+        rank[members] = torch.arange(len(members), device=which.device)
+        part = replace(
+            problem,
+            x=problem.x[own],
+            region=None if problem.region is None else problem.region[own],
+            present=None if bool(pattern.all()) else pattern,
+        )
+        first = start
+        if isinstance(start, Mixture):
+            first = Mixture(start.weights[members], start.means[members], start.covariances[members])
+        fitted = _fit_pattern(part, rank[index[own]], len(members), first, n_starts, seed, max_iter, tol)
+        weights[members], means[members] = fitted.mixture.weights, fitted.mixture.means
+        covariances[members] = fitted.mixture.covariances
+        resp[own], log_likelihood[own] = fitted.resp, fitted.log_likelihood
+        for position, s in enumerate(members.tolist()):
+            bounds[s], n_iter[s] = fitted.lower_bounds[position], fitted.n_iter[position]
+            converged[s] = fitted.converged[position]
+    return BatchResult(Mixture(weights, means, covariances), resp, bounds, converged, n_iter, log_likelihood)
+
+
+class _Run:
+    """The state of EM on S mixtures from one start."""
+
+    def __init__(self, parameters: fast.Parameters, n_mixtures: int) -> None:
+        self.parameters = parameters
+        self.bounds: list[list[float]] = [[] for _ in range(n_mixtures)]
+        self.converged: npt.NDArray[np.bool_] = np.zeros(n_mixtures, dtype=bool)
+
+    def iterate(self, voxels: fast.Voxels, updater: fast.Updater, max_iter: int, tol: float) -> None:
+        """EM until every mixture has converged, or ``max_iter`` M-steps."""
+        totals = voxels.region_counts.sum(-1)
+        if not totals.all():
+            # Without voxels there is nothing to iterate: the M-step's fallback is the answer.
+            fallback = updater(fast.no_sums(voxels), voxels)
+            self.parameters = fast.keep(self.parameters, fallback, totals == 0)
+            self.converged |= totals == 0
+        buffers = fast.workspace(voxels)
+        before = np.full(len(totals), -np.inf)
+        for _ in range(max_iter):
+            active = ~self.converged
+            if not active.any():
+                return
+            sums, bound = fast.e_step(voxels, self.parameters, buffers, active)
+            bound = (bound + updater.log_prior(self.parameters, voxels)) / np.maximum(totals, 1)
+            self.parameters = fast.keep(self.parameters, updater(sums, voxels), active)
+            for s in active.nonzero()[0].tolist():
+                self.bounds[s].append(float(bound[s]))
+            self.converged |= active & (np.abs(bound - before) < tol)
+            before = bound
+
+    def better(self, other: _Run) -> _Run:
+        """Each mixture from the run with its higher bound."""
+        wins = np.array([b[-1:] > a[-1:] for a, b in zip(self.bounds, other.bounds, strict=True)])
+        merged = _Run(fast.keep(self.parameters, other.parameters, wins), len(wins))
+        merged.bounds = [b if win else a for a, b, win in zip(self.bounds, other.bounds, wins, strict=True)]
+        merged.converged = np.where(wins, other.converged, self.converged)
+        return merged
+
+
+def _first_responsibilities(
+    problem: Problem, index: Tensor | None, n_mixtures: int, start: Start, generator: torch.Generator
+) -> Tensor:
+    """``(n, K)``, each mixture's voxels started on their own."""
+    if index is None:
+        return problem.first_responsibilities(start, generator) if len(problem.x) else _nothing(problem)
+    resp = _nothing(problem)
+    for s in range(n_mixtures):
+        own = (index == s).nonzero()[:, 0]
+        if len(own):
+            region = None if problem.region is None else problem.region[own]
+            part = replace(problem, x=problem.x[own], region=region)
+            resp[own] = part.first_responsibilities(start, generator)
+    return resp
+
+
+def _nothing(problem: Problem) -> Tensor:
+    return problem.x.new_zeros(len(problem.x), problem.n_classes, dtype=parameter_dtype(problem.x.device))
+
+
+_Start = Mixture | Start
+
+
+def _without_absent(problem: Problem, present: Tensor, start: _Start) -> tuple[Problem, _Start]:
+    """The same problem in the sequences that exist: a Gaussian's rows and columns are dropped."""
+    keep = present.nonzero()[:, 0].tolist()
+    prior = problem.prior
+    if prior is not None:
+        sub = prior.mixture().channels(keep)
+        prior = MapPrior(sub.means, sub.covariances, prior.weights, prior.kappa, prior.nu, prior.a)
     if isinstance(start, Mixture):
-        return start.to(dtype=parameter_dtype(problem.x.device), device=problem.x.device)
-    allowed = problem.allowed[problem.region]
-    filled = problem
-    if problem.observed is not None:
-        filled = _Problem(
-            **{**vars(problem), "x": _mean_filled(problem.x, problem.observed), "observed": None}
-        )
-    if start == "random":
-        resp = random_responsibilities(allowed, generator)
-    elif start == "kmeans++":
-        visible = filled.x if problem.present is None else filled.x[:, problem.present]
-        resp = kmeans_responsibilities(visible, allowed, generator)
-    else:
-        raise ValueError(f"expected a Mixture, 'kmeans++' or 'random' as start, got {start!r}")
-    return filled.m_step(resp, None)
+        start = start.channels(keep)
+    return replace(problem, x=problem.x[:, keep], prior=prior, present=None), start
 
 
-def _mean_filled(x: Tensor, observed: Tensor) -> Tensor:
-    """Voxels with a sequence's observed mean where it was not observed."""
-    mean = torch.where(observed, x, 0.0).sum(0) / observed.sum(0).clamp_min(1)
-    return torch.where(observed, x, mean)
+def _with_absent(mixture: Mixture, present: Tensor, prior: MapPrior | None) -> Mixture:
+    """The mixture with the absent sequences back, filled as ``m_step`` fills them."""
+    keep = present.nonzero()[:, 0]
+    K, C = mixture.n_classes, len(present)
+    shape = mixture.weights.shape[:-1]
+    means = mixture.means.new_zeros(*shape, K, C)
+    covariances = torch.eye(C, dtype=means.dtype, device=means.device).repeat(*shape, K, 1, 1)
+    if prior is not None:
+        absent = ~present
+        means[:] = prior.means.to(means)
+        block = absent[:, None] & absent[None, :]
+        covariances = torch.where(block, prior.covariances.to(means), covariances)
+    means[..., keep] = mixture.means
+    covariances[..., keep[:, None], keep] = mixture.covariances
+    return Mixture(mixture.weights, means, covariances)
 
 
-def _checked(
-    x: Tensor,
-    n_classes: int | None,
-    start: Mixture | Start | None,
-    covariance: Covariance,
-    prior: MapPrior | None,
-    allowed: Tensor | None,
-    region: Tensor | None,
-    present: Tensor | None,
-    observed: Tensor | None,
-    variance_floor: float,
-) -> tuple[_Problem, int]:
-    """The problem and K, after every check that a wrong call needs."""
-    if x.dim() != 2 or x.shape[1] == 0:
-        raise ValueError(f"expected x (N, C) with at least one sequence, got {tuple(x.shape)}")
-    N, C = x.shape
-    sizes = {
-        "n_classes": n_classes,
-        "start": start.n_classes if isinstance(start, Mixture) else None,
-        "prior": None if prior is None else prior.means.shape[0],
-        "allowed": None if allowed is None else allowed.shape[-1],
-    }
-    given = {name: size for name, size in sizes.items() if size is not None}
-    if len(set(given.values())) != 1:
-        raise ValueError(f"expected one number of classes, got {given or 'none (give n_classes)'}")
-    K = next(iter(given.values()))
-    if K < 1:
-        raise ValueError(f"expected at least one class, got {K}")
-    for name, size in (
-        ("start", start.n_sequences if isinstance(start, Mixture) else C),
-        ("prior", C if prior is None else prior.means.shape[1]),
-    ):
-        if size != C:
-            raise ValueError(f"expected {C} sequences as in x, got {size} in {name}")
-    x = x.detach().to(torch.float64 if x.dtype == torch.float64 else torch.float32)
-    device = x.device
-    if present is not None:
-        if present.shape != (C,) or not bool(present.any()):
-            raise ValueError(
-                f"expected present ({C},) bool with one sequence at least, got {present.tolist()}"
-            )
-        present = present.to(device)
-        x = torch.where(present, x, 0.0)
-    if observed is not None:
-        if observed.shape != x.shape:
-            raise ValueError(f"expected observed {tuple(x.shape)}, got {tuple(observed.shape)}")
-        observed = observed.to(device)
-        x = torch.where(observed, x, 0.0)
-        if present is not None:
-            observed = observed & present
-        # What nobody observed is a missing sequence.
-        anywhere = observed.any(0) if N else torch.ones(C, dtype=torch.bool, device=device)
-        present = anywhere if not bool(anywhere.all()) else None
-        if present is not None and not bool(present.any()):
-            raise ValueError("observed is False everywhere")
-    if not bool(torch.isfinite(x).all()):
-        raise ValueError("x holds values that are not finite; say with observed or present which to ignore")
-    if (allowed is None) != (region is None):
-        raise ValueError("allowed and region go together")
-    if allowed is None or region is None:
-        allowed = torch.ones(1, K, dtype=torch.bool)
-        region = torch.zeros(N, dtype=torch.long)
-    allowed, region = allowed.to(device), region.to(device).long()
-    if region.shape != (N,):
-        raise ValueError(f"expected region ({N},), got {tuple(region.shape)}")
-    if N and (int(region.min()) < 0 or int(region.max()) >= len(allowed)):
-        raise ValueError(
-            f"expected region values in 0..{len(allowed) - 1}, got {int(region.min())}..{int(region.max())}"
-        )
-    if N and not bool(allowed[region.unique()].any(-1).all()):
-        raise ValueError("a region value that occurs allows no class")
-    return _Problem(x, allowed, region, covariance, variance_floor, prior, present, observed), K
+def _warn_unless_converged(converged: list[bool], max_iter: int, tol: float) -> None:
+    if all(converged):
+        return
+    which = "" if len(converged) == 1 else f" for {converged.count(False)} of {len(converged)} mixtures"
+    warnings.warn(
+        f"EM did not converge{which} in {max_iter} iterations (tolerance {tol:g} on the mean log "
+        "likelihood): raise max_iter or tol",
+        ConvergenceWarning,
+        stacklevel=3,
+    )

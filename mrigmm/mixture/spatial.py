@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mrigmm.mixture.em import ConvergenceWarning, EMResult
 from mrigmm.mixture.gaussian import Covariance, Mixture, log_gaussian, parameter_dtype, voxel_dtype
 from mrigmm.mixture.moments import statistics
 from mrigmm.mixture.objectives import region_log_prior
+from mrigmm.mixture.results import ConvergenceWarning, EMResult
 from mrigmm.mixture.updates import VARIANCE_FLOOR, MapPrior, constrained_weights, log_map_prior, m_step
 
 # A Gaussian kernel ends after this many standard deviations, as in scipy.ndimage.

@@ -26,7 +26,7 @@ _WEIGHT_TOLERANCE = 1e-12
 
 # Voxels that stand behind a class that has none. Far below what a responsibility can mean, far above
 # what would overflow in a gradient.
-_EMPTY = 1e-9
+EMPTY = 1e-9
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _with_pooled_ghost(stats: Statistics) -> Statistics:
     mean = stats.sum_x.sum(-2, keepdim=True) / safe
     second = torch.where(any_voxel[..., None], stats.sum_xx.sum(-3, keepdim=True) / safe[..., None], identity)
     return Statistics(
-        stats.n + _EMPTY, stats.sum_x + _EMPTY * mean, stats.sum_xx + _EMPTY * second.expand_as(stats.sum_xx)
+        stats.n + EMPTY, stats.sum_x + EMPTY * mean, stats.sum_xx + EMPTY * second.expand_as(stats.sum_xx)
     )
 
 
@@ -138,7 +138,7 @@ def _map(
 ) -> tuple[Tensor, Tensor]:
     total = stats.n.sum(-1)[..., None]  # (..., 1)
     kappa, nu = prior.kappa * total, prior.nu * total
-    kappa = torch.where(kappa > 0, kappa, _EMPTY)
+    kappa = torch.where(kappa > 0, kappa, EMPTY)
     means = (kappa[..., None] * prior.means + stats.sum_x) / (kappa + stats.n)[..., None]
     shift = means - prior.means
     pseudo = nu + n_present + 2
@@ -282,7 +282,12 @@ def constrained_weights(
 
 
 def log_map_prior(
-    mixture: Mixture, prior: MapPrior, n_voxels: Tensor, *, present: Tensor | None = None
+    mixture: Mixture,
+    prior: MapPrior,
+    n_voxels: Tensor,
+    *,
+    present: Tensor | None = None,
+    weights: bool = True,
 ) -> Tensor:
     r"""Log prior density of a mixture up to a constant, ``(...)``: what MAP adds to the log likelihood.
 
@@ -294,8 +299,10 @@ def log_map_prior(
         prior: the prior that the mixture was fitted with.
         n_voxels: ``(...)`` voxels of the region.
         present: ``(..., C)`` bool, as in ``m_step``.
+        weights: whether the class weights are part of the model; those of a spatially variant mixture
+            are not.
     """
-    means, covariances, weights = (
+    means, covariances, mode_weights = (
         value.to(mixture.means) for value in (prior.means, prior.covariances, prior.weights)
     )
     shift, fitted, mode = mixture.means - means, mixture.covariances, covariances
@@ -310,5 +317,7 @@ def log_map_prior(
     distance = torch.linalg.solve_triangular(factor, shift[..., None], upper=False).square().sum((-2, -1))
     pseudo = prior.nu * n_voxels + n_present + 2
     log_niw = -0.5 * (pseudo[..., None] * (log_det + trace) + prior.kappa * n_voxels[..., None] * distance)
-    log_weights = torch.where(weights > 0, weights * safe_log(mixture.weights), 0.0)
+    if not weights or prior.a == 0:
+        return log_niw.sum(-1)
+    log_weights = torch.where(mode_weights > 0, mode_weights * safe_log(mixture.weights), 0.0)
     return log_niw.sum(-1) + prior.a * n_voxels * log_weights.sum(-1)

@@ -40,7 +40,12 @@ class UNet(nn.Module):
         # A 1x1 convolution commutes with nearest upsampling and costs a quarter before it.
         self.up = nn.ModuleList(
             UpSample(
-                2, width[level + 1], width[level], scale_factor=2, mode="nontrainable", interp_mode="nearest",
+                2,
+                width[level + 1],
+                width[level],
+                scale_factor=2,
+                mode="nontrainable",
+                interp_mode="nearest",
                 align_corners=None,
             )
             for level in reversed(range(levels))

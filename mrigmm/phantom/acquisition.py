@@ -43,14 +43,17 @@ class Grid:
 
 
 def draw_heights(config: PhantomConfig, *, length_mm: float, rng: np.random.Generator) -> FloatArray:
-    """Slice positions (Z,) in mm below the base, equally spaced; the stack shrinks to fit the ventricle."""
+    """Slice positions (Z,) in mm below the base, equally spaced.
+
+    The stack shrinks to fit the ventricle: first in distance, then in slices.
+    """
     fewest, most = config.slices
     count = int(np.clip(round(rng.normal((fewest + most) / 2, (most - fewest) / 4)), fewest, most))
     distance = rng.uniform(*config.slice_distance_mm)
     first = rng.uniform(0.06, 0.16) * length_mm
     room = 0.86 * length_mm - first
-    if count > 1 and (count - 1) * distance > room:
-        distance = max(config.slice_distance_mm[0], room / (count - 1))
+    count = min(count, 1 + int(room // config.slice_distance_mm[0]))
+    distance = min(distance, room / max(count - 1, 1))
     heights: FloatArray = first + distance * np.arange(count)
     return heights
 

@@ -130,7 +130,7 @@ def _class_field(
     weights: FloatArray,
     channel: int,
 ) -> FloatArray:
-    """Weighted sum of the scales' fields (X, Y, Z) of one class in one sequence, correlated with the other sequences."""
+    """Weighted sum of the scales' fields, (X, Y, Z), correlated with the other sequences."""
     width = np.sqrt(np.diagonal(covariance))
     mixing = np.linalg.cholesky(covariance / np.outer(width, width))[channel]  # (C,)
     field: FloatArray = np.einsum(

@@ -61,16 +61,16 @@ class PhantomConfig:
     mvo_share: float = 0.2
     wall_thinning: float = 0.4
     psir: bool = False
-    contrast_spread: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
-    width_spread: float = 0.15
+    contrast_spread: tuple[float, float, float, float] = (1.0, 0.6, 1.5, 0.5)
+    width_spread: float = 0.05
     slice_spread: float = 0.15
-    tails: float = 0.5
+    tails: float = 0.9
     psf_mm: float = 0.75
     shading: float = 0.05
     noise: float = 0.1
     observer_border_mm: float = 0.5
-    observer_lesion_mm: float = 0.7
-    observer_extent: float = 0.05
+    observer_lesion_mm: float = 1.0
+    observer_extent: float = 0.1
 
 
 _MYOPS_LIKE = PhantomConfig()

@@ -52,7 +52,10 @@ class Ripples:
 
 @dataclass(frozen=True)
 class Infarct:
-    """One infarct. `half_arc` in rad, heights and lengths in mm; shares refer to the whole wall."""
+    """One infarct. Angles in rad, heights and lengths in mm; shares refer to the whole wall.
+
+    `risk_drift` turns the area at risk against the scar: edema is wider on one of its sides.
+    """
 
     kind: InfarctKind
     territory: str
@@ -63,11 +66,12 @@ class Infarct:
     scar_share: float
     edema_share: float
     has_mvo: bool
+    risk_drift: float
     ripples: tuple[Ripples, Ripples]
 
-    def distance(self, angle: FloatArray, height: FloatArray) -> FloatArray:
-        """Distance from the middle of the territory: 0 there, 1 about at the border."""
-        turn = np.angle(np.exp(1j * (angle - self.angle))).astype(np.float32)
+    def distance(self, angle: FloatArray, height: FloatArray, *, turned: float = 0.0) -> FloatArray:
+        """Distance from the middle of the territory, or `turned` (rad) from it: 1 about at the border."""
+        turn = np.angle(np.exp(1j * (angle - self.angle - turned))).astype(np.float32)
         away: FloatArray = np.hypot(turn / self.half_arc, (height - self.height) / self.half_length)
         return away
 
@@ -76,10 +80,11 @@ class Infarct:
     ) -> tuple[FloatArray, FloatArray]:
         """How early a place of the wall becomes scar, and how early area at risk."""
         away = self.distance(angle, height)
+        from_risk = self.distance(angle, height, turned=self.risk_drift)
         shared = self.ripples[0](angle, depth, height)
         own = self.ripples[1](angle, depth, height)
         scar = shared - away + np.interp(depth, DEPTH_KNOTS, SCAR_DEPTH)
-        risk = shared + own - away + np.interp(depth, DEPTH_KNOTS, RISK_DEPTH)
+        risk = shared + own - from_risk + np.interp(depth, DEPTH_KNOTS, RISK_DEPTH)
         return scar.astype(np.float32), risk.astype(np.float32)
 
 
@@ -105,16 +110,18 @@ def draw_infarct(
     name, _, middle = TERRITORIES[rng.choice(len(TERRITORIES), p=[share for _, share, _ in TERRITORIES])]
     scar, edema = (_draw_share(table, rng) for table in (population().scar_share, population().edema_share))
     hit = rng.choice(heights_mm) + rng.normal(0, 0.08) * length_mm
+    half_arc = np.deg2rad(rng.uniform(45, 70))
     return Infarct(
         kind=kind,
         territory=name if kind != "none" else "none",
         angle=float(np.deg2rad(middle + rng.normal(0, 15))),
-        half_arc=float(np.deg2rad(rng.uniform(45, 70))),
+        half_arc=float(half_arc),
         height=float(hit),
         half_length=float(length_mm * rng.uniform(0.22, 0.4)),
         scar_share=scar if kind != "none" else 0.0,
         edema_share=edema if kind == "acute" else 0.0,
         has_mvo=bool(kind == "acute" and scar > 0.15 and rng.random() < config.mvo_share),
+        risk_drift=float(0.4 * half_arc * rng.standard_normal()),
         ripples=(_draw_ripples(0.25, rng), _draw_ripples(0.1, rng)),
     )
 

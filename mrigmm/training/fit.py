@@ -28,9 +28,7 @@ from mrigmm.training.module import DeepGMMModule
 def training_study(study: StudyTensors, config: RunConfig) -> TrainingStudy:
     """Resample and crop a study for the network; slices without region are left out."""
     assert config.spacing_mm is not None
-    view = network_view(
-        study, spacing_mm=config.spacing_mm, crop_mm=config.crop_mm, divisor=2**config.levels
-    )
+    view = network_view(study, spacing_mm=config.spacing_mm, crop_mm=config.crop_mm, divisor=2**config.levels)
     used = (view.region > 0).flatten(0, 1).any(dim=0)  # (Z,)
     return TrainingStudy(view.image.as_tensor()[..., used].float(), view.region[..., used], study.present)
 
@@ -83,7 +81,9 @@ def fit_deep_gmm(
     callbacks: list[Callback] = [
         EpochKeeper(run, config),
         # After the keeper, so that the checkpoint holds this epoch's row.
-        ModelCheckpoint(dirpath=run.checkpoint.parent, filename="last", save_top_k=1, enable_version_counter=False),
+        ModelCheckpoint(
+            dirpath=run.checkpoint.parent, filename="last", save_top_k=1, enable_version_counter=False
+        ),
     ]
     if progress:
         callbacks.append(RichProgressBar(leave=False))
@@ -103,6 +103,8 @@ def fit_deep_gmm(
         # The studies are in memory: workers would only copy them. The folder is ours to reuse.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+        # Lightning's own use of torch.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
         try:
             trainer.fit(
                 DeepGMMModule(network, config, means),

@@ -57,7 +57,9 @@ class DeepGMMModule(lightning.LightningModule):
         self.config = config
         self.register_buffer("prior_means", prior_means, persistent=False)
 
-    def transfer_batch_to_device(self, batch: SliceBatch, device: torch.device, dataloader_idx: int) -> SliceBatch:
+    def transfer_batch_to_device(
+        self, batch: SliceBatch, device: torch.device, dataloader_idx: int
+    ) -> SliceBatch:
         """Move a batch; Lightning does not look into dataclasses of tensors that are frozen."""
         return batch.to(device)
 
@@ -79,5 +81,7 @@ class DeepGMMModule(lightning.LightningModule):
             self.network.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
         )
         epochs = self.config.epochs
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda epoch: (1 - min(epoch, epochs) / epochs) ** 0.9)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimiser, lambda epoch: (1 - min(epoch, epochs) / epochs) ** 0.9
+        )
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}

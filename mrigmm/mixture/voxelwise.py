@@ -1,0 +1,89 @@
+"""EM that looks at every voxel on its own: per-voxel weights (SVGMM), per-voxel missing sequences."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mrigmm.mixture.gaussian import Mixture, log_gaussian, parameter_dtype
+from mrigmm.mixture.missing import expected_statistics, log_gaussian_observed
+from mrigmm.mixture.moments import statistics
+from mrigmm.mixture.objectives import log_likelihood, posterior, region_log_prior
+from mrigmm.mixture.problem import Problem
+from mrigmm.mixture.results import EMResult
+from mrigmm.mixture.updates import constrained_weights, log_map_prior, m_step
+
+
+def log_density(problem: Problem, mixture: Mixture) -> Tensor:
+    """``(N, K)``, missing values integrated out."""
+    if problem.observed is not None:
+        return log_gaussian_observed(problem.x, mixture.means, mixture.covariances, problem.observed)
+    return log_gaussian(problem.x, mixture.means, mixture.covariances, present=problem.present)
+
+
+def log_prior(problem: Problem, mixture: Mixture) -> Tensor:
+    """``(N, K)`` log class weights under the region's constraint."""
+    return region_log_prior(mixture.weights, problem.allowed, problem.region_index).to(problem.x.dtype)
+
+
+def update(problem: Problem, resp: Tensor, mixture: Mixture | None) -> Mixture:
+    """M-step; ``mixture`` is what ``resp`` was computed with, None for first responsibilities."""
+    if problem.observed is None or mixture is None:
+        stats = statistics(problem.filled(), resp)
+    else:
+        stats = expected_statistics(problem.x, resp, mixture.means, mixture.covariances, problem.observed)
+    new = m_step(
+        stats,
+        covariance=problem.covariance,
+        variance_floor=problem.variance_floor,
+        prior=problem.prior,
+        present=problem.present,
+    )
+    counts = torch.bincount(problem.region_index, minlength=len(problem.allowed))
+    weights = constrained_weights(stats.n, counts, problem.allowed, prior=problem.prior)
+    return Mixture(weights, new.means, new.covariances)
+
+
+def run_gmm(problem: Problem, mixture: Mixture, max_iter: int, tol: float) -> EMResult:
+    """EM for the mixture with one weight per class; exact also with per-voxel missing values."""
+    bounds: list[float] = []
+    converged = False
+    while not converged and len(bounds) < max_iter:
+        density, prior = log_density(problem, mixture), log_prior(problem, mixture)
+        bounds.append(_bound(problem, log_likelihood(prior, density), mixture, weights=True))
+        mixture = update(problem, posterior(prior, density), mixture)
+        converged = len(bounds) > 1 and abs(bounds[-1] - bounds[-2]) < tol
+    density, prior = log_density(problem, mixture), log_prior(problem, mixture)
+    resp, per_voxel = posterior(prior, density), log_likelihood(prior, density)
+    return EMResult(mixture, resp, bounds, converged, len(bounds), per_voxel)
+
+
+def run_svgmm(problem: Problem, mixture: Mixture, max_iter: int, tol: float) -> EMResult:
+    """EM for the spatially variant mixture; its first weights are those of ``mixture``."""
+    log_pi = log_prior(problem, mixture)
+    bounds: list[float] = []
+    converged = False
+    while not converged and len(bounds) < max_iter:
+        joint = log_pi + log_density(problem, mixture)
+        evidence = joint.logsumexp(-1)
+        bounds.append(_bound(problem, evidence, mixture, weights=False))
+        log_pi = joint - evidence[:, None]
+        mixture = update(problem, log_pi.exp(), mixture)
+        converged = len(bounds) > 1 and abs(bounds[-1] - bounds[-2]) < tol
+    joint = log_pi + log_density(problem, mixture)
+    evidence = joint.logsumexp(-1)
+    resp = (joint - evidence[:, None]).exp()
+    return EMResult(mixture, resp, bounds, converged, len(bounds), evidence)
+
+
+def _bound(problem: Problem, per_voxel: Tensor, mixture: Mixture, *, weights: bool) -> float:
+    """Mean log likelihood, with a prior plus log prior / N; ``weights``: whether it covers the weights."""
+    N = len(problem.x)
+    value = float(per_voxel.to(parameter_dtype(per_voxel.device)).mean())
+    if problem.prior is None:
+        return value
+    n_voxels = torch.tensor(float(N), dtype=mixture.means.dtype, device=mixture.means.device)
+    return (
+        value
+        + float(log_map_prior(mixture, problem.prior, n_voxels, present=problem.present, weights=weights)) / N
+    )

@@ -1,0 +1,342 @@
+"""Speed, accuracy and memory of the mixture core against scikit-learn and against plain Python loops.
+
+One process, one thread. The two programs of a case run in turn and the medians are compared, so that
+a busy machine harms both alike. Both start from the same mixture and take the same number of iterations;
+the time is that of the whole call. scikit-learn gets float64 (or float32, see --reference-dtype), our own
+code float32 unless said otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import sklearn
+import torch
+from sklearn.mixture import GaussianMixture as Reference
+
+from mrigmm.mixture import (
+    Covariance,
+    Mixture,
+    fit_gmm,
+    fit_gmm_batch,
+    log_gaussian,
+    m_step,
+    nll,
+    pack,
+    safe_log,
+    statistics,
+)
+
+K, C = 4, 3
+SLICE, STUDY, LARGE = 3_000, 45_000, 1_000_000
+# What the arithmetic alone needs, per voxel and iteration (K = 4, C = 3).
+FLOOR_NS = 2.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One case: medians in milliseconds, their ratio, and what was asked for."""
+
+    case: str
+    reference_ms: float
+    ours_ms: float
+    ratio: float
+    target: float | None
+    ns_per_voxel_iteration: float | None = None
+    nll_difference: float | None = None
+
+
+def cohort(n: int, seed: int = 0) -> np.ndarray:
+    """Centred voxels ``(n, C)`` of four overlapping classes, float64."""
+    random = np.random.default_rng(seed)
+    means = np.array([[1.1, -0.3, 1.5], [-0.4, 0.5, 0.0], [0.4, 1.2, 0.6], [1.2, 1.1, 0.4]])
+    x = means[random.choice(K, n, p=[0.4, 0.38, 0.1, 0.12])] + 0.6 * random.standard_normal((n, C))
+    return x - x.mean(0)
+
+
+def start_mixture() -> Mixture:
+    """The same start for both programs."""
+    means = torch.tensor([[1.0, -1.0, 1.0], [-0.5, 0.0, -0.5], [0.0, 1.0, 0.0], [1.0, 0.5, -0.5]])
+    return Mixture(torch.full((K,), 1.0 / K), means, torch.eye(C).repeat(K, 1, 1)).to(dtype=torch.float64)
+
+
+def reference(covariance: Covariance, iterations: int) -> Reference:
+    """scikit-learn, from the same start."""
+    start = start_mixture()
+    precisions = start.covariances.numpy() if covariance == "full" else np.ones((K, C))
+    return Reference(
+        K,
+        covariance_type=covariance,
+        tol=0.0,
+        reg_covar=1e-3,
+        max_iter=iterations,
+        weights_init=start.weights.numpy(),
+        means_init=start.means.numpy(),
+        precisions_init=precisions,
+    )
+
+
+def in_turn(one: Callable[[], object], other: Callable[[], object], repeats: int) -> tuple[float, float]:
+    """Median milliseconds of two programs that run alternately."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for repeat in range(repeats + 1):
+        for program, record in zip((one, other), times, strict=True):
+            begin = time.perf_counter()
+            program()
+            if repeat:  # the first round warms caches
+                record.append(1e3 * (time.perf_counter() - begin))
+    return median(times[0]), median(times[1])
+
+
+def em_case(
+    name: str,
+    x: np.ndarray,
+    covariance: Covariance,
+    iterations: int,
+    target: float | None,
+    repeats: int,
+    dtype: torch.dtype,
+    reference_dtype: str,
+) -> Row:
+    """One mixture against scikit-learn."""
+    X, start = torch.from_numpy(x).to(dtype), start_mixture()
+    given = x.astype(reference_dtype)
+
+    def ours(limit: int = iterations) -> float:
+        fitted = fit_gmm(X, start=start, covariance=covariance, max_iter=limit, tol=0.0)
+        return fitted.lower_bounds[-1]
+
+    slow, quick = in_turn(lambda: reference(covariance, iterations).fit(given), ours, repeats)
+    difference = abs(reference(covariance, iterations).fit(x).lower_bound_ - ours())
+    per_iteration = 1e6 * quick / len(x) / (iterations + 1)
+    return Row(name, slow, quick, slow / quick, target, per_iteration, float(difference))
+
+
+def batched_case(iterations: int, repeats: int, reference_dtype: str) -> Row:
+    """15 slices in one call against 15 calls of scikit-learn."""
+    slices = [cohort(SLICE + 100 * (i - 7), seed=i) for i in range(15)]
+    given = [x.astype(reference_dtype) for x in slices]
+    X = torch.from_numpy(np.concatenate(slices)).float()
+    index = torch.repeat_interleave(torch.arange(15), torch.tensor([len(x) for x in slices]))
+    start = start_mixture()
+
+    def ours() -> np.ndarray:
+        fitted = fit_gmm_batch(X, index, 15, start=start, covariance="diag", max_iter=iterations, tol=0.0)
+        return np.array([bounds[-1] for bounds in fitted.lower_bounds])
+
+    def theirs() -> np.ndarray:
+        return np.array([reference("diag", iterations).fit(x).lower_bound_ for x in given])
+
+    slow, quick = in_turn(theirs, ours, repeats)
+    difference = float(np.abs(theirs() - ours()).max())
+    per_iteration = 1e6 * quick / len(X) / (iterations + 1)
+    return Row("diag, 15 slices batched", slow, quick, slow / quick, 14.0, per_iteration, difference)
+
+
+def loop_loss(image: torch.Tensor, w: torch.Tensor, heart: torch.Tensor) -> torch.Tensor:
+    """The published deepG objective image by image, class by class, channel by channel."""
+    values = []
+    for b in range(len(image)):
+        region = heart[b]
+        n_voxels = region.sum()
+        mixed = 0.0
+        for k in range(K):
+            weight = w[b, k] * region
+            total = weight.sum()
+            density = torch.ones_like(weight)
+            for c in range(C):
+                mean = (weight * image[b, c]).sum() / (total + 1e-10)
+                variance = (weight * (image[b, c] - mean) ** 2).sum() / (total + 1e-10) + 1e-3
+                offset = image[b, c] - mean
+                density = (
+                    density * torch.exp(-0.5 * offset**2 / variance) / torch.sqrt(2 * torch.pi * variance)
+                )
+            mixed = mixed + total / n_voxels * density
+        values.append(-(torch.log(mixed + 1e-10) * region).sum() / n_voxels)
+    return torch.stack(values).mean()
+
+
+def core_loss(image: torch.Tensor, w: torch.Tensor, heart: torch.Tensor) -> torch.Tensor:
+    """The same from the mixture core, on the region's voxels only."""
+    region = pack(heart)
+    x, resp = region.gather(image), region.gather(w) * region.mask[..., None]
+    mixture = m_step(statistics(x, resp), covariance="diag")
+    log_density = log_gaussian(x, mixture.means, mixture.covariances)
+    return nll(safe_log(mixture.weights)[:, None, :].to(x.dtype), log_density, region.mask).mean()
+
+
+def loss_case(batch: int, target: float, repeats: int) -> Row:
+    """Loss and backward pass to the network's logits."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(batch, C, 160, 160, generator=generator)
+    logits = torch.randn(batch, K, 160, 160, generator=generator).requires_grad_()
+    grid = torch.arange(160) - 79.5
+    # The 45 pixels that the left ventricle's outer radius has in the median study.
+    heart = ((grid[:, None] ** 2 + grid**2).sqrt() < 45).expand(batch, 160, 160)
+
+    def step(loss: Callable[..., torch.Tensor]) -> float:
+        logits.grad = None
+        value = loss(image, logits.softmax(1), heart)
+        value.backward()
+        return float(value.detach())
+
+    slow, quick = in_turn(lambda: step(loop_loss), lambda: step(core_loss), repeats)
+    difference = abs(step(loop_loss) - step(core_loss))
+    name = f"loss + backward, batch {batch}"
+    return Row(name, slow, quick, slow / quick, target, None, difference)
+
+
+def extra_peak_mib(program: str) -> float:
+    """Peak memory of one fit at a million voxels beyond what the data and the libraries take, in MiB.
+
+    In a process of its own, since a peak never falls.
+    """
+    command = [sys.executable, str(Path(__file__)), "--peak", program]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def peak_mib() -> float:
+    """Highest resident memory of this process since ``forget_peak``, in MiB."""
+    status = Path("/proc/self/status").read_text()
+    return float(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
+
+
+def forget_peak() -> None:
+    """Start a new peak at what is resident now (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def measure_peak(program: str) -> float:
+    """The measurement itself, in the child process."""
+    x = np.random.default_rng(0).random((LARGE, C), dtype=np.float32)
+    if program == "scikit-learn":
+        x = x.astype(np.float64)
+        small, whole = (lambda: reference("diag", 2).fit(x[:1000])), (lambda: reference("diag", 2).fit(x))
+    else:
+        X = torch.from_numpy(x)
+
+        def fit(values: torch.Tensor) -> object:
+            return fit_gmm(values, start=start_mixture(), covariance="diag", max_iter=2, tol=0.0)
+
+        small, whole = (lambda: fit(X[:1000])), (lambda: fit(X))
+    small()  # libraries load lazily
+    forget_peak()
+    before = peak_mib()
+    whole()
+    return peak_mib() - before
+
+
+def memory_row() -> Row:
+    """Memory in MiB in the columns of the times."""
+    theirs, ours = extra_peak_mib("scikit-learn"), extra_peak_mib("diag")
+    return Row("extra peak memory (MiB), diag, 1,000,000", theirs, ours, theirs / ours, 3.0)
+
+
+def run(repeats: int, reference_dtype: str, *, quick: bool) -> list[Row]:
+    """All cases, or those that take seconds."""
+    slice_, study = cohort(SLICE), cohort(STUDY)
+
+    def em(
+        name: str,
+        x: np.ndarray,
+        covariance: Covariance,
+        iterations: int,
+        target: float | None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Row:
+        return em_case(name, x, covariance, iterations, target, repeats, dtype, reference_dtype)
+
+    rows = [
+        em("diag, one slice (3,000)", slice_, "diag", 20, 6.0),
+        batched_case(20, repeats, reference_dtype),
+        em("diag, one study (45,000)", study, "diag", 20, 12.0),
+        em("full, one slice (3,000)", slice_, "full", 20, None),
+        em("full, one study (45,000)", study, "full", 20, 12.0),
+        em("diag, one study, float64", study, "diag", 20, None, torch.float64),
+        em("full, one study, float64", study, "full", 20, None, torch.float64),
+        loss_case(4, 12.0, repeats),
+        loss_case(32, 25.0, repeats),
+    ]
+    if not quick:
+        rows.insert(3, em("diag, 1,000,000", cohort(LARGE), "diag", 10, 16.0))
+        rows.append(memory_row())
+    return rows
+
+
+def table(rows: list[Row]) -> str:
+    """Markdown."""
+    lines = [
+        "| case | reference ms | ours ms | ratio | asked for | ns/voxel/iteration | NLL difference |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        target = "" if row.target is None else f"{row.target:g}x"
+        pace = "" if row.ns_per_voxel_iteration is None else f"{row.ns_per_voxel_iteration:.1f}"
+        difference = "" if row.nll_difference is None else f"{row.nll_difference:.1e}"
+        lines.append(
+            f"| {row.case} | {row.reference_ms:.2f} | {row.ours_ms:.2f} | {row.ratio:.1f}x | {target} "
+            f"| {pace} | {difference} |"
+        )
+    paces = [row.ns_per_voxel_iteration for row in rows if row.ns_per_voxel_iteration]
+    lines.append("")
+    lines.append(
+        f"Arithmetic floor about {FLOOR_NS:g} ns per voxel and iteration; the best case takes {min(paces):.1f} ns, "
+        f"{min(paces) / FLOOR_NS:.1f} times that."
+    )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Parse, run, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, help="write the numbers as JSON")
+    parser.add_argument("--repeats", type=int, default=9, help="runs per program, at least 7 (default 9)")
+    parser.add_argument("--quick", action="store_true", help="leave out the cases of a million voxels")
+    parser.add_argument(
+        "--reference-dtype", choices=["float64", "float32"], default="float64", help="what scikit-learn gets"
+    )
+    parser.add_argument("--peak", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")  # tol = 0 never converges, in either program
+    torch.set_num_threads(1)
+    if options.peak:
+        sys.stdout.write(f"{measure_peak(options.peak)}\n")
+        return
+    if options.repeats < 7:
+        parser.error("--repeats must be at least 7")
+    rows = run(options.repeats, options.reference_dtype, quick=options.quick)
+    sys.stdout.write(table(rows) + "\n")
+    if options.output:
+        report = {
+            "rows": [asdict(row) for row in rows],
+            "floor_ns": FLOOR_NS,
+            "reference_dtype": options.reference_dtype,
+            "repeats": options.repeats,
+            "torch": torch.__version__,
+            "scikit-learn": sklearn.__version__,
+            "python": platform.python_version(),
+            "processor": platform.machine(),
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        }
+        options.output.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
