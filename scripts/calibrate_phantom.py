@@ -29,6 +29,7 @@ from mrigmm.phantom.calibration import (
     REGIONS,
     Comparison,
     broken_ranks,
+    further_comparisons,
     method_comparisons,
     passes,
     population_comparisons,
@@ -165,6 +166,13 @@ def markdown(rows: Sequence[Comparison]) -> str:
     return "\n".join(lines)
 
 
+def plain_markdown(rows: Sequence[Comparison]) -> str:
+    """Figures without a tolerance as a table."""
+    lines = ["| further figure | real | simulated |", "|---|---|---|"]
+    lines += [f"| {row.group}: {row.name} | {row.real:.2f} | {row.simulated:.2f} |" for row in rows]
+    return "\n".join(lines)
+
+
 def summary(rows: Sequence[Comparison]) -> str:
     """Figures met per group."""
     groups: dict[str, list[bool]] = {}
@@ -245,11 +253,14 @@ def main() -> int:
     scores = score_methods(studies)
     if arguments.deepsvg:
         scores["deepSVG"] = arguments.deepsvg
-    rows = population_comparisons([measure(study) for study in studies]) + method_comparisons(scores)
+    figures = [measure(study) for study in studies]
+    rows = population_comparisons(figures) + method_comparisons(scores)
+    further = further_comparisons(figures)
     broken, passed = broken_ranks(scores), passes(rows, scores)
     sys.stdout.write(
         f"preset {arguments.preset} ({preset_hash(config)}), {arguments.studies} studies, "
         f"seed {arguments.seed}\n\n{markdown(rows)}\n\n{summary(rows)}\n\n"
+        f"{plain_markdown(further)}\n\n"
         f"ranks broken: {'; '.join(broken) or 'none'}\ncalibration {'holds' if passed else 'FAILS'}\n"
     )
     if arguments.output:
@@ -259,6 +270,10 @@ def main() -> int:
             "studies": arguments.studies,
             "seed": arguments.seed,
             "figures": [vars(row) | {"met": row.met} for row in rows],
+            "further": [
+                {"group": row.group, "name": row.name, "real": row.real, "simulated": row.simulated}
+                for row in further
+            ],
             "dice": {method: dict(zip(REGIONS, values, strict=True)) for method, values in scores.items()},
             "ranks_broken": broken,
             "passed": passed,

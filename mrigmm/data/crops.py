@@ -68,7 +68,8 @@ def network_view(study: StudyTensors, *, spacing_mm: float, crop_mm: float, divi
     centre = np.round(inside.mean(axis=0)).astype(int)
     reach = np.abs(inside - centre).max() + MARGIN_PIXELS
     side = max(crop_mm / spacing_mm, 2 * float(reach))
-    side = divisor * math.ceil(side / divisor)
+    # At least two: InstanceNorm at the coarsest level needs more than one pixel.
+    side = divisor * max(math.ceil(side / divisor), 2)
 
     # Pad so that the square fits wherever its centre lies, then cut it.
     pad = SpatialPad(spatial_size=[int(n) + 2 * side for n in region.shape[1:3]] + [region.shape[3]])

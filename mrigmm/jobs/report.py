@@ -57,8 +57,8 @@ def report(
     for path in track(found, "Reporting"):
         study = path.name.removesuffix(LABELS_SUFFIX)
         try:
-            content = _side_file(folder / f"{study}.json", study)
-            figure = _figure(path, content, study)
+            content = _side_file(folder, study)
+            figure = study_figure(folder, study)
         except InputError as error:
             problems += error.problems
             continue
@@ -87,7 +87,8 @@ def report(
     return Outcome(path, tuple(study.id for study in studies), tuple(problems))
 
 
-def _side_file(path: Path, study: str) -> dict[str, Any]:
+def _side_file(folder: Path, study: str) -> dict[str, Any]:
+    path = folder / f"{study}.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         missing = {"method", "classes", "volume_ml", "inputs", "warnings"} - content.keys()
@@ -105,9 +106,19 @@ def _side_file(path: Path, study: str) -> dict[str, Any]:
     return dict(content)
 
 
-def _figure(labels_path: Path, content: dict[str, Any], study: str) -> bytes | None:
-    """Overlay on the images that were segmented, or None when they have gone."""
-    labels = read_map(labels_path, study=study, role="predicted label")
+def study_figure(predictions: Path, study: str, *, reference: Path | None = None) -> bytes | None:
+    """Overlay of a predicted study on the images that were segmented, as PNG.
+
+    Args:
+        predictions: folder that `predict` wrote.
+        study: study id.
+        reference: reference label map on the same grid and with the same ids, to draw beneath.
+
+    Returns:
+        None when the images are no longer where they were read from.
+    """
+    content = _side_file(predictions, study)
+    labels = read_map(predictions / f"{study}{LABELS_SUFFIX}", study=study, role="predicted label")
     images: dict[str, NDArray[np.float32]] = {}
     for name, file in content["inputs"].items():
         try:
@@ -122,7 +133,10 @@ def _figure(labels_path: Path, content: dict[str, Any], study: str) -> bytes | N
     shown = _slices_last(labels.data.astype(np.uint8), labels.grid)
     across, up = np.delete(labels.grid.spacing_mm, labels.grid.slice_axis)
     ids = {str(name): int(i) for name, i in content["classes"].items()}
-    return overlay_figure(images, shown, ids, pixel_aspect=float(up / across))
+    truth = None
+    if reference is not None:
+        truth = _slices_last(read_map(reference, study=study, role="label").data, labels.grid)
+    return overlay_figure(images, shown, ids, pixel_aspect=float(up / across), reference=truth)
 
 
 def _slices_last(array: NDArray[Any], grid: Grid) -> NDArray[Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -111,13 +112,13 @@ class EMGMM:
         for members, result in fits:
             resp[members] = result.resp.to(resp.dtype)
             log_likelihood[members, 0] = result.log_likelihood.to(resp.dtype)
-        resp_maps = unpack(resp.cpu(), study.region)
+        resp_maps = unpack(resp.float().cpu(), study.region)
         return Segmentation(
             resp=resp_maps,
             labels=hard_labels(resp_maps, study.region, self.task.classes),
             mixture=_stacked([result.mixture for _, result in fits]),
             sequences=sequences,
-            log_likelihood=unpack(log_likelihood.cpu(), study.region)[0],
+            log_likelihood=unpack(log_likelihood.float().cpu(), study.region)[0],
             n_iter=max(result.n_iter for _, result in fits),
             converged=all(result.converged for _, result in fits),
             warnings=tuple(notes),
@@ -139,7 +140,8 @@ class EMGMM:
     def _start(self, x: Tensor, region: Tensor, prior: PopulationPrior | None) -> Mixture:
         """The population's mixture where it is known, else k-means."""
         if prior is not None:
-            return prior.mixture(x.dtype, x.device)
+            known = prior.mixture(x.dtype, x.device)
+            return replace(known, covariances=_of_type(known.covariances, self.settings.covariance))
         generator = torch.Generator().manual_seed(self.settings.seed)
         resp = kmeans_responsibilities(x, self.task.allowed[region], generator)
         return m_step(
@@ -157,14 +159,7 @@ class EMGMM:
         if prior is not None:  # components keep the class they were started at
             return result
         order = brightness_order(result.mixture, sequences, self.settings.order_by or self.task.order_by)
-        return EMResult(
-            mixture=result.mixture.permute(order),
-            resp=result.resp[:, order],
-            lower_bounds=result.lower_bounds,
-            converged=result.converged,
-            n_iter=result.n_iter,
-            log_likelihood=result.log_likelihood,
-        )
+        return replace(result, mixture=result.mixture.permute(order), resp=result.resp[:, order])
 
     def _groups(self, study: StudyTensors) -> Iterator[Tensor]:
         """Indices of the packed voxels that share a mixture."""
@@ -237,16 +232,21 @@ def validated_settings(
         ) from None
 
 
+def _of_type(covariances: Tensor, kind: str) -> Tensor:
+    """Covariances (K, C, C) reduced to what a covariance type can express."""
+    if kind == "full":
+        return covariances
+    if kind == "tied":
+        return covariances.mean(0, keepdim=True).expand_as(covariances)
+    variances = covariances.diagonal(dim1=1, dim2=2)  # (K, C)
+    if kind == "spherical":
+        variances = variances.mean(1, keepdim=True).expand_as(variances)
+    return torch.diag_embed(variances)
+
+
 def _part(result: EMResult, members: Tensor) -> EMResult:
     """The share of a fit that belongs to some of its voxels."""
-    return EMResult(
-        mixture=result.mixture,
-        resp=result.resp[members],
-        lower_bounds=result.lower_bounds,
-        converged=result.converged,
-        n_iter=result.n_iter,
-        log_likelihood=result.log_likelihood[members],
-    )
+    return replace(result, resp=result.resp[members], log_likelihood=result.log_likelihood[members])
 
 
 def _stacked(mixtures: list[Mixture]) -> Mixture:

@@ -75,15 +75,14 @@ class EMGMMSklearn(EMGMM):
 
 
 def _precisions(covariances: np.ndarray, kind: str) -> np.ndarray:
-    """Precisions of the start in the shape that scikit-learn wants for the covariance type."""
+    """Precisions of covariances (K, C, C) of a type, in the shape that scikit-learn wants for it."""
+    precisions = np.linalg.inv(covariances)
     if kind == "full":
-        return np.linalg.inv(covariances)
-    variances = np.diagonal(covariances, axis1=1, axis2=2)
-    if kind == "diag":
-        return 1 / variances
-    if kind == "spherical":
-        return 1 / variances.mean(axis=1)
-    return np.linalg.inv(covariances.mean(axis=0))  # tied
+        return precisions
+    if kind == "tied":
+        return precisions[0]
+    variances = np.diagonal(precisions, axis1=1, axis2=2)
+    return variances if kind == "diag" else variances[:, 0]
 
 
 def _as_full(gmm: GaussianMixture) -> np.ndarray:

@@ -31,7 +31,14 @@ from mrigmm.mixture.spatial import (
     smooth_posterior,
 )
 from mrigmm.mixture.summaries import Summary, from_summaries, summarize
-from mrigmm.mixture.updates import VARIANCE_FLOOR, MapPrior, constrained_weights, log_map_prior, m_step
+from mrigmm.mixture.updates import (
+    VARIANCE_FLOOR,
+    MapPrior,
+    constrained_weights,
+    log_map_prior,
+    m_step,
+    region_log_weights,
+)
 
 __all__ = [
     "VARIANCE_FLOOR",
@@ -75,6 +82,7 @@ __all__ = [
     "potts_posterior",
     "potts_support",
     "region_log_prior",
+    "region_log_weights",
     "safe_log",
     "smooth_inside",
     "smooth_posterior",

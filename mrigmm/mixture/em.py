@@ -361,12 +361,15 @@ class _Run:
             self.converged |= totals == 0
         buffers = fast.workspace(voxels)
         before = np.full(len(totals), -np.inf)
+        per_voxel = np.maximum(totals, 1.0)
         for _ in range(max_iter):
             active = ~self.converged
             if not active.any():
                 return
             sums, bound = fast.e_step(voxels, self.parameters, buffers, active)
-            bound = (bound + updater.log_prior(self.parameters, voxels)) / np.maximum(totals, 1)
+            if updater.prior is not None:
+                bound = bound + updater.log_prior(self.parameters, voxels)
+            bound = bound / per_voxel
             self.parameters = fast.keep(self.parameters, updater(sums, voxels), active)
             for s in active.nonzero()[0].tolist():
                 self.bounds[s].append(float(bound[s]))

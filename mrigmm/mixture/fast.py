@@ -9,26 +9,21 @@ operations cost least. Same mathematics as ``log_gaussian``, ``statistics`` and 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mrigmm.mixture.features import REACH
 from mrigmm.mixture.gaussian import LOG_2PI, Covariance, Mixture, cholesky, voxel_dtype
-from mrigmm.mixture.updates import EMPTY, MapPrior, constrained_weights
+from mrigmm.mixture.updates import EMPTY, WEAK, MapPrior, constrained_weights, region_log_weights
 
 Array = npt.NDArray[np.float64]
 
 # Voxels per pass: features, logits and responsibilities of a chunk stay in the second-level cache.
 _CHUNK = 32768
-
-# Largest sum of squares that the features may cancel to a log density: rounding then stays below
-# about 2e-3 in the worst voxel. Beyond it the next more careful formula takes over.
-_REACH = {torch.float32: 3e4, torch.float64: 1e13}
-
-# So many responsibilities, each at least 1 / K, are multiplied before taking a logarithm.
-_PRODUCT = 8
 
 
 @dataclass(frozen=True)
@@ -47,7 +42,7 @@ class Voxels:
     Attributes:
         features: ``(D, n)``: 1, the C centred intensities, their products (diagonal: squares).
         centre: ``(S, C)`` mean intensity of each mixture's voxels, which was subtracted.
-        reach: ``(S, C)`` largest centred intensity.
+        reach: ``(S,)`` sum over the sequences of the squared largest centred intensity.
         segments: in the order of the columns of ``features``.
         order: ``(n,)`` position of each column among the voxels as they were given; None: the same.
         region_counts: ``(S, R)`` voxels.
@@ -128,7 +123,7 @@ def prepare(
     features[0] = 1.0
     rows = features[1 : 1 + C]
     rows.copy_(x.mT)
-    centre, reach = np.zeros((n_mixtures, C)), np.zeros((n_mixtures, C))
+    centre, reach = np.zeros((n_mixtures, C)), np.zeros(n_mixtures)
     for s in range(n_mixtures):
         own = rows[:, int(starts[s, 0]) : int(ends[s, -1])]
         if own.shape[1]:
@@ -137,7 +132,7 @@ def prepare(
             # What was subtracted, not what should have been.
             centre[s] = mean.to(own.dtype).cpu().numpy()
             low, high = own.aminmax(dim=1)
-            reach[s] = torch.maximum(-low, high).cpu().numpy()
+            reach[s] = float(torch.maximum(-low, high).double().square().sum())
     _products(rows, diagonal, out=features[1 + C :])
     return Voxels(
         features, centre, reach, segments, order, counts.astype(np.float64), allowed.cpu().numpy(), diagonal
@@ -226,51 +221,100 @@ class _Densities:
     coefficients: Array  # (S, R, K, D)
     whitener: Array  # (S, K, C, C) or (S, K, C)
     log_det: Array  # (S, K), of Sigma
-    reach: Array  # (S,), largest sum of squares that cancels
+    reach: Array  # (S,), a bound on the squares that cancel
 
 
 def _densities(parameters: Parameters, voxels: Voxels) -> _Densities:
     means, C = parameters.means, voxels.n_sequences
     whitener = _whitener(parameters.spread, voxels.diagonal)
+    table = log_weights(parameters.weights, voxels.allowed)  # (S, R, K)
+    S, R, K = table.shape
+    coefficients = np.empty((S, R, K, voxels.features.shape[0]))
     if voxels.diagonal:
-        precision = variances_inverse = whitener * whitener
+        precision = whitener * whitener
         linear = precision * means
         log_det = -2.0 * np.log(whitener).sum(-1)
-        quadratic = -0.5 * precision
+        coefficients[..., 1 + C :] = -0.5 * precision[:, None]
     else:
         precision = whitener.swapaxes(-1, -2) @ whitener
         linear = (precision @ means[..., None])[..., 0]
-        log_det = -2.0 * np.log(np.diagonal(whitener, axis1=-2, axis2=-1)).sum(-1)
-        variances_inverse = np.diagonal(precision, axis1=-2, axis2=-1)
-        i, j = np.triu_indices(C)
-        quadratic = -precision[..., i, j] * np.where(i == j, 0.5, 1.0)
-    constant = -0.5 * (C * LOG_2PI + log_det + (linear * means).sum(-1))
-    table = log_weights(parameters.weights, voxels.allowed)  # (S, R, K)
-    S, R, K = table.shape
-    coefficients = np.empty((S, R, K, 1 + C + quadratic.shape[-1]))
-    coefficients[..., 0] = table + constant[:, None]
+        log_det = -2.0 * np.log(whitener.diagonal(0, -2, -1)).sum(-1)
+        flat = precision.reshape(S, K, C * C)
+        position, factor = _pairs(C)
+        coefficients[..., 1 + C :] = (flat[..., position] * factor)[:, None]
     coefficients[..., 1 : 1 + C] = linear[:, None]
-    coefficients[..., 1 + C :] = quadratic[:, None]
-    worst = (np.abs(means) + voxels.reach[:, None]) ** 2 * variances_inverse
-    return _Densities(coefficients, whitener, log_det, worst.sum(-1).max(-1))
+    constant = log_det + (linear * means).sum(-1) + C * LOG_2PI
+    coefficients[..., 0] = table - 0.5 * constant[:, None]
+    # (|x| + |mu|)^2 / variance, with |mu| <= |x|; a prior's mean may lie further out.
+    largest = np.maximum(voxels.reach, (means * means).sum(-1).max(-1))
+    steepest = precision.reshape(S, -1).max(-1)  # a diagonal element: the matrix is positive definite
+    return _Densities(coefficients, whitener, log_det, 4.0 * largest * steepest)
+
+
+@cache
+def _pairs(C: int) -> tuple[npt.NDArray[np.intp], Array]:
+    """Where the pairs i <= j stand in a flattened matrix, and their factor in ``-x^T P x / 2``."""
+    i, j = np.triu_indices(C)
+    return i * C + j, np.where(i == j, -0.5, -1.0)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Neighbouring segments that share the operations in which voxels do not meet."""
+
+    segments: list[int]
+    starts: npt.NDArray[np.intp]  # of the segments within the block
+    logits: Tensor  # (K, m)
+    resp: Tensor  # (K, m)
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """Buffers of one E-step, kept between iterations."""
+    """Buffers of the E-step, kept between iterations, and each segment's view of them."""
 
-    logits: Tensor
-    resp: Tensor
-    largest: Tensor
+    blocks: list[_Block]
+    features: list[Tensor]  # (D, m) per segment
+    features_t: list[Tensor]
+    logits: list[Tensor]  # (K, m)
+    resp: list[Tensor]
     sums: Tensor  # (segments, K, D)
+    log_likelihood: Array  # (segments,)
+    owners: npt.NDArray[np.intp]  # (segments,) mixture
 
 
 def workspace(voxels: Voxels) -> Workspace:
-    """Buffers that fit the longest segment."""
+    """Group the segments into blocks of at most ``_CHUNK`` voxels and lay out the buffers."""
     K, D = voxels.allowed.shape[1], len(voxels.features)
-    longest = max((s.voxels.stop - s.voxels.start for s in voxels.segments), default=0)
-    new = voxels.features.new_empty
-    return Workspace(new(K, longest), new(K, longest), new(longest), new(len(voxels.segments), K, D))
+    lengths = [segment.voxels.stop - segment.voxels.start for segment in voxels.segments]
+    groups: list[list[int]] = []
+    filled = _CHUNK
+    for position, length in enumerate(lengths):
+        if filled + length > _CHUNK:
+            groups.append([])
+            filled = 0
+        groups[-1].append(position)
+        filled += length
+    widths = [sum(lengths[position] for position in group) for group in groups]
+    zeros = voxels.features.new_zeros
+    all_logits, all_resp = zeros(K, max(widths, default=0)), zeros(K, max(widths, default=0))
+    blocks, logits, resp = [], [], []
+    for group, width in zip(groups, widths, strict=True):
+        starts = np.cumsum([0, *[lengths[position] for position in group[:-1]]])
+        blocks.append(_Block(group, starts, all_logits[:, :width], all_resp[:, :width]))
+        for start, position in zip(starts.tolist(), group, strict=True):
+            logits.append(all_logits[:, start : start + lengths[position]])
+            resp.append(all_resp[:, start : start + lengths[position]])
+    features = [voxels.features[:, segment.voxels] for segment in voxels.segments]
+    return Workspace(
+        blocks,
+        features,
+        [chunk.mT for chunk in features],
+        logits,
+        resp,
+        zeros(len(lengths), K, D),
+        np.zeros(len(lengths)),
+        np.array([segment.mixture for segment in voxels.segments], dtype=np.intp),
+    )
 
 
 def _logits(
@@ -281,7 +325,7 @@ def _logits(
     s, r, C = segment.mixture, segment.region, voxels.n_sequences
     device = features.device
     coefficients = torch.from_numpy(densities.coefficients[s, r]).to(device)
-    if densities.reach[s] <= _REACH[torch.float64]:
+    if densities.reach[s] <= REACH[torch.float64]:
         return coefficients @ features, features
     # Differences first: exact however far an outlier lies.
     means, whitener = (torch.from_numpy(v[s]).to(device) for v in (parameters.means, densities.whitener))
@@ -299,42 +343,73 @@ def e_step(
 
     Returns:
         ``(S, K, D)`` responsibility-weighted sums of the features and ``(S,)`` log likelihoods summed over
-        voxels, both float64 and 0 where not active. Each chunk is summed in the voxels' precision, the chunks
-        in float64.
+        voxels, both float64; what they hold for the others is meaningless. Each segment is summed in the
+        voxels' precision, the segments in float64.
     """
     densities = _densities(parameters, voxels)
-    dtype = voxels.features.dtype
-    plain = densities.reach <= _REACH[dtype]
+    plain = densities.reach <= REACH[voxels.features.dtype]
     coefficients = torch.from_numpy(densities.coefficients).to(voxels.features)
-    S, _, K, D = densities.coefficients.shape
-    sums, log_likelihood = np.zeros((S, K, D)), np.zeros(S)
-    used: list[int] = []
-    partial: list[Tensor] = []
-    for position, segment in enumerate(voxels.segments):
-        s = segment.mixture
-        if not active[s]:
+    for block in buffers.blocks:
+        used = [
+            position for position in block.segments if (active & plain)[voxels.segments[position].mixture]
+        ]
+        if not used:
             continue
-        m = segment.voxels.stop - segment.voxels.start
-        if plain[s]:
-            features = voxels.features[:, segment.voxels]
-            logits, resp = buffers.logits[:, :m], buffers.resp[:, :m]
-            largest = buffers.largest[:m]
-            torch.mm(coefficients[s, segment.region], features, out=logits)
-            torch.softmax(logits, 0, out=resp)
-            torch.mm(resp, features.mT, out=buffers.sums[position])
-            used.append(position)
-            partial.append(_log_evidence(logits, resp, largest))
-        else:
-            logits, features = _logits(voxels, parameters, densities, segment)
-            resp = logits.softmax(0)
-            sums[s] += (resp @ features.mT).cpu().numpy()
-            log_likelihood[s] += float(logits.logsumexp(0).sum())
-    if used:
-        owners = np.array([voxels.segments[position].mixture for position in used])
-        chunk_sums = buffers.sums if len(used) == len(buffers.sums) else buffers.sums[used]
-        np.add.at(sums, owners, chunk_sums.cpu().numpy())
-        np.add.at(log_likelihood, owners, torch.stack(partial).cpu().numpy())
+        for position in used:
+            segment = voxels.segments[position]
+            chosen = coefficients[segment.mixture, segment.region]
+            torch.mm(chosen, buffers.features[position], out=buffers.logits[position])
+        torch.softmax(block.logits, 0, out=block.resp)
+        evidence = _log_evidence(block.logits, block.resp)
+        buffers.log_likelihood[block.segments] = _segment_sums(evidence, block.starts)
+        for position in used:
+            torch.mm(buffers.resp[position], buffers.features_t[position], out=buffers.sums[position])
+    chunk_sums = buffers.sums.cpu().numpy()
+    if len(active) == 1:
+        sums = chunk_sums.sum(0, dtype=np.float64, keepdims=True)
+        log_likelihood = buffers.log_likelihood.sum(keepdims=True)
+    else:
+        sums, log_likelihood = no_sums(voxels), np.zeros(len(active))
+        np.add.at(sums, buffers.owners, chunk_sums)
+        np.add.at(log_likelihood, buffers.owners, buffers.log_likelihood)
+    for s in (active & ~plain).nonzero()[0].tolist():
+        sums[s], log_likelihood[s] = _careful(voxels, parameters, densities, s)
     return sums, log_likelihood
+
+
+def _careful(
+    voxels: Voxels, parameters: Parameters, densities: _Densities, mixture: int
+) -> tuple[Array, float]:
+    """The E-step of one mixture in float64."""
+    sums, log_likelihood = no_sums(voxels)[0], 0.0
+    for segment in voxels.segments:
+        if segment.mixture == mixture:
+            logits, features = _logits(voxels, parameters, densities, segment)
+            sums += (logits.softmax(0) @ features.mT).cpu().numpy()
+            log_likelihood += float(logits.logsumexp(0).sum())
+    return sums, log_likelihood
+
+
+def _log_evidence(logits: Tensor, resp: Tensor) -> Tensor:
+    """``logsumexp_k logits`` of each voxel as ``max logit - log max resp``: no second exponential.
+
+    The largest responsibility is 1 / K at least, so that its logarithm is accurate.
+    """
+    top, share = logits.amax(0), resp.amax(0)
+    if share.device.type != "cpu":
+        return top - share.log()
+    # NumPy's float32 logarithm takes a sixth of torch's time.
+    values = share.numpy()
+    np.log(values, out=values)
+    return top.sub_(share)
+
+
+def _segment_sums(values: Tensor, starts: npt.NDArray[np.intp]) -> Array:
+    """Sums in float64 of the runs of ``values (m,)`` that begin at ``starts``."""
+    if len(starts) == 1:
+        return np.array([float(values.sum(dtype=torch.float64))])
+    sums: Array = np.add.reduceat(values.cpu().numpy(), starts, dtype=np.float64)
+    return sums
 
 
 def no_sums(voxels: Voxels) -> Array:
@@ -353,17 +428,6 @@ def feature_sums(voxels: Voxels, resp: Tensor) -> Array:
     return sums
 
 
-def _log_evidence(logits: Tensor, resp: Tensor, largest: Tensor) -> Tensor:
-    """``sum_n logsumexp_k logits`` as ``sum max logit - log prod max resp``: few logarithms."""
-    m = logits.shape[1]
-    torch.amax(logits, 0, out=largest)
-    total = largest.sum(dtype=torch.float64)
-    torch.amax(resp, 0, out=largest)
-    grouped = m // _PRODUCT * _PRODUCT
-    total = total - largest[:grouped].view(_PRODUCT, -1).prod(0).log_().sum(dtype=torch.float64)
-    return total - largest[grouped:].log().sum(dtype=torch.float64)
-
-
 def evaluate(voxels: Voxels, parameters: Parameters) -> tuple[Tensor, Tensor]:
     """Posterior ``(n, K)`` and log likelihood ``(n,)`` of the voxels in the order they were given."""
     densities = _densities(parameters, voxels)
@@ -373,12 +437,12 @@ def evaluate(voxels: Voxels, parameters: Parameters) -> tuple[Tensor, Tensor]:
     log_likelihood = voxels.features.new_empty(n)
     for segment in voxels.segments:
         s, own = segment.mixture, segment.voxels
-        if densities.reach[s] <= _REACH[dtype]:
+        if densities.reach[s] <= REACH[dtype]:
             logits = coefficients[s, segment.region] @ voxels.features[:, own]
         else:
             logits, _ = _logits(voxels, parameters, densities, segment)
         chunk = logits.softmax(0)
-        evidence = logits.amax(0) - chunk.amax(0).log()
+        evidence = _log_evidence(logits, chunk)
         target: slice | Tensor = own if voxels.order is None else voxels.order[own]
         resp[target] = chunk.mT.to(dtype)
         log_likelihood[target] = evidence.to(dtype)
@@ -449,10 +513,11 @@ class Updater:
             spread = scatter / _like(count, scatter)
         if self.covariance == "spherical":
             spread = np.repeat(spread.mean(-1, keepdims=True), spread.shape[-1], axis=-1)
-        floored: Array = spread + (
-            self.variance_floor if diagonal else self.variance_floor * np.eye(spread.shape[-1])
-        )
-        return floored
+        if diagonal:
+            return spread + self.variance_floor
+        # A fresh array: its diagonal can be raised in place.
+        np.einsum("...ii->...i", spread)[...] += self.variance_floor
+        return spread
 
     def _weights(self, n: Array, voxels: Voxels) -> Array:
         if not self.separate_weights:
@@ -469,6 +534,9 @@ class Updater:
         total = n.sum(-1, keepdims=True)
         some = total > 0
         if self.prior is None:
+            if some.all():
+                plain: Array = n / total
+                return plain
             return np.where(some, n / np.where(some, total, 1.0), 1.0 / n.shape[-1])
         a = np.where(some, self.prior.a * total, 1.0)
         weights_map: Array = (n + a * self.prior_weights) / (total + a)
@@ -491,10 +559,16 @@ class Updater:
         total = voxels.region_counts.sum(-1)
         pseudo = self.prior.nu * total + voxels.n_sequences + 2
         log_niw = -0.5 * (pseudo[:, None] * (log_det + trace) + self.prior.kappa * total[:, None] * distance)
-        positive = self.prior_weights > 0
-        with np.errstate(divide="ignore"):
-            log_pi = (self.prior_weights[positive] * np.log(parameters.weights[:, positive])).sum(-1)
-        value: Array = log_niw.sum(-1) + (self.prior.a * total * log_pi if self.prior.a > 0 else 0.0)
+        value: Array = log_niw.sum(-1)
+        if self.prior.a > 0:
+            log_weights = region_log_weights(
+                torch.from_numpy(parameters.weights.copy()),
+                torch.from_numpy(voxels.region_counts),
+                torch.from_numpy(voxels.allowed),
+            ).numpy()
+            positive = self.prior_weights > 0
+            expected = (self.prior_weights[positive] * log_weights[:, positive]).sum(-1)
+            value = value + self.prior.a * total * expected
         return value
 
 
@@ -510,22 +584,25 @@ def keep(old: Parameters, new: Parameters, active: npt.NDArray[np.bool_]) -> Par
 
 
 def _ml(n: Array, sum_x: Array, second: Array, diagonal: bool) -> tuple[Array, Array, Array]:
-    """Maximum likelihood with the vanishing pooled share of ``m_step``: means, scatter, count."""
+    """Maximum likelihood: means, scatter, count."""
+    if n.min() < WEAK:
+        n, sum_x, second = _with_pooled_ghost(n, sum_x, second, diagonal)
+    means = sum_x / n[..., None]
+    return means, second - _like(n, second) * _square(means, diagonal), n
+
+
+def _with_pooled_ghost(n: Array, sum_x: Array, second: Array, diagonal: bool) -> tuple[Array, Array, Array]:
+    """The vanishing share of the pooled voxels that ``m_step`` gives a class without voxels of its own."""
     total = n.sum(-1)[:, None, None]
     some = total > 0
     safe = np.where(some, total, 1.0)
-    pooled_x = sum_x.sum(1, keepdims=True) / safe
     unit = np.ones(sum_x.shape[-1]) if diagonal else np.eye(sum_x.shape[-1])
-    extra = second.ndim - 3
-    pooled = np.where(
-        some.reshape(-1, *[1] * (2 + extra)),
-        second.sum(1, keepdims=True) / safe.reshape(-1, *[1] * (2 + extra)),
-        unit,
-    )
-    count = n + EMPTY
-    means = (sum_x + EMPTY * pooled_x) / count[..., None]
-    scatter = second + EMPTY * pooled - _like(count, second) * _square(means, diagonal)
-    return means, scatter, count
+    shape = (-1, *[1] * (second.ndim - 1))
+    pooled = second.sum(1, keepdims=True) / safe.reshape(shape)
+    pooled = np.where(some.reshape(shape), pooled, unit)
+    ghost = np.where(n < WEAK, EMPTY, 0.0)
+    mean = sum_x.sum(1, keepdims=True) / safe
+    return n + ghost, sum_x + ghost[..., None] * mean, second + _like(ghost, second) * pooled
 
 
 def _like(values: Array, target: Array) -> Array:
@@ -550,8 +627,13 @@ def _symmetric(a: Array, b: Array, diagonal: bool) -> Array:
 
 def _unpacked(pairs: Array, C: int) -> Array:
     """Symmetric matrices ``(..., C, C)`` from the products of pairs i <= j."""
+    matrices: Array = pairs[..., _pair_position(C)]
+    return matrices
+
+
+@cache
+def _pair_position(C: int) -> npt.NDArray[np.intp]:
     position = np.zeros((C, C), dtype=np.intp)
     i, j = np.triu_indices(C)
     position[i, j] = position[j, i] = np.arange(len(i))
-    matrices: Array = pairs[..., position]
-    return matrices
+    return position

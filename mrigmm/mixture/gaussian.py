@@ -10,6 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mrigmm.mixture.features import REACH, coefficients, expand
+
 Covariance = Literal["full", "diag", "tied", "spherical"]
 COVARIANCES: tuple[Covariance, ...] = ("full", "diag", "tied", "spherical")
 
@@ -172,7 +174,19 @@ def log_gaussian(x: Tensor, means: Tensor, covariances: Tensor, *, present: Tens
         whitener = precision_cholesky(covariances)
         half_log_det = -whitener.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         constant = -0.5 * LOG_2PI * n_present - half_log_det  # (..., K)
-        # Subtracting before whitening keeps far-off images exact.
+        if _cancels_safely(x, means, whitener):
+            linear = coefficients(constant, means, whitener.mT @ whitener).to(x.dtype)
+            return (linear @ expand(x.mT)).mT
+        # Far outliers and images far from zero: subtract before squaring.
         offset = x[..., None, :, :] - means.to(x.dtype)[..., :, None, :]  # (..., K, N, C)
         distance = (offset @ whitener.to(x.dtype).mT).square().sum(-1)  # (..., K, N)
         return (constant.to(x.dtype)[..., None] - 0.5 * distance).mT
+
+
+def _cancels_safely(x: Tensor, means: Tensor, whitener: Tensor) -> bool:
+    """Whether ``x^T P x`` and its like are small enough to be added up in the dtype of x."""
+    if x.numel() == 0 or means.numel() == 0:
+        return True
+    with torch.no_grad():
+        furthest = x.abs().amax().to(means.dtype) + means.abs().amax()
+        return bool((furthest * whitener).square().sum((-2, -1)).amax() <= REACH[x.dtype])

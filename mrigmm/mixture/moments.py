@@ -7,7 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mrigmm.mixture.gaussian import parameter_dtype
+from mrigmm.mixture.features import expand, unpack
+from mrigmm.mixture.gaussian import parameter_dtype, voxel_dtype
+
+# Voxels that are summed in the images' precision before float64 takes over.
+_CHUNK = 16384
+
+# A voxel further from the mean than this many standard deviations is an outlier to float32.
+_OUTLIER = 30.0
 
 
 @dataclass(frozen=True)
@@ -44,18 +51,49 @@ class Statistics:
 def statistics(x: Tensor, resp: Tensor) -> Statistics:
     """Sufficient statistics of voxels under their responsibilities; differentiable.
 
+    float32 images are centred, summed in float32 chunk by chunk and added up in float64, so that second
+    moments still give the variance of an image far from zero; images with far outliers are summed in
+    float64 throughout.
+
     Args:
         x: ``(..., N, C)`` finite intensities.
         resp: ``(..., N, K)``; voxels outside the region have 0 in every class.
 
     Returns:
-        Sums in float64, so that second moments of an image far from zero still give its variance.
+        Sums in float64.
     """
     exact = parameter_dtype(x.device)
-    C, K = x.shape[-1], resp.shape[-1]
+    C, N = x.shape[-1], x.shape[-2]
     with torch.autocast(x.device.type, enabled=False):
-        x, resp = x.to(exact), resp.to(exact)
-        outer = (x[..., :, None] * x[..., None, :]).flatten(-2)  # (..., N, C * C)
-        sums = resp.mT @ torch.cat([x, outer], dim=-1)  # (..., K, C + C * C)
-        sum_x, sum_xx = sums.split([C, C * C], dim=-1)
-        return Statistics(resp.sum(-2), sum_x, sum_xx.reshape(*sums.shape[:-2], K, C, C))
+        rows, weights = x.mT.to(voxel_dtype(x)), resp.mT  # (..., C, N), (..., K, N)
+        centre = rows.detach().mean(-1, keepdim=True) if N else rows.new_zeros(*rows.shape[:-1], 1)
+        rows = rows - centre
+        if _has_outlier(rows.detach()):
+            rows = rows.to(exact)
+        centre = centre.to(exact)
+        features, weights = expand(rows), weights.to(rows.dtype)
+        sums = sum(
+            (
+                (weights[..., first : first + _CHUNK] @ features[..., first : first + _CHUNK].mT).to(exact)
+                for first in range(0, N, _CHUNK)
+            ),
+            start=(weights[..., :0] @ features[..., :0].mT).to(exact),
+        )  # (..., K, D)
+        return _moved(sums[..., 0], sums[..., 1 : 1 + C], unpack(sums[..., 1 + C :], C), centre.mT)
+
+
+def _has_outlier(centred: Tensor) -> bool:
+    """Whether some voxel is so far out that the others' squares would drown in float32."""
+    if centred.numel() == 0 or centred.dtype == torch.float64:
+        return False
+    spread = centred.square().mean(-1)
+    furthest = centred.abs().amax(-1)
+    return bool((furthest.square() > _OUTLIER**2 * spread).any())
+
+
+def _moved(n: Tensor, sum_x: Tensor, sum_xx: Tensor, centre: Tensor) -> Statistics:
+    """Statistics of intensities from those of intensities minus ``centre`` ``(..., 1, C)``."""
+    cross = centre[..., :, None] * sum_x[..., None, :]  # (..., K, C, C)
+    count = n[..., None]
+    outer = count[..., None] * (centre[..., :, None] * centre[..., None, :])
+    return Statistics(n, sum_x + count * centre, sum_xx + cross + cross.mT + outer)

@@ -16,7 +16,14 @@ from mrigmm.mixture.gaussian import Covariance, Mixture, log_gaussian, parameter
 from mrigmm.mixture.moments import statistics
 from mrigmm.mixture.objectives import region_log_prior
 from mrigmm.mixture.results import ConvergenceWarning, EMResult
-from mrigmm.mixture.updates import VARIANCE_FLOOR, MapPrior, constrained_weights, log_map_prior, m_step
+from mrigmm.mixture.updates import (
+    VARIANCE_FLOOR,
+    MapPrior,
+    constrained_weights,
+    log_map_prior,
+    m_step,
+    region_log_weights,
+)
 
 # A Gaussian kernel ends after this many standard deviations, as in scipy.ndimage.
 _TRUNCATE = 4.0
@@ -297,7 +304,9 @@ def fit_potts(
         bound = potts_bound(log_joint, q, region, beta=beta, spacing_mm=spacing_mm, in_plane=in_plane)
         if prior is not None:
             n_voxels = torch.tensor(float(len(x)), dtype=mixture.means.dtype, device=x.device)
-            bound += float(log_map_prior(mixture, prior, n_voxels, present=present)) / len(x)
+            log_weights = region_log_weights(mixture.weights, counts, allowed)
+            density = log_map_prior(mixture, prior, n_voxels, present=present, log_weights=log_weights)
+            bound += float(density) / len(x)
         bounds.append(bound)
         stats = statistics(x, q[:, inside].mT)
         new = m_step(

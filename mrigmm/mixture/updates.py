@@ -24,8 +24,9 @@ VARIANCE_FLOOR = 1e-3
 _WEIGHT_ITERATIONS = 200
 _WEIGHT_TOLERANCE = 1e-12
 
-# Voxels that stand behind a class that has none. Far below what a responsibility can mean, far above
-# what would overflow in a gradient.
+# A class with fewer voxels than WEAK also gets EMPTY voxels of the whole mixture: far below what a
+# responsibility can mean, far above what would overflow in a gradient.
+WEAK = 1.0
 EMPTY = 1e-9
 
 
@@ -110,10 +111,10 @@ def _shaped(scatter: Tensor, count: Tensor, covariance: Covariance) -> Tensor:
 
 
 def _with_pooled_ghost(stats: Statistics) -> Statistics:
-    """Statistics in which every class owns a vanishing share of the whole mixture's voxels.
+    """Statistics in which a class without voxels owns a vanishing share of the whole mixture's.
 
-    A class without voxels then has the pooled mean and covariance, without a branch and with a
-    bounded gradient. A mixture without voxels has mean 0 and unit covariance.
+    It then has the pooled mean and covariance, with a bounded gradient. A mixture without voxels has mean 0
+    and unit covariance.
     """
     C = stats.sum_x.shape[-1]
     total = stats.n.sum(-1)[..., None, None]
@@ -281,13 +282,32 @@ def constrained_weights(
     return weights
 
 
+def region_log_weights(weights: Tensor, region_counts: Tensor, allowed: Tensor) -> Tensor:
+    """Mean log class weight over the voxels that may be the class, ``(..., K)``.
+
+    ``sum_{r: k in A_r} N_r log(w_k / W_r) / sum_{r: k in A_r} N_r``, which is what the prior's pseudo-voxels
+    of class k see; ``log w_k`` without a constraint, 0 for a class that may be nowhere.
+
+    Args:
+        weights: ``(..., K)``.
+        region_counts: ``(..., R)`` voxels per region value.
+        allowed: ``(R, K)`` bool.
+    """
+    counts, membership = region_counts.to(weights.dtype), allowed.to(weights.dtype)
+    mass = weights @ membership.mT  # (..., R)
+    log_mass = torch.where(mass > 0, mass, 1.0).log()
+    home = counts @ membership  # (..., K)
+    share = (counts * log_mass) @ membership / torch.where(home > 0, home, 1.0)
+    return torch.where(home > 0, safe_log(weights) - share, 0.0)
+
+
 def log_map_prior(
     mixture: Mixture,
     prior: MapPrior,
     n_voxels: Tensor,
     *,
     present: Tensor | None = None,
-    weights: bool = True,
+    log_weights: Tensor | None = None,
 ) -> Tensor:
     r"""Log prior density of a mixture up to a constant, ``(...)``: what MAP adds to the log likelihood.
 
@@ -299,8 +319,8 @@ def log_map_prior(
         prior: the prior that the mixture was fitted with.
         n_voxels: ``(...)`` voxels of the region.
         present: ``(..., C)`` bool, as in ``m_step``.
-        weights: whether the class weights are part of the model; those of a spatially variant mixture
-            are not.
+        log_weights: ``(..., K)`` from ``region_log_weights`` where the region constrains the classes;
+            ``log pi`` when None.
     """
     means, covariances, mode_weights = (
         value.to(mixture.means) for value in (prior.means, prior.covariances, prior.weights)
@@ -317,7 +337,8 @@ def log_map_prior(
     distance = torch.linalg.solve_triangular(factor, shift[..., None], upper=False).square().sum((-2, -1))
     pseudo = prior.nu * n_voxels + n_present + 2
     log_niw = -0.5 * (pseudo[..., None] * (log_det + trace) + prior.kappa * n_voxels[..., None] * distance)
-    if not weights or prior.a == 0:
+    if prior.a == 0:
         return log_niw.sum(-1)
-    log_weights = torch.where(mode_weights > 0, mode_weights * safe_log(mixture.weights), 0.0)
+    log_weights = safe_log(mixture.weights) if log_weights is None else log_weights
+    log_weights = torch.where(mode_weights > 0, mode_weights * log_weights, 0.0)
     return log_niw.sum(-1) + prior.a * n_voxels * log_weights.sum(-1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -11,7 +13,7 @@ from mrigmm.mixture.moments import statistics
 from mrigmm.mixture.objectives import log_likelihood, posterior, region_log_prior
 from mrigmm.mixture.problem import Problem
 from mrigmm.mixture.results import EMResult
-from mrigmm.mixture.updates import constrained_weights, log_map_prior, m_step
+from mrigmm.mixture.updates import constrained_weights, log_map_prior, m_step, region_log_weights
 
 
 def log_density(problem: Problem, mixture: Mixture) -> Tensor:
@@ -39,8 +41,7 @@ def update(problem: Problem, resp: Tensor, mixture: Mixture | None) -> Mixture:
         prior=problem.prior,
         present=problem.present,
     )
-    counts = torch.bincount(problem.region_index, minlength=len(problem.allowed))
-    weights = constrained_weights(stats.n, counts, problem.allowed, prior=problem.prior)
+    weights = constrained_weights(stats.n, _region_counts(problem), problem.allowed, prior=problem.prior)
     return Mixture(weights, new.means, new.covariances)
 
 
@@ -78,12 +79,19 @@ def run_svgmm(problem: Problem, mixture: Mixture, max_iter: int, tol: float) -> 
 
 def _bound(problem: Problem, per_voxel: Tensor, mixture: Mixture, *, weights: bool) -> float:
     """Mean log likelihood, with a prior plus log prior / N; ``weights``: whether it covers the weights."""
-    N = len(problem.x)
     value = float(per_voxel.to(parameter_dtype(per_voxel.device)).mean())
     if problem.prior is None:
         return value
-    n_voxels = torch.tensor(float(N), dtype=mixture.means.dtype, device=mixture.means.device)
-    return (
-        value
-        + float(log_map_prior(mixture, problem.prior, n_voxels, present=problem.present, weights=weights)) / N
+    prior = problem.prior if weights else replace(problem.prior, a=0.0)
+    log_prior_density = log_map_prior(
+        mixture,
+        prior,
+        torch.tensor(float(len(problem.x)), dtype=mixture.means.dtype, device=mixture.means.device),
+        present=problem.present,
+        log_weights=region_log_weights(mixture.weights, _region_counts(problem), problem.allowed),
     )
+    return value + float(log_prior_density) / len(problem.x)
+
+
+def _region_counts(problem: Problem) -> Tensor:
+    return torch.bincount(problem.region_index, minlength=len(problem.allowed))

@@ -51,12 +51,8 @@ class WallPosition:
 class Anatomy(Protocol):
     """Anything that says which tissue lies at a point."""
 
-    @property
-    def length_mm(self) -> float:
-        """Distance from base to apex."""
-
     def locate(self, x: FloatArray, y: FloatArray, z: FloatArray) -> WallPosition:
-        """Anatomy at points in mm; x, y, z broadcast against each other."""
+        """Anatomy at points in mm; x, y, z broadcast against each other. The result's arrays are new."""
 
 
 @dataclass(frozen=True)

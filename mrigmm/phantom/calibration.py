@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrigmm.phantom.config import SEQUENCES
-from mrigmm.phantom.figures import StudyFigures
+from mrigmm.phantom.figures import DEPTH_BINS, StudyFigures
 from mrigmm.phantom.population import CLASSES, LAGS_PX, statistics
 
 FloatArray = NDArray[np.floating[Any]]
@@ -79,6 +79,37 @@ def population_comparisons(figures: Sequence[StudyFigures]) -> list[Comparison]:
         Comparison("median AUC", name, entry["median"], float(here), AUC_TOLERANCE)
         for (name, entry), here in zip(real["separability_auc_in_reference_wall"].items(), areas, strict=True)
     ]
+    return rows
+
+
+def further_comparisons(figures: Sequence[StudyFigures]) -> list[Comparison]:
+    """Figures that the file tabulates but that the calibration does not ask for: no tolerance."""
+    real, slices = statistics(), statistics()["slices"]
+    here = np.array([study.empty_slices for study in figures]).sum(axis=0)
+    total = sum(study.n_slices for study in figures)
+    rows = [
+        Comparison(
+            "slices without",
+            name,
+            slices[f"without_{name}"] / slices["total"],
+            float(here[CLASSES.index(name)] / total),
+            _NAN,
+        )
+        for name in ("edema", "scar")
+    ]
+    shares = _average(figures, "depth_share")
+    rows += [
+        Comparison(f"{name} in the wall", f"depth {b + 1} of {DEPTH_BINS}", value, float(share), _NAN)
+        for name in ("edema", "scar")
+        for b, (value, share) in enumerate(
+            zip(real["wall_depth_share"][name], shares[CLASSES.index(name)], strict=True)
+        )
+    ]
+    for scale, name in (("lv", "LV z-score"), ("crop", "crop z-score")):
+        spread = np.nanstd([getattr(study, f"{scale}_mean") for study in figures], axis=0)
+        rows += _class_rows(
+            f"between-study SD, {name}", np.array(real[f"{scale}_z"]["between_study_sd"]), spread, _NAN
+        )
     return rows
 
 

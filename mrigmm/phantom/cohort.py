@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mrigmm.errors import InputError, near_misses
 from mrigmm.labels import SCHEMES
 from mrigmm.phantom.config import PRESETS, REFERENCE_SEQUENCE, SEQUENCES, PhantomConfig, preset_hash
+from mrigmm.phantom.semi_real import read_hearts, simulate_semi_real
 from mrigmm.phantom.study import SimulatedStudy, simulate_study
 
 Track = Callable[[Iterable[int], str, int], Iterable[int]]
@@ -35,6 +36,7 @@ def simulate_cohort(
     preset: str = "cohort",
     region: Literal["lv", "cavity-wall"] = "lv",
     test_share: float = 0.25,
+    anatomy_dir: Path | None = None,
     track: Track | None = None,
 ) -> Path:
     """Writes a cohort with known truth; the same arguments give the same bytes.
@@ -46,6 +48,8 @@ def simulate_cohort(
         preset: name in `PRESETS`.
         region: values of the region maps.
         test_share: share of studies under "test" in the manifest; at least one study of two or more.
+        anatomy_dir: folder of real hearts (see `mrigmm.phantom.semi_real`), used in turn; their contours
+            and bSSFP frames replace the simulated ones.
         track: wraps the iteration for a progress bar: `track(iterable, description, total)`.
 
     Returns:
@@ -59,19 +63,25 @@ def simulate_cohort(
         raise InputError("cannot simulate a cohort", expected="1 study or more", got=str(n_studies))
     if not 0 <= test_share < 1:
         raise InputError("cannot split the cohort", expected="test share in [0, 1)", got=str(test_share))
+    hearts = read_hearts(anatomy_dir) if anatomy_dir is not None else []
     _prepare_folder(out_dir)
     entries = []
     for index in (track or no_track)(range(n_studies), "simulating", n_studies):
-        entries.append(_write_study(simulate_study(config, seed=seed, index=index), out_dir))
+        if hearts:
+            study = simulate_semi_real(hearts[index % len(hearts)], config, seed=seed, index=index)
+        else:
+            study = simulate_study(config, seed=seed, index=index)
+        entries.append(_write_study(study, out_dir))
     test = _choose_test(n_studies, test_share=test_share, seed=seed)
     manifest = {
-        "name": f"phantom-{preset}-{seed}",
+        "name": f"{'semi-real' if hearts else 'phantom'}-{preset}-{seed}",
         "modality": {str(channel): name for channel, name in enumerate(SEQUENCES)},
         "labels": {name: ids[0] for name, ids in SCHEMES["mrigmm"].items()},
         "training": [entry for index, entry in enumerate(entries) if index not in test],
         "test": [entry for index, entry in enumerate(entries) if index in test],
     }
     origin = {"preset": preset, "seed": seed, "preset_hash": preset_hash(PRESETS[preset])}
+    origin["anatomy"] = "real" if hearts else "parametric"
     _write(out_dir / "truth" / "cohort.json", _json(origin))
     # last, and in one step: a folder without it is an unfinished cohort
     return _write(out_dir / "manifest.json", _json(manifest))

@@ -1,0 +1,162 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mrigmm.data.manifest import read_manifest
+from mrigmm.data.priors import default_prior
+from mrigmm.data.study import load_study
+from mrigmm.errors import InputError
+from mrigmm.labels import Region
+from mrigmm.methods.base import Task
+from mrigmm.methods.registry import METHODS, make_method
+from mrigmm.phantom import simulate_cohort
+
+SEQUENCES = ("LGE", "T2", "bSSFP")
+
+
+@pytest.fixture(scope="module")
+def prior():
+    return default_prior()
+
+
+@pytest.fixture(scope="module")
+def task(prior):
+    return Task(prior.classes, SEQUENCES, prior)
+
+
+def studies_of(folder, region):
+    cohort = read_manifest(
+        simulate_cohort(folder / "cohort", n_studies=2, seed=31, preset="small", region=region)
+    )
+    return [load_study(s, SEQUENCES, default_prior().classes) for s in cohort.split("all")]
+
+
+@pytest.fixture(scope="module")
+def lv_study(tmp_path_factory):
+    return studies_of(tmp_path_factory.mktemp("lv"), "lv")[0]
+
+
+@pytest.fixture(scope="module")
+def wall_study(tmp_path_factory):
+    return studies_of(tmp_path_factory.mktemp("wall"), "cavity-wall")[0]
+
+
+@pytest.mark.parametrize("region", ["lv", "wall"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"covariance": "tied"},
+        {"scope": "study"},
+        {"covariance": "full", "scope": "study"},
+        {"covariance": "spherical", "scope": "study"},
+    ],
+    ids=str,
+)
+def test_own_em_is_that_of_scikit_learn(task, lv_study, wall_study, settings, region):
+    study = lv_study if region == "lv" else wall_study
+    # The two stop rules look at the bound of all voxels together, and of cavity and wall apart: a
+    # fixed number of iterations compares the same thing.
+    fixed = {**settings, "max_iter": 15, "tolerance": 1e-12}
+    own = make_method("em-gmm", task, fixed).segment(study)
+    reference = make_method("em-gmm-sklearn", task, fixed).segment(study)
+    torch.testing.assert_close(own.mixture.means, reference.mixture.means, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(own.resp, reference.resp, atol=1e-5, rtol=0)
+    assert (own.labels == reference.labels).all()
+
+
+def test_own_tied_em_is_that_of_scikit_learn(task, lv_study):
+    """In an undivided ventricle: scikit-learn cannot tie the cavity's covariance to the wall's."""
+    settings = {"covariance": "tied", "scope": "study", "max_iter": 15, "tolerance": 1e-12}
+    own = make_method("em-gmm", task, settings).segment(lv_study)
+    reference = make_method("em-gmm-sklearn", task, settings).segment(lv_study)
+    torch.testing.assert_close(own.mixture.covariances, reference.mixture.covariances, atol=1e-6, rtol=1e-6)
+    assert (own.labels == reference.labels).all()
+
+
+def test_own_em_stops_where_scikit_learn_stops(task, lv_study):
+    settings = {"scope": "study"}
+    own = make_method("em-gmm", task, settings).segment(lv_study)
+    reference = make_method("em-gmm-sklearn", task, settings).segment(lv_study)
+    assert own.n_iter == reference.n_iter
+    assert (own.labels == reference.labels).all()
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_responsibilities_are_probabilities_inside_the_region_only(task, wall_study, name):
+    result = make_method(name, task, {}).segment(wall_study)
+    inside = wall_study.region > 0
+    torch.testing.assert_close(result.resp.sum(0)[inside], torch.ones(int(inside.sum())), atol=1e-5, rtol=0)
+    assert (result.resp[:, ~inside] == 0).all()
+    assert ((result.labels > 0) == inside).all()
+    assert result.log_likelihood[inside].isfinite().all()
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_anatomy_is_respected(task, wall_study, name):
+    labels = make_method(name, task, {}).segment(wall_study).labels
+    assert set(labels[wall_study.region == Region.CAVITY].tolist()) == {1}
+    assert 1 not in labels[wall_study.region == Region.WALL].tolist()
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_missing_sequence_is_left_out(task, lv_study, name):
+    image = lv_study.image.clone()
+    image[1] = 0
+    study = replace(lv_study, image=image, present=torch.tensor([True, False, True]))
+    result = make_method(name, task, {}).segment(study)
+    assert result.sequences == ("LGE", "bSSFP")
+    assert result.mixture.means.shape[-1] == 2
+    # The same as if the sequence had never existed.
+    pair = ("LGE", "bSSFP")
+    two = Task(task.classes, pair, task.prior.select(sequences=pair))
+    both = replace(lv_study, image=image[[0, 2]], present=torch.tensor([True, True]), sequences=pair)
+    assert torch.equal(result.labels, make_method(name, two, {}).segment(both).labels)
+
+
+def test_without_a_prior_classes_follow_brightness(lv_study):
+    task = Task(("dark", "middle", "bright"), SEQUENCES, None, order_by=("bSSFP",))
+    result = make_method("em-gmm", task, {"scope": "study"}).segment(lv_study)
+    bssfp = result.mixture.means[0, :, 2]
+    assert (bssfp.diff() > 0).all()
+    intensity = lv_study.image[2].as_tensor()
+    dark, bright = (intensity[result.labels == i].mean() for i in (1, 3))
+    assert dark < bright
+    assert any("brightness in bSSFP" in text for text in result.warnings)
+
+
+def test_slices_too_small_for_a_mixture_use_that_of_the_study(task, lv_study):
+    region = lv_study.region.clone()
+    kept = (region[..., 0] > 0).nonzero()[:5]
+    region[..., 0] = 0
+    region[kept[:, 0], kept[:, 1], 0] = Region.LV
+    result = make_method("em-gmm", task, {}).segment(replace(lv_study, region=region))
+    assert (result.labels[..., 0] > 0).sum() == 5
+    assert any("too small" in text for text in result.warnings)
+
+
+def test_fewer_voxels_than_classes_are_refused(task, lv_study):
+    region = torch.zeros_like(lv_study.region)
+    voxels = (lv_study.region > 0).nonzero()[:3]
+    region[voxels[:, 0], voxels[:, 1], voxels[:, 2]] = Region.LV
+    with pytest.raises(InputError, match="fewer voxels than there are classes"):
+        make_method("em-gmm", task, {}).segment(replace(lv_study, region=region))
+
+
+def test_map_em_with_a_strong_prior_keeps_the_population_means(task, lv_study, prior):
+    means = make_method("map-em", task, {"prior_strength": 1e4}).segment(lv_study).mixture.means[0]
+    np.testing.assert_allclose(means, prior.means, atol=1e-3)
+
+
+def test_map_em_without_a_prior_is_refused():
+    with pytest.raises(InputError, match="needs a population prior"):
+        make_method("map-em", Task(("a", "b"), ("T1",), None), {})
+
+
+def test_unknown_setting_and_method_name_near_misses(task):
+    with pytest.raises(InputError, match="covariance"):
+        make_method("em-gmm", task, {"covarianc": "full"})
+    with pytest.raises(InputError, match="em-gmm"):
+        make_method("em-gm", task, {})

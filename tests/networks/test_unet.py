@@ -1,0 +1,36 @@
+import pytest
+import torch
+
+from mrigmm.networks.unet import UNet
+
+
+def n_parameters(network):
+    return sum(p.numel() for p in network.parameters())
+
+
+def test_output_has_the_size_of_the_input():
+    logits = UNet(3, 4, filters=4, levels=2)(torch.randn(2, 3, 16, 24))
+    assert logits.shape == (2, 4, 16, 24)
+
+
+def test_published_size():
+    # Counted by hand for one level: convolutions c_in * c_out * 9 (+ bias on the first of a block),
+    # InstanceNorm 2 * c_out, 1x1 up-convolution with bias, 1x1 head with bias.
+    def block(c_in, c_out):
+        return c_in * c_out * 9 + c_out + c_out * c_out * 9 + 2 * c_out
+
+    expected = block(3, 8) + block(8, 16) + (16 * 8 + 8) + block(16, 8) + (8 * 4 + 4)
+    assert n_parameters(UNet(3, 4, filters=8, levels=1)) == expected
+
+
+def test_gradient_reaches_every_parameter():
+    network = UNet(2, 3, filters=4, levels=2)
+    network(torch.randn(1, 2, 16, 16)).square().sum().backward()
+    dead = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    # A bias in front of InstanceNorm would be dead weight; there is none.
+    assert dead == []
+
+
+def test_size_that_does_not_divide_is_refused():
+    with pytest.raises(RuntimeError):
+        UNet(1, 2, filters=4, levels=3)(torch.randn(1, 1, 20, 20))
