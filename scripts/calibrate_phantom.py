@@ -24,7 +24,7 @@ from sklearn.mixture import GaussianMixture
 
 from mrigmm.labels import BACKGROUND_ID, TISSUES
 from mrigmm.mixture import ConvergenceWarning, MapPrior, Mixture, fit_gmm, log_gaussian, posterior, safe_log
-from mrigmm.phantom import PRESETS, SimulatedStudy, preset_hash, simulate_study
+from mrigmm.phantom import PRESETS, SimulatedStudy, preset_hash, simulate_study, tables
 from mrigmm.phantom.calibration import (
     REGIONS,
     Comparison,
@@ -34,7 +34,9 @@ from mrigmm.phantom.calibration import (
     passes,
     population_comparisons,
 )
+from mrigmm.phantom.config import SEQUENCES
 from mrigmm.phantom.figures import class_masks, crop_zscore, lv_zscore, measure, stack_images
+from mrigmm.phantom.matching import Tables, Targets, field_autocovariance, match_once
 from mrigmm.phantom.population import CLASSES, statistics
 
 TUNING_SEED = 1000  # the knobs and tables of the preset were chosen on studies of this seed
@@ -43,6 +45,14 @@ REPORT_SEED = 2026  # the table in docs/phantom.md is on studies of this one
 STUDY_STRENGTH = 0.2  # k0 of MAP-EM in the left ventricle
 WALL_STRENGTH = 0.05  # k0 of MAP-EM in the wall
 SMOOTHING_PX = 2.0  # SD for posteriors in the wall
+
+MATCHED_TABLES = ("MEAN_SHIFT", "WIDTH_FACTOR", "FIELD_SHARES")
+
+# The real scores are of the 20 test studies of MyoPS 2020; the population figures are of its 25 training
+# studies, which are harder (the same method scores scar .57 there and .68 here). So the contrast of scar and
+# normal wall in LGE is aimed at the easier end of what the tolerances allow.
+EASIER_MEAN = {("scar", "LGE"): 0.10, ("myocardium", "LGE"): -0.07, ("edema", "LGE"): -0.08}
+EASIER_WIDTH = {("myocardium", "LGE"): 0.9, ("edema", "LGE"): 0.9}
 
 _IDS = np.array([TISSUES[name].id for name in CLASSES])
 _WALL_CLASSES = slice(1, None)
@@ -184,6 +194,28 @@ def summary(rows: Sequence[Comparison]) -> str:
     return "\n".join(lines)
 
 
+def match_tables(rounds: int, n_studies: int) -> str:
+    """New tables for the preset, matched on the tuning seed; Python source for `tables.py`."""
+    config, targets = PRESETS["myops-like"], Targets.tabulated()
+    for offsets, change in ((EASIER_MEAN, np.add), (EASIER_WIDTH, np.multiply)):
+        table = targets.mean if change is np.add else targets.width
+        for (name, sequence), amount in offsets.items():
+            where = CLASSES.index(name), SEQUENCES.index(sequence)
+            table[where] = change(table[where], amount)
+    matched, aim, autocovariance = Tables.current(), targets.autocorrelation, None
+    for _ in range(rounds):
+        studies = [simulate_study(config, seed=TUNING_SEED, index=index) for index in range(n_studies)]
+        if autocovariance is None:
+            autocovariance = field_autocovariance(
+                studies, psf_mm=config.psf_mm, rng=np.random.default_rng(TUNING_SEED)
+            )
+        figures = [measure(study) for study in studies]
+        matched, aim = match_once(matched, figures, targets=targets, aim=aim, autocovariance=autocovariance)
+        for name in MATCHED_TABLES:  # the next round simulates with them
+            setattr(tables, name, np.round(getattr(matched, name.lower()), 3).tolist())
+    return "\n".join(f"{name} = {getattr(tables, name)}" for name in MATCHED_TABLES)
+
+
 def draw_picture(path: Path, seed: int) -> None:
     """Twelve slices: four studies, three sequences each, with the reference beside them."""
     import matplotlib
@@ -236,6 +268,12 @@ def parse_arguments() -> argparse.Namespace:
         help=f"adds the row of the published deepSVG, scored elsewhere: {', '.join(REGIONS)}",
     )
     parser.add_argument("--picture", type=Path, help="only draw twelve simulated slices into this PNG file")
+    parser.add_argument(
+        "--match",
+        type=int,
+        metavar="ROUNDS",
+        help="only match the tables of myops-like to the real figures, on the tuning seed, and print them",
+    )
     parser.add_argument("-o", "--output", type=Path, help="write the figures as JSON")
     return parser.parse_args()
 
@@ -244,6 +282,9 @@ def main() -> int:
     arguments = parse_arguments()
     if arguments.picture:
         draw_picture(arguments.picture, arguments.seed)
+        return 0
+    if arguments.match:
+        sys.stdout.write(match_tables(arguments.match, arguments.studies) + "\n")
         return 0
     config = PRESETS[arguments.preset]
     studies = [

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +35,7 @@ def default_prior() -> PopulationPrior:
     Population figures of the 25 training studies of MyoPS 2020, in region z-score units where the
     region is the left ventricle (cavity and wall).
     """
-    figures = json.loads((files("mrigmm.resources") / "population_statistics.json").read_text())
+    figures = _population_figures()
     return PopulationPrior(
         classes=tuple(figures["classes"]),
         sequences=tuple(figures["sequences"]),
@@ -41,11 +43,56 @@ def default_prior() -> PopulationPrior:
         covariances=np.array(figures["lv_z"]["within_study_covariance"]),
         weights=np.array(figures["lv_volume_fraction"]["mean"]),
         standardisation=REGION_ZSCORE,
-        provenance={
-            "source": figures["source"],
-            "study_ids": [f"myops_training_{n}" for n in range(101, 126)],
-        },
+        provenance=_provenance(figures),
     )
+
+
+@dataclass(frozen=True)
+class MultiscalePrior:
+    """Population prior of the wall's classes for intensities smoothed inside the wall.
+
+    Attributes:
+        sigmas_mm: in-plane Gaussian widths in mm.
+        prior: its sequences are named by `channel_name`.
+    """
+
+    sigmas_mm: tuple[float, ...]
+    prior: PopulationPrior
+
+    def channels(self, sequences: Sequence[str]) -> tuple[str, ...]:
+        """Channel names of these sequences in the order of `mixture.multiscale_features`."""
+        return tuple(channel_name(name, sigma) for sigma in self.sigmas_mm for name in sequences)
+
+
+def channel_name(sequence: str, sigma_mm: float) -> str:
+    """Name of a smoothed sequence among a prior's channels."""
+    return f"{sequence} smoothed {sigma_mm:g} mm"
+
+
+def default_multiscale_prior() -> MultiscalePrior:
+    """The shipped prior of myocardium, edema and scar at 0.75 and 3 mm; same patients and units."""
+    figures = _population_figures()
+    scales = figures["lv_z_wall_multiscale"]
+    sigmas_mm = (0.75, 3.0)
+    prior = PopulationPrior(
+        classes=tuple(figures["classes"][1:]),
+        sequences=tuple(channel_name(name, s) for s in sigmas_mm for name in figures["sequences"]),
+        means=np.array(scales["mean"]),
+        covariances=np.array(scales["within_study_covariance"]),
+        weights=np.array(scales["wall_volume_fraction"]) / sum(scales["wall_volume_fraction"]),
+        standardisation=REGION_ZSCORE,
+        provenance=_provenance(figures),
+    )
+    return MultiscalePrior(sigmas_mm, prior)
+
+
+def _population_figures() -> dict[str, Any]:
+    text = (files("mrigmm.resources") / "population_statistics.json").read_text(encoding="utf-8")
+    return dict(json.loads(text))
+
+
+def _provenance(figures: dict[str, Any]) -> dict[str, Any]:
+    return {"source": figures["source"], "study_ids": [f"myops_training_{n}" for n in range(101, 126)]}
 
 
 def load_prior(path: Path) -> PopulationPrior:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mrigmm.data.manifest import Manifest
-from mrigmm.data.priors import prior_for
+from mrigmm.data.priors import default_multiscale_prior, prior_for
 from mrigmm.errors import InputError, Problem
 from mrigmm.methods.base import Task
 
@@ -83,7 +83,14 @@ def cohort_task(manifest: Manifest, prior_file: Path | None, device: str) -> Tas
     """
     declared = manifest.classes if len(manifest.classes) > 1 else None
     classes, prior = prior_for(manifest.sequences, declared, prior_file)
-    return Task(classes, manifest.sequences, prior, device=select_device(device))
+    shipped = prior is not None and prior_file is None
+    return Task(
+        classes,
+        manifest.sequences,
+        prior,
+        multiscale=default_multiscale_prior() if shipped else None,
+        device=select_device(device),
+    )
 
 
 def warnings_of(study: str, warnings: Iterable[str]) -> list[Problem]:

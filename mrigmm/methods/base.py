@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from mrigmm.data.priors import MultiscalePrior
 from mrigmm.data.study import StudyTensors
 from mrigmm.labels import allowed_classes, class_ids
 from mrigmm.mixture import Mixture, PopulationPrior, order_by_channels
@@ -21,6 +22,7 @@ class Task:
         classes: K class names.
         sequences: C sequence names, the channels of every study.
         prior: population prior for these classes and sequences, or None.
+        multiscale: prior of the wall's classes for smoothed intensities; only with the shipped prior.
         order_by: sequences whose brightness orders the components where there is no prior.
         device: where tensors are computed.
         seed: seeds every random start.
@@ -29,6 +31,7 @@ class Task:
     classes: tuple[str, ...]
     sequences: tuple[str, ...]
     prior: PopulationPrior | None
+    multiscale: MultiscalePrior | None = None
     order_by: tuple[str, ...] | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     seed: int = 0

@@ -13,8 +13,10 @@ from mrigmm.mixture.gaussian import parameter_dtype, voxel_dtype
 # Voxels that are summed in the images' precision before float64 takes over.
 _CHUNK = 16384
 
-# A voxel further from the mean than this many standard deviations is an outlier to float32.
-_OUTLIER = 30.0
+# A voxel this many times further out than the median voxel is an outlier to float32; the medians are
+# those of a sample.
+_OUTLIER = 50.0
+_SAMPLE = 256
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,8 @@ def statistics(x: Tensor, resp: Tensor) -> Statistics:
     C, N = x.shape[-1], x.shape[-2]
     with torch.autocast(x.device.type, enabled=False):
         rows, weights = x.mT.to(voxel_dtype(x)), resp.mT  # (..., C, N), (..., K, N)
-        centre = rows.detach().mean(-1, keepdim=True) if N else rows.new_zeros(*rows.shape[:-1], 1)
-        rows = rows - centre
-        if _has_outlier(rows.detach()):
-            rows = rows.to(exact)
+        centre, outlier = _centre(rows.detach())
+        rows = (rows.to(exact) if outlier else rows) - centre
         centre = centre.to(exact)
         features, weights = expand(rows), weights.to(rows.dtype)
         sums = sum(
@@ -82,13 +82,21 @@ def statistics(x: Tensor, resp: Tensor) -> Statistics:
         return _moved(sums[..., 0], sums[..., 1 : 1 + C], unpack(sums[..., 1 + C :], C), centre.mT)
 
 
-def _has_outlier(centred: Tensor) -> bool:
-    """Whether some voxel is so far out that the others' squares would drown in float32."""
-    if centred.numel() == 0 or centred.dtype == torch.float64:
-        return False
-    spread = centred.square().mean(-1)
-    furthest = centred.abs().amax(-1)
-    return bool((furthest.square() > _OUTLIER**2 * spread).any())
+def _centre(rows: Tensor) -> tuple[Tensor, bool]:
+    """Median of a sample of the voxels ``(..., C, 1)``, and whether some voxel lies so far out that the
+    others' squares would drown in float32.
+    """
+    N = rows.shape[-1]
+    if N == 0:
+        return rows.new_zeros(*rows.shape[:-1], 1), False
+    sample = rows[..., :: max(1, N // _SAMPLE)]
+    centre = sample.median(-1, keepdim=True).values
+    if rows.dtype == torch.float64:
+        return centre, False
+    typical = (sample - centre).abs().median(-1, keepdim=True).values
+    low, high = rows.aminmax(dim=-1, keepdim=True)
+    furthest = torch.maximum(high - centre, centre - low)
+    return centre, bool((furthest > _OUTLIER * typical).any())
 
 
 def _moved(n: Tensor, sum_x: Tensor, sum_xx: Tensor, centre: Tensor) -> Statistics:

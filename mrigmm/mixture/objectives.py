@@ -135,10 +135,12 @@ def pool_mean(values: Tensor, mask: Tensor, index: Tensor, n_mixtures: int) -> T
 
 
 def _joint(log_prior: Tensor, log_density: Tensor) -> tuple[Tensor, Tensor]:
-    """``log pi + log N`` with -inf where not allowed, all 0 in voxels where nothing is; and ``(..., N)``
-    which voxels have an allowed class.
+    """``log pi + log N`` with -inf where not allowed, all 0 in voxels where nothing is; and which voxels,
+    broadcastable to ``(..., N)``, have an allowed class.
     """
-    allowed = (log_prior > _NEVER).expand(torch.broadcast_shapes(log_prior.shape, log_density.shape))
+    allowed = log_prior > _NEVER
     usable = allowed.any(-1)
-    joint = torch.where(allowed, log_prior + log_density, _NEVER)
-    return joint.masked_fill(~usable[..., None], 0.0), usable
+    joint = log_prior + log_density
+    if not bool(allowed.all()):
+        joint = torch.where(allowed, joint, _NEVER).masked_fill(~usable[..., None], 0.0)
+    return joint, usable

@@ -92,7 +92,7 @@ def measure(study: SimulatedStudy) -> StudyFigures:
         lv_variance=lv_variance,
         crop_mean=crop_mean,
         crop_variance=crop_variance,
-        autocorrelation=np.stack([_autocorrelation(lv, mask) for mask in masks]),
+        autocorrelation=np.stack([autocorrelation(lv, mask) for mask in masks]),
         fraction=masks.sum(axis=(1, 2, 3)) / inside.sum(),
         auc=np.array(
             [
@@ -118,11 +118,17 @@ def _moments(images: FloatArray, masks: BoolArray) -> tuple[FloatArray, FloatArr
     return mean, variance
 
 
-def _autocorrelation(images: FloatArray, mask: BoolArray) -> FloatArray:
-    """In-plane correlation (C, L) of the intensity minus the slice's class mean; NaN without pairs."""
+def slice_residual(images: FloatArray, mask: BoolArray) -> FloatArray:
+    """Intensity minus the slice's mean inside a mask (X, Y, Z), 0 outside: (C, X, Y, Z)."""
     counts = np.maximum(mask.sum(axis=(0, 1)), 1)
     mean = (images * mask).sum(axis=(1, 2), keepdims=True) / counts
-    residual = np.where(mask, images - mean, 0.0)
+    residual: FloatArray = np.where(mask, images - mean, 0.0)
+    return residual
+
+
+def autocorrelation(images: FloatArray, mask: BoolArray) -> FloatArray:
+    """In-plane correlation (C, L) of the intensity minus the slice's class mean; NaN without pairs."""
+    residual = slice_residual(images, mask)
     result = np.full((len(images), len(LAGS_PX)), np.nan)
     for column, lag in enumerate(LAGS_PX):
         products, squares, pairs = np.zeros(len(images)), np.zeros(len(images)), 0

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mrigmm.data.manifest import read_manifest
-from mrigmm.data.priors import default_prior
+from mrigmm.data.priors import default_multiscale_prior, default_prior
 from mrigmm.data.study import load_study
 from mrigmm.errors import InputError
 from mrigmm.labels import Region
@@ -23,7 +23,7 @@ def prior():
 
 @pytest.fixture(scope="module")
 def task(prior):
-    return Task(prior.classes, SEQUENCES, prior)
+    return Task(prior.classes, SEQUENCES, prior, multiscale=default_multiscale_prior())
 
 
 def studies_of(folder, region):
@@ -48,7 +48,6 @@ def wall_study(tmp_path_factory):
     "settings",
     [
         {},
-        {"covariance": "tied"},
         {"scope": "study"},
         {"covariance": "full", "scope": "study"},
         {"covariance": "spherical", "scope": "study"},
@@ -111,7 +110,7 @@ def test_missing_sequence_is_left_out(task, lv_study, name):
     assert result.mixture.means.shape[-1] == 2
     # The same as if the sequence had never existed.
     pair = ("LGE", "bSSFP")
-    two = Task(task.classes, pair, task.prior.select(sequences=pair))
+    two = Task(task.classes, pair, task.prior.select(sequences=pair), multiscale=task.multiscale)
     both = replace(lv_study, image=image[[0, 2]], present=torch.tensor([True, True]), sequences=pair)
     assert torch.equal(result.labels, make_method(name, two, {}).segment(both).labels)
 

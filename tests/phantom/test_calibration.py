@@ -25,6 +25,15 @@ def test_the_reported_preset_is_unchanged():
     assert preset_hash(PRESETS["myops-like"]) == MYOPS_LIKE_HASH
 
 
+def test_the_reported_studies_are_unchanged():
+    # The hash does not see the code. First study of the report's seed.
+    study = simulate_study(PRESETS["myops-like"], seed=2026, index=0)
+    counts = np.bincount(study.label.ravel(), minlength=5)
+    np.testing.assert_allclose(counts, [126134, 7553, 4607, 4566, 4596], rtol=1e-3)
+    scar = [image[study.label == 4].mean() for image in study.sequences.values()]
+    np.testing.assert_allclose(scar, [367.834, 298.389, 325.923], rtol=2e-3)
+
+
 def test_hash_depends_on_every_knob():
     config = PRESETS["myops-like"]
     changed = [replace(config, noise=0.11), replace(config, psir=True), replace(config, slices=(2, 5))]
