@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from mrigmm.errors import InputError, Problem, near_misses
 
@@ -22,7 +22,7 @@ DEFAULT_PRESET = "default"
 class RunConfig(BaseModel):
     """Configuration of one training run. Lengths in mm, intensities in region z-score units."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     version: Literal[1] = CONFIG_VERSION
     preset: str = DEFAULT_PRESET
@@ -70,6 +70,13 @@ class RunConfig(BaseModel):
         0.005, ge=0, description="Stop when the epoch's mean objective changes by less."
     )
 
+    @field_validator("sequences", "classes", "order_by")
+    @classmethod
+    def _distinct(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if names is not None and len(set(names)) < len(names):
+            raise ValueError("each name may stand once")
+        return names
+
 
 _PUBLISHED: dict[str, Any] = {
     # Schwab, Mayr, Haltmeier 2024, "multiple images" setting.
@@ -109,7 +116,12 @@ def make_config(preset: str = DEFAULT_PRESET, overrides: Sequence[str] = ()) -> 
     """
     if preset not in PRESETS:
         raise InputError(f"unknown preset '{preset}'", remedy=near_misses(preset, list(PRESETS)))
-    values = {"preset": preset, **PRESETS[preset], **parse_overrides(overrides)}
+    changes = parse_overrides(overrides)
+    if "preset" in changes:
+        raise InputError(
+            "the preset is no setting", got=f"preset={changes['preset']}", remedy="choose it with --preset"
+        )
+    values = {"preset": preset, **PRESETS[preset], **changes}
     return _validated(values, source="--set")
 
 

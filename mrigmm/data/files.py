@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,9 +39,40 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file in one piece."""
+    """Write a UTF-8 text file in one piece.
+
+    Bytes of file names that are no UTF-8 are written as escapes, which JSON reads back as they were.
+    """
     with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def remove(path: Path) -> None:
+    """Delete a file when it is there.
+
+    Raises:
+        InputError: it cannot be deleted, or is a folder.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise _cannot_write(path, error) from None
+
+
+def require_not_input(path: Path, inputs: Iterable[Path], *, study: str | None = None) -> None:
+    """Refuse to write over a file that is being read.
+
+    Raises:
+        InputError: `path` is one of `inputs`, links followed.
+    """
+    if path.resolve() in {file.resolve() for file in inputs}:
+        raise InputError(
+            "the output would replace an input",
+            study=study,
+            file=path,
+            expected="a file that is not read",
+            remedy="choose another -o",
+        )
 
 
 def require_new_folder(folder: Path, *, overwrite: bool, holds: str) -> None:
@@ -55,9 +86,16 @@ def require_new_folder(folder: Path, *, overwrite: bool, holds: str) -> None:
     Raises:
         InputError: results are there and `overwrite` is False, or `folder` is a file.
     """
-    if folder.exists() and not folder.is_dir():
-        raise InputError("the output is not a folder", file=folder, remedy="choose another -o")
     try:
+        nearest = next((p for p in (folder, *folder.parents) if p.exists()), folder)
+        if nearest.exists() and not nearest.is_dir():
+            raise InputError(
+                "the output is not a folder",
+                file=folder,
+                expected="a folder, or a name for a new one",
+                got=f"the file {nearest}",
+                remedy="choose another -o",
+            )
         found = next(folder.glob(holds), None) if folder.is_dir() else None
     except OSError as error:
         raise _cannot_write(folder, error) from None

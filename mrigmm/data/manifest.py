@@ -35,6 +35,8 @@ _DESCRIPTIVE_KEYS = (
 _KEYS = (*_REQUIRED_KEYS, "labels", *SPLITS, *_DESCRIPTIVE_KEYS)
 _STUDY_KEYS = ("id", "image", "region", "label")
 _MAX_ID_BYTES = 150  # leaves room for suffixes within the 255 bytes of common file systems
+_MAX_LABEL_ID = 2**31  # exclusive; of any sign
+_MAX_CLASSES = 255  # label maps are uint8
 
 
 @dataclass(frozen=True)
@@ -126,11 +128,17 @@ def check_study_id(study_id: object) -> str | None:
     """Reason why a study id cannot be used in file names, or None when it can."""
     if not isinstance(study_id, str) or not study_id.strip():
         return "a study id must be a non-empty text"
+    # First: what cannot be printed cannot always be encoded.
+    if study_id.startswith(".") or not study_id.isprintable() or re.search(r'[/\\:*?"<>|]', study_id):
+        return 'a study id becomes a file name: no leading dot, no / \\ : * ? " < > |, no control characters'
     if len(study_id.encode()) > _MAX_ID_BYTES:
         return f"a study id may have at most {_MAX_ID_BYTES} bytes"
-    if study_id.startswith(".") or re.search(r'[/\\:*?"<>|\x00-\x1f\x7f]', study_id):
-        return 'a study id becomes a file name: no leading dot, no / \\ : * ? " < > |, no control characters'
     return None
+
+
+def _is_name(name: str) -> bool:
+    """Whether a text can name a class or a sequence in tables, files and messages."""
+    return bool(name.strip()) and name.isprintable()
 
 
 def _load_json(path: Path) -> dict[str, Any]:
@@ -151,7 +159,7 @@ def _load_json(path: Path) -> dict[str, Any]:
         raise InputError("the manifest does not exist", file=path, remedy="check the path") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError("the manifest cannot be read", file=path, got=str(error)) from None
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(
             "the manifest is not valid JSON", file=path, got=str(error), remedy="see docs/data.md"
         ) from None
@@ -183,7 +191,7 @@ class _Reader:
         sequences = self.sequences(content.get("modality"))
         labels = self.labels(content.get("labels"))
         splits = {name: tuple(self.studies(name, content.get(name), sequences)) for name in SPLITS}
-        if not any(splits.values()) and not self.problems:
+        if not any(content.get(name) for name in SPLITS):
             self.problem("the manifest names no study", expected=f"a list under one of {', '.join(SPLITS)}")
         self.unique_ids(splits)
         return Manifest(self.path, sequences, labels, splits)
@@ -199,8 +207,8 @@ class _Reader:
             )
             return ()
         names = [modality[str(i)] for i in range(len(modality))]
-        if not all(isinstance(name, str) and name.strip() for name in names):
-            self.problem("a sequence name must be a non-empty text", got=json.dumps(names))
+        if not all(isinstance(name, str) and _is_name(name) for name in names):
+            self.problem("a sequence name must be a non-empty, printable text", got=json.dumps(names))
             return ()
         if len(set(names)) < len(names):
             self.problem("a sequence name stands twice in 'modality'", got=", ".join(names))
@@ -223,17 +231,26 @@ class _Reader:
         for name, value in labels.items():
             ids = value if isinstance(value, list) else [value]
             # An empty list is a class of the mixture that the reference labels do not know.
-            if not name.strip() or not all(isinstance(i, int) and not isinstance(i, bool) for i in ids):
+            if not _is_name(name):
+                self.problem("a class name must be a non-empty, printable text", got=json.dumps(name))
+                continue
+            if not all(type(i) is int and abs(i) < _MAX_LABEL_ID for i in ids):
                 self.problem(f"label '{name}' has no valid id", expected=example, got=json.dumps(value))
                 continue
             result[name] = tuple(ids)
         used = [i for ids in result.values() for i in ids]
         for repeated in sorted({i for i in used if used.count(i) > 1}):
-            self.problem(f"the label id {repeated} belongs to more than one class")
+            self.problem(f"the label id {repeated} is given more than once")
         if 0 not in used:
-            result = {"background": (0,)} | result
+            result = {"background": (0, *result.pop("background", ()))} | result
         elif 0 not in result.get("background", ()):
             self.problem("the label id 0 is the background and cannot be a class")
+        if len(result) > _MAX_CLASSES:
+            self.problem(
+                "there are more classes than a label map can hold",
+                expected=f"at most {_MAX_CLASSES} names under 'labels'",
+                got=str(len(result)),
+            )
         return result
 
     def studies(self, split: str, entries: object, sequences: tuple[str, ...]) -> Iterator[Study]:
@@ -262,7 +279,8 @@ class _Reader:
                 self.problem(f"unknown key '{key}'", study_id, remedy=near_misses(key, _STUDY_KEYS))
         return Study(
             id=study_id,
-            images=self.images(study_id, entry.get("image"), sequences),
+            # Without valid sequence names every image would be one more problem.
+            images=self.images(study_id, entry.get("image"), sequences) if sequences else {},
             region=self.region(study_id, entry.get("region")),
             label=self.file(study_id, "label", entry.get("label")),
         )
@@ -297,6 +315,7 @@ class _Reader:
             self.problem("'image' must name the files of the sequences", study_id, got=json.dumps(image))
             return {}
         found: dict[str, Path] = {}
+        before = len(self.problems)
         for name, value in image.items():
             if name not in sequences:
                 self.problem(
@@ -309,12 +328,12 @@ class _Reader:
             file = self.file(study_id, name, value)
             if file is not None:
                 found[name] = file
-        if not found and not self.problems:
+        if not found and len(self.problems) == before:
             self.problem("the study has no image", study_id)
         return {name: found[name] for name in sequences if name in found}
 
     def file(self, study_id: str, role: str, value: object) -> Path | None:
-        if value is None or isinstance(value, dict):
+        if value is None:
             return None
         if not isinstance(value, str) or not value or "\x00" in value:
             self.problem(f"{role}: a path must be a non-empty text", study_id, got=json.dumps(value))
@@ -322,7 +341,7 @@ class _Reader:
         inside = self.root / value
         try:
             leads_out = not inside.resolve().is_relative_to(self.root)
-        except (OSError, RuntimeError) as error:  # cyclic links, names that are too long
+        except (OSError, RuntimeError, ValueError) as error:  # cyclic links, names that cannot be encoded
             self.problem(f"{role}: the path cannot be resolved", study_id, got=f"{value} ({error})")
             return None
         if Path(value).is_absolute() or leads_out:

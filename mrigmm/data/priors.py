@@ -105,9 +105,11 @@ def load_prior(path: Path) -> PopulationPrior:
     try:
         prior = PopulationPrior.from_dict(json.loads(path.read_text(encoding="utf-8")))
         prior.require_standardisation(REGION_ZSCORE)
+        if not all(isinstance(name, str) for name in (*prior.classes, *prior.sequences)):
+            raise ValueError("classes and sequences: expected texts")
     except FileNotFoundError:
         raise InputError("the prior file does not exist", file=path, remedy=remedy) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise InputError("the prior cannot be read", file=path, got=str(error), remedy=remedy) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError("the prior cannot be used", file=path, got=str(error), remedy=remedy) from None
@@ -141,13 +143,13 @@ def prior_for(
     wanted = tuple(prior.classes if classes is None else classes)
     unknown_classes = [name for name in wanted if name not in prior.classes]
     unknown_sequences = [name for name in sequences if name not in prior.sequences]
+    if len(wanted) < 2:
+        raise InputError(
+            "a mixture needs at least two classes",
+            expected="two or more names under 'labels' (an empty list for one without reference)",
+            got=", ".join(wanted) or "none",
+        )
     if file is None and classes is not None and unknown_classes:
-        if len(wanted) < 2:
-            raise InputError(
-                "a mixture needs at least two classes",
-                expected="two or more names under 'labels' (an empty list for one without reference)",
-                got=", ".join(wanted) or "none",
-            )
         return wanted, None
     problems = [
         Problem(f"unknown class '{name}'", file=_text(file), remedy=near_misses(name, prior.classes))
@@ -164,7 +166,10 @@ def prior_for(
     ]
     if problems:
         raise InputError.from_problems(problems)
-    return wanted, prior.select(classes=wanted, sequences=tuple(sequences))
+    try:
+        return wanted, prior.select(classes=wanted, sequences=tuple(sequences))
+    except ValueError as error:
+        raise InputError("the prior cannot be used", file=file, got=str(error)) from None
 
 
 def sequence_remedy(name: str, known: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -99,7 +99,7 @@ class RunFolder:
             raise InputError(
                 "the run is not finished", file=self.record, remedy="continue it: mrigmm train ... --resume"
             ) from None
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError, ValidationError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError("the run's record is damaged", file=self.record, got=str(error)) from None
         prior = load_prior(self.prior) if self.prior.exists() else None
         return config, record, prior

@@ -115,9 +115,13 @@ _UNKNOWN_ID_REMEDY = {
 
 
 def _read(path: Path, *, study: str, role: str) -> tuple[nib.Nifti1Image, NDArray[np.generic], Grid]:
-    if not path.is_file():
+    try:
+        is_there, is_file = path.exists(), path.is_file()
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise _damaged(path, study, role, error) from None
+    if not is_file:
         raise InputError(
-            f"the {role} file does not exist" if not path.exists() else f"{role} is not a file",
+            f"{role} is not a file" if is_there else f"the {role} file does not exist",
             study=study,
             file=path,
             remedy="correct the path, or name the folder that holds the data with --data-root",
@@ -137,14 +141,7 @@ def _read(path: Path, *, study: str, role: str) -> tuple[nib.Nifti1Image, NDArra
     except (ImageFileError, HeaderDataError) as error:
         raise _not_nifti(path, study, role, str(error).splitlines()[0] if str(error) else "damaged") from None
     except (OSError, EOFError, zlib.error, ValueError, OverflowError, MemoryError) as error:
-        raise InputError(
-            f"the {role} file is damaged or cannot be read",
-            study=study,
-            file=path,
-            expected="a complete NIfTI file",
-            got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}".rstrip(": "),
-            remedy="copy or convert the file again",
-        ) from None
+        raise _damaged(path, study, role, error) from None
     shape = _three_d_shape(image.shape)
     return image, array.reshape(shape), Grid(shape, np.asarray(image.affine, dtype=np.float64))
 
@@ -170,6 +167,17 @@ def _check_header(image: nib.Nifti1Image, path: Path, study: str, role: str) -> 
             got=f"shape {tuple(int(n) for n in shape)}",
             remedy="extract one frame of a cine series (for example end-diastole) and give that",
         )
+    # Values of 1 to 3 in the lowest three bits; 0 is "unknown", which everyone reads as mm.
+    units = {1: "metres", 3: "micrometres"}.get(int(image.header["xyzt_units"]) & 7)
+    if units is not None:
+        raise InputError(
+            f"{role} has lengths in another unit",
+            study=study,
+            file=path,
+            expected="lengths in mm (xyzt_units of the header)",
+            got=units,
+            remedy="convert the file with its affine in mm",
+        )
     matrix = image.affine[:3, :3]
     finite = bool(np.isfinite(image.affine).all())
     # Volume of the voxel relative to a box with the same edges: 0 for axes that coincide.
@@ -188,6 +196,18 @@ def _check_header(image: nib.Nifti1Image, path: Path, study: str, role: str) -> 
 def _three_d_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
     x, y, z = (*shape, 1)[:3]
     return int(x), int(y), int(z)
+
+
+def _damaged(path: Path, study: str, role: str, error: Exception) -> InputError:
+    first_line = str(error).splitlines()[0] if str(error) else ""
+    return InputError(
+        f"the {role} file is damaged or cannot be read",
+        study=study,
+        file=path,
+        expected="a complete NIfTI file",
+        got=f"{type(error).__name__}: {first_line}".rstrip(": "),
+        remedy="copy or convert the file again",
+    )
 
 
 def _not_nifti(path: Path, study: str, role: str, got: str) -> InputError:

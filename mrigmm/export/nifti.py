@@ -33,7 +33,10 @@ def _image(data: NDArray[np.generic], output: OutputGrid, dtype: type) -> nib.Ni
     header.set_slope_inter(1, 0)
     header["cal_min"] = header["cal_max"] = 0  # display window of the intensities
     header["descrip"] = _DESCRIPTION
-    header.extensions.clear()  # may hold patient data
+    header.extensions.clear()  # may hold patient data, as may the next two
+    for field in ("db_name", "aux_file"):
+        if field in header:
+            header[field] = b""
     # nibabel keeps the codes of the sform and qform as long as the affine is the header's own.
     image_type = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
     return image_type(data.astype(dtype), output.grid.affine, header)

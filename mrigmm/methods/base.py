@@ -11,7 +11,16 @@ from torch import Tensor
 from mrigmm.data.priors import MultiscalePrior
 from mrigmm.data.study import StudyTensors
 from mrigmm.labels import allowed_classes, class_ids
-from mrigmm.mixture import Mixture, PopulationPrior, order_by_channels
+from mrigmm.mixture import (
+    Mixture,
+    PopulationPrior,
+    log_gaussian,
+    log_likelihood,
+    m_step,
+    order_by_channels,
+    region_log_prior,
+    statistics,
+)
 
 
 @dataclass(frozen=True)
@@ -102,6 +111,33 @@ def hard_labels(resp: Tensor, region: Tensor, classes: tuple[str, ...]) -> Tenso
     """Class ids (X, Y, Z) uint8 of the most probable class, 0 outside the region."""
     ids = torch.tensor(list(class_ids(classes).values()), dtype=torch.uint8)
     return torch.where(region > 0, ids[resp.argmax(dim=0)], torch.zeros((), dtype=torch.uint8))
+
+
+def one_mixture(
+    study: StudyTensors, region: Tensor, resp: Tensor, classes: tuple[str, ...]
+) -> tuple[Mixture, Tensor]:
+    """The study's full-covariance mixture that goes with given responsibilities.
+
+    For methods whose own model is another one, so that every `Segmentation` describes its classes
+    in the same terms.
+
+    Args:
+        study: the study.
+        region: (X, Y, Z) region codes that the responsibilities were made with.
+        resp: (K, X, Y, Z), 0 outside the region.
+        classes: K class names.
+
+    Returns:
+        Mixture with one entry: weights (1, K), means (1, K, C'); and log density (X, Y, Z).
+    """
+    inside = region > 0
+    x = study.image.as_tensor()[study.present][:, inside].T  # (N, C')
+    mixture = m_step(statistics(x, resp[:, inside].T), covariance="full")
+    allowed = torch.tensor(allowed_classes(classes), dtype=torch.bool)
+    log_prior = region_log_prior(mixture.weights, allowed, region[inside].long())
+    density = log_likelihood(log_prior, log_gaussian(x, mixture.means, mixture.covariances))
+    stacked = Mixture(mixture.weights[None], mixture.means[None], mixture.covariances[None])
+    return stacked, unpack(density[:, None].float(), region)[0]
 
 
 def brightness_order(

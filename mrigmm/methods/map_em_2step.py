@@ -18,22 +18,23 @@ from torch import Tensor
 from mrigmm.data.study import StudyTensors
 from mrigmm.errors import InputError
 from mrigmm.labels import CAVITY_CLASSES, Region
-from mrigmm.methods.base import Segmentation, Task, hard_labels, present_sequences, unpack
+from mrigmm.methods.base import (
+    Segmentation,
+    Task,
+    hard_labels,
+    one_mixture,
+    present_sequences,
+    unpack,
+)
 from mrigmm.methods.em_gmm import MapEM, MapEMSettings, validated_settings
 from mrigmm.mixture import (
     ConvergenceWarning,
     EMResult,
-    Mixture,
     PopulationPrior,
     find_cavity,
     fit_gmm,
-    log_gaussian,
-    log_likelihood,
-    m_step,
     multiscale_features,
-    region_log_prior,
     smooth_posterior,
-    statistics,
 )
 
 
@@ -91,7 +92,7 @@ class MapEM2Step:
             resp[self.task.classes.index(name)] = wall_resp[row]
         if not result.converged:
             notes.append(f"the fit of the wall stopped at {self.settings.max_iter} iterations")
-        mixture, density = self._described(study, region, resp)
+        mixture, density = one_mixture(study, region, resp, self.task.classes)
         return Segmentation(
             resp=resp,
             labels=hard_labels(resp, region, self.task.classes),
@@ -153,17 +154,3 @@ class MapEM2Step:
         features = multiscale_features(image, wall, sigmas_mm=scales.sigmas_mm, spacing_mm=study.spacing_mm)
         channels = scales.channels(present)
         return features, scales.prior.select(classes=self.wall_classes, sequences=channels)
-
-    def _described(self, study: StudyTensors, region: Tensor, resp: Tensor) -> tuple[Mixture, Tensor]:
-        """Mixture (one, K classes) of the plain intensities under `resp`, and log density (X, Y, Z)."""
-        inside = region > 0
-        x = study.image.as_tensor()[study.present][:, inside].T  # (N, C')
-        mixture = m_step(
-            statistics(x, resp[:, inside].T),
-            covariance=self.settings.covariance,
-            variance_floor=self.settings.variance_floor,
-        )
-        log_prior = region_log_prior(mixture.weights, self.task.allowed.cpu(), region[inside].long())
-        density = log_likelihood(log_prior, log_gaussian(x, mixture.means, mixture.covariances))
-        stacked = Mixture(mixture.weights[None], mixture.means[None], mixture.covariances[None])
-        return stacked, unpack(density[:, None].float(), region)[0]

@@ -39,6 +39,9 @@ METHODS: Mapping[str, MethodEntry] = {
         "mrigmm.methods.em_gmm:MapEM",
         "MAP-EM with the population prior: one full-covariance mixture per study",
     ),
+    "otsu": MethodEntry(
+        "mrigmm.methods.otsu:Otsu", "Otsu's threshold on LGE inside the wall: scar and normal wall only"
+    ),
     "map-em-2step": MethodEntry(
         "mrigmm.methods.map_em_2step:MapEM2Step",
         "MAP-EM for the cavity, then for the wall on intensities at two scales, posterior smoothed",

@@ -44,7 +44,7 @@ def region_log_prior(weights: Tensor, allowed: Tensor, region: Tensor) -> Tensor
 def log_likelihood(log_prior: Tensor, log_density: Tensor) -> Tensor:
     """``log sum_k pi_nk N(x_n | k)`` per voxel, ``(..., N)``; -inf where no class is allowed."""
     joint, usable = _joint(log_prior, log_density)
-    return torch.where(usable, joint.logsumexp(-1), _NEVER)
+    return torch.where(usable, _logsumexp(joint), _NEVER)
 
 
 def posterior(log_prior: Tensor, log_density: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ def nll(log_prior: Tensor, log_density: Tensor, mask: Tensor) -> Tensor:
         ``(...)``, one value per batch entry; 0 without gradient where the mask is empty.
     """
     joint, usable = _joint(log_prior, log_density)
-    return masked_mean(-joint.logsumexp(-1), mask & usable)
+    return masked_mean(-_logsumexp(joint), mask & usable)
 
 
 def nll_v(log_w: Tensor, log_density: Tensor, mask: Tensor) -> Tensor:
@@ -132,6 +132,16 @@ def pool_mean(values: Tensor, mask: Tensor, index: Tensor, n_mixtures: int) -> T
     pooled = values.new_zeros(n_mixtures).index_add(0, index, totals)
     count = values.new_zeros(n_mixtures).index_add(0, index, counts)
     return pooled / count.clamp_min(1)
+
+
+def _logsumexp(joint: Tensor) -> Tensor:
+    """``log sum_k exp joint`` whose gradient is the softmax whatever the magnitude.
+
+    The plain one takes its gradient from ``exp(joint - result)``, which sums to K, not 1, once an outlier's
+    log density is so large that its last digit exceeds log K.
+    """
+    largest = joint.detach().amax(-1, keepdim=True)
+    return (joint - largest).exp().sum(-1).log() + largest[..., 0]
 
 
 def _joint(log_prior: Tensor, log_density: Tensor) -> tuple[Tensor, Tensor]:

@@ -123,8 +123,11 @@ def _with_pooled_ghost(stats: Statistics) -> Statistics:
     identity = torch.eye(C, dtype=total.dtype, device=total.device)
     mean = stats.sum_x.sum(-2, keepdim=True) / safe
     second = torch.where(any_voxel[..., None], stats.sum_xx.sum(-3, keepdim=True) / safe[..., None], identity)
+    few = torch.where(stats.n < WEAK, EMPTY, 0.0).to(stats.n)
     return Statistics(
-        stats.n + EMPTY, stats.sum_x + EMPTY * mean, stats.sum_xx + EMPTY * second.expand_as(stats.sum_xx)
+        stats.n + few,
+        stats.sum_x + few[..., None] * mean,
+        stats.sum_xx + few[..., None, None] * second,
     )
 
 

@@ -43,10 +43,18 @@ class Appearance:
     gain: FloatArray
 
 
-def draw_appearance(config: PhantomConfig, *, n_slices: int, rng: np.random.Generator) -> Appearance:
-    """Draws class means with the tabulated spread and correlation, and class covariances."""
+def draw_appearance(
+    config: PhantomConfig, *, n_slices: int, chronic: bool, rng: np.random.Generator
+) -> Appearance:
+    """Draws class means with the tabulated spread and correlation, and class covariances.
+
+    The tabulated infarcts are acute: in a `chronic` scar the water is gone, and T2 shows it as normal wall.
+    """
     figures = population()
     mean = _draw_means(config, rng)
+    if chronic:
+        t2 = SEQUENCES.index("T2")
+        mean[CLASSES.index("scar"), t2] = mean[CLASSES.index("myocardium"), t2]
     width = np.sqrt(np.diagonal(figures.within_covariance, axis1=1, axis2=2))  # (K, C)
     correlation = figures.within_covariance / (width[:, :, None] * width[:, None, :])
     spread = config.width_spread

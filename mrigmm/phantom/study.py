@@ -142,7 +142,9 @@ def image_heart(
     """Draws the appearance of a heart and takes its images; every sequence in `grids` is simulated."""
     reference = grids[REFERENCE_SEQUENCE]
     n_slices = reference.shape[2]
-    appearance = draw_appearance(config, n_slices=n_slices, rng=streams.signal)
+    appearance = draw_appearance(
+        config, n_slices=n_slices, chronic=infarct.kind == "chronic", rng=streams.signal
+    )
     motion = draw_motion(config, n_slices=n_slices, rng=streams.scanner)
     missing = _draw_missing(config, streams.scanner)
     thresholds = true_thresholds(heart, infarct, reference)

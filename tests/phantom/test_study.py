@@ -96,6 +96,22 @@ def test_a_chronic_study_has_scar_without_edema_in_a_thinned_wall(small_config):
     assert (thin.label > BLOOD).sum() < 0.97 * (thick.label > BLOOD).sum()
 
 
+def test_scar_is_bright_in_t2_while_acute_and_like_normal_wall_once_chronic(small_config):
+    acute, chronic = (
+        [
+            simulate_study(replace(small_config, chronic_share=share, mvo_share=0.0), seed=1, index=index)
+            for index in range(6)
+        ]
+        for share in (0.0, 1.0)
+    )
+    for old, new in zip(chronic, acute, strict=True):
+        assert old.mixture.means[3, 1] == pytest.approx(old.mixture.means[1, 1])
+        assert old.infarct.scar_share == new.infarct.scar_share
+    t2_acute, t2_chronic = (_average_ratio(studies, "T2", SCAR, MYOCARDIUM) for studies in (acute, chronic))
+    assert t2_chronic < t2_acute - 0.25
+    assert _average_ratio(chronic, "LGE", SCAR, MYOCARDIUM) > 1.8
+
+
 def test_no_reflow_is_a_dark_core_that_counts_as_scar(small_config):
     config = replace(small_config, mvo_share=1.0, observer_border_mm=0.0, observer_lesion_mm=0.0)
     studies = [simulate_study(config, seed=3, index=index) for index in range(6)]

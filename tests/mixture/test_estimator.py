@@ -1,0 +1,85 @@
+"""The scikit-learn-like estimator and streaming sufficient statistics."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.mixture import GaussianMixture as Reference
+
+from mrigmm.mixture import ConvergenceWarning, GaussianMixture, Mixture, from_summaries, summarize
+
+TYPES = ("full", "diag", "tied", "spherical")
+
+
+@pytest.fixture
+def X():
+    random = np.random.default_rng(0)
+    return np.concatenate([random.standard_normal((200, 2)) * [1.0, 0.5] + [4.0 * k, -k] for k in range(3)])
+
+
+@pytest.mark.parametrize("covariance", TYPES)
+def test_attributes_and_scores_as_in_scikit_learn(X, covariance):
+    ours = GaussianMixture(
+        3, covariance_type=covariance, tol=1e-9, reg_covar=1e-6, max_iter=1000, n_init=3
+    ).fit(X)
+    reference = Reference(
+        3, covariance_type=covariance, tol=1e-9, reg_covar=1e-6, max_iter=1000, n_init=3, random_state=0
+    )
+    reference.fit(X)
+    assert ours.covariances_.shape == reference.covariances_.shape
+    order, expected_order = ours.means_[:, 0].argsort(), reference.means_[:, 0].argsort()
+    np.testing.assert_allclose(ours.means_[order], reference.means_[expected_order], atol=1e-3)
+    np.testing.assert_allclose(ours.weights_[order], reference.weights_[expected_order], atol=1e-3)
+    assert ours.score(X) == pytest.approx(reference.score(X), abs=1e-5)
+    assert ours.bic(X) == pytest.approx(reference.bic(X), abs=1e-2)
+    assert ours.aic(X) == pytest.approx(reference.aic(X), abs=1e-2)
+    assert ours.converged_
+    assert len(ours.lower_bounds_) == ours.n_iter_
+    np.testing.assert_array_equal(ours.predict(X), ours.predict_proba(X).argmax(1))
+
+
+def test_samples_follow_the_mixture(X):
+    fitted = GaussianMixture(3, n_init=3).fit(X)
+    drawn, labels = fitted.sample(20_000)
+    np.testing.assert_allclose(drawn.mean(0), X.mean(0), atol=0.1)
+    np.testing.assert_allclose(np.cov(drawn.T), np.cov(X.T), atol=0.3)
+    np.testing.assert_allclose(np.bincount(labels) / 20_000, fitted.weights_, atol=0.02)
+    for k in range(3):
+        np.testing.assert_allclose(drawn[labels == k].mean(0), fitted.means_[k], atol=0.1)
+
+
+def test_streaming_equals_one_fit(X):
+    """Parts of any size, in any order, give the iteration that all voxels give."""
+    start = GaussianMixture(3, n_init=3, max_iter=200).fit(X[::5]).mixture_
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        whole = GaussianMixture(3, init_params=start, max_iter=4, tol=0.0).fit(X)
+    stream = GaussianMixture(3, init_params=start)
+    for _ in range(4):
+        for part in (X[300:], X[:10], X[10:300]):
+            stream.summarize(part)
+        stream.from_summaries()
+    np.testing.assert_allclose(stream.means_, whole.means_, atol=1e-10)
+    np.testing.assert_allclose(stream.covariances_, whole.covariances_, atol=1e-10)
+    np.testing.assert_allclose(stream.lower_bounds_, whole.lower_bounds_, atol=1e-10)
+
+
+def test_summaries_of_two_ranks_add_up(X):
+    import torch
+
+    x = torch.from_numpy(X)
+    start = Mixture(torch.ones(3) / 3, x[::250].clone(), torch.eye(2).repeat(3, 1, 1)).to(dtype=torch.float64)
+    together = from_summaries(summarize(x[:123], start) + summarize(x[123:], start))
+    alone = from_summaries(summarize(x, start))
+    torch.testing.assert_close(together.covariances, alone.covariances)
+
+
+def test_unfitted_and_unsummarised():
+    with pytest.raises(ValueError, match="not fitted"):
+        GaussianMixture(2).predict([[0.0]])
+    with pytest.raises(ValueError, match="summarize first"):
+        GaussianMixture(2).from_summaries()
+    with pytest.raises(ValueError, match="covariance type"):
+        GaussianMixture(2, covariance_type="banded")

@@ -1,0 +1,160 @@
+"""Population prior: estimation by hand, selection, files; and naming of components."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from mrigmm.mixture import (
+    Mixture,
+    PopulationPrior,
+    estimate_population_prior,
+    match_to_prior,
+    order_by_channels,
+)
+
+CLASSES, SEQUENCES = ("blood", "wall", "scar"), ("LGE", "T2")
+
+
+@pytest.fixture
+def prior():
+    covariances = np.array([[[1.0, 0.3], [0.3, 2.0]], [[0.5, 0.0], [0.0, 0.5]], [[2.0, -0.4], [-0.4, 1.0]]])
+    means = np.array([[1.0, 0.0], [-1.0, 0.0], [1.0, 2.0]])
+    return PopulationPrior(
+        CLASSES, SEQUENCES, means, covariances, np.array([0.5, 0.3, 0.2]), "lv_z", {"study_ids": ["a", "b"]}
+    )
+
+
+class TestEstimate:
+    def estimate(self, studies, **change):
+        options = {"classes": ("a", "b"), "sequences": ("LGE", "T2"), "standardisation": "lv_z"} | change
+        return estimate_population_prior(studies, **options)
+
+    def test_by_hand(self):
+        """Two studies count the same although one has ten times the voxels; b is only in the second."""
+        first = (np.tile([[0.0, 0.0], [2.0, 0.0]], (10, 1)), np.zeros(20, dtype=int))
+        second = (np.array([[4.0, 1.0], [4.0, 3.0], [9.0, 5.0], [9.0, 7.0]]), np.array([0, 0, 1, 1]))
+        prior = self.estimate([first, second], provenance={"study_ids": ["s1", "s2"]})
+        np.testing.assert_allclose(prior.means, [[(1 + 4) / 2, (0 + 2) / 2], [9.0, 6.0]])
+        np.testing.assert_allclose(prior.weights, [(1 + 0.5) / 2, (0 + 0.5) / 2])
+        np.testing.assert_allclose(prior.covariances[0], [[0.5, 0.0], [0.0, 0.5]])
+        assert prior.covariances[1][1, 1] == pytest.approx(1.0)
+        assert np.linalg.eigvalsh(prior.covariances).min() > 0
+        assert prior.provenance["study_ids"] == ["s1", "s2"]
+
+    def test_missing_sequence(self):
+        random = np.random.default_rng(0)
+        complete = (random.standard_normal((50, 2)) + [1.0, 5.0], np.repeat([0, 1], 25))
+        partial = random.standard_normal((50, 2)) + [3.0, 0.0]
+        partial[:, 1] = np.nan
+        prior = self.estimate([complete, (partial, np.repeat([0, 1], 25))])
+        np.testing.assert_allclose(prior.means[0, 1], complete[0][:25, 1].mean())
+        np.testing.assert_allclose(
+            prior.means[0, 0], (complete[0][:25, 0].mean() + partial[:25, 0].mean()) / 2
+        )
+
+    @pytest.mark.parametrize(
+        ("study", "message"),
+        [
+            ((np.zeros((3, 1)), np.zeros(3, dtype=int)), r"expected x \(N, 2\)"),
+            ((np.zeros((3, 2)), np.array([0, 1, 2])), r"labels in 0\.\.1"),
+            ((np.array([[0.0, 1.0], [np.nan, 1.0]]), np.array([0, 1])), "not finite"),
+            ((np.zeros((3, 2)), np.zeros(3, dtype=int)), "no study has voxels of b"),
+        ],
+    )
+    def test_says_what_is_wrong(self, study, message):
+        with pytest.raises(ValueError, match=message):
+            self.estimate([study])
+
+
+class TestSelect:
+    def test_order_weights_and_marginal(self, prior):
+        part = prior.select(classes=["scar", "wall"], sequences=["T2"])
+        assert (part.classes, part.sequences) == (("scar", "wall"), ("T2",))
+        np.testing.assert_allclose(part.weights, [0.4, 0.6])
+        np.testing.assert_allclose(part.means, [[2.0], [0.0]])
+        np.testing.assert_allclose(part.covariances, [[[1.0]], [[0.5]]])
+        assert part.provenance == prior.provenance
+
+    def test_unknown_name(self, prior):
+        with pytest.raises(ValueError, match="expected sequence names"):
+            prior.select(sequences=["PET"])
+
+
+class TestFile:
+    def test_survives_json(self, prior):
+        again = PopulationPrior.from_dict(json.loads(json.dumps(prior.to_dict())))
+        for name in ("means", "covariances", "weights"):
+            np.testing.assert_array_equal(getattr(again, name), getattr(prior, name))
+        assert again.to_dict() == prior.to_dict()
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"version": 2}, "expected version 1, got 2"),
+            ({"means": [[0.0]]}, r"means: expected shape \(3, 2\)"),
+            ({"weights": [0.5, 0.5, 0.5]}, "distribution"),
+            ({"weights": ["a", "b", "c"]}, "lists of numbers"),
+            ({"covariances": (-np.eye(2)[None].repeat(3, 0)).tolist()}, "positive definite"),
+            ({"classes": ["a", "a", "b"]}, "distinct"),
+            ({"surprise": 1}, "expected the keys"),
+        ],
+    )
+    def test_strict(self, prior, change, message):
+        with pytest.raises(ValueError, match=message):
+            PopulationPrior.from_dict(prior.to_dict() | change)
+
+    def test_wrong_standardisation_is_refused(self, prior):
+        prior.require_standardisation("lv_z")
+        with pytest.raises(ValueError, match="'crop_z'"):
+            prior.require_standardisation("crop_z")
+
+    def test_cannot_be_changed_in_place(self, prior):
+        with pytest.raises(ValueError, match="read-only"):
+            prior.means[0, 0] = 5.0
+
+
+def test_map_prior_strengths(prior):
+    same = prior.map_prior(0.1)
+    assert (same.kappa, same.nu, same.a) == (0.1, 0.1, 0.1)
+    apart = prior.map_prior(0.1, a=0.0, dtype=torch.float32)
+    assert (apart.kappa, apart.a, apart.means.dtype) == (0.1, 0.0, torch.float32)
+    with pytest.raises(ValueError, match="give strength"):
+        prior.map_prior(kappa=0.1)
+
+
+class TestNaming:
+    def test_matches_permuted_components(self, prior):
+        mixture = prior.mixture()
+        for order in ([2, 0, 1], [1, 2, 0], [0, 1, 2]):
+            shuffled = mixture.permute(order)
+            back = shuffled.permute(match_to_prior(shuffled, prior))
+            torch.testing.assert_close(back.means, mixture.means)
+
+    def test_distance_is_mahalanobis(self):
+        """(3, 0) is nearer to the wide class in its own standard deviations, though not in intensity."""
+        covariances = np.stack([np.diag([100.0, 1.0]), np.diag([0.01, 1.0])])
+        prior = PopulationPrior(
+            ("wide", "narrow"),
+            SEQUENCES,
+            np.array([[0.0, 0.0], [4.0, 0.0]]),
+            covariances,
+            np.array([0.5, 0.5]),
+            "z",
+        )
+        means = torch.tensor([[3.0, 0.0], [3.9, 0.0]])
+        mixture = Mixture(torch.tensor([0.5, 0.5]), means, torch.eye(2).repeat(2, 1, 1))
+        assert match_to_prior(mixture, prior) == [0, 1]
+        assert match_to_prior(mixture.permute([1, 0]), prior) == [1, 0]
+
+    def test_shapes_must_agree(self, prior):
+        with pytest.raises(ValueError, match="expected means"):
+            match_to_prior(prior.mixture().channels([0]), prior)
+
+    def test_order_by_channels(self):
+        means = torch.tensor([[5.0, 0.0, 9.0], [1.0, 1.0, 9.0], [0.0, 3.0, 0.0]])
+        assert order_by_channels(means, [0, 1]) == [1, 2, 0]
+        assert order_by_channels(means, [2]) == [2, 0, 1]
