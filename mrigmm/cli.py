@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 `check` found errors; 2 bad input (some or all studies cou
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -28,14 +29,16 @@ if TYPE_CHECKING:
 EXIT_PROBLEMS, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(
-    help="Infarct and edema maps from cardiac MR without pixel labels. Research software, not for clinical use.",
+    help="Infarct and edema maps from cardiac MR without pixel labels. "
+    "Research software, not for clinical use.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-out_console = Console(soft_wrap=True)
-err_console = Console(stderr=True, soft_wrap=True)
+# No emoji codes: they are parts of file names here.
+out_console = Console(soft_wrap=True, emoji=False)
+err_console = Console(stderr=True, soft_wrap=True, emoji=False)
 
 ManifestArg = Annotated[Path, typer.Argument(help="Manifest of the cohort (JSON, see docs/data.md).")]
 DataRoot = Annotated[
@@ -183,6 +186,8 @@ def predict(
     else:
         if region is None:
             raise InputError("a single study needs a region map", remedy="give it with --region FILE")
+        if data_root is not None:
+            raise InputError("--data-root belongs to a manifest, not to --image")
         result = study_job(_named_files(image or []), region, out, study_id=study_id, **options)
     _finish(result, f"segmented {len(result.done)} studies; label maps: {result.output}", quiet)
 
@@ -200,7 +205,7 @@ def evaluate(
     from mrigmm.jobs.evaluate import evaluate as job
 
     result = job(predictions, manifest, split=split, data_root=data_root, out=out, track=_track(quiet))
-    _print_metrics({predictions.name: result})
+    _print_metrics({predictions.resolve().name: result})
     _finish(result, f"metrics: {result.output}", quiet)
 
 
@@ -255,10 +260,17 @@ def info(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = Fal
 
 def main() -> None:
     """Run the command line; bad input ends in a message and an exit code, never in a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names need not be text of this terminal
     try:
         app()
     except InputError as error:
         _print_problems(error.problems)
+        sys.exit(EXIT_BAD_INPUT)
+    except OSError as error:
+        file = None if error.filename is None else str(error.filename)
+        _print_problems([Problem("a file or folder cannot be used", file=file, got=error.strerror)])
         sys.exit(EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         err_console.print("interrupted")
@@ -324,7 +336,11 @@ def _print_metrics(evaluations: dict[str, Evaluation]) -> None:
     for row in dict.fromkeys(name for summary in summaries for name in summary):
         cells = []
         for summary in summaries:
-            figures = summary[row]
-            cells += [f"{figures.dice_mean:.3f}", f"{figures.iou_mean:.3f}", str(figures.n)]
+            figures = summary.get(row)
+            cells += (
+                ["", "", ""]
+                if figures is None
+                else [f"{figures.dice_mean:.3f}", f"{figures.iou_mean:.3f}", str(figures.n)]
+            )
         table.add_row(escape(row), *cells)
     out_console.print(table)

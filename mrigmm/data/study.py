@@ -117,8 +117,7 @@ def load_study(
         InputError: naming study, file, what was expected and found, and the remedy.
     """
     images = _read_sequences(study, sequences)
-    reference_name = REFERENCE_SEQUENCE if REFERENCE_SEQUENCE in images else next(iter(images))
-    reference = images[reference_name]
+    reference = images[reference_sequence(images)]
     region = _region_map(study, images, reference, labels or {})
     label = None
     if with_label:
@@ -157,6 +156,11 @@ def load_study(
         inputs={name: volume.path for name, volume in images.items()},
         warnings=tuple(warnings),
     )
+
+
+def reference_sequence(images: Mapping[str, object]) -> str:
+    """Which of a study's sequences (one at least) gives the output grid."""
+    return REFERENCE_SEQUENCE if REFERENCE_SEQUENCE in images else next(iter(images))
 
 
 def read_reference_label(

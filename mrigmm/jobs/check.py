@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from mrigmm.data.manifest import Manifest, RegionRule, Study, read_manifest
-from mrigmm.data.study import load_study
+from mrigmm.data.study import load_study, reference_sequence
 from mrigmm.data.volumes import read_image, read_map
 from mrigmm.errors import InputError, Problem
 from mrigmm.jobs.common import Outcome, Track, cohort_task, no_progress, warnings_of
@@ -62,9 +63,12 @@ def check(
 def _study_problems(study: Study, cohort: Manifest, classes: tuple[str, ...]) -> Iterator[Problem]:
     """File by file first, so that one bad file does not hide the next; then the study as a whole."""
     found: list[Problem] = []
+    readable: dict[str, Path] = {}
+    maps_readable = True
     for role, path in study.images.items():
         try:
             read_image(path, study=study.id, role=role)
+            readable[role] = path
         except InputError as error:
             found += error.problems
     maps: list[tuple[str, Path, tuple[int, ...]]] = []
@@ -77,15 +81,21 @@ def _study_problems(study: Study, cohort: Manifest, classes: tuple[str, ...]) ->
             read_map(path, study=study.id, role=role, known=known)
         except InputError as error:
             found += error.problems
+            maps_readable = False
     missing = [name for name in cohort.sequences if name not in study.images]
     if missing:
         found.append(Problem(f"no {' and no '.join(missing)}", study.id, severity="warning"))
     if isinstance(study.region, RegionRule) and study.region.kind != "nonzero":
         found.append(Problem("the region comes from the reference label", study.id, severity="warning"))
-    if not any(problem.severity == "error" for problem in found):
+    # What is wrong with a file has been said; the others are judged without it.
+    if maps_readable and study.images and reference_sequence(study.images) in readable:
         try:
             tensors = load_study(
-                study, cohort.sequences, classes, labels=cohort.labels, with_label=study.label is not None
+                replace(study, images=readable),
+                cohort.sequences,
+                classes,
+                labels=cohort.labels,
+                with_label=study.label is not None,
             )
             found += warnings_of(study.id, tensors.warnings)
         except InputError as error:

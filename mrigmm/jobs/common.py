@@ -14,6 +14,10 @@ from mrigmm.errors import InputError, Problem
 from mrigmm.methods.base import Task
 
 DISCLAIMER = "Research software. Not for clinical use."
+LABELS_SUFFIX = "_labels.nii.gz"
+PROBABILITIES_SUFFIX = "_probabilities.nii.gz"
+METRICS_FILE = "metrics.json"
+REPORT_FILE = "report.html"
 
 # Wraps an iterable for a progress bar: (items, description) -> items.
 Track = Callable[[Iterable[Any], str], Iterable[Any]]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mrigmm.data.files import write_text
+from mrigmm.data.files import require_not_input, write_text
 from mrigmm.data.manifest import Manifest, Study, read_manifest
 from mrigmm.data.study import NO_CLASS, read_reference_label
 from mrigmm.data.volumes import read_map
@@ -19,10 +19,7 @@ from mrigmm.errors import InputError, Problem
 from mrigmm.evaluation.cohort import ClassSummary, study_overlaps, summarise
 from mrigmm.evaluation.overlap import Overlap
 from mrigmm.export.side_files import write_json
-from mrigmm.jobs.common import Outcome, Track, no_progress
-from mrigmm.jobs.predict import LABELS_SUFFIX
-
-METRICS_FILE = "metrics.json"
+from mrigmm.jobs.common import LABELS_SUFFIX, METRICS_FILE, Outcome, Track, no_progress
 
 
 @dataclass(frozen=True)
@@ -62,6 +59,15 @@ def evaluate(
     folder = Path(predictions)
     if not folder.is_dir():
         raise InputError("the folder of predictions does not exist", file=folder, remedy="run mrigmm predict")
+    path = folder / METRICS_FILE if out is None else Path(out)
+    if path.suffix.lower() == ".csv":
+        raise InputError(
+            "the metrics are written as JSON, with a CSV table of the same name beside it",
+            file=path,
+            expected="a name that ends in .json",
+            remedy=f"choose -o {path.with_suffix('.json')}",
+        )
+    require_not_input(path, [Path(manifest)])
     cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
     overlaps: dict[str, dict[str, Overlap]] = {}
     problems: list[Problem] = []
@@ -73,7 +79,6 @@ def evaluate(
     if not overlaps:
         raise InputError.from_problems(problems)
     summary = summarise(overlaps)
-    path = folder / METRICS_FILE if out is None else Path(out)
     write_json(
         path,
         {
@@ -124,7 +129,7 @@ def _predicted_classes(study: str, file: Path) -> dict[str, int]:
             file=file,
             remedy="run mrigmm predict on this split, or evaluate another one with --split",
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             "the side file of the prediction is damaged", study=study, file=file, got=str(error)
         ) from None

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mrigmm.config import parse_overrides
-from mrigmm.data.files import require_new_folder
+from mrigmm.data.files import remove, require_new_folder, require_not_input
 from mrigmm.data.manifest import Manifest, Study, check_study_id, read_manifest
 from mrigmm.data.priors import sequence_remedy
 from mrigmm.data.run_folder import RunFolder
-from mrigmm.data.study import StudyTensors, load_study
+from mrigmm.data.study import StudyTensors, load_study, reference_sequence
 from mrigmm.errors import InputError, Problem
 from mrigmm.export.nifti import write_labels, write_probabilities
 from mrigmm.export.side_files import write_itksnap_labels, write_json, write_slicer_colours
 from mrigmm.jobs.common import (
     DISCLAIMER,
+    LABELS_SUFFIX,
+    METRICS_FILE,
+    PROBABILITIES_SUFFIX,
+    REPORT_FILE,
     Outcome,
     Track,
     cohort_task,
@@ -30,9 +34,6 @@ from mrigmm.labels import class_ids
 from mrigmm.methods.base import Method, Segmentation
 from mrigmm.methods.deep_gmm import DeepGMMMethod
 from mrigmm.methods.registry import make_method
-
-LABELS_SUFFIX = "_labels.nii.gz"
-PROBABILITIES_SUFFIX = "_probabilities.nii.gz"
 
 
 def predict(
@@ -78,8 +79,9 @@ def predict(
     cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
     studies = cohort.split(split)
     out = Path(out)
-    require_new_folder(out, overwrite=overwrite, holds=f"*{LABELS_SUFFIX}")
+    _require_free(out, studies, cohort.path, overwrite=overwrite)
     segmenter, classes, sequences = _segmenter(cohort, run, method, prior, overrides, device)
+    _remove_conclusions(out)
 
     problems: list[Problem] = []
     done: list[str] = []
@@ -137,7 +139,7 @@ def predict_study(
     if not images:
         raise InputError("no image was given", expected="at least one --image NAME=FILE")
     files = {name: Path(file) for name, file in images.items()}
-    reference = files.get("LGE", next(iter(files.values())))
+    reference = files[reference_sequence(files)]
     name = study_id or reference.name.removesuffix(".gz").removesuffix(".nii")
     reason = check_study_id(name)
     if reason:
@@ -145,12 +147,55 @@ def predict_study(
     study = Study(name, files, Path(region))
     cohort = Manifest(Path("--image"), tuple(files), {}, {"test": (study,)})
     out = Path(out)
-    require_new_folder(out, overwrite=overwrite, holds=f"*{LABELS_SUFFIX}")
+    _require_free(out, [study], None, overwrite=overwrite)
     segmenter, classes, sequences = _segmenter(cohort, run, method, prior, overrides, device)
+    _remove_conclusions(out)
     problems = _predict_study(study, segmenter, classes, sequences, {}, out, save_probabilities)
     write_itksnap_labels(out / "labels_itksnap.txt", classes)
     write_slicer_colours(out / "labels_slicer.ctbl", classes)
     return Outcome(out, (study.id,), tuple(problems))
+
+
+def _results(study_id: str, out: Path) -> dict[str, Path]:
+    """The files of one study."""
+    return {
+        "labels": out / f"{study_id}{LABELS_SUFFIX}",
+        "probabilities": out / f"{study_id}{PROBABILITIES_SUFFIX}",
+        "json": out / f"{study_id}.json",
+    }
+
+
+def _require_free(out: Path, studies: Iterable[Study], manifest: Path | None, *, overwrite: bool) -> None:
+    """Refuse to replace results without being asked to, and anything that is no result at all."""
+    require_new_folder(out, overwrite=overwrite, holds=f"*{LABELS_SUFFIX}")
+    for study in studies:
+        inputs = [
+            file for file in (*study.images.values(), study.region, study.label) if isinstance(file, Path)
+        ]
+        # Converters leave acquisition parameters in a JSON file of the image's name beside it.
+        sidecars = [
+            file.with_name(file.name.removesuffix(".gz").removesuffix(".nii") + ".json") for file in inputs
+        ]
+        for file in _results(study.id, out).values():
+            require_not_input(
+                file,
+                [*inputs, *(s for s in sidecars if s.exists()), *([] if manifest is None else [manifest])],
+                study=study.id,
+            )
+            if file.exists() and not overwrite:
+                raise InputError(
+                    "a file of a result's name is already there",
+                    study=study.id,
+                    file=file,
+                    expected="a new or empty folder",
+                    remedy="choose another -o, or allow to replace it with --overwrite",
+                )
+
+
+def _remove_conclusions(out: Path) -> None:
+    """Delete what was concluded from results that are about to be replaced."""
+    for name in (METRICS_FILE, Path(METRICS_FILE).with_suffix(".csv").name, REPORT_FILE):
+        remove(out / name)
 
 
 def _segmenter(
@@ -198,21 +243,22 @@ def _predict_study(
 ) -> list[Problem]:
     """Files to label map for one study; returns its warnings."""
     started = time.perf_counter()
-    files = {
-        "labels": out / f"{study.id}{LABELS_SUFFIX}",
-        "probabilities": out / f"{study.id}{PROBABILITIES_SUFFIX}",
-        "json": out / f"{study.id}.json",
-    }
+    files = _results(study.id, out)
     for stale in files.values():  # an older result must not stand in for one that fails now
-        stale.unlink(missing_ok=True)
+        remove(stale)
     tensors = load_study(study, sequences, classes, labels=labels)
     result = segmenter.segment(tensors)
     warnings = (*tensors.warnings, *result.warnings)
-    write_labels(files["labels"], tensors.to_input_grid(result.labels[None])[0], tensors.output)
-    if save_probabilities:
-        write_probabilities(files["probabilities"], tensors.to_input_grid(result.resp), tensors.output)
-    content = _side_file(tensors, result, segmenter, classes, warnings)
-    write_json(files["json"], {**content, "seconds": round(time.perf_counter() - started, 3)})
+    try:
+        write_labels(files["labels"], tensors.to_input_grid(result.labels[None])[0], tensors.output)
+        if save_probabilities:
+            write_probabilities(files["probabilities"], tensors.to_input_grid(result.resp), tensors.output)
+        content = _side_file(tensors, result, segmenter, classes, warnings)
+        write_json(files["json"], {**content, "seconds": round(time.perf_counter() - started, 3)})
+    except BaseException:  # a label map without its side file is half a result
+        for file in files.values():
+            remove(file)
+        raise
     return warnings_of(study.id, warnings)
 
 

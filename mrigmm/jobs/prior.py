@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mrigmm.data.files import require_not_input
 from mrigmm.data.manifest import read_manifest
 from mrigmm.data.priors import save_prior
 from mrigmm.data.standardise import REGION_ZSCORE
@@ -38,6 +39,7 @@ def prior(
     Raises:
         InputError: when no study can be used.
     """
+    require_not_input(Path(out), [Path(manifest)])
     cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
     if len(cohort.classes) < 2:
         raise InputError(
