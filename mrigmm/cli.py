@@ -86,14 +86,28 @@ def simulate(
     out: Annotated[Path, typer.Option("-o", "--out", help="New folder for the cohort.")],
     studies: Annotated[int, typer.Option(min=1, help="Number of studies.")],
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")],
-    preset: Annotated[str, typer.Option(help="Kind of cohort: cohort, myops-like or small.")] = "cohort",
+    preset: Annotated[str, typer.Option(help="Kind of cohort (docs/phantom.md).")] = "cohort",
     region: Annotated[RegionKind, typer.Option(help="Region maps to write.")] = RegionKind.lv,
+    anatomy: Annotated[
+        tuple[str, Path] | None,
+        typer.Option(metavar="sunnybrook DIR", help="Real contours and bSSFP, simulated LGE and T2."),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Simulate a cohort: NIfTI studies, region maps, reference labels and manifest.json."""
     from mrigmm.jobs.simulate import simulate as job
 
-    result = job(out, studies=studies, seed=seed, preset=preset, region=region.value, track=_track(quiet))
+    if anatomy is not None and anatomy[0] != "sunnybrook":
+        raise InputError(f"unknown anatomy '{anatomy[0]}'", remedy="--anatomy sunnybrook DIR")
+    result = job(
+        out,
+        studies=studies,
+        seed=seed,
+        preset=preset,
+        region=region.value,
+        anatomy=None if anatomy is None else anatomy[1],
+        track=_track(quiet),
+    )
     out_console.print(f"manifest: {result.output}", markup=False, highlight=False)
 
 

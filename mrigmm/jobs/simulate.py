@@ -16,6 +16,7 @@ def simulate(
     seed: int,
     preset: str = "cohort",
     region: Literal["lv", "cavity-wall"] = "lv",
+    anatomy: Path | str | None = None,
     track: Track = no_progress,
 ) -> Outcome:
     """Simulate studies and write NIfTI files and `manifest.json`; the same arguments give the same bytes.
@@ -30,6 +31,7 @@ def simulate(
         seed: of everything that is random.
         preset: kind of cohort (docs/phantom.md).
         region: region maps of the whole left ventricle, or of cavity and wall.
+        anatomy: folder of the Sunnybrook data: real contours and real bSSFP, simulated LGE and T2.
         track: progress bar.
 
     Raises:
@@ -41,6 +43,7 @@ def simulate(
         seed=seed,
         preset=preset,
         region=region,
+        anatomy_dir=None if anatomy is None else Path(anatomy),
         track=lambda items, _description, _total: track(items, "Simulating"),
     )
     return Outcome(manifest, ())

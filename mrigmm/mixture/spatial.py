@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -16,14 +17,7 @@ from mrigmm.mixture.gaussian import Covariance, Mixture, log_gaussian, parameter
 from mrigmm.mixture.moments import statistics
 from mrigmm.mixture.objectives import region_log_prior
 from mrigmm.mixture.results import ConvergenceWarning, EMResult
-from mrigmm.mixture.updates import (
-    VARIANCE_FLOOR,
-    MapPrior,
-    constrained_weights,
-    log_map_prior,
-    m_step,
-    region_log_weights,
-)
+from mrigmm.mixture.updates import VARIANCE_FLOOR, MapPrior, log_map_prior, m_step
 
 # A Gaussian kernel ends after this many standard deviations, as in scipy.ndimage.
 _TRUNCATE = 4.0
@@ -247,11 +241,14 @@ def fit_potts(
 ) -> EMResult:
     """EM for a mixture whose labels form a Potts field, with a mean-field E-step.
 
+    Means and covariances are fitted; the class weights are those of ``start`` throughout. Their M-step would need
+    the field's partition function, and without it the largest class would swallow the others.
+
     Args:
         image: ``(C, X, Y, Z)`` standardised intensities.
         region: ``(X, Y, Z)`` integers, 0 outside.
         start: the first mixture.
-        beta: coupling per neighbour; 0 is ``fit_gmm``.
+        beta: coupling per neighbour, 0 or more.
         spacing_mm: voxel size along X, Y, Z.
         covariance: as in ``fit_gmm``.
         prior: as in ``fit_gmm``.
@@ -276,7 +273,6 @@ def fit_potts(
     K = start.n_classes
     if allowed is None:
         allowed = torch.ones(int(region.max()) + 1, K, dtype=torch.bool, device=region.device)
-    counts = torch.bincount(values, minlength=len(allowed))
     mixture = start.to(dtype=parameter_dtype(x.device), device=x.device)
 
     def joint(fitted: Mixture) -> tuple[Tensor, Tensor]:
@@ -304,16 +300,14 @@ def fit_potts(
         bound = potts_bound(log_joint, q, region, beta=beta, spacing_mm=spacing_mm, in_plane=in_plane)
         if prior is not None:
             n_voxels = torch.tensor(float(len(x)), dtype=mixture.means.dtype, device=x.device)
-            log_weights = region_log_weights(mixture.weights, counts, allowed)
-            density = log_map_prior(mixture, prior, n_voxels, present=present, log_weights=log_weights)
-            bound += float(density) / len(x)
+            fixed = replace(prior, a=0.0)
+            bound += float(log_map_prior(mixture, fixed, n_voxels, present=present)) / len(x)
         bounds.append(bound)
         stats = statistics(x, q[:, inside].mT)
         new = m_step(
             stats, covariance=covariance, variance_floor=variance_floor, prior=prior, present=present
         )
-        weights = constrained_weights(stats.n, counts, allowed, prior=prior)
-        mixture = Mixture(weights, new.means, new.covariances)
+        mixture = Mixture(mixture.weights, new.means, new.covariances)
         converged = len(bounds) > 1 and abs(bounds[-1] - bounds[-2]) < tol
     voxels, log_joint = joint(mixture)
     if not converged:

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from sklearn.mixture import GaussianMixture as Reference
 
 from mrigmm.mixture import ConvergenceWarning, GaussianMixture, Mixture, from_summaries, summarize
@@ -13,20 +14,17 @@ from mrigmm.mixture import ConvergenceWarning, GaussianMixture, Mixture, from_su
 TYPES = ("full", "diag", "tied", "spherical")
 
 
-@pytest.fixture
-def X():
+@pytest.fixture(name="X")
+def voxels():
     random = np.random.default_rng(0)
     return np.concatenate([random.standard_normal((200, 2)) * [1.0, 0.5] + [4.0 * k, -k] for k in range(3)])
 
 
 @pytest.mark.parametrize("covariance", TYPES)
 def test_attributes_and_scores_as_in_scikit_learn(X, covariance):
-    ours = GaussianMixture(
-        3, covariance_type=covariance, tol=1e-9, reg_covar=1e-6, max_iter=1000, n_init=3
-    ).fit(X)
-    reference = Reference(
-        3, covariance_type=covariance, tol=1e-9, reg_covar=1e-6, max_iter=1000, n_init=3, random_state=0
-    )
+    options = {"covariance_type": covariance, "tol": 1e-9, "reg_covar": 1e-6, "max_iter": 1000, "n_init": 3}
+    ours = GaussianMixture(3, **options).fit(X)
+    reference = Reference(3, random_state=0, **options)
     reference.fit(X)
     assert ours.covariances_.shape == reference.covariances_.shape
     order, expected_order = ours.means_[:, 0].argsort(), reference.means_[:, 0].argsort()
@@ -67,8 +65,6 @@ def test_streaming_equals_one_fit(X):
 
 
 def test_summaries_of_two_ranks_add_up(X):
-    import torch
-
     x = torch.from_numpy(X)
     start = Mixture(torch.ones(3) / 3, x[::250].clone(), torch.eye(2).repeat(3, 1, 1)).to(dtype=torch.float64)
     together = from_summaries(summarize(x[:123], start) + summarize(x[123:], start))

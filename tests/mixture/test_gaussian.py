@@ -92,7 +92,7 @@ class TestLogGaussian:
         for value in (-1.0, 0.2, 2.5):
             x = torch.tensor([[value, float("nan")]]).double()
             density = multivariate_normal(mean[0], covariance[0]).pdf
-            expected, _ = quad(lambda other, v=value: density([v, other]), -20, 20)
+            expected, _ = quad(lambda other, v=value, f=density: f([v, other]), -20, 20)
             got = log_gaussian(x, mean, covariance, present=torch.tensor([True, False]))
             assert got.exp().item() == pytest.approx(expected, rel=1e-8)
 

@@ -47,8 +47,8 @@ class TestEstimate:
 
     def test_missing_sequence(self):
         random = np.random.default_rng(0)
-        complete = (random.standard_normal((50, 2)) + [1.0, 5.0], np.repeat([0, 1], 25))
-        partial = random.standard_normal((50, 2)) + [3.0, 0.0]
+        complete = (random.normal([1.0, 5.0], size=(50, 2)), np.repeat([0, 1], 25))
+        partial = random.normal([3.0, 0.0], size=(50, 2))
         partial[:, 1] = np.nan
         prior = self.estimate([complete, (partial, np.repeat([0, 1], 25))])
         np.testing.assert_allclose(prior.means[0, 1], complete[0][:25, 1].mean())
@@ -136,17 +136,18 @@ class TestNaming:
 
     def test_distance_is_mahalanobis(self):
         """(3, 0) is nearer to the wide class in its own standard deviations, though not in intensity."""
+        means = np.array([[0.0, 0.0], [4.0, 0.0]])
         covariances = np.stack([np.diag([100.0, 1.0]), np.diag([0.01, 1.0])])
         prior = PopulationPrior(
             ("wide", "narrow"),
             SEQUENCES,
-            np.array([[0.0, 0.0], [4.0, 0.0]]),
+            means,
             covariances,
             np.array([0.5, 0.5]),
             "z",
         )
-        means = torch.tensor([[3.0, 0.0], [3.9, 0.0]])
-        mixture = Mixture(torch.tensor([0.5, 0.5]), means, torch.eye(2).repeat(2, 1, 1))
+        found = torch.tensor([[3.0, 0.0], [3.9, 0.0]])
+        mixture = Mixture(torch.tensor([0.5, 0.5]), found, torch.eye(2).repeat(2, 1, 1))
         assert match_to_prior(mixture, prior) == [0, 1]
         assert match_to_prior(mixture.permute([1, 0]), prior) == [1, 0]
 
