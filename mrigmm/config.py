@@ -54,7 +54,15 @@ class RunConfig(BaseModel):
     )
 
     # The objective
-    objective: Literal["nll", "nll_v"] = Field("nll", description="deepG: nll; deepSVG: nll_v.")
+    objective: Literal["nll", "nll_v", "gem"] = Field(
+        "gem", description="deepG: nll; deepSVG: nll_v; gem: nll_v fitted by deep generalised EM."
+    )
+    density_power: float = Field(
+        0.25, ge=0, le=1, description="gem: power of the density beside the network's prior."
+    )
+    sequence_dropout: float = Field(
+        0.1, ge=0, lt=1, description="gem: chance that a training slice lacks a sequence."
+    )
     mean_regulariser: float = Field(
         0.0, ge=0, description="Weight of the squared distance of class means from the prior's."
     )
@@ -87,7 +95,15 @@ _PUBLISHED: dict[str, Any] = {
     "prior_strength": 0.0,
 }
 
-_DEFAULT: dict[str, Any] = {"objective": "nll_v", "prior_strength": 0.1, "mean_regulariser": 1.0}
+_DEFAULT: dict[str, Any] = {
+    "objective": "gem",
+    "prior_strength": 0.05,
+    "flip_probability": 0.0,  # part of the random affine map
+    "batch_slices": 8,
+    "learning_rate": 2e-3,
+    "epochs": 30,
+    "stop_tolerance": 0.0,  # augmentation makes epochs differ: train to the end of the schedule
+}
 
 # Values that differ from the fields' defaults.
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
@@ -95,15 +111,15 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "default": _DEFAULT,
         "deepg": {**_PUBLISHED, "objective": "nll"},
         "deepsvg": {**_PUBLISHED, "objective": "nll_v"},
-        "tiny": {**_DEFAULT, "filters": 8, "levels": 3, "epochs": 40},
+        "tiny": {**_DEFAULT, "filters": 8, "levels": 3},
     }
 )
 PRESET_DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
     {
-        "default": "deepSVG objective with MAP M-step: one full-covariance mixture per study, 16 filters",
+        "default": "deep generalised EM: spatial prior by a 16-filter U-Net, MAP mixture per study",
         "deepg": "published deepG: NLL of the mixture, one diagonal mixture per slice, 32 filters",
         "deepsvg": "published deepSVG: NLL of the spatially variant mixture, otherwise as deepg",
-        "tiny": "the default with 8 filters and at most 40 epochs, for the demo and for trying out",
+        "tiny": "the default with 8 filters, for the demo and for trying out",
     }
 )
 

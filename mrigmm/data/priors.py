@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,25 @@ def load_prior(path: Path) -> PopulationPrior:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError("the prior cannot be used", file=path, got=str(error), remedy=remedy) from None
     return prior
+
+
+def load_multiscale_prior(path: Path) -> MultiscalePrior:
+    """Read a prior that `save_multiscale_prior` wrote.
+
+    Raises:
+        InputError: as `load_prior`.
+    """
+    prior = load_prior(path)
+    try:
+        return MultiscalePrior(tuple(float(s) for s in prior.provenance["sigmas_mm"]), prior)
+    except (KeyError, TypeError, ValueError):
+        raise InputError("the prior says nothing about its scales", file=path) from None
+
+
+def save_multiscale_prior(prior: MultiscalePrior, path: Path) -> None:
+    """Write a prior for smoothed intensities; its scales stand in the provenance."""
+    provenance = {**prior.prior.provenance, "sigmas_mm": list(prior.sigmas_mm)}
+    save_prior(replace(prior.prior, provenance=provenance), path)
 
 
 def save_prior(prior: PopulationPrior, path: Path) -> None:

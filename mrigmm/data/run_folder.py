@@ -4,6 +4,7 @@ config.yaml            resolved configuration
 weights.safetensors    best weights of the network
 run.json               classes, sequences, component order, training studies, versions
 prior.json             population prior that was used (absent without one)
+multiscale_prior.json  the same for smoothed intensities (absent without one)
 log.csv                one row per epoch
 checkpoints/last.ckpt  state to resume from
 """
@@ -21,7 +22,13 @@ from torch import Tensor, nn
 
 from mrigmm.config import RunConfig, dump_config, load_config
 from mrigmm.data.files import atomic, write_text
-from mrigmm.data.priors import load_prior, save_prior
+from mrigmm.data.priors import (
+    MultiscalePrior,
+    load_multiscale_prior,
+    load_prior,
+    save_multiscale_prior,
+    save_prior,
+)
 from mrigmm.errors import InputError
 from mrigmm.mixture import PopulationPrior
 
@@ -82,6 +89,15 @@ class RunFolder:
         """State to resume from."""
         return self.path / "checkpoints" / "last.ckpt"
 
+    @property
+    def multiscale_prior(self) -> Path:
+        """Population prior for smoothed intensities."""
+        return self.path / "multiscale_prior.json"
+
+    def read_multiscale_prior(self) -> MultiscalePrior | None:
+        """Prior for smoothed intensities, when the run used one."""
+        return load_multiscale_prior(self.multiscale_prior) if self.multiscale_prior.exists() else None
+
     def read(self) -> tuple[RunConfig, RunRecord, PopulationPrior | None]:
         """Configuration, record and prior of a finished run.
 
@@ -104,9 +120,13 @@ class RunFolder:
         prior = load_prior(self.prior) if self.prior.exists() else None
         return config, record, prior
 
-    def write_settings(self, config: RunConfig, prior: PopulationPrior | None) -> None:
-        """Write configuration and prior before training starts."""
+    def write_settings(
+        self, config: RunConfig, prior: PopulationPrior | None, multiscale: MultiscalePrior | None
+    ) -> None:
+        """Write configuration and priors before training starts."""
         write_text(self.config, dump_config(config))
+        if multiscale is not None:
+            save_multiscale_prior(multiscale, self.multiscale_prior)
         if prior is not None:
             save_prior(prior, self.prior)
 

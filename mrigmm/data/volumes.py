@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import warnings
 import zlib
 from collections.abc import Collection
@@ -135,7 +136,7 @@ def _read(path: Path, *, study: str, role: str) -> tuple[nib.Nifti1Image, NDArra
             if not isinstance(image, nib.Nifti1Image):
                 raise _not_nifti(path, study, role, type(image).__name__)
             _check_header(image, path, study, role)
-            array = np.asanyarray(image.dataobj)
+            array = _voxels(image, path)
     except InputError:
         raise
     except (ImageFileError, HeaderDataError) as error:
@@ -144,6 +145,17 @@ def _read(path: Path, *, study: str, role: str) -> tuple[nib.Nifti1Image, NDArra
         raise _damaged(path, study, role, error) from None
     shape = _three_d_shape(image.shape)
     return image, array.reshape(shape), Grid(shape, np.asarray(image.affine, dtype=np.float64))
+
+
+def _voxels(image: nib.Nifti1Image, path: Path) -> NDArray[np.generic]:
+    """The array of a file; a compressed one is read to its end, where the checksum stands."""
+    if path.suffix.lower() != ".gz":
+        return np.asanyarray(image.dataobj)
+    with gzip.open(path) as stream:
+        array = np.asanyarray(type(image).from_stream(stream).dataobj)
+        while stream.read(1 << 20):
+            pass
+    return array
 
 
 def _check_header(image: nib.Nifti1Image, path: Path, study: str, role: str) -> None:

@@ -32,8 +32,7 @@ from mrigmm.jobs.common import (
 )
 from mrigmm.labels import class_ids
 from mrigmm.methods.base import Method, Segmentation
-from mrigmm.methods.deep_gmm import DeepGMMMethod
-from mrigmm.methods.registry import make_method
+from mrigmm.methods.registry import make_method, method_of_run
 
 
 def predict(
@@ -217,19 +216,19 @@ def _segmenter(
             "a trained run brings its own prior and settings", remedy="leave out --prior and --set"
         )
     assert run is not None
-    trained = DeepGMMMethod.from_run(RunFolder(Path(run)), select_device(device))
-    unknown = [name for name in cohort.sequences if name not in trained.record.sequences]
+    trained, record = method_of_run(RunFolder(Path(run)), select_device(device))
+    unknown = [name for name in cohort.sequences if name not in record.sequences]
     if unknown:
         raise InputError.from_problems(
             Problem(
                 f"unknown sequence name '{name}'",
                 file=str(cohort.path),
-                expected=f"one of {', '.join(trained.record.sequences)}, which the run was trained on",
-                remedy=sequence_remedy(name, trained.record.sequences),
+                expected=f"one of {', '.join(record.sequences)}, which the run was trained on",
+                remedy=sequence_remedy(name, record.sequences),
             )
             for name in unknown
         )
-    return trained, trained.record.classes, trained.record.sequences
+    return trained, record.classes, record.sequences
 
 
 def _predict_study(

@@ -6,20 +6,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from mrigmm.config import DEFAULT_PRESET, RunConfig, load_config, make_config
-from mrigmm.data.crops import median_spacing_mm
+from mrigmm.data.crops import median_spacing_mm, network_view
 from mrigmm.data.files import require_new_folder
 from mrigmm.data.manifest import Manifest, read_manifest
-from mrigmm.data.priors import prior_for
+from mrigmm.data.priors import default_multiscale_prior, prior_for
 from mrigmm.data.run_folder import RunFolder, RunRecord
 from mrigmm.data.study import StudyTensors, load_study
 from mrigmm.errors import InputError, Problem, near_misses
 from mrigmm.jobs.common import Outcome, Track, no_progress, select_device, versions, warnings_of
+from mrigmm.methods.deep_gem import build_spatial_prior, starting_method, wall_view
 from mrigmm.methods.deep_gmm import DeepGMMMethod, build_network, component_order
+from mrigmm.methods.map_em_2step import MapEM2Step
 from mrigmm.mixture import PopulationPrior
 from mrigmm.networks.deep_gmm import DeepGMM
-from mrigmm.training.fit import fit_deep_gmm, training_study
+from mrigmm.training.batches import TrainingStudy
+from mrigmm.training.fit import fit, training_study
+from mrigmm.training.gem_module import DeepGEMModule
+from mrigmm.training.module import DeepGMMModule, EpochModule
 
 
 def train(
@@ -70,23 +76,67 @@ def train(
 
     studies, problems = _load(cohort, config, track)
     config = config.model_copy(update={"spacing_mm": config.spacing_mm or median_spacing_mm([*studies])})
-    run.write_settings(config, population)
+    multiscale = None
+    if config.objective == "gem" and population is not None and prior is None:
+        multiscale = default_multiscale_prior()
+    run.write_settings(config, population, multiscale)
 
     torch.manual_seed(config.seed)
-    network = build_network(config, population)
-    fit_deep_gmm(
-        [training_study(study, config) for study in studies],
-        network,
-        config,
-        population,
-        run,
-        device=torch_device,
-        resume=resume,
-        progress=progress,
-    )
-    run.load_weights(network)
-    run.write_record(_record(config, network, studies, population))
+    if config.objective == "gem":
+        start = starting_method(config, population, multiscale)
+        module, samples, studies, failed = _gem_samples(studies, config, start, track)
+        problems += failed
+    else:
+        module, samples = _gmm_samples(studies, config, population)
+    fit(module, samples, config, run, device=torch_device, resume=resume, progress=progress)
+    run.load_weights(module.network)
+    run.write_record(_record(config, module.network, studies, population))
     return Outcome(run.path, tuple(study.id for study in studies), tuple(problems))
+
+
+def _gmm_samples(
+    studies: Sequence[StudyTensors], config: RunConfig, prior: PopulationPrior | None
+) -> tuple[EpochModule, list[TrainingStudy]]:
+    """Network and objective of `nll` or `nll_v`, and what they are trained on."""
+    assert config.spacing_mm is not None
+    network = build_network(config, prior)
+    means = None if prior is None else torch.tensor(prior.means, dtype=torch.float32)
+    samples = [
+        training_study(
+            network_view(
+                study,
+                spacing_mm=config.spacing_mm,
+                crop_mm=config.crop_mm,
+                divisor=network.unet.divisor,
+            ),
+            study.present,
+        )
+        for study in studies
+    ]
+    return DeepGMMModule(network, config, means), samples
+
+
+def _gem_samples(
+    studies: Sequence[StudyTensors], config: RunConfig, start: MapEM2Step, track: Track
+) -> tuple[EpochModule, list[TrainingStudy], list[StudyTensors], list[Problem]]:
+    """Network and objective of `gem`, first E-steps to train on, the studies that have one, problems."""
+    network = build_spatial_prior(config)
+    samples: list[TrainingStudy] = []
+    used: list[StudyTensors] = []
+    problems: list[Problem] = []
+    for study in track(studies, "First E-step"):
+        try:
+            wall = start.solve(study)
+        except InputError as error:
+            problems += error.problems
+            continue
+        used.append(study)
+        view = wall_view(study, wall, config, divisor=network.unet.divisor)
+        samples.append(training_study(view, study.present))
+        problems += warnings_of(study.id, wall.notes)
+    if not samples:
+        raise InputError.from_problems(problems)
+    return DeepGEMModule(network, config), samples, used, problems
 
 
 def _config(run: RunFolder, preset: str | None, overrides: Sequence[str], resume: bool) -> RunConfig:
@@ -132,7 +182,7 @@ def _resolve(
             file=cohort.path,
             expected="classes and sequences of the shipped prior, or --prior FILE",
             got=f"{', '.join(classes)} in {', '.join(sequences)}",
-            remedy="train without one: --set mean_regulariser=0 --set prior_strength=0",
+            remedy="train without one: --preset deepsvg --set mean_regulariser=0",
         )
     for name in config.order_by or ():
         if name not in sequences:
@@ -160,7 +210,7 @@ def _load(cohort: Manifest, config: RunConfig, track: Track) -> tuple[list[Study
 
 
 def _record(
-    config: RunConfig, network: DeepGMM, studies: Sequence[StudyTensors], prior: PopulationPrior | None
+    config: RunConfig, network: nn.Module, studies: Sequence[StudyTensors], prior: PopulationPrior | None
 ) -> RunRecord:
     """What prediction needs to know, the order of the components included."""
     assert config.sequences is not None
@@ -174,6 +224,7 @@ def _record(
     )
     if prior is not None and (config.mean_regulariser > 0 or config.prior_strength > 0):
         return record  # the prior has tied each component to its class
+    assert isinstance(network, DeepGMM)
     complete = [study for study in studies if bool(study.present.all())] or list(studies)
     order = component_order(
         DeepGMMMethod(network, config, record, prior, torch.device("cpu")), complete, prior

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mrigmm.config import RunConfig
 from mrigmm.data.crops import network_view
-from mrigmm.data.run_folder import RunFolder, RunRecord
+from mrigmm.data.run_folder import RunRecord
 from mrigmm.data.study import StudyTensors
 from mrigmm.labels import allowed_classes
 from mrigmm.methods.base import (
@@ -69,18 +69,6 @@ class DeepGMMMethod:
         self.prior = prior
         self.device = device
         self.allowed = torch.tensor(allowed_classes(record.classes), dtype=torch.bool)
-
-    @classmethod
-    def from_run(cls, run: RunFolder, device: torch.device) -> DeepGMMMethod:
-        """The method of a finished run.
-
-        Raises:
-            InputError: when the run is missing, unfinished or damaged.
-        """
-        config, record, prior = run.read()
-        network = build_network(config, prior)
-        run.load_weights(network)
-        return cls(network, config, record, prior, device)
 
     def describe(self) -> dict[str, Any]:
         """Configuration of the run and the versions that trained it."""

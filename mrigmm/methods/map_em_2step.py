@@ -8,7 +8,8 @@ themselves, on intensities smoothed inside the wall, so that no blood leaks in.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ from mrigmm.methods.em_gmm import MapEM, MapEMSettings, validated_settings
 from mrigmm.mixture import (
     ConvergenceWarning,
     EMResult,
+    MapPrior,
     PopulationPrior,
     find_cavity,
     fit_gmm,
@@ -47,6 +49,27 @@ class TwoStepSettings(MapEMSettings):
     smoothing_mm: float = Field(2.25, ge=0, description="Of the wall's posterior.")
 
 
+@dataclass(frozen=True)
+class Wall:
+    """What is known about the wall of a study after MAP-EM.
+
+    Attributes:
+        region: (X, Y, Z) region codes with cavity and wall told apart.
+        features: (N, F) float64 features of the wall's voxels.
+        prior: MAP prior of the wall's classes for these features.
+        fit: MAP-EM fit to the features.
+        resp: (K_wall, X, Y, Z) its responsibilities, smoothed in plane inside the wall.
+        notes: what the user should know.
+    """
+
+    region: Tensor
+    features: Tensor
+    prior: MapPrior
+    fit: EMResult
+    resp: Tensor
+    notes: tuple[str, ...]
+
+
 class MapEM2Step:
     """MAP-EM for the cavity, then MAP-EM for the wall's classes at two scales."""
 
@@ -59,7 +82,7 @@ class MapEM2Step:
         self.task = task
         # Refuses a task without a prior, too.
         self.whole = MapEM(task, {"prior_strength": settings.cavity_prior_strength})
-        self.wall_classes = tuple(name for name in task.classes if name not in CAVITY_CLASSES)
+        self.wall_classes = wall_classes(task.classes)
         if len(self.wall_classes) < 2:
             raise InputError(
                 f"{self.name} needs at least two classes of the wall",
@@ -73,37 +96,49 @@ class MapEM2Step:
 
     def segment(self, study: StudyTensors) -> Segmentation:
         """Cavity, then wall."""
+        wall = self.solve(study)
+        notes = list(wall.notes)
+        if not wall.fit.converged:
+            notes.append(f"the fit of the wall stopped at {self.settings.max_iter} iterations")
+        return wall_segmentation(study, self.task.classes, wall, wall.resp, fit=wall.fit, notes=notes)
+
+    def solve(self, study: StudyTensors) -> Wall:
+        """Region with cavity and wall told apart, features and MAP-EM fit of the wall.
+
+        Raises:
+            InputError: when the study has no wall, or a cavity that cannot be found.
+        """
         notes: list[str] = []
         region = study.region
         if (region == Region.LV).any():
             region = self._split(study)
             if not (region == Region.CAVITY).any():
                 notes.append("no cavity was found: all of the region is taken for wall")
-        wall = region == Region.WALL
-        if not wall.any():
+        inside = region == Region.WALL
+        if not inside.any():
             raise InputError(
                 "no wall is left around the cavity", study=study.id, remedy="check the region map"
             )
-        resp = torch.zeros((len(self.task.classes), *region.shape))
-        blood = [i for i, name in enumerate(self.task.classes) if name in CAVITY_CLASSES]
-        resp[blood] = (region == Region.CAVITY).float()
-        result, wall_resp = self._wall(study, region)
-        for row, name in enumerate(self.wall_classes):
-            resp[self.task.classes.index(name)] = wall_resp[row]
-        if not result.converged:
-            notes.append(f"the fit of the wall stopped at {self.settings.max_iter} iterations")
-        mixture, density = one_mixture(study, region, resp, self.task.classes)
-        return Segmentation(
-            resp=resp,
-            labels=hard_labels(resp, region, self.task.classes),
-            mixture=mixture,
-            sequences=present_sequences(study),
-            log_likelihood=density,
-            n_iter=result.n_iter,
-            converged=result.converged,
-            details={"cavity_ml": float((region == Region.CAVITY).sum()) * study.output.grid.voxel_volume_ml},
-            warnings=tuple(notes),
+        features, prior = self._features(study, inside.long())
+        x = features[:, inside].T.double()  # (N, F)
+        map_prior = prior.map_prior(self.settings.prior_strength, dtype=x.dtype)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # told as `converged`
+            fit = fit_gmm(
+                x.to(self.task.device),
+                prior=map_prior.to(device=self.task.device),
+                covariance=self.settings.covariance,
+                max_iter=self.settings.max_iter,
+                tol=self.settings.tolerance,
+                variance_floor=self.settings.variance_floor,
+            )
+        smooth = smooth_posterior(
+            unpack(fit.resp.float().cpu(), inside),
+            inside.long(),
+            sigma_mm=self.settings.smoothing_mm,
+            spacing_mm=study.spacing_mm,
         )
+        return Wall(region, x, map_prior, fit, smooth, tuple(notes))
 
     def _split(self, study: StudyTensors) -> Tensor:
         """Region codes (X, Y, Z) with the undivided ventricle split into cavity and wall."""
@@ -122,27 +157,6 @@ class MapEM2Step:
         divided = torch.where(cavity, int(Region.CAVITY), int(Region.WALL))
         return torch.where(undivided, divided, study.region.long()).to(torch.uint8)
 
-    def _wall(self, study: StudyTensors, region: Tensor) -> tuple[EMResult, Tensor]:
-        """Fit of the wall, and its smoothed responsibilities (K_wall, X, Y, Z)."""
-        wall = (region == Region.WALL).long()
-        features, prior = self._features(study, wall)
-        x = features[:, wall > 0].T.double().to(self.task.device)  # (N, C)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # told as `converged`
-            result = fit_gmm(
-                x,
-                prior=prior.map_prior(self.settings.prior_strength, dtype=x.dtype, device=x.device),
-                covariance=self.settings.covariance,
-                max_iter=self.settings.max_iter,
-                tol=self.settings.tolerance,
-                variance_floor=self.settings.variance_floor,
-            )
-        resp = unpack(result.resp.float().cpu(), wall)
-        smooth = smooth_posterior(
-            resp, wall, sigma_mm=self.settings.smoothing_mm, spacing_mm=study.spacing_mm
-        )
-        return result, smooth
-
     def _features(self, study: StudyTensors, wall: Tensor) -> tuple[Tensor, PopulationPrior]:
         """Channels (C, X, Y, Z) of the wall's mixture and the prior that knows them."""
         present = present_sequences(study)
@@ -154,3 +168,38 @@ class MapEM2Step:
         features = multiscale_features(image, wall, sigmas_mm=scales.sigmas_mm, spacing_mm=study.spacing_mm)
         channels = scales.channels(present)
         return features, scales.prior.select(classes=self.wall_classes, sequences=channels)
+
+
+def wall_classes(classes: tuple[str, ...]) -> tuple[str, ...]:
+    """The classes that occur in the wall."""
+    return tuple(name for name in classes if name not in CAVITY_CLASSES)
+
+
+def wall_segmentation(
+    study: StudyTensors,
+    classes: tuple[str, ...],
+    wall: Wall,
+    resp: Tensor,
+    *,
+    fit: EMResult | None,
+    notes: Sequence[str],
+) -> Segmentation:
+    """A study's segmentation from its cavity and the responsibilities (K_wall, X, Y, Z) of its wall."""
+    cavity = wall.region == Region.CAVITY
+    whole = torch.zeros((len(classes), *wall.region.shape))
+    for name in set(classes).intersection(CAVITY_CLASSES):
+        whole[classes.index(name)] = cavity.float()
+    for row, name in enumerate(wall_classes(classes)):
+        whole[classes.index(name)] = resp[row]
+    mixture, density = one_mixture(study, wall.region, whole, classes)
+    return Segmentation(
+        resp=whole,
+        labels=hard_labels(whole, wall.region, classes),
+        mixture=mixture,
+        sequences=present_sequences(study),
+        log_likelihood=density,
+        n_iter=0 if fit is None else fit.n_iter,
+        converged=fit is None or fit.converged,
+        details={"cavity_ml": float(cavity.sum()) * study.output.grid.voxel_volume_ml},
+        warnings=tuple(notes),
+    )

@@ -11,6 +11,9 @@ from mrigmm.errors import InputError, near_misses
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import torch
+
+    from mrigmm.data.run_folder import RunFolder, RunRecord
     from mrigmm.methods.base import Method, Task
 
 
@@ -47,6 +50,26 @@ METHODS: Mapping[str, MethodEntry] = {
         "MAP-EM for the cavity, then for the wall on intensities at two scales, posterior smoothed",
     ),
 }
+
+
+def method_of_run(run: RunFolder, device: torch.device) -> tuple[Method, RunRecord]:
+    """The method that a finished run is, with its record.
+
+    Raises:
+        InputError: when the run is missing, unfinished or damaged.
+    """
+    from mrigmm.methods.deep_gem import DeepGEMMethod, build_spatial_prior, starting_method
+    from mrigmm.methods.deep_gmm import DeepGMMMethod, build_network
+
+    config, record, prior = run.read()
+    if config.objective == "gem":
+        network = build_spatial_prior(config)
+        run.load_weights(network)
+        start = starting_method(config, prior, run.read_multiscale_prior())
+        return DeepGEMMethod(network, config, record, start, device), record
+    deep_gmm = build_network(config, prior)
+    run.load_weights(deep_gmm)
+    return DeepGMMMethod(deep_gmm, config, record, prior, device), record
 
 
 def make_method(name: str, task: Task, overrides: Mapping[str, object]) -> Method:

@@ -148,13 +148,13 @@ def fit_gmm_batch(
         raise ValueError(f"expected index in 0..{n_mixtures - 1}, got {int(index.min())}..{int(index.max())}")
     S, C = n_mixtures, x.shape[-1]
     index = index.to(x.device).long()
-    if present is None:
-        present = torch.ones(S, C, dtype=torch.bool)
-    if present.shape != (S, C) or not bool(present.any(1).all()):
-        raise ValueError(f"expected present ({S}, {C}) bool with a sequence for each study")
-    present = present.to(x.device)
+    if present is not None:
+        if present.shape != (S, C) or not bool(present.any(1).all()):
+            raise ValueError(f"expected present ({S}, {C}) bool with a sequence for each study")
+        present = present.to(x.device)
+        x = torch.where(present[index], x, 0.0)
     problem = check(
-        x.where(present[index], 0.0),
+        x,
         n_classes=n_classes,
         start=start,
         covariance=covariance,
@@ -172,11 +172,10 @@ def fit_gmm_batch(
             first.means.expand(S, problem.n_classes, C),
             first.covariances.expand(S, problem.n_classes, C, C),
         )
-    patterns, which = torch.unique(present, dim=0, return_inverse=True)
-    if len(patterns) == 1:
-        whole = replace(problem, present=None if bool(patterns.all()) else patterns[0])
-        result = _fit_pattern(whole, index, S, first, n_starts, seed, max_iter, tol)
+    if present is None:
+        result = _fit_pattern(problem, index, S, first, n_starts, seed, max_iter, tol)
     else:
+        patterns, which = torch.unique(present, dim=0, return_inverse=True)
         result = _fit_patterns(problem, index, first, patterns, which, n_starts, seed, max_iter, tol)
     _warn_unless_converged(result.converged, max_iter, tol)
     return result

@@ -262,7 +262,8 @@ def _pairs(C: int) -> tuple[npt.NDArray[np.intp], Array]:
 class _Block:
     """Neighbouring segments that share the operations in which voxels do not meet."""
 
-    segments: list[int]
+    segments: range
+    span: slice  # the same segments
     starts: npt.NDArray[np.intp]  # of the segments within the block
     logits: Tensor  # (K, m)
     resp: Tensor  # (K, m)
@@ -277,9 +278,11 @@ class Workspace:
     features_t: list[Tensor]
     logits: list[Tensor]  # (K, m)
     resp: list[Tensor]
-    sums: Tensor  # (segments, K, D)
+    sums: list[Tensor]  # (K, D), views of all_sums
+    all_sums: Tensor  # (segments, K, D)
     log_likelihood: Array  # (segments,)
-    owners: npt.NDArray[np.intp]  # (segments,) mixture
+    mixture: list[int]
+    table: list[int]  # mixture * R + region value
 
 
 def workspace(voxels: Voxels) -> Workspace:
@@ -300,20 +303,25 @@ def workspace(voxels: Voxels) -> Workspace:
     blocks, logits, resp = [], [], []
     for group, width in zip(groups, widths, strict=True):
         starts = np.cumsum([0, *[lengths[position] for position in group[:-1]]])
-        blocks.append(_Block(group, starts, all_logits[:, :width], all_resp[:, :width]))
+        segments = range(group[0], group[-1] + 1)
+        span = slice(segments.start, segments.stop)
+        blocks.append(_Block(segments, span, starts, all_logits[:, :width], all_resp[:, :width]))
         for start, position in zip(starts.tolist(), group, strict=True):
             logits.append(all_logits[:, start : start + lengths[position]])
             resp.append(all_resp[:, start : start + lengths[position]])
     features = [voxels.features[:, segment.voxels] for segment in voxels.segments]
+    sums, R = zeros(len(lengths), K, D), len(voxels.allowed)
     return Workspace(
         blocks,
         features,
         [chunk.mT for chunk in features],
         logits,
         resp,
-        zeros(len(lengths), K, D),
+        list(sums.unbind()),
+        sums,
         np.zeros(len(lengths)),
-        np.array([segment.mixture for segment in voxels.segments], dtype=np.intp),
+        [segment.mixture for segment in voxels.segments],
+        [segment.mixture * R + segment.region for segment in voxels.segments],
     )
 
 
@@ -348,30 +356,28 @@ def e_step(
     """
     densities = _densities(parameters, voxels)
     plain = densities.reach <= REACH[voxels.features.dtype]
-    coefficients = torch.from_numpy(densities.coefficients).to(voxels.features)
+    coefficients = torch.from_numpy(densities.coefficients).to(voxels.features).flatten(0, 1).unbind()
+    working = (active & plain).tolist()
     for block in buffers.blocks:
-        used = [
-            position for position in block.segments if (active & plain)[voxels.segments[position].mixture]
-        ]
+        used = [position for position in block.segments if working[buffers.mixture[position]]]
         if not used:
             continue
         for position in used:
-            segment = voxels.segments[position]
-            chosen = coefficients[segment.mixture, segment.region]
+            chosen = coefficients[buffers.table[position]]
             torch.mm(chosen, buffers.features[position], out=buffers.logits[position])
         torch.softmax(block.logits, 0, out=block.resp)
         evidence = _log_evidence(block.logits, block.resp)
-        buffers.log_likelihood[block.segments] = _segment_sums(evidence, block.starts)
+        buffers.log_likelihood[block.span] = _segment_sums(evidence, block.starts)
         for position in used:
             torch.mm(buffers.resp[position], buffers.features_t[position], out=buffers.sums[position])
-    chunk_sums = buffers.sums.cpu().numpy()
+    chunk_sums = buffers.all_sums.cpu().numpy()
     if len(active) == 1:
         sums = chunk_sums.sum(0, dtype=np.float64, keepdims=True)
         log_likelihood = buffers.log_likelihood.sum(keepdims=True)
     else:
         sums, log_likelihood = no_sums(voxels), np.zeros(len(active))
-        np.add.at(sums, buffers.owners, chunk_sums)
-        np.add.at(log_likelihood, buffers.owners, buffers.log_likelihood)
+        np.add.at(sums, buffers.mixture, chunk_sums)
+        np.add.at(log_likelihood, buffers.mixture, buffers.log_likelihood)
     for s in (active & ~plain).nonzero()[0].tolist():
         sums[s], log_likelihood[s] = _careful(voxels, parameters, densities, s)
     return sums, log_likelihood
@@ -433,20 +439,22 @@ def evaluate(voxels: Voxels, parameters: Parameters) -> tuple[Tensor, Tensor]:
     densities = _densities(parameters, voxels)
     dtype, n = voxels.features.dtype, voxels.features.shape[1]
     coefficients = torch.from_numpy(densities.coefficients).to(voxels.features)
-    resp = voxels.features.new_empty(n, voxels.allowed.shape[1])
+    resp = voxels.features.new_empty(voxels.allowed.shape[1], n)
     log_likelihood = voxels.features.new_empty(n)
     for segment in voxels.segments:
         s, own = segment.mixture, segment.voxels
         if densities.reach[s] <= REACH[dtype]:
             logits = coefficients[s, segment.region] @ voxels.features[:, own]
+            torch.softmax(logits, 0, out=resp[:, own])
+            log_likelihood[own] = _log_evidence(logits, resp[:, own])
         else:
             logits, _ = _logits(voxels, parameters, densities, segment)
-        chunk = logits.softmax(0)
-        evidence = _log_evidence(logits, chunk)
-        target: slice | Tensor = own if voxels.order is None else voxels.order[own]
-        resp[target] = chunk.mT.to(dtype)
-        log_likelihood[target] = evidence.to(dtype)
-    return resp, log_likelihood
+            resp[:, own] = logits.softmax(0).to(dtype)
+            log_likelihood[own] = logits.logsumexp(0).to(dtype)
+    if voxels.order is not None:
+        back = voxels.order.argsort()
+        return resp[:, back].mT, log_likelihood[back]
+    return resp.mT, log_likelihood
 
 
 @dataclass(frozen=True)

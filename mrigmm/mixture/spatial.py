@@ -241,8 +241,8 @@ def fit_potts(
 ) -> EMResult:
     """EM for a mixture whose labels form a Potts field, with a mean-field E-step.
 
-    Means and covariances are fitted; the class weights are those of ``start`` throughout. Their M-step would need
-    the field's partition function, and without it the largest class would swallow the others.
+    Means and covariances are fitted; the class weights are those of ``start`` throughout. Their M-step would
+    need the field's partition function, and without it the largest class would swallow the others.
 
     Args:
         image: ``(C, X, Y, Z)`` standardised intensities.

@@ -15,7 +15,7 @@ from mrigmm.config import RunConfig
 from mrigmm.data.files import write_text
 from mrigmm.data.run_folder import RunFolder
 from mrigmm.errors import InputError
-from mrigmm.training.module import DeepGMMModule
+from mrigmm.training.module import EpochModule
 
 
 class EpochKeeper(Callback):
@@ -45,7 +45,7 @@ class EpochKeeper(Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Log, keep the best, decide whether to stop."""
-        assert isinstance(pl_module, DeepGMMModule)
+        assert isinstance(pl_module, EpochModule)
         row = {
             "epoch": float(trainer.current_epoch),
             "objective": float(trainer.callback_metrics["objective"]),

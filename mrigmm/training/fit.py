@@ -1,4 +1,4 @@
-"""Train a deep GMM on the studies of a cohort, without labels."""
+"""The Lightning trainer for every objective."""
 
 from __future__ import annotations
 
@@ -10,34 +10,29 @@ from functools import partial
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mrigmm.config import RunConfig
-from mrigmm.data.crops import network_view
+from mrigmm.data.crops import NetworkView
 from mrigmm.data.run_folder import RunFolder
-from mrigmm.data.study import StudyTensors
 from mrigmm.errors import InputError
 from mrigmm.labels import allowed_classes
-from mrigmm.mixture import PopulationPrior
-from mrigmm.networks.deep_gmm import DeepGMM
 from mrigmm.training.batches import MixtureBatchSampler, SliceDataset, TrainingStudy, collate
 from mrigmm.training.callbacks import EpochKeeper
-from mrigmm.training.module import DeepGMMModule
+from mrigmm.training.module import EpochModule
 
 
-def training_study(study: StudyTensors, config: RunConfig) -> TrainingStudy:
-    """Resample and crop a study for the network; slices without region are left out."""
-    assert config.spacing_mm is not None
-    view = network_view(study, spacing_mm=config.spacing_mm, crop_mm=config.crop_mm, divisor=2**config.levels)
+def training_study(view: NetworkView, present: Tensor) -> TrainingStudy:
+    """A study as the network sees it, without the slices that lie outside the region."""
     used = (view.region > 0).flatten(0, 1).any(dim=0)  # (Z,)
-    return TrainingStudy(view.image.as_tensor()[..., used].float(), view.region[..., used], study.present)
+    return TrainingStudy(view.image.as_tensor()[..., used].float(), view.region[..., used], present)
 
 
-def fit_deep_gmm(
+def fit(
+    module: EpochModule,
     studies: Sequence[TrainingStudy],
-    network: DeepGMM,
     config: RunConfig,
-    prior: PopulationPrior | None,
     run: RunFolder,
     *,
     device: torch.device,
@@ -47,10 +42,9 @@ def fit_deep_gmm(
     """Train and leave the best weights in the run folder.
 
     Args:
+        module: network and objective; the network's weights afterwards are the last epoch's.
         studies: what to train on.
-        network: with the weights to start from; its weights afterwards are the last epoch's.
-        config: of the run, with `classes` and `spacing_mm` resolved.
-        prior: for the mean regulariser; None without one.
+        config: of the run, with `classes` resolved.
         run: folder to write to.
         device: where to train.
         resume: continue from the last completed epoch in the run folder.
@@ -65,19 +59,20 @@ def fit_deep_gmm(
         )
     assert config.classes is not None
     allowed = torch.tensor(allowed_classes(config.classes), dtype=torch.bool)
+    # The network steps of gem need no mixture, so that their slices come in any order.
+    scope = "slice" if config.objective == "gem" else config.scope
     loader = DataLoader(
         SliceDataset(studies),
         batch_size=None,  # the sampler makes the batches; as `sampler`, it is told each epoch
         sampler=MixtureBatchSampler(
             [study.region.shape[-1] for study in studies],
             batch_slices=config.batch_slices,
-            scope=config.scope,
+            scope=scope,
             flip_probability=config.flip_probability,
             seed=config.seed,
         ),
-        collate_fn=partial(collate, scope=config.scope, allowed=allowed),
+        collate_fn=partial(collate, scope=scope, allowed=allowed),
     )
-    means = None if prior is None else torch.tensor(prior.means, dtype=torch.float32)
     callbacks: list[Callback] = [
         EpochKeeper(run, config),
         # After the keeper, so that the checkpoint holds this epoch's row.
@@ -107,7 +102,7 @@ def fit_deep_gmm(
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
         try:
             trainer.fit(
-                DeepGMMModule(network, config, means),
+                module,
                 loader,
                 ckpt_path=run.checkpoint if resume else None,
                 weights_only=True,

@@ -6,7 +6,7 @@ from typing import Any
 
 import lightning
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mrigmm.config import RunConfig
 from mrigmm.mixture import log_likelihood, pool_mean, region_log_prior
@@ -42,20 +42,18 @@ def mean_distance(output: DeepGMMOutput, batch: SliceBatch, prior_means: Tensor)
     return (squared * batch.present[:, None, :]).sum(dim=(1, 2)).mean()
 
 
-class DeepGMMModule(lightning.LightningModule):
-    """Trains a `DeepGMM` on the (spatially variant) negative log-likelihood.
+class EpochModule(lightning.LightningModule):
+    """What both objectives share: optimiser, schedule, logging per epoch.
 
     Args:
-        network: the deep GMM.
+        network: what is trained.
         config: of the run.
-        prior_means: (K, C) population means for the mean regulariser, or None.
     """
 
-    def __init__(self, network: DeepGMM, config: RunConfig, prior_means: Tensor | None) -> None:
+    def __init__(self, network: nn.Module, config: RunConfig) -> None:
         super().__init__()
         self.network = network
         self.config = config
-        self.register_buffer("prior_means", prior_means, persistent=False)
 
     def transfer_batch_to_device(
         self, batch: SliceBatch, device: torch.device, dataloader_idx: int
@@ -63,17 +61,17 @@ class DeepGMMModule(lightning.LightningModule):
         """Move a batch; Lightning does not look into dataclasses of tensors that are frozen."""
         return batch.to(device)
 
-    def training_step(self, batch: SliceBatch, batch_idx: int) -> Tensor:
-        """Objective of one batch."""
-        output = self.network(batch)
-        likelihood = negative_log_likelihood(output, batch, self.config.objective)
-        loss = likelihood
-        if self.config.mean_regulariser > 0 and self.prior_means is not None:
-            loss = loss + self.config.mean_regulariser * mean_distance(output, batch, self.prior_means)
-        options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": batch.n_mixtures}
-        self.log(self.config.objective, likelihood, prog_bar=True, **options)
-        self.log("objective", loss, **options)
-        return loss
+    def log_epoch(self, values: dict[str, Tensor], weight: int) -> None:
+        """Log epoch means, the objective's own name in the progress bar."""
+        for name, value in values.items():
+            self.log(
+                name,
+                value,
+                prog_bar=name == self.config.objective,
+                on_step=False,
+                on_epoch=True,
+                batch_size=weight,
+            )
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with polynomial decay `(1 - epoch / epochs) ** 0.9`."""
@@ -85,3 +83,27 @@ class DeepGMMModule(lightning.LightningModule):
             optimiser, lambda epoch: (1 - min(epoch, epochs) / epochs) ** 0.9
         )
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
+
+
+class DeepGMMModule(EpochModule):
+    """Trains a `DeepGMM` on the (spatially variant) negative log-likelihood.
+
+    Args:
+        network: the deep GMM.
+        config: of the run.
+        prior_means: (K, C) population means for the mean regulariser, or None.
+    """
+
+    def __init__(self, network: DeepGMM, config: RunConfig, prior_means: Tensor | None) -> None:
+        super().__init__(network, config)
+        self.register_buffer("prior_means", prior_means, persistent=False)
+
+    def training_step(self, batch: SliceBatch, batch_idx: int) -> Tensor:
+        """Objective of one batch."""
+        output = self.network(batch)
+        likelihood = negative_log_likelihood(output, batch, self.config.objective)
+        loss = likelihood
+        if self.config.mean_regulariser > 0 and self.prior_means is not None:
+            loss = loss + self.config.mean_regulariser * mean_distance(output, batch, self.prior_means)
+        self.log_epoch({self.config.objective: likelihood, "objective": loss}, batch.n_mixtures)
+        return loss

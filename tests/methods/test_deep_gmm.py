@@ -9,10 +9,11 @@ from mrigmm.data.manifest import read_manifest
 from mrigmm.data.run_folder import RunFolder
 from mrigmm.data.study import load_study
 from mrigmm.methods.deep_gmm import DeepGMMMethod, component_order
+from mrigmm.methods.registry import method_of_run
 from mrigmm.phantom import simulate_cohort
 
 SEQUENCES, CLASSES = ("LGE", "T2", "bSSFP"), ("blood", "myocardium", "edema", "scar")
-QUICK = ("filters=2", "levels=1", "spacing_mm=2", "epochs=6", "stop_tolerance=0")
+QUICK = ("mean_regulariser=1", "filters=2", "levels=1", "spacing_mm=2", "epochs=6", "stop_tolerance=0")
 CPU = torch.device("cpu")
 
 
@@ -24,7 +25,7 @@ def cohort(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(cohort, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "run"
-    mrigmm.train(cohort, folder, preset="tiny", overrides=QUICK, device="cpu")
+    mrigmm.train(cohort, folder, preset="deepsvg", overrides=QUICK, device="cpu")
     return folder
 
 
@@ -34,41 +35,41 @@ def study(cohort):
 
 
 def test_probabilities_and_labels(run, study):
-    result = DeepGMMMethod.from_run(RunFolder(run), CPU).segment(study)
+    result = method_of_run(RunFolder(run), CPU)[0].segment(study)
     inside = study.region > 0
     torch.testing.assert_close(result.resp.sum(0)[inside], torch.ones(int(inside.sum())), atol=1e-5, rtol=0)
     assert (result.labels[~inside] == 0).all()
     # ids are class index + 1 for the four tissues
     assert (result.labels[inside] == result.resp[:, inside].argmax(0) + 1).all()
-    assert result.mixture.means.shape == (1, 4, 3)
+    assert result.mixture.means.shape[1:] == (4, 3)
     assert 0 <= result.details["share_labelled_otherwise_by_posterior"] <= 1
 
 
 def test_a_run_folder_that_moved_predicts_the_same(run, study, tmp_path):
     shutil.copytree(run, tmp_path / "elsewhere")
-    here = DeepGMMMethod.from_run(RunFolder(run), CPU).segment(study)
-    there = DeepGMMMethod.from_run(RunFolder(tmp_path / "elsewhere"), CPU).segment(study)
+    here = method_of_run(RunFolder(run), CPU)[0].segment(study)
+    there = method_of_run(RunFolder(tmp_path / "elsewhere"), CPU)[0].segment(study)
     assert torch.equal(here.resp, there.resp)
 
 
 def test_missing_sequence(run, study):
     image = study.image.clone()
     image[0] = 0
-    result = DeepGMMMethod.from_run(RunFolder(run), CPU).segment(
+    result = method_of_run(RunFolder(run), CPU)[0].segment(
         replace(study, image=image, present=torch.tensor([False, True, True]))
     )
     assert result.sequences == ("T2", "bSSFP")
-    assert result.mixture.covariances.shape == (1, 4, 2, 2)
+    assert result.mixture.covariances.shape[1:] == (4, 2, 2)
 
 
 def test_components_are_named_by_the_prior_not_by_the_labels(cohort, tmp_path):
     """Trained without prior, then with the components shuffled in the network: same class names."""
     options = (*QUICK, "mean_regulariser=0", "prior_strength=0")
-    mrigmm.train(cohort, tmp_path / "run", preset="tiny", overrides=options, device="cpu")
+    mrigmm.train(cohort, tmp_path / "run", preset="deepsvg", overrides=options, device="cpu")
     run = RunFolder(tmp_path / "run")
     config, record, prior = run.read()
     assert sorted(record.component_order) == [0, 1, 2, 3]
-    method = DeepGMMMethod.from_run(run, CPU)
+    method, _ = method_of_run(run, CPU)
     studies = [load_study(s, SEQUENCES, CLASSES) for s in read_manifest(cohort).split("training")]
     before = method.segment(studies[0])
 
@@ -87,13 +88,15 @@ def test_components_are_named_by_the_prior_not_by_the_labels(cohort, tmp_path):
 def test_a_slice_without_region_stays_empty(run, study):
     region = study.region.clone()
     region[..., 1] = 0
-    result = DeepGMMMethod.from_run(RunFolder(run), CPU).segment(replace(study, region=region))
+    result = method_of_run(RunFolder(run), CPU)[0].segment(replace(study, region=region))
     assert (result.labels[..., 1] == 0).all()
 
 
 @pytest.mark.parametrize("scope", ["study", "slice"])
 def test_one_mixture_per_scope(cohort, study, tmp_path, scope):
-    mrigmm.train(cohort, tmp_path / "run", preset="tiny", overrides=(*QUICK, f"scope={scope}"), device="cpu")
-    result = DeepGMMMethod.from_run(RunFolder(tmp_path / "run"), CPU).segment(study)
+    mrigmm.train(
+        cohort, tmp_path / "run", preset="deepsvg", overrides=(*QUICK, f"scope={scope}"), device="cpu"
+    )
+    result = method_of_run(RunFolder(tmp_path / "run"), CPU)[0].segment(study)
     n_slices = int((study.region > 0).flatten(0, 1).any(0).sum())
     assert result.mixture.means.shape[0] == (1 if scope == "study" else n_slices)

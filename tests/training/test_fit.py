@@ -44,7 +44,8 @@ def test_the_stop_rule_fires(manifest, tmp_path):
 
 
 def test_learning_rate_decays_polynomially(manifest, tmp_path):
-    mrigmm.train(manifest, tmp_path / "run", preset="tiny", overrides=(*QUICK, "epochs=3"), device="cpu")
+    options = (*QUICK, "epochs=3", "learning_rate=1e-3")
+    mrigmm.train(manifest, tmp_path / "run", preset="tiny", overrides=options, device="cpu")
     rates = [float(row["learning_rate"]) for row in rows(tmp_path / "run")]
     # the rate that the next epoch uses: 1e-3 * (1 - e / 3) ** 0.9
     assert rates == pytest.approx([1e-3 * (2 / 3) ** 0.9, 1e-3 * (1 / 3) ** 0.9, 0.0], abs=1e-12)
@@ -64,13 +65,14 @@ def test_training_does_not_read_the_reference_labels(manifest, tmp_path):
     assert all(torch.equal(with_labels[name], without[name]) for name in with_labels)
 
 
-def test_a_killed_training_resumes_to_the_same_weights(manifest, tmp_path):
+@pytest.mark.parametrize("preset", ["tiny", "deepsvg"])
+def test_a_killed_training_resumes_to_the_same_weights(manifest, tmp_path, preset):
     """SIGKILL after an epoch; the resumed run's weights and log are those of the uninterrupted one."""
     options = (*QUICK, "epochs=12")
-    mrigmm.train(manifest, tmp_path / "whole", preset="tiny", overrides=options, device="cpu")
+    mrigmm.train(manifest, tmp_path / "whole", preset=preset, overrides=options, device="cpu")
     call = (
         f"import mrigmm; mrigmm.train({str(manifest)!r}, {str(tmp_path / 'cut')!r}, "
-        f"preset='tiny', overrides={options!r}, device='cpu')"
+        f"preset={preset!r}, overrides={options!r}, device='cpu')"
     )
     with subprocess.Popen([sys.executable, "-c", call]) as process:
         checkpoint = RunFolder(tmp_path / "cut").checkpoint
@@ -79,7 +81,7 @@ def test_a_killed_training_resumes_to_the_same_weights(manifest, tmp_path):
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
     assert not RunFolder(tmp_path / "cut").record.exists(), "the training ended before it could be killed"
-    mrigmm.train(manifest, tmp_path / "cut", preset="tiny", overrides=options, device="cpu", resume=True)
+    mrigmm.train(manifest, tmp_path / "cut", preset=preset, overrides=options, device="cpu", resume=True)
     whole, cut = (load_file(tmp_path / n / "weights.safetensors") for n in ("whole", "cut"))
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
     objective = [[row["objective"] for row in rows(tmp_path / name)] for name in ("whole", "cut")]

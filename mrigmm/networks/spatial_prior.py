@@ -1,0 +1,30 @@
+"""The network of the deep generalised EM: a spatial prior over the classes of the wall."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mrigmm.networks.unet import UNet
+
+# Channels beside the sequences: cavity, wall, depth in the wall.
+N_ANATOMY_CHANNELS = 3
+
+
+class SpatialPrior(nn.Module):
+    """`pi_k(x) = softmax net(x)` for the K classes of the wall.
+
+    Args:
+        n_sequences: C.
+        n_classes: K.
+        filters: of the U-Net at full resolution.
+        levels: poolings of the U-Net.
+    """
+
+    def __init__(self, n_sequences: int, n_classes: int, *, filters: int, levels: int) -> None:
+        super().__init__()
+        self.unet = UNet(n_sequences + N_ANATOMY_CHANNELS, n_classes, filters=filters, levels=levels)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Log prior (B, K, X, Y) of images (B, C + 3, X, Y)."""
+        return torch.log_softmax(self.unet(image), dim=1)

@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+
+from mrigmm.data.geometry import Grid, canonical_axcodes, coverage
+
+from ..conftest import SHAPE, oblique_affine
+
+
+def grid(shape=SHAPE, affine=None, **options):
+    return Grid(tuple(shape), oblique_affine(**options) if affine is None else np.asarray(affine, dtype=float))
+
+
+def test_spacing_volume_and_slices_of_an_oblique_stack():
+    g = grid()
+    np.testing.assert_allclose(g.spacing_mm, [1.2, 1.2, 10.0])
+    assert g.voxel_volume_ml == pytest.approx(0.0144)  # 1.2 x 1.2 x 10 mm3
+    assert g.slice_axis == 2
+
+
+def test_volume_uses_slice_distance_in_a_sheared_stack():
+    # Slices 8 mm apart, shifted by 6 mm along x from one to the next: the axis is 10 mm long.
+    g = grid(affine=[[2, 0, 6, 0], [0, 2, 0, 0], [0, 0, 8, 0], [0, 0, 0, 1]])
+    np.testing.assert_allclose(g.spacing_mm, [2, 2, 10])
+    assert g.voxel_volume_ml == pytest.approx(0.032)  # 2 x 2 x 8 mm3, not 2 x 2 x 10
+
+
+def test_a_left_handed_grid_has_a_positive_volume():
+    affine = np.diag([-1.5, 1.5, 6, 1])
+    assert np.linalg.det(affine[:3, :3]) < 0
+    assert grid(affine=affine).voxel_volume_ml == pytest.approx(0.0135)
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "axis"),
+    [
+        ((64, 64, 5), (1, 1, 8), 2),
+        ((64, 5, 64), (1, 8, 1), 1),
+        ((5, 64, 64), (8, 1, 1), 0),
+        ((64, 64, 1), (1.4, 1.4, 1.0), 2),  # one slice wins over a thickness that is not to be trusted
+        ((1, 64, 64), (1, 1, 5), 0),
+        ((64, 64, 64), (1, 1, 1), 2),
+        ((64, 64, 64), (1.0001, 1, 1), 2),  # rounding is no anisotropy
+    ],
+)
+def test_slice_axis(shape, spacing, axis):
+    assert grid(shape, np.diag([*spacing, 1])).slice_axis == axis
+
+
+def test_corners_are_voxel_centres():
+    affine = np.array([[0, -2, 0, 10], [3, 0, 0, 20], [0, 0, 5, 30], [0, 0, 0, 1]])
+    corners = grid((2, 3, 4), affine).corners_mm()
+    assert corners.shape == (8, 3)
+    np.testing.assert_array_equal(corners[0], [10, 20, 30])
+    np.testing.assert_array_equal(corners[-1], [10 - 2 * 2, 20 + 3, 30 + 5 * 3])
+
+
+def test_a_shift_is_measured_in_mm():
+    a = grid()
+    moved = grid(origin_mm=(31.0 + 3, -17.5, 42.25 + 4))
+    assert a.difference_mm(moved) == pytest.approx(5)
+    assert a.difference_mm(grid((16, 14, 4))) == np.inf
+
+
+@pytest.mark.parametrize(
+    ("spacing", "shift_mm", "same"),
+    [
+        ((1.2, 1.2, 10), 0.119, True),  # 10 % of 1.2 mm
+        ((1.2, 1.2, 10), 0.121, False),
+        ((0.5, 0.5, 10), 0.099, True),  # 0.1 mm
+        ((0.5, 0.5, 10), 0.101, False),
+    ],
+)
+def test_tolerance_is_a_tenth_of_a_millimetre_or_voxel(spacing, shift_mm, same):
+    a = Grid(SHAPE, oblique_affine(spacing))
+    b = Grid(SHAPE, oblique_affine(spacing, origin_mm=(31.0, -17.5 + shift_mm, 42.25)))
+    assert a.same_as(b) is same
+
+
+def test_a_small_turn_counts_where_it_moves_the_corners():
+    # 0.001 rad over 15 voxels of 1.2 mm moves a corner by 0.018 mm; over 400 voxels by 0.48 mm.
+    turn = np.eye(4)
+    turn[:2, :2] = [[np.cos(0.001), -np.sin(0.001)], [np.sin(0.001), np.cos(0.001)]]
+    plain = np.diag([1.2, 1.2, 10, 1])
+    assert Grid((16, 14, 3), plain).same_as(Grid((16, 14, 3), turn @ plain))
+    assert not Grid((400, 400, 3), plain).same_as(Grid((400, 400, 3), turn @ plain))
+
+
+@pytest.mark.parametrize(
+    ("order", "flips", "codes"),
+    [
+        ((0, 1, 2), (1, 1, 1), "RAS"),
+        ((0, 1, 2), (-1, -1, 1), "RAS"),
+        ((1, 0, 2), (1, -1, -1), "RAS"),
+        ((0, 2, 1), (1, 1, 1), "RSA"),  # coronal slices: the last array axis runs along y
+        ((1, 2, 0), (1, 1, -1), "ASR"),  # sagittal slices
+    ],
+)
+def test_canonical_orientation_keeps_the_slices_last(order, flips, codes):
+    assert canonical_axcodes(grid(order=order, flips=flips)) == codes
+
+
+def test_coverage_reaches_half_a_voxel_beyond_the_centres():
+    a = Grid((5, 1, 1), np.diag([1.0, 1, 1, 1]))
+    other = Grid((2, 1, 1), np.array([[1, 0, 0, 1.5], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]))
+    # `other` shows x from 1.0 to 3.0 mm; centres at 0 .. 4 mm, of which voxel 4 is not asked for.
+    mask = np.array([True, True, True, True, False]).reshape(5, 1, 1)
+    np.testing.assert_array_equal(coverage(a, mask, other), [False, True, True, True])
+
+
+def test_description_is_for_people():
+    assert grid().describe() == "16 x 14 x 3 voxels of 1.2 x 1.2 x 10 mm, LPS, origin (31.0, -17.5, 42.2) mm"

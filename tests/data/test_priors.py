@@ -1,0 +1,121 @@
+import json
+
+import numpy as np
+import pytest
+
+from mrigmm.data.priors import default_prior, load_prior, prior_for, save_prior
+from mrigmm.errors import InputError
+
+SEQUENCES = ("LGE", "T2", "bSSFP")
+CLASSES = ("blood", "myocardium", "edema", "scar")
+
+
+def test_the_shipped_prior_says_what_every_reader_of_lge_knows():
+    prior = default_prior()
+    assert (prior.classes, prior.sequences) == (CLASSES, SEQUENCES)
+    lge, t2, bssfp = (dict(zip(CLASSES, column, strict=True)) for column in prior.means.T)
+    assert max(lge, key=lge.get) == "scar"  # late enhancement
+    assert min(lge, key=lge.get) == "myocardium"  # nulled
+    assert max(t2, key=t2.get) == "edema"
+    assert max(bssfp, key=bssfp.get) == "blood"
+    assert prior.weights.sum() == pytest.approx(1)
+    assert len(prior.provenance["study_ids"]) == 25
+
+
+def test_a_saved_prior_comes_back(tmp_path):
+    prior = default_prior()
+    save_prior(prior, tmp_path / "prior.json")
+    loaded = load_prior(tmp_path / "prior.json")
+    assert loaded.to_dict() == prior.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"version": 99}, "expected version 1"),
+        ({"means": [[0, 0, 0]]}, "expected shape"),
+        ({"means": [[0, 0, "x"]] * 4}, "lists of numbers"),
+        ({"weights": [1, 1, 1, 1]}, "a distribution"),
+        ({"covariances": np.zeros((4, 3, 3)).tolist()}, "positive definite"),
+        ({"classes": [1, 2, 3, 4]}, "expected texts"),
+        ({"sequences": [1, 2, 3]}, "expected texts"),
+        ({"classes": ["a", "a", "b", "c"]}, "distinct"),
+        ({"standardisation": "histogram"}, "wrong units"),
+        ({"provenance": 5}, "not iterable"),
+        ({"extra": 1}, "expected the keys"),
+    ],
+)
+def test_unusable_priors(tmp_path, change, message):
+    path = tmp_path / "prior.json"
+    path.write_text(json.dumps({**default_prior().to_dict(), **change}))
+    with pytest.raises(InputError, match=message) as caught:
+        load_prior(path)
+    (problem,) = caught.value.problems
+    assert problem.file == str(path)
+    assert problem.remedy == "make it again with mrigmm prior"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "does not exist"),
+        (b"", "cannot be read"),
+        (b"{", "cannot be read"),
+        (b"\xff", "cannot be read"),
+        (b"[" * 100_000, "cannot be read"),
+        (b"[]", "cannot be used"),
+        (b'{"version": NaN}', "cannot be used"),
+    ],
+)
+def test_files_that_are_no_prior(tmp_path, content, message):
+    path = tmp_path / "prior.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        load_prior(path)
+
+
+def test_the_prior_of_a_cohort_is_in_the_cohorts_order():
+    classes, prior = prior_for(("bSSFP", "LGE"), ("scar", "blood"), None)
+    full = default_prior()
+    assert classes == ("scar", "blood")
+    assert (prior.classes, prior.sequences) == (("scar", "blood"), ("bSSFP", "LGE"))
+    np.testing.assert_array_equal(prior.means, full.means[np.ix_([3, 0], [2, 0])])
+    np.testing.assert_allclose(prior.weights, full.weights[[3, 0]] / full.weights[[3, 0]].sum())
+
+
+def test_without_class_names_they_are_those_of_the_prior():
+    assert prior_for(SEQUENCES, None, None)[0] == CLASSES
+
+
+def test_other_classes_have_no_shipped_prior():
+    assert prior_for(("T1", "FLAIR"), ("grey", "white"), None) == (("grey", "white"), None)
+
+
+def test_a_users_prior_must_know_every_class_and_sequence(tmp_path):
+    save_prior(default_prior(), tmp_path / "p.json")
+    with pytest.raises(InputError) as caught:
+        prior_for(("LGE", "T1"), ("scar", "fat"), tmp_path / "p.json")
+    assert [p.what for p in caught.value.problems] == ["unknown class 'fat'", "unknown sequence name 'T1'"]
+    assert {p.file for p in caught.value.problems} == {str(tmp_path / "p.json")}
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [("DE", "name it LGE"), ("t2w", "name it T2"), ("cine", "name it bSSFP"), ("bSFP", "did you mean bSSFP?")],
+)
+def test_other_names_of_the_sequences(name, remedy):
+    with pytest.raises(InputError) as caught:
+        prior_for((name,), None, None)
+    assert caught.value.problems[0].remedy.startswith(remedy)
+
+
+@pytest.mark.parametrize("classes", [("scar",), ("fat",)])
+def test_one_class_is_no_mixture(classes):
+    with pytest.raises(InputError, match="at least two classes"):
+        prior_for(SEQUENCES, classes, None)
+
+
+def test_a_name_given_twice():
+    with pytest.raises(InputError, match="distinct"):
+        prior_for(("LGE", "LGE"), None, None)

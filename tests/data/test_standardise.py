@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+
+from mrigmm.data.standardise import fit_zscore
+
+
+def test_hand_computed():
+    z = fit_zscore(np.array([10, 20, 30, 40], np.float32))
+    assert (z.centre, z.n_clipped, z.varies) == (25, 0, True)
+    assert z.scale == pytest.approx(125**0.5)  # population SD: sqrt((225 + 25 + 25 + 225) / 4)
+    np.testing.assert_allclose(z.apply(np.array([[25, 36.18034]], np.float32)), [[0, 1]], atol=1e-6)
+
+
+def test_values_beyond_ten_percentile_ranges_are_clipped():
+    x = np.tile(np.arange(101, dtype=np.float32), 100)  # 1st and 99th percentile: 1 and 99
+    z = fit_zscore(np.concatenate([x, np.float32([99 + 980 + 1e5, 1 - 980 - 1e5])]))
+    assert z.n_clipped == 2
+    assert z.high == pytest.approx(99 + 10 * 98, abs=0.5)
+    assert z.low == pytest.approx(1 - 10 * 98, abs=0.5)
+    assert z.apply(np.float32([1e9])) == pytest.approx(z.apply(np.float32([z.high])))
+
+
+@pytest.mark.parametrize("value", [0, 1e-30, 5, -3, 1e6, 1e29])
+def test_a_constant_does_not_vary(value):
+    z = fit_zscore(np.full(50, value, np.float32))
+    assert not z.varies
+    assert np.isfinite(z.apply(np.float32([value, value + 1]))).all()
+
+
+def test_rounding_of_a_constant_is_no_contrast():
+    x = np.full(50, 1e6, np.float32)
+    x[0] = np.nextafter(x[0], np.float32(np.inf))
+    assert not fit_zscore(x).varies
+
+
+def test_one_voxel_does_not_vary():
+    assert not fit_zscore(np.float32([3])).varies
+
+
+def test_two_values_do():
+    z = fit_zscore(np.float32([0] * 49 + [1]))
+    assert z.varies
+    assert z.n_clipped == 0

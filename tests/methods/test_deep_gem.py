@@ -1,0 +1,114 @@
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+import mrigmm
+from mrigmm.data.manifest import read_manifest
+from mrigmm.data.run_folder import RunFolder
+from mrigmm.data.study import load_study
+from mrigmm.errors import InputError
+from mrigmm.labels import Region
+from mrigmm.methods.registry import make_method, method_of_run
+from mrigmm.phantom import simulate_cohort
+
+SEQUENCES, CLASSES = ("LGE", "T2", "bSSFP"), ("blood", "myocardium", "edema", "scar")
+QUICK = ("filters=4", "levels=2", "spacing_mm=2", "epochs=3")
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return simulate_cohort(tmp_path_factory.mktemp("gem") / "cohort", n_studies=4, seed=8, preset="small")
+
+
+@pytest.fixture(scope="module")
+def run(cohort, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "run"
+    mrigmm.train(cohort, folder, overrides=QUICK, device="cpu")  # no preset: the default
+    return folder
+
+
+@pytest.fixture(scope="module")
+def study(cohort):
+    return load_study(read_manifest(cohort).split("test")[0], SEQUENCES, CLASSES)
+
+
+@pytest.fixture(scope="module")
+def result(run, study):
+    return method_of_run(RunFolder(run), CPU)[0].segment(study)
+
+
+def test_probabilities_inside_the_region_only(result, study):
+    inside = study.region > 0
+    torch.testing.assert_close(result.resp.sum(0)[inside], torch.ones(int(inside.sum())), atol=1e-5, rtol=0)
+    assert ((result.labels > 0) == inside).all()
+
+
+def test_cavity_is_that_of_the_two_step_method(result, run, study):
+    start = method_of_run(RunFolder(run), CPU)[0].start
+    assert torch.equal(result.labels == 1, start.segment(study).labels == 1)
+
+
+def test_a_run_folder_that_moved_predicts_the_same(run, study, result, tmp_path):
+    shutil.copytree(run, tmp_path / "elsewhere")
+    there = method_of_run(RunFolder(tmp_path / "elsewhere"), CPU)[0].segment(study)
+    assert torch.equal(result.resp, there.resp)
+
+
+def test_without_power_the_density_has_no_say(run, study):
+    method, _ = method_of_run(RunFolder(run), CPU)
+    method.config = method.config.model_copy(update={"density_power": 0.0})
+    brighter = replace(study, image=study.image)
+    wall = method.start.solve(brighter)
+    expected = method._log_prior(brighter, wall).exp()[:, wall.region == Region.WALL]
+    found = method.segment(brighter).resp[1:, wall.region == Region.WALL]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_missing_sequence(run, study):
+    image = study.image.clone()
+    image[1] = 0
+    partial = replace(study, image=image, present=torch.tensor([True, False, True]))
+    result = method_of_run(RunFolder(run), CPU)[0].segment(partial)
+    assert result.sequences == ("LGE", "bSSFP")
+    assert result.resp.isfinite().all()
+
+
+def test_given_cavity_is_kept(run, study):
+    start = method_of_run(RunFolder(run), CPU)[0].start
+    region = start.solve(study).region
+    middle = region.clone()
+    middle[..., 0] = torch.where(middle[..., 0] > 0, int(Region.WALL), 0)  # a slice without cavity
+    labels = method_of_run(RunFolder(run), CPU)[0].segment(replace(study, region=middle)).labels
+    assert ((labels == 1) == (middle == Region.CAVITY)).all()
+
+
+def test_training_learns_the_wall(cohort, tmp_path):
+    """The trained network agrees with the first E-step far better than an untrained one."""
+    options = ("filters=8", "levels=2", "spacing_mm=2", "epochs=25")
+    mrigmm.train(cohort, tmp_path / "run", preset="tiny", overrides=options, device="cpu")
+    rows = (tmp_path / "run" / "log.csv").read_text().splitlines()[1:]
+    objective = [float(row.split(",")[1]) for row in rows]
+    # ln 3 = 1.10 is a network that knows nothing about three classes.
+    assert objective[0] < 1.5
+    assert objective[-1] < 0.75
+
+
+def test_default_without_a_prior_names_the_remedy(cohort, tmp_path):
+    content = json.loads(cohort.read_text())
+    content["labels"] = {"background": 0, "one": 1, "two": 2, "three": 3, "four": 4}
+    other = cohort.parent / "other.json"
+    other.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="needs a population prior") as error:
+        mrigmm.train(other, tmp_path / "run", device="cpu")
+    assert "--preset deepsvg" in str(error.value)
+
+
+def test_two_step_start_is_the_shipped_one(run, study):
+    method, _ = method_of_run(RunFolder(run), CPU)
+    own = method.start.segment(study)
+    fresh = make_method("map-em-2step", method.start.task, {}).segment(study)
+    assert torch.equal(own.labels, fresh.labels)

@@ -1,0 +1,132 @@
+import re
+
+import pytest
+import yaml
+
+from mrigmm.config import (
+    PRESET_DESCRIPTIONS,
+    PRESETS,
+    RunConfig,
+    dump_config,
+    load_config,
+    make_config,
+    parse_overrides,
+)
+from mrigmm.errors import InputError
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_are_valid_described_and_survive_their_yaml(preset, tmp_path):
+    config = make_config(preset)
+    assert config.preset == preset
+    assert PRESET_DESCRIPTIONS[preset]
+    path = tmp_path / "config.yaml"
+    path.write_text(dump_config(config))
+    assert load_config(path) == config
+
+
+def test_published_presets_are_as_published():
+    deepg, deepsvg = make_config("deepg"), make_config("deepsvg")
+    assert (deepg.objective, deepsvg.objective) == ("nll", "nll_v")
+    for config in (deepg, deepsvg):
+        assert (config.filters, config.scope, config.covariance) == (32, "slice", "diag")
+        assert config.mean_regulariser == 1
+        assert config.prior_strength == 0  # maximum likelihood
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("epochs=50", "epochs", 50),
+        ("learning_rate=1e-4", "learning_rate", 1e-4),  # YAML 1.1 alone reads this as text
+        (" seed = 3", "seed", 3),
+        ("sequences=[LGE, T2]", "sequences", ("LGE", "T2")),
+        ("spacing_mm=null", "spacing_mm", None),
+        ("covariance=diag", "covariance", "diag"),
+    ],
+)
+def test_overrides(text, key, value):
+    assert getattr(make_config("default", [text]), key) == value
+
+
+def test_the_last_of_two_overrides_counts():
+    assert make_config("default", ["epochs=1", "epochs=2"]).epochs == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("epoch=5", "did you mean epochs or min_epochs?"),
+        ("batch_slice=5", "did you mean batch_slices"),
+        ("foo=5", "unknown configuration key 'foo'"),
+        ("epochs", "for example --set epochs=50"),
+        ("=5", "must be key=value"),
+        ("epochs=[", "cannot be read"),
+        ("epochs=0", "greater than or equal to 1"),
+        ("epochs=2.5", "integer"),
+        ("epochs=", "integer"),
+        ("learning_rate=0", "greater than 0"),
+        ("learning_rate=nan", "finite"),
+        ("learning_rate=inf", "finite"),
+        ("crop_mm=.inf", "finite"),
+        ("flip_probability=1.1", "less than or equal to 1"),
+        ("covariance=spherical", "'full' or 'diag'"),
+        ("sequences=LGE", "tuple"),
+        ("sequences=[LGE, LGE]", "each name may stand once"),
+        ("classes=[blood, blood]", "each name may stand once"),
+        ("version=2", "Input should be 1"),
+        # It would change the name in the run's records and nothing else.
+        ("preset=tiny", "choose it with --preset"),
+    ],
+)
+def test_bad_overrides_are_refused(override, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        make_config("default", [override])
+
+
+def test_every_bad_override_is_reported():
+    with pytest.raises(InputError) as caught:
+        make_config("default", ["epoch=5", "filters=0", "levels=7"])
+    assert len(caught.value.problems) == 3
+
+
+def test_unknown_preset_names_the_near_miss():
+    with pytest.raises(InputError, match="did you mean deepsvg"):
+        make_config("deep-svg")
+
+
+def test_no_objects_are_made_from_yaml():
+    with pytest.raises(InputError, match="cannot be read"):
+        parse_overrides(["seed=!!python/object/apply:os.getpid []"])
+
+
+def test_a_configuration_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        make_config().epochs = 3
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "the run has no configuration"),
+        ("- 1", "not a mapping"),
+        ("", "not a mapping"),
+        ("a: [", "cannot be read"),
+        (b"\xff\xfe", "cannot be read"),
+        ("epochs: 3", "another version"),
+        ("version: 99", "another version"),
+        ("version: 1\nepoch: 3", "did you mean epochs"),
+        ("version: 1\ncrop_mm: .nan", "finite"),
+    ],
+)
+def test_damaged_configurations_are_refused(tmp_path, content, message):
+    path = tmp_path / "config.yaml"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=message) as caught:
+        load_config(path)
+    assert caught.value.problems[0].file == str(path)
+
+
+def test_yaml_is_in_the_order_of_the_fields():
+    assert list(yaml.safe_load(dump_config(RunConfig()))) == list(RunConfig.model_fields)

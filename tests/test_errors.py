@@ -1,0 +1,39 @@
+from pathlib import Path
+
+import pytest
+
+from mrigmm.errors import InputError, Problem, near_misses
+
+
+def test_a_message_names_its_five_parts_in_order():
+    error = InputError(
+        "the region is empty", study="p01", file=Path("a/b.nii.gz"), expected="voxels", got="none", remedy="check"
+    )
+    assert str(error) == (
+        "the region is empty\n  study: p01\n  file: a/b.nii.gz\n  expected: voxels\n  got: none\n  remedy: check"
+    )
+
+
+def test_parts_that_do_not_apply_are_left_out():
+    assert str(InputError("no image was given", got="")) == "no image was given\n  got: "
+
+
+def test_an_error_of_several_problems_carries_all():
+    problems = [Problem("first", "a"), Problem("second", "b", severity="warning")]
+    error = InputError.from_problems(iter(problems))
+    assert error.problems == tuple(problems)
+    assert str(error) == "first\n  study: a\nsecond\n  study: b"
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("epoch", "did you mean epochs?"),
+        ("EPOCHS", "did you mean epochs?"),
+        ("batchslices", "did you mean batch_slices?"),
+        ("zzz", "known names: epochs, batch_slices, Seed"),
+        ("seed", "did you mean Seed?"),
+    ],
+)
+def test_near_misses(name, remedy):
+    assert near_misses(name, ("epochs", "batch_slices", "Seed")) == remedy

@@ -1,0 +1,100 @@
+import pytest
+
+from mrigmm.labels import (
+    AUXILIARY_NAMES,
+    BACKGROUND_ID,
+    SCHEMES,
+    TISSUES,
+    Region,
+    allowed_classes,
+    class_colours,
+    class_ids,
+    nested_regions,
+)
+
+
+def test_ids_of_our_files_are_fixed():
+    # Written into every file that was ever made: a change here breaks them.
+    assert {name: tissue.id for name, tissue in TISSUES.items()} == {
+        "blood": 1,
+        "myocardium": 2,
+        "edema": 3,
+        "scar": 4,
+    }
+    assert BACKGROUND_ID == 0
+
+
+@pytest.mark.parametrize(
+    ("classes", "ids"),
+    [
+        (("blood", "myocardium", "edema", "scar"), (1, 2, 3, 4)),
+        (("scar", "myocardium"), (4, 2)),
+        (("grey", "white", "lesion"), (1, 2, 3)),
+        # With one unknown name nothing is known about any.
+        (("scar", "fat"), (1, 2)),
+    ],
+)
+def test_class_ids(classes, ids):
+    assert class_ids(classes) == dict(zip(classes, ids, strict=True))
+
+
+def test_colours_of_known_and_other_classes_differ():
+    names = ("blood", "myocardium", "edema", "scar", "fat", "stent")
+    colours = class_colours(names)
+    assert len(set(colours.values())) == len(names)
+    assert colours["scar"] == TISSUES["scar"].colour
+    # The spare palette starts with the first unknown name, wherever it stands.
+    assert class_colours(["fat"])["fat"] == colours["fat"]
+
+
+def test_spare_colours_repeat_rather_than_run_out():
+    names = [f"class {i}" for i in range(9)]
+    colours = class_colours(names)
+    assert colours["class 0"] == colours["class 4"] == colours["class 8"]
+    assert len({colours[f"class {i}"] for i in range(4)}) == 4
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        (
+            ("blood", "myocardium", "edema", "scar"),
+            {"wall": ("myocardium", "edema", "scar"), "pathology": ("edema", "scar")},
+        ),
+        # One member alone would repeat the class.
+        (("blood", "myocardium", "scar"), {"wall": ("myocardium", "scar")}),
+        (("blood", "scar"), {}),
+        (("grey", "white"), {}),
+    ],
+)
+def test_nested_regions_need_two_members(classes, expected):
+    assert nested_regions(classes) == expected
+
+
+def test_blood_only_in_the_cavity_and_the_rest_only_in_the_wall():
+    rows = allowed_classes(("scar", "blood", "myocardium"))
+    assert rows[Region.LV] == (True, True, True)
+    assert rows[Region.WALL] == (True, False, True)
+    assert rows[Region.CAVITY] == (False, True, False)
+
+
+def test_no_anatomy_for_other_organs():
+    assert allowed_classes(("grey", "blood")) == ((True, True),) * len(Region)
+
+
+def test_a_cavity_allows_nothing_without_a_blood_class():
+    assert not any(allowed_classes(("myocardium", "scar"))[Region.CAVITY])
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_schemes_have_unique_ids_and_our_names(scheme):
+    ids = [i for values in SCHEMES[scheme].values() for i in values]
+    assert len(ids) == len(set(ids))
+    assert SCHEMES[scheme]["background"] == (0,)
+    assert set(SCHEMES[scheme]) <= {*TISSUES, *AUXILIARY_NAMES}
+
+
+def test_published_id_systems():
+    assert SCHEMES["myops"]["scar"] == (2221,)
+    assert SCHEMES["myops"]["edema"] == (1220,)
+    assert SCHEMES["emidec"]["scar"] == (3, 4)  # no-reflow counts as infarct

@@ -1,0 +1,78 @@
+import re
+import tomllib
+from pathlib import Path
+
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+import mrigmm
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def requirements() -> list[Requirement]:
+    extras = PROJECT["optional-dependencies"].values()
+    return [Requirement(text) for group in (PROJECT["dependencies"], *extras) for text in group]
+
+
+def pins() -> dict[str, Version]:
+    found = {}
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            match = re.fullmatch(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.+!]+)", line)
+            assert match, f"not an exact pin: {line}"
+            name = canonicalize_name(match[1])
+            assert name not in found, f"{name} is pinned twice"
+            found[name] = Version(match[2])
+    return found
+
+
+def test_every_dependency_has_a_lower_bound_that_its_pin_meets():
+    pinned = pins()
+    for requirement in requirements():
+        assert [s.operator for s in requirement.specifier] == [">="], f"{requirement}: a lower bound, no more"
+        assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), requirement
+
+
+def test_torch_is_the_version_of_the_issue():
+    assert pins()["torch"] == Version("2.13.0")
+
+
+def test_the_console_script_and_the_version():
+    assert PROJECT["scripts"] == {"mrigmm": "mrigmm.cli:main"}
+    assert mrigmm.__version__ == PROJECT["version"]
+
+
+def test_citation():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["cff-version"] == "1.2.0"
+    assert {"title", "message", "authors"} <= set(citation)
+    assert citation["version"] == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"] == "Apache-2.0"
+    article = citation["references"][0]
+    assert article["identifiers"] == [{"type": "other", "value": "arXiv:2404.12252"}]
+    assert [a["family-names"] for a in article["authors"]] == ["Schwab", "Mayr", "Haltmeier"]
+
+
+def test_licence_is_apache_2():
+    text = (ROOT / "LICENSE").read_text()
+    assert re.search(r"Apache License\s+Version 2\.0, January 2004", text)
+    assert "9. Accepting Warranty or Additional Liability" in text
+    assert text.count("\n") > 170  # the whole of it
+
+
+def test_types_are_declared():
+    assert (ROOT / "mrigmm" / "py.typed").exists()
+
+
+def test_every_folder_of_the_package_is_a_sub_package():
+    folders = {path.parent for path in (ROOT / "mrigmm").rglob("*.py")}
+    assert [str(folder) for folder in folders if not (folder / "__init__.py").exists()] == []
+
+
+def test_public_names_are_there():
+    for name in mrigmm.__all__:
+        assert getattr(mrigmm, name) is not None
