@@ -27,7 +27,7 @@ def network(width=4):
 @pytest.fixture
 def run(tmp_path):
     folder = RunFolder(tmp_path / "run")
-    folder.write_settings(make_config("tiny"), default_prior())
+    folder.write_settings(make_config("tiny"), default_prior(), None)
     folder.write_weights(network())
     folder.write_record(RECORD)
     return folder
@@ -49,7 +49,7 @@ def test_a_run_comes_back(run):
 
 def test_a_run_without_prior(tmp_path):
     folder = RunFolder(tmp_path)
-    folder.write_settings(make_config("tiny"), None)
+    folder.write_settings(make_config("tiny"), None, None)
     folder.write_record(RECORD)
     assert folder.read()[2] is None
     assert sorted(p.name for p in tmp_path.iterdir()) == ["config.yaml", "run.json"]

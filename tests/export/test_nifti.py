@@ -31,6 +31,16 @@ FILES = {
 }
 
 
+def seen_by_simpleitk(path):
+    """What SimpleITK reads; its builds do not all know NIfTI-2, whatever wrote the file."""
+    try:
+        return sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        if nib.load(path).header["sizeof_hdr"] == 540 and "Unable to determine ImageIO" in str(error):
+            pytest.skip("this build of SimpleITK reads no NIfTI-2")
+        raise
+
+
 @pytest.fixture(params=FILES, ids=lambda name: name.replace(" ", "-"))
 def source(request, tmp_path):
     """A reference file of 16-bit intensities with slope, and its reader's view."""
@@ -74,7 +84,7 @@ def test_simpleitk_sees_the_grid_of_the_input(source, tmp_path):
     path, output = source
     labels = labels_for(output)
     write_labels(tmp_path / "out.nii.gz", labels, output)
-    before, after = sitk.ReadImage(str(path)), sitk.ReadImage(str(tmp_path / "out.nii.gz"))
+    before, after = seen_by_simpleitk(path), seen_by_simpleitk(tmp_path / "out.nii.gz")
     for what in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
         assert getattr(after, what)() == getattr(before, what)(), what
     assert after.GetPixelID() == sitk.sitkUInt8
@@ -108,7 +118,7 @@ def test_probabilities_are_one_volume_per_class(source, tmp_path):
     assert after.get_data_dtype() == np.float32
     np.testing.assert_array_equal(after.affine, nib.load(path).affine)
     np.testing.assert_array_equal(np.moveaxis(np.asarray(after.dataobj), -1, 0), resp)
-    seen = sitk.ReadImage(str(tmp_path / "out.nii.gz"))
+    seen = seen_by_simpleitk(tmp_path / "out.nii.gz")
     assert seen.GetSize() == (*output.grid.shape, 4)
     np.testing.assert_allclose(seen.GetSpacing()[:3], output.grid.spacing_mm, rtol=1e-5)
 

@@ -1,0 +1,97 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mrigmm.reporting.figures import MAX_SLICES, overlay_figure
+
+IDS = {"blood": 1, "myocardium": 2, "edema": 3, "scar": 4}
+DPI, CELL, EXTRA = 90, 1.9, 0.5  # of the figure: dots per inch, inches per panel, inches around
+OPACITY = 0.55
+
+
+def pixels(png):
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+
+
+def near(picture, colour, tolerance=3):
+    """How many pixels have (nearly) this colour."""
+    return int((np.abs(picture - np.asarray(colour)).max(axis=-1) <= tolerance).sum())
+
+
+def study(slices=3, n=40):
+    """A picture that is black below and white above, with the four classes side by side in the middle."""
+    image = np.zeros((n, n, slices), np.float32)
+    image[:, n // 2 :] = 1
+    labels = np.zeros(image.shape, np.uint8)
+    for index in range(4):
+        labels[4 + 8 * index : 12 + 8 * index, 10:30] = index + 1
+    return {"LGE": image, "T2": image}, labels
+
+
+@pytest.mark.parametrize(("slices", "columns"), [(1, 1), (3, 3), (6, 6), (14, MAX_SLICES)])
+def test_size(slices, columns):
+    images, labels = study(slices)
+    picture = pixels(overlay_figure(images, labels, IDS))
+    rows = len(images) + 1
+    expected = (round((CELL * rows + EXTRA) * DPI), round((CELL * columns + EXTRA) * DPI))
+    np.testing.assert_allclose(picture.shape[:2], expected, atol=1)
+
+
+def test_a_reference_is_one_more_row():
+    images, labels = study()
+    plain = pixels(overlay_figure(images, labels, IDS)).shape[0]
+    assert abs(pixels(overlay_figure(images, labels, IDS, reference=labels)).shape[0] - plain - CELL * DPI) <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "colour"),
+    [("blood", (86, 180, 233)), ("myocardium", (0, 158, 115)), ("edema", (240, 228, 66)), ("scar", (213, 94, 0))],
+)
+def test_each_class_lies_over_the_image_in_its_colour(name, colour):
+    images, labels = study()
+    on_black = np.asarray(colour) * OPACITY
+    on_white = on_black + 255 * (1 - OPACITY)
+    with_class = pixels(overlay_figure(images, labels, IDS))
+    without = pixels(overlay_figure(images, np.where(labels == IDS[name], 0, labels).astype(np.uint8), IDS))
+    for shade in (on_black, on_white):
+        assert near(with_class, shade) > 100
+        assert near(without, shade) < 20
+    assert near(with_class, colour) > 20  # the legend's patch, opaque
+
+
+def test_only_slices_with_labels_are_shown():
+    images, labels = study(8)
+    labels[..., [0, 1, 2, 5, 6, 7]] = 0
+    picture = pixels(overlay_figure(images, labels, IDS))
+    assert abs(picture.shape[1] - (2 * CELL + EXTRA) * DPI) <= 1
+
+
+def test_nothing_labelled_still_makes_a_picture():
+    images, labels = study()
+    picture = pixels(overlay_figure(images, labels * 0, IDS))
+    assert near(picture, (255, 255, 255)) > 1000
+
+
+def test_the_first_axis_runs_right_and_the_second_up():
+    image = np.zeros((40, 40, 1), np.float32)
+    image[30:, 30:] = 1  # right and up
+    labels = np.ones(image.shape, np.uint8)
+    picture = pixels(overlay_figure({"LGE": image}, labels, {"blood": 1}))
+    # The first panel, found by its dark pixels; its bright corner lies right of and above its middle.
+    top = picture[: picture.shape[0] // 2 - 10]
+    rows, columns = np.nonzero((top.max(axis=-1) < 10))
+    box = top[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    bright = np.argwhere(box.min(axis=-1) > 245)
+    height, width = box.shape[:2]
+    inside = bright[(bright[:, 0] < height * 0.9) & (bright[:, 1] > width * 0.1)]
+    assert inside[:, 0].mean() < height * 0.4
+    assert inside[:, 1].mean() > width * 0.6
+
+
+@pytest.mark.parametrize("value", [0.0, 1e30])
+def test_a_constant_image_is_drawn(value):
+    _, labels = study()
+    assert pixels(overlay_figure({"LGE": np.full(labels.shape, value, np.float32)}, labels, IDS)).size
