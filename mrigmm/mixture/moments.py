@@ -68,10 +68,12 @@ def statistics(x: Tensor, resp: Tensor) -> Statistics:
     C, N = x.shape[-1], x.shape[-2]
     with torch.autocast(x.device.type, enabled=False):
         rows, weights = x.mT.to(voxel_dtype(x)), resp.mT  # (..., C, N), (..., K, N)
-        centre, outlier = _centre(rows.detach())
-        rows = (rows.to(exact) if outlier else rows) - centre
+        centre, typical = _centre(rows.detach())
+        centred = rows - centre
+        if _has_outlier(centred.detach(), typical):
+            centred = rows.to(exact) - centre
         centre = centre.to(exact)
-        features, weights = expand(rows), weights.to(rows.dtype)
+        features, weights = expand(centred), weights.to(centred.dtype)
         sums = sum(
             (
                 (weights[..., first : first + _CHUNK] @ features[..., first : first + _CHUNK].mT).to(exact)
@@ -82,21 +84,21 @@ def statistics(x: Tensor, resp: Tensor) -> Statistics:
         return _moved(sums[..., 0], sums[..., 1 : 1 + C], unpack(sums[..., 1 + C :], C), centre.mT)
 
 
-def _centre(rows: Tensor) -> tuple[Tensor, bool]:
-    """Median of a sample of the voxels ``(..., C, 1)``, and whether some voxel lies so far out that the
-    others' squares would drown in float32.
-    """
-    N = rows.shape[-1]
-    if N == 0:
-        return rows.new_zeros(*rows.shape[:-1], 1), False
-    sample = rows[..., :: max(1, N // _SAMPLE)]
+def _centre(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Median of a sample of the voxels, and the median distance from it; both ``(..., C, 1)``."""
+    if rows.shape[-1] == 0:
+        nothing = rows.new_zeros(*rows.shape[:-1], 1)
+        return nothing, nothing
+    sample = rows[..., :: max(1, rows.shape[-1] // _SAMPLE)]
     centre = sample.median(-1, keepdim=True).values
-    if rows.dtype == torch.float64:
-        return centre, False
-    typical = (sample - centre).abs().median(-1, keepdim=True).values
-    low, high = rows.aminmax(dim=-1, keepdim=True)
-    furthest = torch.maximum(high - centre, centre - low)
-    return centre, bool((furthest > _OUTLIER * typical).any())
+    return centre, (sample - centre).abs().median(-1, keepdim=True).values
+
+
+def _has_outlier(centred: Tensor, typical: Tensor) -> bool:
+    """Whether some voxel lies so far out that the others' squares would drown in float32."""
+    if centred.dtype == torch.float64 or centred.numel() == 0:
+        return False
+    return bool((centred.abs().amax(-1, keepdim=True) > _OUTLIER * typical).any())
 
 
 def _moved(n: Tensor, sum_x: Tensor, sum_xx: Tensor, centre: Tensor) -> Statistics:

@@ -71,6 +71,7 @@ def overlay_figure(
 
 
 def _png(figure: Figure, dpi: int = 90) -> bytes:
+    figure.set_dpi(dpi)
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
     return buffer.getvalue()

@@ -15,6 +15,7 @@ from torch import Tensor
 from mrigmm.mixture import (
     ConvergenceWarning,
     Mixture,
+    fast,
     fit_gmm,
     fit_gmm_batch,
     fit_svgmm,
@@ -161,6 +162,23 @@ def test_fast_driver_equals_public_functions(covariance, with_prior, constraint)
         assert (ours.resp[cavity, 1:] == 0).all()
         assert (ours.resp[~cavity, 0] == 0).all()
         torch.testing.assert_close(ours.mixture.weights[0], cavity.double().mean(), atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_other_devices_run_the_same_iterations(monkeypatch, dtype):
+    """The torch inner loop, which a GPU uses, on the CPU against the NumPy one."""
+    x = torch.cat([voxels(n, seed=n) for n in (300, 40_000, 0, 77)]).to(dtype)
+    index = torch.repeat_interleave(torch.arange(4), torch.tensor([300, 40_000, 0, 77]))
+    region = torch.randint(1, 3, (len(x),), generator=torch.Generator().manual_seed(1))
+    options = {"start": start_mixture(), "allowed": CAVITY_WALL, "region": region, "max_iter": 6, "tol": 1e-3}
+    ours = quietly(fit_gmm_batch, x, index, 4, **options)
+    monkeypatch.setattr(fast, "_on_cpu", lambda voxels: False)
+    other = quietly(fit_gmm_batch, x, index, 4, **options)
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-11
+    assert_mixtures_close(ours.mixture, other.mixture, tolerance)
+    for one, two in zip(ours.lower_bounds, other.lower_bounds, strict=True):
+        np.testing.assert_allclose(one, two, atol=tolerance)
+    assert (other.resp[region == 1, 1:] == 0).all()
 
 
 @settings(max_examples=25, deadline=None)

@@ -1,0 +1,252 @@
+"""The quality benchmark: every method of `mrigmm info` and any number of trained runs in one table.
+
+    python scripts/benchmark_quality.py -o benchmark
+
+simulates the cohort of the report's seed, segments it under every protocol, and writes benchmark.json (every
+number of every study), benchmark.md (tables) and benchmark.png (dots with intervals). What is finished
+stays in the output folder and is not computed again. docs/benchmark.md says what the numbers mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track as rich_track
+
+from mrigmm.data.files import write_text
+from mrigmm.errors import InputError, near_misses
+from mrigmm.export.side_files import write_json
+from mrigmm.jobs.common import Track, cohort_task, no_progress, versions
+from mrigmm.methods.base import Task
+from mrigmm.methods.registry import METHODS
+from mrigmm.phantom import PRESETS
+from quality import competitors as rows_of
+from quality.cohorts import PROTOCOLS, SEEDS, Cohort, Protocol, given_cohort, read_cases, simulated_cohort
+from quality.figure import draw
+from quality.scoring import Competitor, Result, Store, run_competitor
+from quality.summary import summarise
+from quality.tables import markdown
+
+ERRORS = Console(stderr=True, soft_wrap=True)
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add(
+        "-o", "--out", type=Path, required=True, help="folder for everything; finished results in it are kept"
+    )
+    add("--protocols", type=_names(PROTOCOLS), default=list(PROTOCOLS), help=f"of {', '.join(PROTOCOLS)}")
+    add(
+        "--methods",
+        type=_names(METHODS),
+        default=list(METHODS),
+        help="comma-separated; default: all; '' none",
+    )
+    add("--no-oracle", action="store_true", help="leave out the per-study Gaussians of the true labels")
+    cohort = parser.add_argument_group("cohort")
+    add = cohort.add_argument
+    add("--phantom", choices=sorted(PRESETS), default="myops-like", help="simulated (default: %(default)s)")
+    add(
+        "--tuning",
+        action="store_true",
+        help=f"simulate seed {SEEDS['tuning']} instead of the report's {SEEDS['report']}",
+    )
+    add("--manifest", type=Path, help="a labelled cohort of your own instead")
+    add("--split", default="test", help="of the manifest (default: %(default)s)")
+    add("--data-root", type=Path, help="folder that the manifest's paths resolve against")
+    add("--studies", type=int, help="how many (default: 40 simulated, all of a manifest)")
+    add("--prior", type=Path, help="population prior for the methods and the training")
+    training = parser.add_argument_group(
+        "training (on another simulated cohort, or the manifest's training split)"
+    )
+    add = training.add_argument
+    add("--run", action="append", default=[], metavar="NAME=FOLDER", help="an existing run")
+    add(
+        "--train",
+        action="append",
+        default=[],
+        metavar="[NAME=]PRESET[:key=value,...]",
+        help="train without labels",
+    )
+    add("--train-seeds", type=_integers, default=[1, 2, 3], help="default: 1,2,3")
+    add("--train-studies", type=int, default=40, help="simulated training studies (default: %(default)s)")
+    add("--supervised", action="store_true", help="U-Nets trained on 1, 2, 5, 10 and all labelled studies")
+    add("--supervised-epochs", type=int, default=40, help="passes over all of them (default: %(default)s)")
+    add("--supervised-filters", type=int, default=12, help="at full resolution (default: %(default)s)")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = parse_arguments(given)
+    try:
+        benchmark(options, "python scripts/benchmark_quality.py " + shlex.join(given))
+    except InputError as error:
+        ERRORS.print(str(error), style="red", markup=False)
+        return 2
+    return 0
+
+
+def benchmark(options: argparse.Namespace, command: str) -> None:
+    """Run every competitor on every protocol, then write tables and figure."""
+    track = no_progress if options.quiet else _bar
+    names = options.protocols
+    cohorts = {name: _cohort(options, PROTOCOLS[name], track) for name in names}
+    first = next(iter(cohorts.values()))
+    task = cohort_task(first.manifest, options.prior, "cpu")
+    competitors = _competitors(options, task, track)
+    store = Store(options.out / "results")
+    summaries, content = {}, {}
+    for name, cohort in cohorts.items():
+        results, unreadable = _run_protocol(name, cohort, competitors, task, store, track)
+        rows: dict[str, dict[int | None, Result]] = {}
+        for competitor, result in results:
+            rows.setdefault(competitor.name, {})[competitor.seed] = result
+        ids = list(dict.fromkeys(s for _, result in results for s in (*result.studies, *result.failures)))
+        summaries[name] = summarise(rows, ids)
+        content[name] = {
+            "cohort": cohort.identity,
+            "unreadable": unreadable,
+            "summary": {row: found.as_dict() for row, found in summaries[name].items()},
+            "studies": {c.name + _seed(c): result.studies for c, result in results},
+        }
+    header = {"command": command, "seeds": SEEDS, "versions": versions(), "classes": task.classes}
+    write_json(options.out / "benchmark.json", {**header, "protocols": content})
+    text = markdown(summaries, _heading(command, cohorts))
+    write_text(options.out / "benchmark.md", text)
+    draw(summaries, options.out / "benchmark.png")
+    sys.stdout.write(text)
+
+
+def _run_protocol(
+    name: str, cohort: Cohort, competitors: Sequence[Competitor], task: Task, store: Store, track: Track
+) -> tuple[list[tuple[Competitor, Result]], dict[str, str]]:
+    """Results of one protocol: from the store, or computed; and the studies that could not be read."""
+    protocol = PROTOCOLS[name]
+    labels = cohort.manifest.labels
+    known = [c for c in task.classes if labels.get(c)]
+    circumstances = {"cohort": cohort.identity, "classes": task.classes, "mrigmm": versions()["mrigmm"]}
+    entered = [c for c in competitors if not (protocol.healthy and c.needs_infarct)]
+    found = {id(c): store.load(name, c, circumstances) for c in entered}
+    unreadable: dict[str, str] = {}
+    if any(result is None for result in found.values()):
+        cases, unreadable = read_cases(cohort, protocol, task.classes, track)
+        for competitor in entered:
+            if found[id(competitor)] is None:
+                result = run_competitor(
+                    competitor, protocol, cases, task.classes, known, _titled(track, name)
+                )
+                result.failures.update(unreadable)
+                store.save(name, competitor, circumstances, result)
+                found[id(competitor)] = result
+    return [(c, result) for c in entered if (result := found[id(c)]) is not None], unreadable
+
+
+def _cohort(options: argparse.Namespace, protocol: Protocol, track: Track) -> Cohort:
+    if options.manifest is not None:
+        return given_cohort(options.manifest, options.split, options.data_root, options.studies)
+    return simulated_cohort(
+        options.out / "cohorts",
+        preset=options.phantom,
+        seed=SEEDS["tuning" if options.tuning else "report"],
+        n_studies=options.studies or 40,
+        healthy=protocol.healthy,
+        track=track,
+    )
+
+
+def _competitors(options: argparse.Namespace, task: Task, track: Track) -> list[Competitor]:
+    """Every row of the table, in its order."""
+    rows = [*rows_of.methods(options.methods, task)]
+    rows += [rows_of.existing_run(text, options.device) for text in options.run]
+    if options.train or options.supervised:
+        trainer = _trainer(options, track)
+        for text in options.train:
+            rows += trainer.competitors(text, options.train_seeds)
+        if options.supervised:
+            rows += trainer.supervised(
+                task.classes,
+                options.train_seeds,
+                epochs=options.supervised_epochs,
+                filters=options.supervised_filters,
+            )
+    if not options.no_oracle:
+        rows.append(rows_of.oracle(task))
+    names = [(row.name, row.seed) for row in rows]
+    twice = [name for name, _ in names if names.count((name, _)) > 1]
+    if twice:
+        raise InputError(f"two rows are called '{twice[0]}'", remedy="name them: --train NAME=PRESET")
+    return rows
+
+
+def _trainer(options: argparse.Namespace, track: Track) -> rows_of.Trainer:
+    if options.manifest is None:
+        cohort = simulated_cohort(
+            options.out / "cohorts",
+            preset=options.phantom,
+            seed=SEEDS["training"],
+            n_studies=options.train_studies,
+            track=track,
+        )
+    elif options.supervised and options.split in ("training", "all"):
+        raise InputError(
+            "the supervised network would be tested on studies whose labels it has seen",
+            expected="another split than training for --split",
+            got=options.split,
+        )
+    else:
+        cohort = given_cohort(options.manifest, "training", options.data_root, None)
+    return rows_of.Trainer(
+        options.out / "runs", cohort, options.prior, options.device, not options.quiet, track
+    )
+
+
+def _heading(command: str, cohorts: dict[str, Cohort]) -> list[str]:
+    seen = {str(cohort.identity): cohort.identity for cohort in cohorts.values()}
+    described = [", ".join(f"{key} {value}" for key, value in identity.items()) for identity in seen.values()]
+    return [f"```\n{command}\n```", "\n".join(f"- {text}" for text in described)]
+
+
+def _seed(competitor: Competitor) -> str:
+    return "" if competitor.seed is None else f", seed {competitor.seed}"
+
+
+def _bar(items: Iterable[Any], description: str) -> Iterable[Any]:
+    return rich_track(list(items), description, console=ERRORS, transient=True)
+
+
+def _titled(track: Track, title: str) -> Track:
+    return lambda items, description: track(items, f"{title}: {description}")
+
+
+def _integers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def _names(known: Iterable[str]) -> Any:
+    """An argparse type: comma-separated names out of `known`."""
+    return partial(_checked_names, list(known))
+
+
+def _checked_names(known: list[str], text: str) -> list[str]:
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    for name in names:
+        if name not in known:
+            raise argparse.ArgumentTypeError(f"unknown name '{name}': {near_misses(name, known)}")
+    return names
+
+
+if __name__ == "__main__":
+    sys.exit(main())
