@@ -17,6 +17,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from quality import competitors as rows_of
+from quality.cohorts import PROTOCOLS, SEEDS, Cohort, Protocol, given_cohort, read_cases, simulated_cohort
+from quality.figure import draw
+from quality.scoring import Competitor, Result, Store, run_competitor
+from quality.summary import summarise
+from quality.tables import markdown
 from rich.console import Console
 from rich.progress import track as rich_track
 
@@ -27,12 +33,6 @@ from mrigmm.jobs.common import Track, cohort_task, no_progress, versions
 from mrigmm.methods.base import Task
 from mrigmm.methods.registry import METHODS
 from mrigmm.phantom import PRESETS
-from quality import competitors as rows_of
-from quality.cohorts import PROTOCOLS, SEEDS, Cohort, Protocol, given_cohort, read_cases, simulated_cohort
-from quality.figure import draw
-from quality.scoring import Competitor, Result, Store, run_competitor
-from quality.summary import summarise
-from quality.tables import markdown
 
 ERRORS = Console(stderr=True, soft_wrap=True)
 
@@ -170,7 +170,7 @@ def _cohort(options: argparse.Namespace, protocol: Protocol, track: Track) -> Co
 def _competitors(options: argparse.Namespace, task: Task, track: Track) -> list[Competitor]:
     """Every row of the table, in its order."""
     rows = [*rows_of.methods(options.methods, task)]
-    rows += [rows_of.existing_run(text, options.device) for text in options.run]
+    rows += [rows_of.existing_run(text, task, options.device) for text in options.run]
     if options.train or options.supervised:
         trainer = _trainer(options, track)
         for text in options.train:

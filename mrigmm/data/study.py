@@ -19,18 +19,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mrigmm.data.geometry import Grid, canonical_axcodes, coverage
-from mrigmm.data.manifest import RegionRule, Study
+from mrigmm.data.manifest import Study
+from mrigmm.data.maps import read_reference_label, region_map, where_classes_fit
 from mrigmm.data.standardise import fit_zscore
-from mrigmm.data.volumes import Volume, read_image, read_map
+from mrigmm.data.volumes import Volume, read_image
 from mrigmm.errors import InputError
-from mrigmm.labels import AUXILIARY_NAMES, CAVITY_CLASSES, REGION_FILE_IDS, Region, allowed_classes
 
-# Label maps inside the program: class index from 0; everything that is no class has this value.
-NO_CLASS = -1
 # Preferred sequence to give the output grid (docs/data.md).
 REFERENCE_SEQUENCE = "LGE"
-# A sequence must cover at least this share of the region; below it, it is another examination.
-MIN_COVERAGE = 0.95
+# A sequence must cover at least this share of the region: less is another examination, or a lost header.
+MIN_COVERAGE = 0.5
 
 _AXIS_LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
 
@@ -54,9 +52,10 @@ class StudyTensors:
         sequences: names of the C channels.
         image: (C, X, Y, Z) float32, standardised inside the region, NaN-free, 0 for a missing
             sequence; its MetaTensor history undoes every spatial step.
-        present: (C,) bool, which sequences exist and vary.
+        observed: (C, X, Y, Z) bool, where each sequence was acquired and varies; the image is 0
+            elsewhere.
         region: (X, Y, Z) uint8 `labels.Region` codes; above 0 where at least one class is allowed.
-        label: (X, Y, Z) int64 class indices from 0, `NO_CLASS` elsewhere; None when not asked for.
+        label: (X, Y, Z) int64 class indices from 0, `maps.NO_CLASS` elsewhere; None when not asked for.
         spacing_mm: voxel spacing (3,) in mm of the array axes.
         orientation: the MONAI transform that turned the slices last; undoes itself by that history.
         output: the grid to write results on.
@@ -67,7 +66,7 @@ class StudyTensors:
     id: str
     sequences: tuple[str, ...]
     image: MetaTensor
-    present: Tensor
+    observed: Tensor
     region: Tensor
     label: Tensor | None
     spacing_mm: tuple[float, float, float]
@@ -77,9 +76,24 @@ class StudyTensors:
     warnings: tuple[str, ...] = ()
 
     @property
+    def present(self) -> Tensor:
+        """(C,) bool, which sequences the study has."""
+        return self.observed.flatten(1).any(dim=1)
+
+    @property
     def voxels(self) -> Tensor:
         """Intensities (N, C) of the region's voxels, in `region.nonzero()` order."""
         return self.image.as_tensor()[:, self.region > 0].T
+
+    def present_voxels(self) -> tuple[Tensor, Tensor | None]:
+        """Intensities (N, C') of the sequences that the study has, and where they were acquired.
+
+        Returns:
+            The second is (N, C') bool, or None when every voxel has all of them.
+        """
+        inside = self.region > 0
+        observed = self.observed[self.present][:, inside].T
+        return self.voxels[:, self.present], None if bool(observed.all()) else observed
 
     def to_input_grid(self, maps: Tensor) -> NDArray[np.generic]:
         """Put maps (M, X, Y, Z) of this study back on the grid of the reference file.
@@ -118,23 +132,18 @@ def load_study(
     """
     images = _read_sequences(study, sequences)
     reference = images[reference_sequence(images)]
-    region = _region_map(study, images, reference, labels or {})
+    region = region_map(study, images, reference, labels or {})
     label = None
     if with_label:
-        label = _class_indices(_read_label(study, reference, labels or {}), labels or {}, classes)
+        label = read_reference_label(study, reference.grid, labels or {}, classes)
 
     warnings: list[str] = []
-    channels = []  # each (X, Y, Z) on the reference grid
-    for name in sequences:
-        if name not in images:
-            channels.append(np.zeros(reference.grid.shape, dtype=np.float32))
-        else:
-            channels.append(_on_grid(images[name], reference, region > 0, study.id, name, warnings))
-    image, present = _standardise(
-        study, channels, [name in images for name in sequences], region, sequences, warnings
-    )
-
-    region = _where_classes_fit(study, region, classes)
+    on_grid = {
+        name: _on_grid(volume, reference, region > 0, study.id, name, warnings)
+        for name, volume in images.items()
+    }
+    image, observed = _standardise(study, sequences, on_grid, region, warnings)
+    region = where_classes_fit(study, region, classes)
 
     orient = Orientation(axcodes=canonical_axcodes(reference.grid), labels=_AXIS_LABELS)
 
@@ -147,7 +156,7 @@ def load_study(
         id=study.id,
         sequences=tuple(sequences),
         image=stacked,
-        present=present,
+        observed=turned(observed).as_tensor().bool(),
         region=turned(region[None]).as_tensor()[0],
         label=None if label is None else turned(label[None]).as_tensor()[0],
         spacing_mm=(float(spacing[0]), float(spacing[1]), float(spacing[2])),
@@ -161,19 +170,6 @@ def load_study(
 def reference_sequence(images: Mapping[str, object]) -> str:
     """Which of a study's sequences (one at least) gives the output grid."""
     return REFERENCE_SEQUENCE if REFERENCE_SEQUENCE in images else next(iter(images))
-
-
-def read_reference_label(
-    study: Study, grid: Grid, labels: Mapping[str, Sequence[int]], classes: Sequence[str]
-) -> NDArray[np.int64]:
-    """Reference label (X, Y, Z) in file order as class indices, `NO_CLASS` elsewhere.
-
-    Raises:
-        InputError: when it is missing, has unknown ids or lies on another grid than `grid`.
-    """
-    volume = _label_volume(study, labels)
-    _require_grid(volume, grid, study.id, "label")
-    return _class_indices(volume.data.astype(np.int64), labels, classes)
 
 
 def _read_sequences(study: Study, sequences: Sequence[str]) -> dict[str, Volume]:
@@ -192,135 +188,17 @@ def _read_sequences(study: Study, sequences: Sequence[str]) -> dict[str, Volume]
     return images
 
 
-def _label_volume(study: Study, labels: Mapping[str, Sequence[int]]) -> Volume:
-    if study.label is None:
-        raise InputError(
-            "the study has no reference label", study=study.id, remedy="add 'label' to it in the manifest"
-        )
-    known = [i for ids in labels.values() for i in ids]
-    if not known:
-        raise InputError(
-            "the label ids of this cohort are not known",
-            study=study.id,
-            file=study.label,
-            remedy="add 'labels' (class name -> id) to the manifest",
-        )
-    return read_map(study.label, study=study.id, role="label", known=known)
-
-
-def _read_label(study: Study, reference: Volume, labels: Mapping[str, Sequence[int]]) -> NDArray[np.int64]:
-    volume = _label_volume(study, labels)
-    _require_grid(volume, reference.grid, study.id, "label")
-    return volume.data.astype(np.int64)
-
-
-def _class_indices(
-    ids: NDArray[np.int64], labels: Mapping[str, Sequence[int]], classes: Sequence[str]
-) -> NDArray[np.int64]:
-    indices = np.full(ids.shape, NO_CLASS, dtype=np.int64)
-    for index, name in enumerate(classes):
-        indices[np.isin(ids, list(labels.get(name, ())))] = index
-    return indices
-
-
-def _region_map(
-    study: Study, images: Mapping[str, Volume], reference: Volume, labels: Mapping[str, Sequence[int]]
-) -> NDArray[np.uint8]:
-    if study.region is None:
-        raise InputError(
-            "the study has no region map, and a mixture is fitted inside one",
-            study=study.id,
-            expected="a map of the left ventricle: 1 inside, or 1 = cavity and 2 = wall",
-            remedy="add 'region' in the manifest (or give --region), see docs/data.md",
-        )
-    file: Path | None
-    if isinstance(study.region, RegionRule):
-        file = study.label if study.region.kind != "nonzero" else reference.path
-        region = _derived_region(study, study.region, images, reference, labels)
-    else:
-        file = study.region
-        volume = read_map(file, study=study.id, role="region", known=REGION_FILE_IDS)
-        _require_grid(volume, reference.grid, study.id, "region")
-        region = _region_codes(volume.data.astype(np.uint8))
-    if not region.any():
-        raise InputError(
-            "the region is empty",
-            study=study.id,
-            file=file,
-            expected="voxels above 0",
-            got="none",
-            remedy="check the file, or leave the study out",
-        )
-    return region
-
-
-def _derived_region(
-    study: Study,
-    rule: RegionRule,
-    images: Mapping[str, Volume],
-    reference: Volume,
-    labels: Mapping[str, Sequence[int]],
-) -> NDArray[np.uint8]:
-    if rule.kind == "nonzero":
-        inside = np.ones(reference.grid.shape, dtype=bool)
-        for name, volume in images.items():
-            _require_grid(volume, reference.grid, study.id, name)
-            inside &= volume.data > 0
-        return np.where(inside, Region.LV, Region.OUTSIDE).astype(np.uint8)
-    classes = [name for name in labels if name not in AUXILIARY_NAMES]
-    index = _class_indices(_read_label(study, reference, labels), labels, classes)
-    if rule.kind == "lv":
-        return np.where(index != NO_CLASS, Region.LV, Region.OUTSIDE).astype(np.uint8)
-    cavity = np.isin(index, [i for i, name in enumerate(classes) if name in CAVITY_CLASSES])
-    region = np.where(index != NO_CLASS, Region.WALL, Region.OUTSIDE)
-    return np.where(cavity, Region.CAVITY, region).astype(np.uint8)
-
-
-def _region_codes(ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A file's 1 is the whole ventricle, unless the map has a wall; then it is the cavity."""
-    inner = Region.CAVITY if (ids == 2).any() else Region.LV
-    codes = np.array([Region.OUTSIDE, inner, Region.WALL], dtype=np.uint8)
-    return codes[ids]
-
-
-def _where_classes_fit(study: Study, region: NDArray[np.uint8], classes: Sequence[str]) -> NDArray[np.uint8]:
-    """The region without the voxels where no class is allowed (the cavity, without a blood class)."""
-    fits = np.array([any(row) for row in allowed_classes(classes)])
-    restricted = np.where(fits[region], region, Region.OUTSIDE).astype(np.uint8)
-    if not restricted.any():
-        raise InputError(
-            "the region holds none of the classes",
-            study=study.id,
-            expected=f"voxels where {', '.join(classes)} can occur",
-            got="only " + " and ".join(Region(code).name.lower() for code in np.unique(region) if code),
-            remedy="give a region map that fits the classes",
-        )
-    return restricted
-
-
-def _require_grid(volume: Volume, expected: Grid, study: str, role: str) -> None:
-    if volume.grid.same_as(expected):
-        return
-    difference = volume.grid.difference_mm(expected)
-    distance = "" if np.isinf(difference) else f"; corners differ by up to {difference:.1f} mm"
-    raise InputError(
-        f"the {role} map is not on the grid of the reference sequence",
-        study=study,
-        file=volume.path,
-        expected=expected.describe(),
-        got=volume.grid.describe() + distance,
-        remedy="resample the map onto the reference sequence (nearest neighbour), or copy that header "
-        "if only the header was lost",
-    )
-
-
 def _on_grid(
     volume: Volume, reference: Volume, inside: NDArray[np.bool_], study: str, name: str, warnings: list[str]
-) -> NDArray[np.float32]:
-    """One sequence (X, Y, Z) on the reference grid, by linear interpolation where the grids differ."""
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """One sequence (X, Y, Z) on the reference grid, linearly where the grids differ, and where it was
+    acquired (X, Y, Z).
+    """
+    everywhere = np.ones(reference.grid.shape, dtype=bool)
     if volume.grid.same_as(reference.grid):
-        return volume.data.astype(np.float32)
-    covered = float(coverage(reference.grid, inside, volume.grid).mean())
+        return volume.data.astype(np.float32), everywhere
+    acquired = coverage(reference.grid, everywhere, volume.grid).reshape(reference.grid.shape)
+    covered = float(acquired[inside].mean())
     if covered < MIN_COVERAGE:
         raise InputError(
             f"{name} does not show the region: its grid lies elsewhere",
@@ -332,7 +210,9 @@ def _on_grid(
             "or leave the sequence out (null)",
         )
     if covered < 1:
-        warnings.append(f"{name} covers {100 * covered:.1f} % of the region; its border values fill the rest")
+        warnings.append(
+            f"{name} covers {100 * covered:.1f} % of the region and counts as missing in the rest"
+        )
     moving = MetaTensor(
         torch.from_numpy(volume.data.astype(np.float32)[None]), affine=torch.from_numpy(volume.grid.affine)
     )
@@ -342,41 +222,39 @@ def _on_grid(
     resample = ResampleToMatch(
         mode="bilinear", padding_mode="border", align_corners=False, dtype=torch.float64
     )
-    return np.asarray(resample(moving, target).as_tensor()[0].numpy(), dtype=np.float32)
+    data = np.asarray(resample(moving, target).as_tensor()[0].numpy(), dtype=np.float32)
+    return data, acquired
 
 
 def _standardise(
     study: Study,
-    channels: Sequence[NDArray[np.float32]],
-    given: Sequence[bool],
-    region: NDArray[np.uint8],
     sequences: Sequence[str],
+    on_grid: Mapping[str, tuple[NDArray[np.float32], NDArray[np.bool_]]],
+    region: NDArray[np.uint8],
     warnings: list[str],
-) -> tuple[NDArray[np.float32], Tensor]:
-    """Stack the channels in region z-score units (C, X, Y, Z), and say which carry information (C,)."""
-    inside = region > 0
-    image = np.zeros((len(channels), *region.shape), dtype=np.float32)
-    present = torch.zeros(len(channels), dtype=torch.bool)
-    for index, (channel, exists) in enumerate(zip(channels, given, strict=True)):
-        if not exists:
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Stack the sequences in region z-score units (C, X, Y, Z), and say where they carry information."""
+    image = np.zeros((len(sequences), *region.shape), dtype=np.float32)
+    observed = np.zeros(image.shape, dtype=bool)
+    for index, name in enumerate(sequences):
+        if name not in on_grid:
             continue
-        zscore = fit_zscore(channel[inside])
+        channel, acquired = on_grid[name]
+        zscore = fit_zscore(channel[acquired & (region > 0)])
         if not zscore.varies:
-            warnings.append(f"{sequences[index]} is constant inside the region and is left out")
+            warnings.append(f"{name} is constant inside the region and is left out")
             continue
         if zscore.n_clipped:
-            warnings.append(
-                f"{sequences[index]}: {zscore.n_clipped} extreme voxels of the region were clipped"
-            )
-        image[index] = zscore.apply(channel)
-        present[index] = True
-    if not present.any():
+            warnings.append(f"{name}: {zscore.n_clipped} extreme voxels of the region were clipped")
+        image[index] = np.where(acquired, zscore.apply(channel), 0)
+        observed[index] = acquired
+    if not observed.any():
         raise InputError(
             "no sequence varies inside the region",
             study=study.id,
             file=next(iter(study.images.values())),
             expected="an image with contrast inside the region",
-            got=f"one value in all {int(inside.sum())} voxels",
+            got=f"one value in all {int((region > 0).sum())} voxels",
             remedy="check that region and images belong together",
         )
-    return image, present
+    return image, observed

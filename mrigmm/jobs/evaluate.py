@@ -13,7 +13,7 @@ import numpy as np
 
 from mrigmm.data.files import require_not_input, write_text
 from mrigmm.data.manifest import Manifest, Study, read_manifest
-from mrigmm.data.study import NO_CLASS, read_reference_label
+from mrigmm.data.maps import NO_CLASS, read_reference_label
 from mrigmm.data.volumes import read_map
 from mrigmm.errors import InputError, Problem
 from mrigmm.evaluation.cohort import ClassSummary, study_overlaps, summarise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -12,15 +12,23 @@ from mrigmm.data.priors import MultiscalePrior
 from mrigmm.data.study import StudyTensors
 from mrigmm.labels import allowed_classes, class_ids
 from mrigmm.mixture import (
+    VARIANCE_FLOOR,
+    Covariance,
+    MapPrior,
     Mixture,
     PopulationPrior,
+    expected_statistics,
     log_gaussian,
+    log_gaussian_observed,
     log_likelihood,
     m_step,
     order_by_channels,
     region_log_prior,
     statistics,
 )
+
+# Passes in which the expectation of missing values settles.
+_EXPECTATION_STEPS = 5
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,42 @@ def hard_labels(resp: Tensor, region: Tensor, classes: tuple[str, ...]) -> Tenso
     return torch.where(region > 0, ids[resp.argmax(dim=0)], torch.zeros((), dtype=torch.uint8))
 
 
+def responsible_mixture(
+    x: Tensor,
+    resp: Tensor,
+    observed: Tensor | None,
+    *,
+    covariance: Covariance = "full",
+    variance_floor: float = VARIANCE_FLOOR,
+    prior: MapPrior | None = None,
+) -> Mixture:
+    """M-step for given responsibilities, with missing values replaced by their expectation.
+
+    Args:
+        x: (N, C').
+        resp: (N, K).
+        observed: (N, C') bool, or None when nothing is missing.
+        covariance: form of the covariances.
+        variance_floor: added to the variances.
+        prior: MAP when given.
+    """
+    options: dict[str, Any] = {"covariance": covariance, "variance_floor": variance_floor, "prior": prior}
+    mixture = m_step(statistics(x, resp), **options)
+    if observed is None:
+        return mixture
+    for _ in range(_EXPECTATION_STEPS):
+        expected = expected_statistics(x, resp, mixture.means, mixture.covariances, observed)
+        mixture = m_step(expected, **options)
+    return mixture
+
+
+def class_log_density(x: Tensor, mixture: Mixture, observed: Tensor | None) -> Tensor:
+    """Log N(x | class k) (N, K) of what was observed."""
+    if observed is None:
+        return log_gaussian(x, mixture.means, mixture.covariances)
+    return log_gaussian_observed(x, mixture.means, mixture.covariances, observed)
+
+
 def one_mixture(
     study: StudyTensors, region: Tensor, resp: Tensor, classes: tuple[str, ...]
 ) -> tuple[Mixture, Tensor]:
@@ -131,11 +175,11 @@ def one_mixture(
         Mixture with one entry: weights (1, K), means (1, K, C'); and log density (X, Y, Z).
     """
     inside = region > 0
-    x = study.image.as_tensor()[study.present][:, inside].T  # (N, C')
-    mixture = m_step(statistics(x, resp[:, inside].T), covariance="full")
+    x, observed = replace(study, region=region).present_voxels()
+    mixture = responsible_mixture(x, resp[:, inside].T, observed)
     allowed = torch.tensor(allowed_classes(classes), dtype=torch.bool)
     log_prior = region_log_prior(mixture.weights, allowed, region[inside].long())
-    density = log_likelihood(log_prior, log_gaussian(x, mixture.means, mixture.covariances))
+    density = log_likelihood(log_prior, class_log_density(x, mixture, observed))
     stacked = Mixture(mixture.weights[None], mixture.means[None], mixture.covariances[None])
     return stacked, unpack(density[:, None].float(), region)[0]
 

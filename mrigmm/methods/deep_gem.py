@@ -23,9 +23,9 @@ from mrigmm.data.priors import MultiscalePrior
 from mrigmm.data.run_folder import RunRecord
 from mrigmm.data.study import StudyTensors
 from mrigmm.labels import Region
-from mrigmm.methods.base import Segmentation, Task, unpack
+from mrigmm.methods.base import Segmentation, Task, class_log_density, responsible_mixture, unpack
 from mrigmm.methods.map_em_2step import MapEM2Step, Wall, wall_classes, wall_segmentation
-from mrigmm.mixture import PopulationPrior, log_gaussian, m_step, statistics
+from mrigmm.mixture import PopulationPrior
 from mrigmm.networks.spatial_prior import SpatialPrior
 
 # The network's prior is not certain of anything that it has never seen.
@@ -116,13 +116,15 @@ class DeepGEMMethod:
         log_prior = self._log_prior(study, wall)[:, inside].T.double()  # (N, K)
         resp = log_prior.exp()
         for _ in range(_ITERATIONS):
-            mixture = m_step(
-                statistics(wall.features, resp),
+            mixture = responsible_mixture(
+                wall.features,
+                resp,
+                wall.observed,
                 covariance=self.config.covariance,
                 variance_floor=self.config.variance_floor,
                 prior=wall.prior,
             )
-            log_density = log_gaussian(wall.features, mixture.means, mixture.covariances)
+            log_density = class_log_density(wall.features, mixture, wall.observed)
             # Neighbours repeat each other, so that the density counts for less than it says.
             resp = (log_prior + self.config.density_power * log_density).softmax(dim=1)
         return wall_segmentation(

@@ -15,22 +15,21 @@ from mrigmm.labels import allowed_classes
 from mrigmm.methods.base import (
     Segmentation,
     brightness_order,
+    class_log_density,
     hard_labels,
     present_sequences,
+    responsible_mixture,
     unpack,
 )
 from mrigmm.mixture import (
     MapPrior,
     Mixture,
     PopulationPrior,
-    log_gaussian,
     log_likelihood,
-    m_step,
     match_to_prior,
     posterior,
     region_log_prior,
     safe_log,
-    statistics,
 )
 from mrigmm.networks.deep_gmm import DeepGMM, SliceBatch
 
@@ -78,15 +77,23 @@ class DeepGMMMethod:
         """Forward pass, responsibilities back on the study's voxels, M-step there."""
         resp = self._responsibilities(study)  # (N, K)
         region = study.region[study.region > 0].long()  # (N,)
-        x = study.voxels[:, study.present]  # (N, C')
+        x, observed = study.present_voxels()  # (N, C')
         group = self._mixture_of_voxel(study)  # (N,)
         sequences = present_sequences(study)
         prior = None if self.prior is None else self.prior.select(sequences=sequences)
         mixtures, posteriors, densities = [], torch.zeros_like(resp), torch.zeros(len(resp), 1)
         for index in range(int(group.max()) + 1):
             members = group == index
-            mixture = self._mixture(x[members], resp[members], prior)
-            log_density = log_gaussian(x[members], mixture.means, mixture.covariances)
+            seen = None if observed is None else observed[members]
+            mixture = responsible_mixture(
+                x[members],
+                resp[members],
+                seen,
+                covariance=self.config.covariance,
+                variance_floor=self.config.variance_floor,
+                prior=_map_prior(self.config, prior),
+            )
+            log_density = class_log_density(x[members], mixture, seen)
             if self.config.objective == "nll":
                 log_prior = region_log_prior(mixture.weights, self.allowed, region[members])
             else:
@@ -145,14 +152,6 @@ class DeepGMMMethod:
         nothing = resp.sum(1, keepdim=True) < 1e-6
         resp = torch.where(nothing, self.allowed[study.region[inside].long()].float(), resp)
         return resp / resp.sum(1, keepdim=True)
-
-    def _mixture(self, x: Tensor, resp: Tensor, prior: PopulationPrior | None) -> Mixture:
-        return m_step(
-            statistics(x, resp),
-            covariance=self.config.covariance,
-            variance_floor=self.config.variance_floor,
-            prior=_map_prior(self.config, prior),
-        )
 
     def _mixture_of_voxel(self, study: StudyTensors) -> Tensor:
         """Which mixture each packed voxel belongs to, counted from 0."""

@@ -79,8 +79,10 @@ class EMGMM:
     def segment(self, study: StudyTensors) -> Segmentation:
         """Fit the mixture(s) of one study and label by the posterior."""
         sequences = present_sequences(study)
+        intensities, acquired = study.present_voxels()
         # float64: the stop rule looks at small differences of the likelihood.
-        x = study.voxels[:, study.present].double().to(self.task.device)  # (N, C')
+        x = intensities.double().to(self.task.device)  # (N, C')
+        observed = None if acquired is None else acquired.to(self.task.device)
         region = study.region[study.region > 0].long().to(self.task.device)  # (N,)
         n_voxels, n_classes = x.shape[0], len(self.task.classes)
         if n_voxels < n_classes:
@@ -98,12 +100,23 @@ class EMGMM:
         for members in self._groups(study):
             enough = len(members) >= MIN_VOXELS_PER_CLASS * n_classes or len(members) == n_voxels
             if enough:
-                fits.append((members, self._fit_named(x[members], region[members], sequences, prior)))
+                fits.append(
+                    (
+                        members,
+                        self._fit_named(
+                            x[members],
+                            None if observed is None else observed[members],
+                            region[members],
+                            sequences,
+                            prior,
+                        ),
+                    )
+                )
             else:
                 small.append(members)
         notes = list(self._notes([result for _, result in fits], prior))
         if small:
-            whole = self._fit_named(x, region, sequences, prior)
+            whole = self._fit_named(x, observed, region, sequences, prior)
             fits += [(members, _part(whole, members)) for members in small]
             notes.append(f"{len(small)} slices are too small for a mixture of their own: the study's is used")
 
@@ -124,9 +137,16 @@ class EMGMM:
             warnings=tuple(notes),
         )
 
-    def fit(self, x: Tensor, region: Tensor, start: Mixture, prior: PopulationPrior | None) -> EMResult:
-        """Fit one mixture to voxels (N, C') with region codes (N,)."""
-        return fit_gmm(x, region=region, start=start, **self._options())
+    def fit(
+        self,
+        x: Tensor,
+        observed: Tensor | None,
+        region: Tensor,
+        start: Mixture,
+        prior: PopulationPrior | None,
+    ) -> EMResult:
+        """Fit one mixture to voxels (N, C'), of which some may not be observed, with region codes (N,)."""
+        return fit_gmm(x, observed=observed, region=region, start=start, **self._options())
 
     def _options(self) -> dict[str, Any]:
         return {
@@ -151,11 +171,16 @@ class EMGMM:
         )
 
     def _fit_named(
-        self, x: Tensor, region: Tensor, sequences: tuple[str, ...], prior: PopulationPrior | None
+        self,
+        x: Tensor,
+        observed: Tensor | None,
+        region: Tensor,
+        sequences: tuple[str, ...],
+        prior: PopulationPrior | None,
     ) -> EMResult:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # told as `converged`
-            result = self.fit(x, region, self._start(x, region, prior), prior)
+            result = self.fit(x, observed, region, self._start(x, region, prior), prior)
         if prior is not None:  # components keep the class they were started at
             return result
         order = brightness_order(result.mixture, sequences, self.settings.order_by or self.task.order_by)
@@ -185,9 +210,16 @@ class EMSVGMM(EMGMM):
 
     name = "em-svgmm"
 
-    def fit(self, x: Tensor, region: Tensor, start: Mixture, prior: PopulationPrior | None) -> EMResult:
+    def fit(
+        self,
+        x: Tensor,
+        observed: Tensor | None,
+        region: Tensor,
+        start: Mixture,
+        prior: PopulationPrior | None,
+    ) -> EMResult:
         """Fit one spatially variant mixture to voxels (N, C')."""
-        return fit_svgmm(x, region=region, start=start, **self._options())
+        return fit_svgmm(x, observed=observed, region=region, start=start, **self._options())
 
 
 class MapEM(EMGMM):
@@ -206,12 +238,19 @@ class MapEM(EMGMM):
                 remedy="make one from labelled studies with mrigmm prior",
             )
 
-    def fit(self, x: Tensor, region: Tensor, start: Mixture, prior: PopulationPrior | None) -> EMResult:
+    def fit(
+        self,
+        x: Tensor,
+        observed: Tensor | None,
+        region: Tensor,
+        start: Mixture,
+        prior: PopulationPrior | None,
+    ) -> EMResult:
         """Fit one MAP mixture to voxels (N, C')."""
         assert prior is not None
         assert isinstance(self.settings, MapEMSettings)
         map_prior = prior.map_prior(self.settings.prior_strength, dtype=x.dtype, device=x.device)
-        return fit_gmm(x, region=region, start=start, prior=map_prior, **self._options())
+        return fit_gmm(x, observed=observed, region=region, start=start, prior=map_prior, **self._options())
 
 
 def validated_settings(

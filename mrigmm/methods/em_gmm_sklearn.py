@@ -10,6 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
+from mrigmm.errors import InputError
 from mrigmm.methods.em_gmm import EMGMM
 from mrigmm.mixture import EMResult, Mixture, PopulationPrior
 
@@ -23,8 +24,22 @@ class EMGMMSklearn(EMGMM):
 
     name = "em-gmm-sklearn"
 
-    def fit(self, x: Tensor, region: Tensor, start: Mixture, prior: PopulationPrior | None) -> EMResult:
+    def fit(
+        self,
+        x: Tensor,
+        observed: Tensor | None,
+        region: Tensor,
+        start: Mixture,
+        prior: PopulationPrior | None,
+    ) -> EMResult:
         """Fit one mixture to voxels (N, C'), region code by region code."""
+        if observed is not None:
+            raise InputError(
+                f"{self.name} cannot leave out single voxels",
+                expected="sequences that cover the whole region",
+                got=f"{int((~observed).sum())} values outside a field of view",
+                remedy="use em-gmm, or leave the short sequence out (null)",
+            )
         n, k, c = x.shape[0], len(self.task.classes), x.shape[1]
         data = x.cpu().double().numpy()
         codes = region.cpu().numpy()

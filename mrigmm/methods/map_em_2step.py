@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -56,6 +56,7 @@ class Wall:
     Attributes:
         region: (X, Y, Z) region codes with cavity and wall told apart.
         features: (N, F) float64 features of the wall's voxels.
+        observed: (N, F) bool, where they were acquired; None: everywhere.
         prior: MAP prior of the wall's classes for these features.
         fit: MAP-EM fit to the features.
         resp: (K_wall, X, Y, Z) its responsibilities, smoothed in plane inside the wall.
@@ -64,6 +65,7 @@ class Wall:
 
     region: Tensor
     features: Tensor
+    observed: Tensor | None
     prior: MapPrior
     fit: EMResult
     resp: Tensor
@@ -119,13 +121,14 @@ class MapEM2Step:
             raise InputError(
                 "no wall is left around the cavity", study=study.id, remedy="check the region map"
             )
-        features, prior = self._features(study, inside.long())
-        x = features[:, inside].T.double()  # (N, F)
+        features, observed, prior = self._features(study, inside)
+        x = features.double()  # (N, F)
         map_prior = prior.map_prior(self.settings.prior_strength, dtype=x.dtype)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # told as `converged`
             fit = fit_gmm(
                 x.to(self.task.device),
+                observed=None if observed is None else observed.to(self.task.device),
                 prior=map_prior.to(device=self.task.device),
                 covariance=self.settings.covariance,
                 max_iter=self.settings.max_iter,
@@ -138,7 +141,7 @@ class MapEM2Step:
             sigma_mm=self.settings.smoothing_mm,
             spacing_mm=study.spacing_mm,
         )
-        return Wall(region, x, map_prior, fit, smooth, tuple(notes))
+        return Wall(region, x, observed, map_prior, fit, smooth, tuple(notes))
 
     def _split(self, study: StudyTensors) -> Tensor:
         """Region codes (X, Y, Z) with the undivided ventricle split into cavity and wall."""
@@ -157,17 +160,34 @@ class MapEM2Step:
         divided = torch.where(cavity, int(Region.CAVITY), int(Region.WALL))
         return torch.where(undivided, divided, study.region.long()).to(torch.uint8)
 
-    def _features(self, study: StudyTensors, wall: Tensor) -> tuple[Tensor, PopulationPrior]:
-        """Channels (C, X, Y, Z) of the wall's mixture and the prior that knows them."""
+    def _features(self, study: StudyTensors, wall: Tensor) -> tuple[Tensor, Tensor | None, PopulationPrior]:
+        """Features (N, F) of the wall's voxels, where they were observed, and the prior that knows them."""
         present = present_sequences(study)
-        image = study.image.as_tensor()[study.present]
+        study = replace(study, region=wall.to(torch.uint8))
         if self.task.multiscale is None:  # the user's prior knows no scales
             assert self.task.prior is not None
-            return image, self.task.prior.select(classes=self.wall_classes, sequences=present)
+            prior = self.task.prior.select(classes=self.wall_classes, sequences=present)
+            return *study.present_voxels(), prior
         scales = self.task.multiscale
-        features = multiscale_features(image, wall, sigmas_mm=scales.sigmas_mm, spacing_mm=study.spacing_mm)
+        smooth = [
+            # Nothing leaks in from the cavity, nor from where the sequence was not acquired.
+            multiscale_features(
+                image[None],
+                (wall & acquired).long(),
+                sigmas_mm=scales.sigmas_mm,
+                spacing_mm=study.spacing_mm,
+            )
+            for image, acquired in zip(
+                study.image.as_tensor()[study.present], study.observed[study.present], strict=True
+            )
+        ]
+        # per sequence (scale, X, Y, Z) -> (scale, sequence, N) -> (N, F), scales outermost
+        features = torch.stack(smooth, dim=1)[..., wall].flatten(0, 1).T
+        _, observed = study.present_voxels()
+        if observed is not None:
+            observed = observed.repeat(1, len(scales.sigmas_mm))
         channels = scales.channels(present)
-        return features, scales.prior.select(classes=self.wall_classes, sequences=channels)
+        return features, observed, scales.prior.select(classes=self.wall_classes, sequences=channels)
 
 
 def wall_classes(classes: tuple[str, ...]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+from unittest.mock import patch
 
 from calibrate_phantom import REPORT_SEED, TUNING_SEED
 from monai.data import MetaTensor
@@ -114,15 +115,15 @@ def simulated_cohort(
     out = folder / f"{name}-{seed}-{n_studies}"
     if not (out / "manifest.json").exists():  # it is written last: without it, the cohort is unfinished
         shutil.rmtree(out, ignore_errors=True)
-        PRESETS[name] = config
-        simulate_cohort(
-            out,
-            n_studies=n_studies,
-            seed=seed,
-            preset=name,
-            test_share=0,
-            track=lambda items, _description, _total: track(items, f"Simulating {name}"),
-        )
+        with patch.dict(PRESETS, {name: config}):  # known while it is simulated
+            simulate_cohort(
+                out,
+                n_studies=n_studies,
+                seed=seed,
+                preset=name,
+                test_share=0,
+                track=lambda items, _description, _total: track(items, f"Simulating {name}"),
+            )
     return Cohort(out / "manifest.json", out, "all", None, identity)
 
 
@@ -216,6 +217,7 @@ def full_slices(study: StudyTensors, classes: Sequence[int]) -> Iterator[StudyTe
                 study,
                 id=f"{study.id} slice {z}",
                 image=MetaTensor(image[..., here], affine=study.image.affine),
+                observed=study.observed[..., here],
                 region=study.region[..., here],
                 label=study.label[..., here],
             )

@@ -20,8 +20,7 @@ from mrigmm.data.run_folder import RunFolder
 from mrigmm.errors import InputError
 from mrigmm.jobs.common import Track, select_device
 from mrigmm.methods.base import Method, Task
-from mrigmm.methods.deep_gmm import DeepGMMMethod
-from mrigmm.methods.registry import make_method
+from mrigmm.methods.registry import make_method, method_of_run
 from mrigmm.networks.unet import UNet
 from quality.ceilings import Oracle, Supervised, SupervisedSettings, labelled_slices, train_unet
 from quality.cohorts import Cohort, Protocol, RegionKind, read_cases, region_manifest
@@ -49,7 +48,7 @@ def oracle(task: Task) -> Competitor:
     )
 
 
-def existing_run(text: str, device: str) -> Competitor:
+def existing_run(text: str, task: Task, device: str) -> Competitor:
     """A run folder given as NAME=FOLDER."""
     name, separator, folder = text.partition("=")
     run = RunFolder(Path(folder))
@@ -57,13 +56,20 @@ def existing_run(text: str, device: str) -> Competitor:
         raise InputError(
             "a run is given as NAME=FOLDER", got=text, remedy="for example --run first=runs/first"
         )
-    run.read()  # says now what is wrong with it
+    _, record, _ = run.read()  # says now what is wrong with it
+    if record.sequences != task.sequences:
+        raise InputError(
+            "the run was trained on other sequences",
+            file=run.path,
+            expected=", ".join(task.sequences),
+            got=", ".join(record.sequences),
+        )
     digest = hashlib.sha256(run.weights.read_bytes()).hexdigest()[:16]
     return Competitor(name, lambda _protocol: _run_method(run, device), {"weights_sha256": digest})
 
 
 def _run_method(run: RunFolder, device: str) -> Method:
-    return DeepGMMMethod.from_run(run, select_device(device))
+    return method_of_run(run, select_device(device))[0]
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ class Trainer:
         return region_manifest(self.cohort, region, self.folder / f"training_{region}.json")
 
     def competitors(self, text: str, seeds: Sequence[int]) -> Iterator[Competitor]:
-        """A run per seed of [NAME=]PRESET[:key=value,...]; training starts when the first protocol needs it."""
+        """A run per seed of [NAME=]PRESET[:key=value,...]; trained when the first protocol needs it."""
         name, preset, overrides = parse_training(text)
         settings = {
             "config": make_config(preset, overrides).model_dump(mode="json", exclude={"seed"}),
@@ -143,8 +149,8 @@ class Trainer:
         cases, _ = read_cases(self.cohort, Protocol("", protocol.region), classes, self.track)
         studies = [case.tensors for case in cases]
         settings = SupervisedSettings(filters=filters, epochs=epochs, spacing_mm=median_spacing_mm(studies))
-        name = f"supervised{count}_{protocol.region}_{_digest(asdict(settings), self.cohort.identity)}_seed{seed}"
-        weights = self.folder / f"{name}.safetensors"
+        digest = _digest(asdict(settings), self.cohort.identity)
+        weights = self.folder / f"supervised{count}_{protocol.region}_{digest}_seed{seed}.safetensors"
         if weights.exists():
             network = UNet(len(studies[0].sequences), len(classes), filters=filters, levels=settings.levels)
             network.load_state_dict(load_file(weights))

@@ -22,7 +22,7 @@ PATIENT_PANELS = {
     "edema": "dice/edema",
     "scar": "dice/scar",
     "scar + edema": "dice/pathology",
-    "infarct volume error": "infarct_error_percent",
+    "infarct error": "infarct_error_percent",
 }
 HEALTHY_PANELS = {
     "edema": "false_percent/edema",

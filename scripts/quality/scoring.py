@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mrigmm.data.study import NO_CLASS
+from mrigmm.data.maps import NO_CLASS
 from mrigmm.errors import InputError
 from mrigmm.evaluation.cohort import study_overlaps
 from mrigmm.evaluation.refit import refit_nll
@@ -137,8 +137,10 @@ def score(
     for name in (*LESIONS, "pathology"):
         if name in overlaps:
             row[f"false_percent/{name}"] = _percent(overlaps[name].predicted_ml, wall_ml)
-    inside = study.region > 0
-    row["nll"] = refit_nll(study.voxels[:, study.present], segmentation.resp[:, inside].T)
+    # Every voxel that all of the study's sequences show: the same ones for every method.
+    used = (study.region > 0) & study.observed[study.present].all(dim=0)
+    x = study.image.as_tensor()[study.present][:, used].T  # (N, C)
+    row["nll"] = refit_nll(x, segmentation.resp[:, used].T) if used.any() else math.nan
     return row
 
 

@@ -27,6 +27,7 @@ class MethodSummary:
         paired: baseline -> metric -> paired difference, this row minus the baseline.
         failures: study id -> why there is no result.
         seconds_per_study: time of segmentation.
+        n_cases: studies, or slices, that were segmented (with one training seed).
     """
 
     metrics: dict[str, Estimate]
@@ -34,6 +35,7 @@ class MethodSummary:
     paired: dict[str, dict[str, PairedDifference]]
     failures: dict[str, str]
     seconds_per_study: float
+    n_cases: int
 
     def seed_sd(self, metric: str) -> float:
         """SD over training seeds of the mean over studies; NaN with fewer than two."""
@@ -68,11 +70,12 @@ def summarise(rows: Rows, study_ids: Sequence[str]) -> dict[str, MethodSummary]:
                     for metric, v in values[name].items()
                     if metric in values[baseline]
                 }
-                for baseline in BASELINES
-                if baseline in values and baseline != name
+                for baseline in _baselines(name)
+                if baseline in values
             },
             failures={s: why for result in rows[name].values() for s, why in result.failures.items()},
             seconds_per_study=_seconds(list(rows[name].values())),
+            n_cases=max(result.n_cases for result in rows[name].values()),
         )
         for name in rows
     }
@@ -104,6 +107,11 @@ def labelled_studies_worth(supervised: Mapping[int, float], score: float) -> tup
             return worth, count
         worth = count
     return worth, None
+
+
+def _baselines(name: str) -> tuple[str, ...]:
+    """What a row is compared with; baselines only with those before them, so that no pair stands twice."""
+    return BASELINES[: BASELINES.index(name)] if name in BASELINES else BASELINES
 
 
 def _seed_means(by_seed: Mapping[int | None, Result]) -> dict[str, list[float]]:

@@ -16,6 +16,7 @@ Summaries = Mapping[str, Mapping[str, MethodSummary]]  # protocol -> row -> summ
 GROUPS = ("blood", "myocardium", "edema", "scar", "wall", "pathology")
 LESIONS = ("edema", "scar", "pathology")
 NO_VALUE = "–"
+PAIRED_FURTHER = {"Dice pathology": "dice/pathology", "infarct error, ml": "infarct_error_ml"}
 
 
 def markdown(summaries: Summaries, heading: Sequence[str]) -> str:
@@ -54,7 +55,10 @@ def _protocol(protocol: str, rows: Mapping[str, MethodSummary]) -> list[str]:
     counts = {
         estimate.n + estimate.n_undefined for row in scored.values() for estimate in row.metrics.values()
     }
-    parts[0] = f"{max(counts)} studies. {parts[0]}".strip()
+    slices = (
+        f", {max(row.n_cases for row in scored.values())} slices" if PROTOCOLS[protocol].per_slice else ""
+    )
+    parts[0] = f"{max(counts)} studies{slices}. {parts[0]}".strip()
     if PROTOCOLS[protocol].healthy:
         parts.append(_healthy(scored))
         parts.append(_pairs(scored, {f"false {g}, ml": f"volume_ml/{g}" for g in LESIONS}))
@@ -72,9 +76,7 @@ def _protocol(protocol: str, rows: Mapping[str, MethodSummary]) -> list[str]:
             extra={"s per study": lambda row: number(row.seconds_per_study)},
         )
     )
-    parts.append(
-        _pairs(scored, {f"Dice {g}": f"dice/{g}" for g in GROUPS[1:4]} | {"pathology": "dice/pathology"})
-    )
+    parts.append(_pairs(scored, {f"Dice {g}": f"dice/{g}" for g in GROUPS[1:4]} | PAIRED_FURTHER))
     parts.append(_folded("IoU", _estimates(scored, {g: f"iou/{g}" for g in GROUPS})))
     parts.append(
         _folded(
@@ -126,7 +128,7 @@ def _estimate(estimate: Estimate | None, show_undefined: bool) -> str:
 
 
 def _pairs(rows: Mapping[str, MethodSummary], metrics: Mapping[str, str]) -> str:
-    """Differences against every baseline; the oracle and the supervised network are ceilings, not rivals."""
+    """Differences against every baseline; negative is better for volumes."""
     lines = []
     for baseline in BASELINES:
         for name, row in rows.items():

@@ -11,7 +11,9 @@ from ..conftest import oblique_affine, save_nifti
 
 def make(folder, *, shape=(48, 44, 3), spacing=(1.2, 1.2, 10.0), box=((14, 30), (16, 34)), order=(0, 1, 2)):
     """A study with a smooth picture and a box-shaped region."""
-    x, y = np.meshgrid(*(np.arange(n) * s for n, s in zip(shape[:2], spacing[:2], strict=True)), indexing="ij")
+    x, y = np.meshgrid(
+        *(np.arange(n) * s for n, s in zip(shape[:2], spacing[:2], strict=True)), indexing="ij"
+    )
     picture = (np.sin(x / 6) + np.cos(y / 7))[..., None] + np.arange(shape[2]) * 0.3
     region = np.zeros(shape, np.uint8)
     region[slice(*box[0]), slice(*box[1])] = 1

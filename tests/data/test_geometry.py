@@ -7,7 +7,9 @@ from ..conftest import SHAPE, oblique_affine
 
 
 def grid(shape=SHAPE, affine=None, **options):
-    return Grid(tuple(shape), oblique_affine(**options) if affine is None else np.asarray(affine, dtype=float))
+    return Grid(
+        tuple(shape), oblique_affine(**options) if affine is None else np.asarray(affine, dtype=float)
+    )
 
 
 def test_spacing_volume_and_slices_of_an_oblique_stack():

@@ -148,7 +148,9 @@ def test_zero_is_the_background(tmp_path, labels, expected):
 )
 def test_structural_errors(tmp_path, change, message):
     found = problems(tmp_path, {**GOOD, **change})
-    assert [message in problem.what for problem in found] == [True]  # this one, and nothing that follows from it
+    assert [message in problem.what for problem in found] == [
+        True
+    ]  # this one, and nothing that follows from it
     assert found[0].file == str(tmp_path / "manifest.json")
 
 

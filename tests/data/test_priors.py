@@ -102,7 +102,12 @@ def test_a_users_prior_must_know_every_class_and_sequence(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "remedy"),
-    [("DE", "name it LGE"), ("t2w", "name it T2"), ("cine", "name it bSSFP"), ("bSFP", "did you mean bSSFP?")],
+    [
+        ("DE", "name it LGE"),
+        ("t2w", "name it T2"),
+        ("cine", "name it bSSFP"),
+        ("bSFP", "did you mean bSSFP?"),
+    ],
 )
 def test_other_names_of_the_sequences(name, remedy):
     with pytest.raises(InputError) as caught:

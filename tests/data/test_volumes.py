@@ -146,7 +146,9 @@ def test_not_one_volume(tmp_path, shape, got):
     assert refusal(path, "LGE is not one volume").got == f"shape {got}"
 
 
-@pytest.mark.parametrize("dims", [(3, 0, 14, 3, 1, 1, 1, 1), (3, -1, 14, 3, 1, 1, 1, 1), (3, *[32767] * 3, *[1] * 4)])
+@pytest.mark.parametrize(
+    "dims", [(3, 0, 14, 3, 1, 1, 1, 1), (3, -1, 14, 3, 1, 1, 1, 1), (3, *[32767] * 3, *[1] * 4)]
+)
 def test_impossible_dimensions(path, dims):
     patched(path, DIM, "<8h", *dims)
     with pytest.raises(InputError):
@@ -219,7 +221,9 @@ def test_lengths_in_another_unit(path, code, unit):
 @pytest.mark.parametrize("code", [0, 2, 10])
 def test_unknown_units_are_mm(path, code):
     patched(path, XYZT_UNITS, "<B", code)
-    np.testing.assert_allclose(read_image(path, study="p1", role="LGE").grid.spacing_mm, [1.2, 1.2, 10], rtol=1e-6)
+    np.testing.assert_allclose(
+        read_image(path, study="p1", role="LGE").grid.spacing_mm, [1.2, 1.2, 10], rtol=1e-6
+    )
 
 
 def test_maps_are_whole_numbers(tmp_path):

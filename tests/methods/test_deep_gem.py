@@ -19,6 +19,12 @@ QUICK = ("filters=4", "levels=2", "spacing_mm=2", "epochs=3")
 CPU = torch.device("cpu")
 
 
+def without(study, channel):
+    observed = study.observed.clone()
+    observed[channel] = False
+    return observed
+
+
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
     return simulate_cohort(tmp_path_factory.mktemp("gem") / "cohort", n_studies=4, seed=8, preset="small")
@@ -71,7 +77,7 @@ def test_without_power_the_density_has_no_say(run, study):
 def test_missing_sequence(run, study):
     image = study.image.clone()
     image[1] = 0
-    partial = replace(study, image=image, present=torch.tensor([True, False, True]))
+    partial = replace(study, image=image, observed=without(study, 1))
     result = method_of_run(RunFolder(run), CPU)[0].segment(partial)
     assert result.sequences == ("LGE", "bSSFP")
     assert result.resp.isfinite().all()

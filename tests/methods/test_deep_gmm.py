@@ -17,6 +17,12 @@ QUICK = ("mean_regulariser=1", "filters=2", "levels=1", "spacing_mm=2", "epochs=
 CPU = torch.device("cpu")
 
 
+def without(study, channel):
+    observed = study.observed.clone()
+    observed[channel] = False
+    return observed
+
+
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
     return simulate_cohort(tmp_path_factory.mktemp("deep") / "cohort", n_studies=4, seed=5, preset="small")
@@ -56,7 +62,7 @@ def test_missing_sequence(run, study):
     image = study.image.clone()
     image[0] = 0
     result = method_of_run(RunFolder(run), CPU)[0].segment(
-        replace(study, image=image, present=torch.tensor([False, True, True]))
+        replace(study, image=image, observed=without(study, 0))
     )
     assert result.sequences == ("T2", "bSSFP")
     assert result.mixture.covariances.shape[1:] == (4, 2, 2)

@@ -16,6 +16,12 @@ from mrigmm.phantom import simulate_cohort
 SEQUENCES = ("LGE", "T2", "bSSFP")
 
 
+def without(study, channel):
+    observed = study.observed.clone()
+    observed[channel] = False
+    return observed
+
+
 @pytest.fixture(scope="module")
 def prior():
     return default_prior()
@@ -104,15 +110,44 @@ def test_anatomy_is_respected(task, wall_study, name):
 def test_missing_sequence_is_left_out(task, lv_study, name):
     image = lv_study.image.clone()
     image[1] = 0
-    study = replace(lv_study, image=image, present=torch.tensor([True, False, True]))
+    study = replace(lv_study, image=image, observed=without(lv_study, 1))
     result = make_method(name, task, {}).segment(study)
     assert result.sequences == ("LGE", "bSSFP")
     assert result.mixture.means.shape[-1] == 2
     # The same as if the sequence had never existed.
     pair = ("LGE", "bSSFP")
     two = Task(task.classes, pair, task.prior.select(sequences=pair), multiscale=task.multiscale)
-    both = replace(lv_study, image=image[[0, 2]], present=torch.tensor([True, True]), sequences=pair)
+    both = replace(lv_study, image=image[[0, 2]], observed=lv_study.observed[[0, 2]], sequences=pair)
     assert torch.equal(result.labels, make_method(name, two, {}).segment(both).labels)
+
+
+@pytest.mark.parametrize("name", ["em-gmm", "em-svgmm", "map-em", "map-em-2step"])
+def test_where_a_field_of_view_ends_only_that_part_is_left_out(task, lv_study, name):
+    """T2 lacks the last slice: that slice is segmented as without T2, and no value is made up."""
+    observed = lv_study.observed.clone()
+    observed[1, ..., -1] = False
+    image = lv_study.image.clone()
+    image[1, ..., -1] = 0
+    settings = {"scope": "study"} if name in ("em-gmm", "em-svgmm") else {}
+    result = make_method(name, task, settings).segment(replace(lv_study, image=image, observed=observed))
+    whole = make_method(name, task, settings).segment(lv_study)
+    inside = lv_study.region > 0
+    assert result.sequences == SEQUENCES
+    assert result.resp[:, inside].isfinite().all()
+    # What stands in the file where nothing was acquired must not matter.
+    image[1, ..., -1] = 7.0
+    again = make_method(name, task, settings).segment(replace(lv_study, image=image, observed=observed))
+    assert torch.equal(result.labels, again.labels)
+    # The slices with T2 are labelled nearly as before.
+    same = (result.labels == whole.labels)[..., :-1][inside[..., :-1]].float().mean()
+    assert same > 0.9
+
+
+def test_scikit_learn_refuses_a_field_of_view_that_ends_inside(task, lv_study):
+    observed = lv_study.observed.clone()
+    observed[1, ..., -1] = False
+    with pytest.raises(InputError, match="cannot leave out single voxels"):
+        make_method("em-gmm-sklearn", task, {"scope": "study"}).segment(replace(lv_study, observed=observed))
 
 
 def test_without_a_prior_classes_follow_brightness(lv_study):

@@ -14,6 +14,12 @@ from mrigmm.phantom import simulate_cohort
 SEQUENCES, CLASSES = ("LGE", "T2", "bSSFP"), ("blood", "myocardium", "edema", "scar")
 
 
+def without(study, channel):
+    observed = study.observed.clone()
+    observed[channel] = False
+    return observed
+
+
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     path = simulate_cohort(
@@ -46,7 +52,7 @@ def test_without_a_wall_it_refuses(otsu, study):
 
 def test_without_lge_it_refuses(otsu, study):
     with pytest.raises(InputError, match="needs LGE"):
-        otsu.segment(replace(study, present=torch.tensor([False, True, True])))
+        otsu.segment(replace(study, observed=without(study, 0)))
 
 
 def test_settings_and_classes_are_checked():

@@ -1,0 +1,159 @@
+"""Region maps and reference labels of a study, in the program's own codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrigmm.data.geometry import Grid
+from mrigmm.data.manifest import RegionRule, Study
+from mrigmm.data.volumes import Volume, read_map
+from mrigmm.errors import InputError
+from mrigmm.labels import AUXILIARY_NAMES, CAVITY_CLASSES, REGION_FILE_IDS, Region, allowed_classes
+
+# Label maps inside the program: class index from 0; everything that is no class has this value.
+NO_CLASS = -1
+
+
+def read_reference_label(
+    study: Study, grid: Grid, labels: Mapping[str, Sequence[int]], classes: Sequence[str]
+) -> NDArray[np.int64]:
+    """Reference label (X, Y, Z) in file order as class indices, `NO_CLASS` elsewhere.
+
+    Raises:
+        InputError: when it is missing, has unknown ids or lies on another grid than `grid`.
+    """
+    volume = _label_volume(study, labels)
+    require_grid(volume, grid, study.id, "label")
+    return _class_indices(volume.data.astype(np.int64), labels, classes)
+
+
+def _label_volume(study: Study, labels: Mapping[str, Sequence[int]]) -> Volume:
+    if study.label is None:
+        raise InputError(
+            "the study has no reference label", study=study.id, remedy="add 'label' to it in the manifest"
+        )
+    known = [i for ids in labels.values() for i in ids]
+    if not known:
+        raise InputError(
+            "the label ids of this cohort are not known",
+            study=study.id,
+            file=study.label,
+            remedy="add 'labels' (class name -> id) to the manifest",
+        )
+    return read_map(study.label, study=study.id, role="label", known=known)
+
+
+def _class_indices(
+    ids: NDArray[np.int64], labels: Mapping[str, Sequence[int]], classes: Sequence[str]
+) -> NDArray[np.int64]:
+    indices = np.full(ids.shape, NO_CLASS, dtype=np.int64)
+    for index, name in enumerate(classes):
+        indices[np.isin(ids, list(labels.get(name, ())))] = index
+    return indices
+
+
+def region_map(
+    study: Study, images: Mapping[str, Volume], reference: Volume, labels: Mapping[str, Sequence[int]]
+) -> NDArray[np.uint8]:
+    """Region codes (X, Y, Z) of a study, from its file or by its rule.
+
+    Args:
+        study: the files.
+        images: the sequences that were read.
+        reference: the one that gives the grid.
+        labels: class name -> ids, for rules that derive the region from the reference label.
+
+    Raises:
+        InputError: no region, another grid, unknown ids, or an empty region.
+    """
+    if study.region is None:
+        raise InputError(
+            "the study has no region map, and a mixture is fitted inside one",
+            study=study.id,
+            expected="a map of the left ventricle: 1 inside, or 1 = cavity and 2 = wall",
+            remedy="add 'region' in the manifest (or give --region), see docs/data.md",
+        )
+    file: Path | None
+    if isinstance(study.region, RegionRule):
+        file = study.label if study.region.kind != "nonzero" else reference.path
+        region = _derived_region(study, study.region, images, reference, labels)
+    else:
+        file = study.region
+        volume = read_map(file, study=study.id, role="region", known=REGION_FILE_IDS)
+        require_grid(volume, reference.grid, study.id, "region")
+        region = _region_codes(volume.data.astype(np.uint8))
+    if not region.any():
+        raise InputError(
+            "the region is empty",
+            study=study.id,
+            file=file,
+            expected="voxels above 0",
+            got="none",
+            remedy="check the file, or leave the study out",
+        )
+    return region
+
+
+def _derived_region(
+    study: Study,
+    rule: RegionRule,
+    images: Mapping[str, Volume],
+    reference: Volume,
+    labels: Mapping[str, Sequence[int]],
+) -> NDArray[np.uint8]:
+    if rule.kind == "nonzero":
+        inside = np.ones(reference.grid.shape, dtype=bool)
+        for name, volume in images.items():
+            require_grid(volume, reference.grid, study.id, name)
+            inside &= volume.data > 0
+        return np.where(inside, Region.LV, Region.OUTSIDE).astype(np.uint8)
+    classes = [name for name in labels if name not in AUXILIARY_NAMES]
+    index = read_reference_label(study, reference.grid, labels, classes)
+    if rule.kind == "lv":
+        return np.where(index != NO_CLASS, Region.LV, Region.OUTSIDE).astype(np.uint8)
+    cavity = np.isin(index, [i for i, name in enumerate(classes) if name in CAVITY_CLASSES])
+    region = np.where(index != NO_CLASS, Region.WALL, Region.OUTSIDE)
+    return np.where(cavity, Region.CAVITY, region).astype(np.uint8)
+
+
+def _region_codes(ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A file's 1 is the whole ventricle, unless the map has a wall; then it is the cavity."""
+    inner = Region.CAVITY if (ids == 2).any() else Region.LV
+    codes = np.array([Region.OUTSIDE, inner, Region.WALL], dtype=np.uint8)
+    return codes[ids]
+
+
+def where_classes_fit(study: Study, region: NDArray[np.uint8], classes: Sequence[str]) -> NDArray[np.uint8]:
+    """The region without the voxels where no class is allowed (the cavity, without a blood class)."""
+    fits = np.array([any(row) for row in allowed_classes(classes)])
+    restricted = np.where(fits[region], region, Region.OUTSIDE).astype(np.uint8)
+    if not restricted.any():
+        raise InputError(
+            "the region holds none of the classes",
+            study=study.id,
+            expected=f"voxels where {', '.join(classes)} can occur",
+            got="only " + " and ".join(Region(code).name.lower() for code in np.unique(region) if code),
+            remedy="give a region map that fits the classes",
+        )
+    return restricted
+
+
+def require_grid(volume: Volume, expected: Grid, study: str, role: str) -> None:
+    """Refuse a map that does not lie on the expected grid."""
+    if volume.grid.same_as(expected):
+        return
+    difference = volume.grid.difference_mm(expected)
+    distance = "" if np.isinf(difference) else f"; corners differ by up to {difference:.1f} mm"
+    raise InputError(
+        f"the {role} map is not on the grid of the reference sequence",
+        study=study,
+        file=volume.path,
+        expected=expected.describe(),
+        got=volume.grid.describe() + distance,
+        remedy="resample the map onto the reference sequence (nearest neighbour), or copy that header "
+        "if only the header was lost",
+    )
