@@ -94,9 +94,7 @@ class Workshop:
 
     folder: Path
 
-    def volume(
-        self, name: str, data: np.ndarray, affine: np.ndarray | None = None, **options: Any
-    ) -> Path:
+    def volume(self, name: str, data: np.ndarray, affine: np.ndarray | None = None, **options: Any) -> Path:
         """Write one file and return its path."""
         where = oblique_affine() if affine is None else affine
         return save_nifti(self.folder / name, data, where, **options)

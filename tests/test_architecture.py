@@ -33,7 +33,7 @@ LIGHTNING = {"lightning", "pytorch_lightning"}
 
 
 def part_of(module: str) -> str:
-    return (module.split(".") + ["__init__"])[1]
+    return [*module.split("."), "__init__"][1]
 
 
 def imports(path: Path) -> set[str]:
@@ -116,4 +116,6 @@ def test_no_pickle_is_loaded():
                 and isinstance(node.func, ast.Attribute)
                 and ast.unparse(node.func) == "torch.load"
             ):
-                assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords), path
+                assert any(
+                    k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords
+                ), path

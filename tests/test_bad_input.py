@@ -49,11 +49,17 @@ GRID = ("is not on the grid of the reference sequence", "16 x 14 x 3 voxels of 1
 
 CASES = [
     Case("missing image", "T2", Path.unlink, "the T2 file does not exist", "", "", "correct the path"),
-    Case("missing region", "region", Path.unlink, "the region file does not exist", "", "", "correct the path"),
+    Case(
+        "missing region", "region",
+        Path.unlink, "the region file does not exist", "", "", "correct the path",
+    ),
     Case("text", "LGE", lambda p: p.write_text("hello"), *NOT_NIFTI),
     Case("empty file", "LGE", lambda p: p.write_bytes(b""), *NOT_NIFTI),
     Case("empty region file", "region", lambda p: p.write_bytes(b""), *NOT_NIFTI),
-    Case("truncated", "bSSFP", shortened, "is damaged", "a complete NIfTI file", "Expected", "copy or convert"),
+    Case(
+        "truncated", "bSSFP",
+        shortened, "is damaged", "a complete NIfTI file", "Expected", "copy or convert",
+    ),
     Case(
         "cine", "bSSFP", written(np.ones((*SHAPE, 4), np.float32)),
         "bSSFP is not one volume", "2 or 3 dimensions", "(16, 14, 3, 4)", "extract one frame",
@@ -78,7 +84,10 @@ CASES = [
         "other shape", "region", written(LV[:, :-1]),
         *GRID, "16 x 13 x 3 voxels", "resample the map",
     ),
-    Case("region outside the image", "region", written(LV, MOVED), *GRID, "by up to 200.0 mm", "resample the map"),
+    Case(
+        "region outside the image", "region",
+        written(LV, MOVED), *GRID, "by up to 200.0 mm", "resample the map",
+    ),
     Case("region stored otherwise", "region", written(LV, TURNED), *GRID, "16 x 14 x 3", "resample the map"),
     Case(
         "sequence elsewhere", "T2", written(intensities(ventricle(), "T2"), MOVED),
@@ -125,7 +134,9 @@ def test_bad_studies(cli, workshop: Workshop, tmp_path, case, form):
     entry = workshop.study()
     path = workshop.folder / (entry["region"] if case.role == "region" else entry["image"][case.role])
     case.spoil(path)
-    arguments = [workshop.manifest([entry])] if form == "manifest" else [*workshop.single(entry), "--id", "s1"]
+    arguments = (
+        [workshop.manifest([entry])] if form == "manifest" else [*workshop.single(entry), "--id", "s1"]
+    )
     out = tmp_path / "out"
     result = cli("predict", *arguments, "-o", out, "--method", case.method)
     assert result.code == 2
@@ -145,7 +156,11 @@ REQUESTS = [
     # Arguments beside the study, and what the message says.
     (["--method", "map-emm"], "unknown method 'map-emm'", "did you mean map-em"),
     (["--method", "map-em", "--set", "prior_strenth=1"], "has no setting 'prior_strenth'", "prior_strength"),
-    (["--method", "map-em", "--set", "max_iter=0"], "'max_iter' is not allowed", "greater than or equal to 1"),
+    (
+        ["--method", "map-em", "--set", "max_iter=0"],
+        "'max_iter' is not allowed",
+        "greater than or equal to 1",
+    ),
     (["--method", "map-em", "--set", "max_iter"], "must be key=value", "for example"),
     (["--method", "map-em", "--prior", "no.json"], "the prior file does not exist", "mrigmm prior"),
     (["--method", "map-em", "--device", "cuda:99"], "the device 'cuda:99' is not there", "--device cpu"),
@@ -237,7 +252,10 @@ def test_an_output_that_is_no_folder(cli, workshop, tmp_path, below):
         (["--image", "LGE=", "--region", "r.nii"], "--image must be NAME=FILE"),
         (["--image", "LGE=a.nii", "--image", "LGE=b.nii", "--region", "r.nii"], "'LGE' is given twice"),
         (["--image", "LGE=a.nii", "--region", "r.nii", "--id", "../a"], "a study id becomes a file name"),
-        (["--image", "LGE=a.nii", "--region", "r.nii", "--data-root", "."], "--data-root belongs to a manifest"),
+        (
+            ["--image", "LGE=a.nii", "--region", "r.nii", "--data-root", "."],
+            "--data-root belongs to a manifest",
+        ),
         (["M", "--split", "tset"], "unknown split 'tset'"),
         (["M", "--split", "training"], "the split 'training' has no studies"),
         (["M", "--data-root", "no"], "the data root is not a folder"),

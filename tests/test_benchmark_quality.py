@@ -143,7 +143,7 @@ def test_edema_called_scar_by_hand(study):
     assert row["infarct_error_ml"] == pytest.approx(n_e * VOXEL_ML)
     assert row["infarct_error_percent"] == pytest.approx(100 * n_e / n_wall)
     assert row["volume_ml/scar"] == pytest.approx((n_s + n_e) * VOXEL_ML)
-    assert row["false_percent/scar"] == pytest.approx(100 * (n_s + n_e) / n_wall)
+    assert row["volume_percent/scar"] == pytest.approx(100 * (n_s + n_e) / n_wall)
 
 
 def test_classes_that_the_reference_lacks_are_not_scored(study):
@@ -292,8 +292,16 @@ def test_table_of_label_efficiency():
     assert "| `map-em` | 0.50 | 1 to 5 |" in text
 
 
+def test_values_that_are_left_out_are_told_in_the_table():
+    found = summary.summarise(rows(**{"map-em": {None: [0.5]}, "new": {None: [0.7, 0.9]}}), ["s0", "s1"])
+    text = tables.markdown({"lv": found}, [])
+    assert "| `map-em` | 0.50 ± – [–, –] (1) |" in text
+    assert "| `new` | 0.80 ± 0.14 [0.70, 0.90] |" in text
+    assert "| `new` | `map-em` | – | – | +0.20 [–, –], p = 1.00 (1) |" in text
+
+
 def test_numbers_as_text():
-    assert [tables.number(v) for v in (0.456, -3.0, 12.34, math.nan)] == ["0.46", "-3.00", "12.3", "–"]
+    assert [tables.number(v) for v in (0.456, -3.0, 9.999, math.nan)] == ["0.46", "-3.00", "10.0", "–"]
     assert tables.signed(-0.2) == "−0.20"
     assert [tables.p_value(v) for v in (0.0001, 0.0123, 0.5)] == ["p < 0.001", "p = 0.012", "p = 0.50"]
 

@@ -19,8 +19,19 @@ OPTIONS = {
     "simulate": ("-o", "--studies", "--seed"),
     "check": ("--data-root",),
     "train": ("-o", "--preset", "--set", "--resume", "--data-root"),
-    "predict": ("-o", "--run", "--method", "--split", "--prior", "--device", "--save-probabilities", "--overwrite")
-    + ("--image", "--region", "--data-root"),
+    "predict": (
+        "-o",
+        "--run",
+        "--method",
+        "--split",
+        "--prior",
+        "--device",
+        "--save-probabilities",
+        "--overwrite",
+        "--image",
+        "--region",
+        "--data-root",
+    ),
     "evaluate": ("-o", "--split", "--data-root"),
     "report": ("-o",),
     "prior": ("-o", "--data-root"),
@@ -64,13 +75,19 @@ def test_no_torch_is_loaded_before_it_is_needed(arguments):
         "except SystemExit as stop:\n    assert not stop.code, stop.code\n"
         f"print('loaded:', [name for name in {heavy!r} if name in sys.modules])\n"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
     assert result.stdout.splitlines()[-1] == "loaded: []"
 
 
 def test_the_package_can_be_run_as_a_module():
     result = subprocess.run(
-        [sys.executable, "-m", "mrigmm", "info", "--json"], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-m", "mrigmm", "info", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
     assert json.loads(result.stdout)["versions"]["mrigmm"] == mrigmm.__version__
 

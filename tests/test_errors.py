@@ -7,10 +7,16 @@ from mrigmm.errors import InputError, Problem, near_misses
 
 def test_a_message_names_its_five_parts_in_order():
     error = InputError(
-        "the region is empty", study="p01", file=Path("a/b.nii.gz"), expected="voxels", got="none", remedy="check"
+        "the region is empty",
+        study="p01",
+        file=Path("a/b.nii.gz"),
+        expected="voxels",
+        got="none",
+        remedy="check",
     )
     assert str(error) == (
-        "the region is empty\n  study: p01\n  file: a/b.nii.gz\n  expected: voxels\n  got: none\n  remedy: check"
+        "the region is empty\n  study: p01\n  file: a/b.nii.gz\n"
+        "  expected: voxels\n  got: none\n  remedy: check"
     )
 
 

@@ -16,6 +16,9 @@ from mrigmm.data.standardise import REGION_ZSCORE
 from mrigmm.errors import InputError, Problem, near_misses
 from mrigmm.mixture import PopulationPrior
 
+# Largest mean, and largest or inverse smallest SD, that a prior in z units can have.
+_MAX_Z = 100.0
+
 # Names that people use for the sequences of the shipped prior.
 SEQUENCE_ALIASES = {
     "de": "LGE",
@@ -105,6 +108,7 @@ def load_prior(path: Path) -> PopulationPrior:
     try:
         prior = PopulationPrior.from_dict(json.loads(path.read_text(encoding="utf-8")))
         prior.require_standardisation(REGION_ZSCORE)
+        _require_plausible(prior)
         if not all(isinstance(name, str) for name in (*prior.classes, *prior.sequences)):
             raise ValueError("classes and sequences: expected texts")
     except FileNotFoundError:
@@ -133,6 +137,17 @@ def save_multiscale_prior(prior: MultiscalePrior, path: Path) -> None:
     """Write a prior for smoothed intensities; its scales stand in the provenance."""
     provenance = {**prior.prior.provenance, "sigmas_mm": list(prior.sigmas_mm)}
     save_prior(replace(prior.prior, provenance=provenance), path)
+
+
+def _require_plausible(prior: PopulationPrior) -> None:
+    """Refuse figures that no z-scores have; they would swamp every study's own."""
+    variances = np.diagonal(prior.covariances, axis1=1, axis2=2)
+    if np.abs(prior.means).max() > _MAX_Z or variances.min() < _MAX_Z**-2 or variances.max() > _MAX_Z**2:
+        raise ValueError(
+            f"expected means within {_MAX_Z:g} and standard deviations from {1 / _MAX_Z:g} to {_MAX_Z:g} "
+            f"(z units), got means up to {np.abs(prior.means).max():g} and standard deviations from "
+            f"{variances.min() ** 0.5:g} to {variances.max() ** 0.5:g}"
+        )
 
 
 def save_prior(prior: PopulationPrior, path: Path) -> None:

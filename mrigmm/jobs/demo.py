@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from mrigmm.data.files import require_new_folder
 from mrigmm.jobs.common import Track, no_progress
 from mrigmm.jobs.evaluate import Evaluation, evaluate
 from mrigmm.jobs.predict import predict
@@ -43,6 +44,7 @@ def demo(out: Path | str, *, progress: bool = False, track: Track = no_progress)
         InputError: the folder already holds something.
     """
     folder = Path(out)
+    require_new_folder(folder, overwrite=False, holds="*")
     manifest = simulate(folder / "cohort", studies=STUDIES, seed=SEED, preset=COHORT, track=track).output
     run = train(manifest, folder / "run", preset=PRESET, device="cpu", progress=progress, track=track).output
     evaluations = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -246,7 +247,7 @@ def _predict_study(
     for stale in files.values():  # an older result must not stand in for one that fails now
         remove(stale)
     tensors = load_study(study, sequences, classes, labels=labels)
-    result = segmenter.segment(tensors)
+    result = _segment(segmenter, tensors)
     warnings = (*tensors.warnings, *result.warnings)
     try:
         write_labels(files["labels"], tensors.to_input_grid(result.labels[None])[0], tensors.output)
@@ -259,6 +260,22 @@ def _predict_study(
             remove(file)
         raise
     return warnings_of(study.id, warnings)
+
+
+def _segment(segmenter: Method, study: StudyTensors) -> Segmentation:
+    """Segment; an error that nobody foresaw must not stop a cohort, and is named as what it is."""
+    try:
+        return segmenter.segment(study)
+    except InputError as error:
+        raise InputError.from_problems(replace(p, study=study.id) for p in error.problems) from None
+    except Exception as error:
+        raise InputError(
+            "the study could not be segmented: unexpected error",
+            study=study.id,
+            file=study.output.file,
+            got=f"{type(error).__name__}: {error}",
+            remedy="please report it, with the header of the file",
+        ) from error
 
 
 def _side_file(

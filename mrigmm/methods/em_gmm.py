@@ -43,7 +43,7 @@ MIN_VOXELS_PER_CLASS = 10
 class EMSettings(BaseModel):
     """Settings of the EM methods. Defaults are those of the published baseline."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     scope: Literal["study", "slice"] = "slice"
     covariance: Literal["full", "diag", "tied", "spherical"] = "diag"
@@ -71,6 +71,11 @@ class EMGMM:
     def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
         self.task = task
         self.settings = validated_settings(self.settings_type, overrides, self.name)
+        for name in self.settings.order_by or ():
+            if name not in task.sequences:
+                raise InputError(
+                    f"order_by: unknown sequence '{name}'", remedy=near_misses(name, task.sequences)
+                )
 
     def describe(self) -> dict[str, Any]:
         """Settings as plain values."""

@@ -84,6 +84,13 @@ class EMGMMSklearn(EMGMM):
             means_init=means,
             precisions_init=_precisions(covariances, self.settings.covariance),
         )
+        if len(x) < max(2, len(members)):
+            raise InputError(
+                f"{self.name} cannot fit a part of the region this small",
+                expected=f"at least {max(2, len(members))} voxels in cavity and in wall",
+                got=str(len(x)),
+                remedy="use em-gmm, or correct the region map",
+            )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # told as `converged`
             return gmm.fit(x)

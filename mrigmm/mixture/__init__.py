@@ -1,9 +1,11 @@
 """Gaussian mixtures on images: exact, robust, batched, differentiable. Mathematics only."""
 
 from mrigmm.mixture.cavity import find_cavity
+from mrigmm.mixture.class_weights import constrained_weights, region_log_weights
 from mrigmm.mixture.em import fit_gmm, fit_gmm_batch, fit_svgmm
 from mrigmm.mixture.estimator import GaussianMixture
 from mrigmm.mixture.gaussian import Covariance, Mixture, log_gaussian, safe_log
+from mrigmm.mixture.map_prior import MapPrior, log_map_prior
 from mrigmm.mixture.missing import expected_statistics, log_gaussian_observed
 from mrigmm.mixture.moments import Statistics, statistics
 from mrigmm.mixture.naming import match_to_prior, order_by_channels
@@ -31,14 +33,7 @@ from mrigmm.mixture.spatial import (
     smooth_posterior,
 )
 from mrigmm.mixture.summaries import Summary, from_summaries, summarize
-from mrigmm.mixture.updates import (
-    VARIANCE_FLOOR,
-    MapPrior,
-    constrained_weights,
-    log_map_prior,
-    m_step,
-    region_log_weights,
-)
+from mrigmm.mixture.updates import VARIANCE_FLOOR, m_step
 
 __all__ = [
     "VARIANCE_FLOOR",

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mrigmm.mixture import fast, voxelwise
-from mrigmm.mixture.gaussian import Covariance, Mixture, parameter_dtype
+from mrigmm.mixture.gaussian import Covariance, Mixture
 from mrigmm.mixture.initial import Start
-from mrigmm.mixture.problem import Problem, check, check_limits, first_mixture
+from mrigmm.mixture.map_prior import MapPrior
+from mrigmm.mixture.packed import fit_packed, fit_packed_patterns
+from mrigmm.mixture.problem import Schedule, check, first_mixture
 from mrigmm.mixture.results import BatchResult, ConvergenceWarning, EMResult
-from mrigmm.mixture.updates import VARIANCE_FLOOR, MapPrior
+from mrigmm.mixture.updates import VARIANCE_FLOOR
+from mrigmm.mixture.voxelwise import best_gmm, best_svgmm
 
 
 def fit_gmm(
@@ -64,7 +63,7 @@ def fit_gmm(
     Raises:
         ValueError: arguments that do not fit together, or voxels that are not finite.
     """
-    check_limits(max_iter, tol, n_starts)
+    schedule = Schedule(max_iter, tol, n_starts, seed)
     problem = check(
         x,
         n_classes=n_classes,
@@ -77,19 +76,12 @@ def fit_gmm(
         present=present,
         observed=observed,
     )
-    if problem.observed is not None:
-        return _best_voxelwise(problem, start, n_starts, seed, max_iter, tol, spatially_variant=False)
-    batch = _fit_pattern(problem, None, 1, first_mixture(start, problem), n_starts, seed, max_iter, tol)
-    mixture = Mixture(batch.mixture.weights[0], batch.mixture.means[0], batch.mixture.covariances[0])
-    result = EMResult(
-        mixture,
-        batch.resp,
-        batch.lower_bounds[0],
-        batch.converged[0],
-        batch.n_iter[0],
-        batch.log_likelihood,
-    )
-    _warn_unless_converged([result.converged], max_iter, tol)
+    first = first_mixture(start, problem)
+    if problem.observed is None:
+        result = fit_packed(problem, None, 1, first, schedule).only()
+    else:
+        result = best_gmm(problem, first, schedule)
+    _warn_unless_converged([result.converged], schedule)
     return result
 
 
@@ -139,7 +131,7 @@ def fit_gmm_batch(
     Raises:
         ValueError: arguments that do not fit together, or voxels that are not finite.
     """
-    check_limits(max_iter, tol, n_starts)
+    schedule = Schedule(max_iter, tol, n_starts, seed)
     if n_mixtures < 1:
         raise ValueError(f"expected at least one mixture, got {n_mixtures}")
     if index.shape != x.shape[:1]:
@@ -173,11 +165,10 @@ def fit_gmm_batch(
             first.covariances.expand(S, problem.n_classes, C, C),
         )
     if present is None:
-        result = _fit_pattern(problem, index, S, first, n_starts, seed, max_iter, tol)
+        result = fit_packed(problem, index, S, first, schedule)
     else:
-        patterns, which = torch.unique(present, dim=0, return_inverse=True)
-        result = _fit_patterns(problem, index, first, patterns, which, n_starts, seed, max_iter, tol)
-    _warn_unless_converged(result.converged, max_iter, tol)
+        result = fit_packed_patterns(problem, index, first, present, schedule)
+    _warn_unless_converged(result.converged, schedule)
     return result
 
 
@@ -207,7 +198,7 @@ def fit_svgmm(
     Arguments, warnings and errors as for ``fit_gmm``; the bound is the mean of
     ``log sum_k pi_nk N(x_n | k)``. The result's ``mixture.weights`` are the mean responsibilities.
     """
-    check_limits(max_iter, tol, n_starts)
+    schedule = Schedule(max_iter, tol, n_starts, seed)
     problem = check(
         x,
         n_classes=n_classes,
@@ -220,229 +211,18 @@ def fit_svgmm(
         present=present,
         observed=observed,
     )
-    return _best_voxelwise(problem, start, n_starts, seed, max_iter, tol, spatially_variant=True)
+    result = best_svgmm(problem, first_mixture(start, problem), schedule)
+    _warn_unless_converged([result.converged], schedule)
+    return result
 
 
-def _best_voxelwise(
-    problem: Problem,
-    start: Mixture | Start | None,
-    n_starts: int,
-    seed: int,
-    max_iter: int,
-    tol: float,
-    *,
-    spatially_variant: bool,
-) -> EMResult:
-    """The best of several starts of the voxel-wise EM."""
-    K = problem.n_classes
-    if len(problem.x) == 0:
-        nothing = problem.x.new_zeros(0, K)
-        return EMResult(
-            voxelwise.update(problem, nothing, None), nothing, [], True, 0, problem.x.new_zeros(0)
-        )
-    run = voxelwise.run_svgmm if spatially_variant else voxelwise.run_gmm
-    first = first_mixture(start, problem)
-    generator = torch.Generator().manual_seed(seed)
-    results = []
-    for _ in range(1 if isinstance(first, Mixture) else n_starts):
-        mixture = (
-            first
-            if isinstance(first, Mixture)
-            else voxelwise.update(problem, problem.first_responsibilities(first, generator), None)
-        )
-        results.append(run(problem, mixture, max_iter, tol))
-    best = max(results, key=lambda result: result.lower_bounds[-1])
-    _warn_unless_converged([best.converged], max_iter, tol)
-    return best
-
-
-def _fit_pattern(
-    problem: Problem,
-    index: Tensor | None,
-    n_mixtures: int,
-    start: Mixture | Start,
-    n_starts: int,
-    seed: int,
-    max_iter: int,
-    tol: float,
-) -> BatchResult:
-    """Mixtures of studies that all have the same sequences."""
-    whole = problem
-    if problem.present is not None:
-        problem, start = _without_absent(problem, problem.present, start)
-    voxels = fast.prepare(problem.x, index, n_mixtures, problem.allowed, problem.region, problem.covariance)
-    updater = fast.Updater.build(voxels, problem.covariance, problem.variance_floor, problem.prior)
-    generator = torch.Generator().manual_seed(seed)
-    best: _Run | None = None
-    for _ in range(1 if isinstance(start, Mixture) else n_starts):
-        if isinstance(start, Mixture):
-            first = fast.from_mixture(start, voxels)
-        else:
-            resp = _first_responsibilities(problem, index, n_mixtures, start, generator)
-            first = updater(fast.feature_sums(voxels, resp), voxels)
-        run = _Run(first, n_mixtures)
-        run.iterate(voxels, updater, max_iter, tol)
-        best = run if best is None else best.better(run)
-    assert best is not None
-    resp, log_likelihood = fast.evaluate(voxels, best.parameters)
-    mixture = fast.to_mixture(best.parameters, voxels, problem.x.device)
-    if whole.present is not None:
-        mixture = _with_absent(mixture, whole.present, whole.prior)
-    return BatchResult(
-        mixture,
-        resp,
-        best.bounds,
-        best.converged.tolist(),
-        [len(bounds) for bounds in best.bounds],
-        log_likelihood,
-    )
-
-
-def _fit_patterns(
-    problem: Problem,
-    index: Tensor,
-    start: Mixture | Start,
-    patterns: Tensor,
-    which: Tensor,
-    n_starts: int,
-    seed: int,
-    max_iter: int,
-    tol: float,
-) -> BatchResult:
-    """Mixtures of studies with different sequences, one group of equal sequences after the other."""
-    (S,), K, C = which.shape, problem.n_classes, problem.x.shape[1]
-    exact = parameter_dtype(problem.x.device)
-    new = problem.x.new_empty
-    weights, means = new(S, K, dtype=exact), new(S, K, C, dtype=exact)
-    covariances = new(S, K, C, C, dtype=exact)
-    resp, log_likelihood = new(len(index), K), new(len(index))
-    bounds: list[list[float]] = [[] for _ in range(S)]
-    converged, n_iter = [False] * S, [0] * S
-    for number, pattern in enumerate(patterns):
-        members = (which == number).nonzero()[:, 0]
-        own = (which[index] == number).nonzero()[:, 0]
-        rank = torch.empty_like(which)
-        rank[members] = torch.arange(len(members), device=which.device)
-        part = replace(
-            problem,
-            x=problem.x[own],
-            region=None if problem.region is None else problem.region[own],
-            present=None if bool(pattern.all()) else pattern,
-        )
-        first = start
-        if isinstance(start, Mixture):
-            first = Mixture(start.weights[members], start.means[members], start.covariances[members])
-        fitted = _fit_pattern(part, rank[index[own]], len(members), first, n_starts, seed, max_iter, tol)
-        weights[members], means[members] = fitted.mixture.weights, fitted.mixture.means
-        covariances[members] = fitted.mixture.covariances
-        resp[own], log_likelihood[own] = fitted.resp, fitted.log_likelihood
-        for position, s in enumerate(members.tolist()):
-            bounds[s], n_iter[s] = fitted.lower_bounds[position], fitted.n_iter[position]
-            converged[s] = fitted.converged[position]
-    return BatchResult(Mixture(weights, means, covariances), resp, bounds, converged, n_iter, log_likelihood)
-
-
-class _Run:
-    """The state of EM on S mixtures from one start."""
-
-    def __init__(self, parameters: fast.Parameters, n_mixtures: int) -> None:
-        self.parameters = parameters
-        self.bounds: list[list[float]] = [[] for _ in range(n_mixtures)]
-        self.converged: npt.NDArray[np.bool_] = np.zeros(n_mixtures, dtype=bool)
-
-    def iterate(self, voxels: fast.Voxels, updater: fast.Updater, max_iter: int, tol: float) -> None:
-        """EM until every mixture has converged, or ``max_iter`` M-steps."""
-        totals = voxels.region_counts.sum(-1)
-        if not totals.all():
-            # Without voxels there is nothing to iterate: the M-step's fallback is the answer.
-            fallback = updater(fast.no_sums(voxels), voxels)
-            self.parameters = fast.keep(self.parameters, fallback, totals == 0)
-            self.converged |= totals == 0
-        buffers = fast.workspace(voxels)
-        before = np.full(len(totals), -np.inf)
-        per_voxel = np.maximum(totals, 1.0)
-        for _ in range(max_iter):
-            active = ~self.converged
-            if not active.any():
-                return
-            sums, bound = fast.e_step(voxels, self.parameters, buffers, active)
-            if updater.prior is not None:
-                bound = bound + updater.log_prior(self.parameters, voxels)
-            bound = bound / per_voxel
-            self.parameters = fast.keep(self.parameters, updater(sums, voxels), active)
-            for s in active.nonzero()[0].tolist():
-                self.bounds[s].append(float(bound[s]))
-            self.converged |= active & (np.abs(bound - before) < tol)
-            before = bound
-
-    def better(self, other: _Run) -> _Run:
-        """Each mixture from the run with its higher bound."""
-        wins = np.array([b[-1:] > a[-1:] for a, b in zip(self.bounds, other.bounds, strict=True)])
-        merged = _Run(fast.keep(self.parameters, other.parameters, wins), len(wins))
-        merged.bounds = [b if win else a for a, b, win in zip(self.bounds, other.bounds, wins, strict=True)]
-        merged.converged = np.where(wins, other.converged, self.converged)
-        return merged
-
-
-def _first_responsibilities(
-    problem: Problem, index: Tensor | None, n_mixtures: int, start: Start, generator: torch.Generator
-) -> Tensor:
-    """``(n, K)``, each mixture's voxels started on their own."""
-    if index is None:
-        return problem.first_responsibilities(start, generator) if len(problem.x) else _nothing(problem)
-    resp = _nothing(problem)
-    for s in range(n_mixtures):
-        own = (index == s).nonzero()[:, 0]
-        if len(own):
-            region = None if problem.region is None else problem.region[own]
-            part = replace(problem, x=problem.x[own], region=region)
-            resp[own] = part.first_responsibilities(start, generator)
-    return resp
-
-
-def _nothing(problem: Problem) -> Tensor:
-    return problem.x.new_zeros(len(problem.x), problem.n_classes, dtype=parameter_dtype(problem.x.device))
-
-
-_Start = Mixture | Start
-
-
-def _without_absent(problem: Problem, present: Tensor, start: _Start) -> tuple[Problem, _Start]:
-    """The same problem in the sequences that exist: a Gaussian's rows and columns are dropped."""
-    keep = present.nonzero()[:, 0].tolist()
-    prior = problem.prior
-    if prior is not None:
-        sub = prior.mixture().channels(keep)
-        prior = MapPrior(sub.means, sub.covariances, prior.weights, prior.kappa, prior.nu, prior.a)
-    if isinstance(start, Mixture):
-        start = start.channels(keep)
-    return replace(problem, x=problem.x[:, keep], prior=prior, present=None), start
-
-
-def _with_absent(mixture: Mixture, present: Tensor, prior: MapPrior | None) -> Mixture:
-    """The mixture with the absent sequences back, filled as ``m_step`` fills them."""
-    keep = present.nonzero()[:, 0]
-    K, C = mixture.n_classes, len(present)
-    shape = mixture.weights.shape[:-1]
-    means = mixture.means.new_zeros(*shape, K, C)
-    covariances = torch.eye(C, dtype=means.dtype, device=means.device).repeat(*shape, K, 1, 1)
-    if prior is not None:
-        absent = ~present
-        means[:] = prior.means.to(means)
-        block = absent[:, None] & absent[None, :]
-        covariances = torch.where(block, prior.covariances.to(means), covariances)
-    means[..., keep] = mixture.means
-    covariances[..., keep[:, None], keep] = mixture.covariances
-    return Mixture(mixture.weights, means, covariances)
-
-
-def _warn_unless_converged(converged: list[bool], max_iter: int, tol: float) -> None:
+def _warn_unless_converged(converged: list[bool], schedule: Schedule) -> None:
     if all(converged):
         return
     which = "" if len(converged) == 1 else f" for {converged.count(False)} of {len(converged)} mixtures"
     warnings.warn(
-        f"EM did not converge{which} in {max_iter} iterations (tolerance {tol:g} on the mean log "
-        "likelihood): raise max_iter or tol",
+        f"EM did not converge{which} in {schedule.max_iter} iterations (tolerance {schedule.tol:g} on the "
+        "mean log likelihood): raise max_iter or tol",
         ConvergenceWarning,
         stacklevel=3,
     )

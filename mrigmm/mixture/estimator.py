@@ -12,9 +12,10 @@ from torch import Tensor
 from mrigmm.mixture.em import fit_gmm
 from mrigmm.mixture.gaussian import COVARIANCES, Covariance, Mixture, cholesky, log_gaussian, safe_log
 from mrigmm.mixture.initial import Start
+from mrigmm.mixture.map_prior import MapPrior
 from mrigmm.mixture.objectives import log_likelihood, posterior
 from mrigmm.mixture.summaries import Summary, from_summaries, summarize
-from mrigmm.mixture.updates import VARIANCE_FLOOR, MapPrior
+from mrigmm.mixture.updates import VARIANCE_FLOOR
 
 FloatArray = npt.NDArray[np.floating]
 ArrayLike = npt.ArrayLike | Tensor

@@ -15,6 +15,14 @@ from mrigmm.mixture.gaussian import safe_log
 _NEVER = float("-inf")
 
 
+def region_log_table(weights: Tensor, allowed: Tensor) -> Tensor:
+    """``region_log_prior`` of each region value, ``(..., R, K)``."""
+    masses = torch.where(allowed, weights[..., None, :], 0.0)  # (..., R, K)
+    total = masses.sum(-1, keepdim=True)
+    share = torch.where(total > 0, masses, allowed.to(masses.dtype))
+    return safe_log(share / share.sum(-1, keepdim=True).clamp_min(torch.finfo(masses.dtype).tiny))
+
+
 def region_log_prior(weights: Tensor, allowed: Tensor, region: Tensor) -> Tensor:
     """Log class weights at every voxel, renormalised over what its region value allows.
 
@@ -29,10 +37,7 @@ def region_log_prior(weights: Tensor, allowed: Tensor, region: Tensor) -> Tensor
     Returns:
         ``(..., N, K)``, -inf where a class is not allowed.
     """
-    masses = torch.where(allowed, weights[..., None, :], 0.0)  # (..., R, K)
-    total = masses.sum(-1, keepdim=True)
-    share = torch.where(total > 0, masses, allowed.to(masses.dtype))
-    table = safe_log(share / share.sum(-1, keepdim=True).clamp_min(torch.finfo(masses.dtype).tiny))
+    table = region_log_table(weights, allowed)
     if table.dim() == 2:
         return table[region]
     R, K = allowed.shape

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from mrigmm.mixture.gaussian import Mixture
-from mrigmm.mixture.updates import MapPrior
+from mrigmm.mixture.map_prior import MapPrior
 
 PRIOR_VERSION = 1
 

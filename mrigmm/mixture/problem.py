@@ -9,7 +9,35 @@ from torch import Tensor
 
 from mrigmm.mixture.gaussian import COVARIANCES, Covariance, Mixture, parameter_dtype, voxel_dtype
 from mrigmm.mixture.initial import Start, kmeans_responsibilities, random_responsibilities
-from mrigmm.mixture.updates import MapPrior
+from mrigmm.mixture.map_prior import MapPrior
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long EM runs, and how often.
+
+    Attributes:
+        max_iter: M-steps at most.
+        tol: on the change of the bound per voxel.
+        n_starts: random starts, of which the best is kept.
+        seed: of the random starts.
+    """
+
+    max_iter: int
+    tol: float
+    n_starts: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.max_iter < 1 or self.n_starts < 1 or self.tol < 0:
+            raise ValueError(
+                "expected max_iter >= 1, n_starts >= 1, tol >= 0, "
+                f"got {self.max_iter}, {self.n_starts}, {self.tol}"
+            )
+
+    def repeats(self, start: Mixture | Start) -> range:
+        """The starts: one, where the start is a mixture."""
+        return range(1 if isinstance(start, Mixture) else self.n_starts)
 
 
 @dataclass(frozen=True)
@@ -68,14 +96,6 @@ def first_mixture(start: Mixture | Start | None, problem: Problem) -> Mixture | 
     if isinstance(start, Mixture):
         return start.detach().to(dtype=parameter_dtype(problem.x.device), device=problem.x.device)
     return start
-
-
-def check_limits(max_iter: int, tol: float, n_starts: int) -> None:
-    """Raise ValueError for an iteration limit, tolerance or number of starts that makes no sense."""
-    if max_iter < 1 or n_starts < 1 or tol < 0:
-        raise ValueError(
-            f"expected max_iter >= 1, n_starts >= 1, tol >= 0, got {max_iter}, {n_starts}, {tol}"
-        )
 
 
 def check(

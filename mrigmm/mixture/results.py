@@ -53,3 +53,9 @@ class BatchResult:
     converged: list[bool]
     n_iter: list[int]
     log_likelihood: Tensor
+
+    def only(self) -> EMResult:
+        """The result of a batch of one."""
+        ((bounds,), (converged,), (n_iter,)) = self.lower_bounds, self.converged, self.n_iter
+        mixture = Mixture(self.mixture.weights[0], self.mixture.means[0], self.mixture.covariances[0])
+        return EMResult(mixture, self.resp, bounds, converged, n_iter, self.log_likelihood)

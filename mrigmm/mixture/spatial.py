@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from mrigmm.mixture.gaussian import Covariance, Mixture, log_gaussian, parameter_dtype, voxel_dtype
+from mrigmm.mixture.map_prior import MapPrior, log_map_prior
 from mrigmm.mixture.moments import statistics
 from mrigmm.mixture.objectives import region_log_prior
 from mrigmm.mixture.results import ConvergenceWarning, EMResult
-from mrigmm.mixture.updates import VARIANCE_FLOOR, MapPrior, log_map_prior, m_step
+from mrigmm.mixture.updates import VARIANCE_FLOOR, m_step
 
 # A Gaussian kernel ends after this many standard deviations, as in scipy.ndimage.
 _TRUNCATE = 4.0

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mrigmm.mixture.gaussian import Covariance, Mixture, log_gaussian, safe_log
+from mrigmm.mixture.map_prior import MapPrior
 from mrigmm.mixture.moments import Statistics, statistics
 from mrigmm.mixture.objectives import log_likelihood, posterior
-from mrigmm.mixture.updates import VARIANCE_FLOOR, MapPrior, m_step
+from mrigmm.mixture.updates import VARIANCE_FLOOR, m_step
 
 
 @dataclass(frozen=True)

@@ -2,82 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
+from mrigmm.mixture.class_weights import class_fractions
 from mrigmm.mixture.gaussian import (
     COVARIANCES,
     Covariance,
     Mixture,
-    cholesky,
     parameter_dtype,
-    safe_log,
     without_missing,
 )
+from mrigmm.mixture.map_prior import MapPrior
 from mrigmm.mixture.moments import Statistics
 
 # Added to every variance, in squared units of a z-score: a thirtieth of a standard deviation.
 VARIANCE_FLOOR = 1e-3
 
-_WEIGHT_ITERATIONS = 200
-_WEIGHT_TOLERANCE = 1e-12
-
 # A class with fewer voxels than WEAK also gets EMPTY voxels of the whole mixture: far below what a
 # responsibility can mean, far above what would overflow in a gradient.
 WEAK = 1.0
 EMPTY = 1e-9
-
-
-@dataclass(frozen=True)
-class MapPrior:
-    """Normal-inverse-Wishart and Dirichlet prior over one mixture, stated by its mode.
-
-    The strengths are shares of the region's voxel count N: ``kappa = 0.05`` weighs as much as 5 % of
-    the study's own voxels, whatever its size. That *tempers* the prior against strongly correlated
-    voxels. It is not the spread between studies and cannot be read off a cohort.
-
-    Attributes:
-        means: ``(K, C)`` prior means m.
-        covariances: ``(K, C, C)`` prior covariances ``Sigma_0``.
-        weights: ``(K,)`` prior weights ``pi_0``, sum 1.
-        kappa: strength of the means.
-        nu: strength of the covariances.
-        a: strength of the weights.
-    """
-
-    means: Tensor
-    covariances: Tensor
-    weights: Tensor
-    kappa: float
-    nu: float
-    a: float
-
-    def __post_init__(self) -> None:
-        K, C = self.means.shape
-        if self.covariances.shape != (K, C, C) or self.weights.shape != (K,):
-            raise ValueError(
-                f"expected covariances {(K, C, C)} and weights {(K,)} for means {(K, C)}, "
-                f"got {tuple(self.covariances.shape)} and {tuple(self.weights.shape)}"
-            )
-        if min(self.kappa, self.nu, self.a) < 0:
-            raise ValueError(f"strengths cannot be negative, got {self.kappa}, {self.nu}, {self.a}")
-
-    def mixture(self) -> Mixture:
-        """The prior's mode, as a start for EM."""
-        return Mixture(self.weights, self.means, self.covariances)
-
-    def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> MapPrior:
-        """The same prior in another dtype or on another device."""
-        return MapPrior(
-            self.means.to(dtype=dtype, device=device),
-            self.covariances.to(dtype=dtype, device=device),
-            self.weights.to(dtype=dtype, device=device),
-            self.kappa,
-            self.nu,
-            self.a,
-        )
 
 
 def _outer(a: Tensor, b: Tensor) -> Tensor:
@@ -154,15 +99,6 @@ def _map(
     return means, _shaped(scatter, pseudo + stats.n, covariance)
 
 
-def _map_weights(n: Tensor, prior: MapPrior | None) -> Tensor:
-    """``(n + a pi_0) / (N + a)``; a mixture without voxels gets ``pi_0``, or equal weights."""
-    total = n.sum(-1, keepdim=True)
-    if prior is None:
-        return torch.where(total > 0, n / torch.where(total > 0, total, 1.0), 1.0 / n.shape[-1])
-    a = torch.where(total > 0, prior.a * total, 1.0)
-    return (n + a * prior.weights) / (total + a)
-
-
 def m_step(
     stats: Statistics,
     *,
@@ -222,7 +158,7 @@ def m_step(
             covariances = _fill_missing(covariances, present, prior)
             missing_mean = torch.zeros_like(means) if prior is None else prior.means.expand_as(means)
             means = torch.where(present[..., None, :], means, missing_mean)
-        return Mixture(_map_weights(stats.n, prior), means, covariances)
+        return Mixture(class_fractions(stats.n, prior), means, covariances)
 
 
 def _marginal(stats: Statistics, present: Tensor) -> Statistics:
@@ -242,106 +178,3 @@ def _fill_missing(covariances: Tensor, present: Tensor, prior: MapPrior | None) 
         return kept
     absent = (~present[..., :, None] & ~present[..., None, :])[..., None, :, :]
     return torch.where(absent, prior.covariances, kept)
-
-
-def constrained_weights(
-    n: Tensor, region_counts: Tensor, allowed: Tensor, *, prior: MapPrior | None = None
-) -> Tensor:
-    r"""Class weights where the region says which classes are allowed, ``(..., K)``.
-
-    A voxel of region r has ``pi_k = w_k / sum_{j in A_r} w_j``, so the M-step maximises
-    ``sum_k n'_k log w_k - sum_r N'_r log sum_{j in A_r} w_j``, n' and N' with the prior's pseudo-voxels.
-    Where the regions share no class the maximum is the plain ``(n + a pi_0) / (N + a)``; else it is
-    found by the minorise-maximise step ``w_k = n'_k / sum_{r: k in A_r} (N'_r / W_r)`` (Hunter 2004).
-
-    Args:
-        n: ``(..., K)`` voxels per class.
-        region_counts: ``(..., R)`` voxels per region value.
-        allowed: ``(R, K)`` bool.
-        prior: adds ``a N pi_0`` pseudo-voxels, spread over the regions that allow their class.
-    """
-    weights = _map_weights(n, prior)
-    counts = region_counts.to(n.dtype)
-    membership = allowed.to(n.dtype)  # (R, K)
-    if prior is not None:
-        pseudo = prior.a * n.sum(-1, keepdim=True) * prior.weights.to(n)
-        home = counts @ membership  # (..., K) voxels that may be class k
-        share = torch.where(home > 0, pseudo / torch.where(home > 0, home, 1.0), 0.0)
-        n = n + torch.where(home > 0, pseudo, 0.0)
-        counts = counts * (1.0 + share @ membership.mT)
-    occurring = allowed[
-        (region_counts > 0).flatten(0, -2).any(0) if region_counts.dim() > 1 else region_counts > 0
-    ]
-    if bool((occurring.sum(0) <= 1).all()) or bool((occurring == occurring[:1]).all()):
-        return weights
-    for _ in range(_WEIGHT_ITERATIONS):
-        mass = weights @ membership.mT  # (..., R)
-        rate = torch.where(mass > 0, counts / torch.where(mass > 0, mass, 1.0), 0.0) @ membership
-        new = torch.where(rate > 0, n / torch.where(rate > 0, rate, 1.0), weights)
-        new = new / new.sum(-1, keepdim=True)
-        change, weights = (new - weights).abs().max(), new
-        if bool(change < _WEIGHT_TOLERANCE):
-            break
-    return weights
-
-
-def region_log_weights(weights: Tensor, region_counts: Tensor, allowed: Tensor) -> Tensor:
-    """Mean log class weight over the voxels that may be the class, ``(..., K)``.
-
-    ``sum_{r: k in A_r} N_r log(w_k / W_r) / sum_{r: k in A_r} N_r``, which is what the prior's pseudo-voxels
-    of class k see; ``log w_k`` without a constraint, 0 for a class that may be nowhere.
-
-    Args:
-        weights: ``(..., K)``.
-        region_counts: ``(..., R)`` voxels per region value.
-        allowed: ``(R, K)`` bool.
-    """
-    counts, membership = region_counts.to(weights.dtype), allowed.to(weights.dtype)
-    mass = weights @ membership.mT  # (..., R)
-    log_mass = torch.where(mass > 0, mass, 1.0).log()
-    home = counts @ membership  # (..., K)
-    share = (counts * log_mass) @ membership / torch.where(home > 0, home, 1.0)
-    return torch.where(home > 0, safe_log(weights) - share, 0.0)
-
-
-def log_map_prior(
-    mixture: Mixture,
-    prior: MapPrior,
-    n_voxels: Tensor,
-    *,
-    present: Tensor | None = None,
-    log_weights: Tensor | None = None,
-) -> Tensor:
-    r"""Log prior density of a mixture up to a constant, ``(...)``: what MAP adds to the log likelihood.
-
-    ``sum_k -((nu + C + 2)(log|Sigma_k| + tr(Sigma_k^-1 Sigma_0k)) + kappa |mu_k - m_k|^2_Sigma_k) / 2``
-    ``+ a sum_k pi_0k log pi_k``, strengths in voxels (the shares times ``n_voxels``).
-
-    Args:
-        mixture: one per leading batch entry.
-        prior: the prior that the mixture was fitted with.
-        n_voxels: ``(...)`` voxels of the region.
-        present: ``(..., C)`` bool, as in ``m_step``.
-        log_weights: ``(..., K)`` from ``region_log_weights`` where the region constrains the classes;
-            ``log pi`` when None.
-    """
-    means, covariances, mode_weights = (
-        value.to(mixture.means) for value in (prior.means, prior.covariances, prior.weights)
-    )
-    shift, fitted, mode = mixture.means - means, mixture.covariances, covariances
-    n_present: Tensor | int = mixture.n_sequences
-    if present is not None:
-        fitted, shift = without_missing(fitted, present), torch.where(present[..., None, :], shift, 0.0)
-        both = (present[..., :, None] & present[..., None, :])[..., None, :, :]
-        mode, n_present = torch.where(both, mode, 0.0), present.sum(-1)
-    factor = cholesky(fitted)
-    log_det = 2.0 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    trace = torch.cholesky_solve(mode.expand_as(factor), factor).diagonal(dim1=-2, dim2=-1).sum(-1)
-    distance = torch.linalg.solve_triangular(factor, shift[..., None], upper=False).square().sum((-2, -1))
-    pseudo = prior.nu * n_voxels + n_present + 2
-    log_niw = -0.5 * (pseudo[..., None] * (log_det + trace) + prior.kappa * n_voxels[..., None] * distance)
-    if prior.a == 0:
-        return log_niw.sum(-1)
-    log_weights = safe_log(mixture.weights) if log_weights is None else log_weights
-    log_weights = torch.where(mode_weights > 0, mode_weights * log_weights, 0.0)
-    return log_niw.sum(-1) + prior.a * n_voxels * log_weights.sum(-1)

@@ -25,9 +25,9 @@ PATIENT_PANELS = {
     "infarct error": "infarct_error_percent",
 }
 HEALTHY_PANELS = {
-    "edema": "false_percent/edema",
-    "scar": "false_percent/scar",
-    "both": "false_percent/pathology",
+    "edema": "volume_percent/edema",
+    "scar": "volume_percent/scar",
+    "both": "volume_percent/pathology",
 }
 
 

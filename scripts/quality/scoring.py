@@ -109,9 +109,9 @@ def score(
 ) -> dict[str, float]:
     """All metrics of one segmented case.
 
-    Keys: `dice/G`, `iou/G`, `hd95_mm/G` and `volume_ml/G` for every known class and nested region G,
-    `infarct_error_ml`, `infarct_error_percent` and `false_percent/G` (share of the reference's wall),
-    and `nll` (nats per voxel of a refitted mixture).
+    Keys: `dice/G`, `iou/G`, `hd95_mm/G` and the predicted `volume_ml/G` for every known class and nested
+    region G; `volume_percent/G` (of the reference's wall, the LV mass) for the lesions; `infarct_error_ml`,
+    `infarct_error_percent`; and `nll` (nats per voxel of a refitted mixture).
     """
     study = case.tensors
     assert study.label is not None
@@ -136,7 +136,7 @@ def score(
     wall_ml = sum(overlaps[name].reference_ml for name in known if name in NESTED_REGIONS["wall"])
     for name in (*LESIONS, "pathology"):
         if name in overlaps:
-            row[f"false_percent/{name}"] = _percent(overlaps[name].predicted_ml, wall_ml)
+            row[f"volume_percent/{name}"] = _percent(overlaps[name].predicted_ml, wall_ml)
     # Every voxel that all of the study's sequences show: the same ones for every method.
     used = (study.region > 0) & study.observed[study.present].all(dim=0)
     x = study.image.as_tensor()[study.present][:, used].T  # (N, C)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from mrigmm.evaluation.intervals import Estimate, PairedDifference
 from quality.cohorts import PROTOCOLS
@@ -19,13 +20,19 @@ NO_VALUE = "–"
 PAIRED_FURTHER = {"Dice pathology": "dice/pathology", "infarct error, ml": "infarct_error_ml"}
 
 
+LEGEND = (
+    "Below: mean ± SD over studies [95 % interval of the mean]; (n): n studies without such a value, "
+    "left out of it."
+)
+
+
 def markdown(summaries: Summaries, heading: Sequence[str]) -> str:
     """The overview and, for each protocol, its tables."""
-    parts = [*heading, overview(summaries)]
+    parts = [*heading, overview(summaries), LEGEND]
     for protocol, rows in summaries.items():
         parts += [f"### {protocol}: {PROTOCOLS[protocol].summary}", *_protocol(protocol, rows)]
     parts += label_efficiency(summaries)
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def overview(summaries: Summaries) -> str:
@@ -63,7 +70,7 @@ def _protocol(protocol: str, rows: Mapping[str, MethodSummary]) -> list[str]:
         parts.append(_healthy(scored))
         parts.append(_pairs(scored, {f"false {g}, ml": f"volume_ml/{g}" for g in LESIONS}))
         return parts
-    parts.append("Dice: mean ± SD over studies [95 % interval of the mean]")
+    parts.append("Dice:")
     parts.append(_estimates(scored, {g: f"dice/{g}" for g in GROUPS}))
     parts.append(
         _estimates(
@@ -80,8 +87,8 @@ def _protocol(protocol: str, rows: Mapping[str, MethodSummary]) -> list[str]:
     parts.append(_folded("IoU", _estimates(scored, {g: f"iou/{g}" for g in GROUPS})))
     parts.append(
         _folded(
-            "HD95, mm (in brackets: studies without)",
-            _estimates(scored, {g: f"hd95_mm/{g}" for g in GROUPS}, show_undefined=True),
+            "HD95, mm",
+            _estimates(scored, {g: f"hd95_mm/{g}" for g in GROUPS}),
         )
     )
     if any(len(row.seed_means.get("dice/scar", ())) > 1 for row in scored.values()):
@@ -94,9 +101,19 @@ def _healthy(rows: Mapping[str, MethodSummary]) -> str:
     for group in LESIONS:
         metrics |= {
             f"false {group}, ml": f"volume_ml/{group}",
-            f"{group}, % of LV mass": f"false_percent/{group}",
+            f"{group}, % of LV mass": f"volume_percent/{group}",
         }
-    return _estimates(rows, metrics | {"NLL": "nll"})
+    # A Dice is undefined where neither has the class: nothing was found in these studies.
+    none = {f"studies without false {g}": f"dice/{g}" for g in ("edema", "scar")}
+    return _estimates(
+        rows,
+        metrics | {"NLL": "nll"},
+        extra={title: partial(_undefined, metric=metric) for title, metric in none.items()},
+    )
+
+
+def _undefined(row: MethodSummary, *, metric: str) -> str:
+    return str(row.metrics[metric].n_undefined) if metric in row.metrics else NO_VALUE
 
 
 def _estimates(
@@ -104,13 +121,12 @@ def _estimates(
     metrics: Mapping[str, str],
     *,
     extra: Mapping[str, Callable[[MethodSummary], str]] | None = None,
-    show_undefined: bool = False,
 ) -> str:
     shown = {t: m for t, m in metrics.items() if any(m in row.metrics for row in rows.values())}
     lines = [
         [
             f"`{name}`",
-            *(_estimate(row.metrics.get(metric), show_undefined) for metric in shown.values()),
+            *(_estimate(row.metrics.get(metric)) for metric in shown.values()),
             *(cell(row) for cell in (extra or {}).values()),
         ]
         for name, row in rows.items()
@@ -118,13 +134,13 @@ def _estimates(
     return table(["method", *shown, *(extra or {})], lines)
 
 
-def _estimate(estimate: Estimate | None, show_undefined: bool) -> str:
+def _estimate(estimate: Estimate | None) -> str:
     if estimate is None or math.isnan(estimate.mean):
         return NO_VALUE
     text = (
         f"{number(estimate.mean)} ± {number(estimate.sd)} [{number(estimate.low)}, {number(estimate.high)}]"
     )
-    return f"{text} ({estimate.n_undefined})" if show_undefined and estimate.n_undefined else text
+    return f"{text} ({estimate.n_undefined})" if estimate.n_undefined else text
 
 
 def _pairs(rows: Mapping[str, MethodSummary], metrics: Mapping[str, str]) -> str:
@@ -138,16 +154,16 @@ def _pairs(rows: Mapping[str, MethodSummary], metrics: Mapping[str, str]) -> str
             lines.append([f"`{name}`", f"`{baseline}`", *(_pair(pair) for pair in found)])
     if not lines:
         return ""
-    return "Paired difference over the same studies [95 % interval], Wilcoxon p\n\n" + table(
-        ["method", "minus", *metrics], lines
-    )
+    title = "Paired differences over the same studies [95 % interval], Wilcoxon p"
+    return _folded(title, table(["method", "minus", *metrics], lines))
 
 
 def _pair(pair: PairedDifference | None) -> str:
     if pair is None or not pair.n:
         return NO_VALUE
     interval = f"[{signed(pair.low)}, {signed(pair.high)}]"
-    return f"{signed(pair.mean)} {interval}, {p_value(pair.p_value)}"
+    text = f"{signed(pair.mean)} {interval}, {p_value(pair.p_value)}"
+    return f"{text} ({pair.n_unpaired})" if pair.n_unpaired else text
 
 
 def _seeds(rows: Mapping[str, MethodSummary]) -> str:
@@ -224,7 +240,7 @@ def number(value: float) -> str:
     """Two digits after the point, one from 10 on."""
     if math.isnan(value):
         return NO_VALUE
-    return f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
+    return f"{value:.2f}" if abs(round(value, 2)) < 10 else f"{value:.1f}"
 
 
 def signed(value: float) -> str:

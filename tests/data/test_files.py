@@ -53,6 +53,15 @@ def test_while_writing_the_old_file_is_there_and_the_format_known(tmp_path):
     assert path.read_text() == "after"
 
 
+def test_a_reader_of_the_old_file_is_not_disturbed(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "before")
+    with path.open() as reader:
+        write_text(path, "after, and longer")
+        assert reader.read() == "before"
+    assert path.read_text() == "after, and longer"
+
+
 def test_permissions_are_those_of_a_plain_file(tmp_path):
     before = os.umask(0o027)
     try:

@@ -148,9 +148,8 @@ def test_zero_is_the_background(tmp_path, labels, expected):
 )
 def test_structural_errors(tmp_path, change, message):
     found = problems(tmp_path, {**GOOD, **change})
-    assert [message in problem.what for problem in found] == [
-        True
-    ]  # this one, and nothing that follows from it
+    # This one, and nothing that follows from it.
+    assert [message in problem.what for problem in found] == [True]
     assert found[0].file == str(tmp_path / "manifest.json")
 
 
@@ -243,8 +242,10 @@ def test_good_study_ids(study_id):
 
 @pytest.mark.parametrize(
     "study_id",
-    [None, 3, "", "  ", ".", "..", ".hidden", "a/b", "a\\b", "a:b", "a*", "a?", 'a"', "a<b", "a|b"]
-    + ["a\x00", "a\n", "a\x7f", "a\u202eb", "\ud800", "x" * 151, "é" * 76],
+    [
+        *(None, 3, "", "  ", ".", "..", ".hidden", "a/b", "a\\b", "a:b", "a*", "a?", 'a"', "a<b", "a|b"),
+        *("a\x00", "a\n", "a\x7f", "a\u202eb", "\ud800", "x" * 151, "é" * 76),
+    ],
 )
 def test_bad_study_ids(study_id):
     assert check_study_id(study_id)

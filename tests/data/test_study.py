@@ -4,7 +4,7 @@ from itertools import permutations, product
 import nibabel as nib
 import numpy as np
 import pytest
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813 - its own name
 import torch
 
 from mrigmm.data.manifest import RegionRule, Study, read_manifest

@@ -3,7 +3,7 @@
 import nibabel as nib
 import numpy as np
 import pytest
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813 - its own name
 
 from mrigmm.data.study import OutputGrid
 from mrigmm.data.volumes import read_image

@@ -22,7 +22,9 @@ def read_itksnap(path):
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("#"):
             continue
-        match = re.fullmatch(r'\s*(\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s+([\d.]+)\s+([01])\s+([01])\s+"([^"]*)"', line)
+        match = re.fullmatch(
+            r'\s*(\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s+([\d.]+)\s+([01])\s+([01])\s+"([^"]*)"', line
+        )
         assert match, line
         index, r, g, b = (int(match[i]) for i in range(1, 5))
         rows[index] = (match[8], (r, g, b), float(match[5]), match[6] == "1")

@@ -19,7 +19,9 @@ def test_a_good_cohort(cohort):
 
 
 def test_every_problem_of_every_study(workshop):
-    entries = [workshop.study(name) for name in ("good", "two files", "grids", "empty", "label", "part", "none")]
+    entries = [
+        workshop.study(name) for name in ("good", "two files", "grids", "empty", "label", "part", "none")
+    ]
     (workshop.folder / "two files_T2.nii.gz").write_bytes(b"")
     (workshop.folder / "two files_bSSFP.nii.gz").unlink()
     workshop.volume("two files_label.nii.gz", ventricle() * 2)

@@ -117,7 +117,9 @@ def test_nothing_to_compare(workshop, out, tmp_path):
     assert sorted(p.name for p in out.iterdir()) == ["s1.json", "s1_labels.nii.gz"]
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"classes": ["a"]}', '{"classes": {"a": null}}', "[" * 99999])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"classes": ["a"]}', '{"classes": {"a": null}}', "[" * 99999]
+)
 def test_a_damaged_side_file(workshop, out, content):
     prediction(out, "s1", ventricle())
     (out / "s1.json").write_text(content)
@@ -153,4 +155,6 @@ def test_splits(workshop, out):
 def test_a_single_slice(workshop, out):
     shape = (*SHAPE[:2], 1)
     prediction(out, "s1", ventricle(shape))
-    assert mrigmm.evaluate(out, workshop.manifest([workshop.study(shape=shape)])).summary["scar"].dice_mean == 1
+    assert (
+        mrigmm.evaluate(out, workshop.manifest([workshop.study(shape=shape)])).summary["scar"].dice_mean == 1
+    )

@@ -4,13 +4,14 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813 - its own name
 
 import mrigmm
 import mrigmm.jobs.predict as job
 from mrigmm.data.manifest import read_manifest
 from mrigmm.errors import InputError
 from mrigmm.methods.base import Segmentation
+from mrigmm.methods.em_gmm import EMGMM
 
 from ..conftest import SEQUENCES, SHAPE, intensities, oblique_affine, save_nifti, ventricle
 
@@ -335,4 +336,26 @@ def test_a_method_that_finds_a_study_impossible_does_not_stop_the_others(worksho
     entries = [workshop.study(name) for name in ("a", "b", "c")]
     result = mrigmm.predict(workshop.manifest(entries), tmp_path / "out", method="map-em")
     assert result.done == ("a", "c")
-    assert [(p.study, p.severity) for p in result.problems] == [("a", "warning"), ("b", "error"), ("c", "warning")]
+    assert [(p.study, p.severity) for p in result.problems] == [
+        ("a", "warning"),
+        ("b", "error"),
+        ("c", "warning"),
+    ]
+
+
+def test_an_unforeseen_error_does_not_stop_the_cohort(cohort, tmp_path, monkeypatch):
+    """The first study makes the method fail in a way that nobody thought of."""
+    plain, failed = EMGMM.segment, []
+
+    def segment(self, study):
+        if not failed:
+            failed.append(study.id)
+            raise ZeroDivisionError("nobody thought of this")
+        return plain(self, study)
+
+    monkeypatch.setattr(EMGMM, "segment", segment)
+    result = mrigmm.predict(cohort, tmp_path / "out", method="em-gmm", split="all")
+    assert result.failed
+    assert [p.study for p in result.problems if p.severity == "error"] == failed
+    assert len(result.done) >= 1
+    assert not (tmp_path / "out" / f"{failed[0]}_labels.nii.gz").exists()

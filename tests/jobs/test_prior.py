@@ -41,6 +41,15 @@ def test_class_means_over_studies(workshop, tmp_path):
     assert provenance["source"] == "mrigmm prior, split training of manifest.json"
 
 
+def test_a_missing_sequence_says_nothing_about_its_classes(workshop, tmp_path):
+    entries = [workshop.study("all", seed=0), workshop.study("no T2", sequences=("LGE", "bSSFP"), seed=1)]
+    mrigmm.prior(workshop.manifest([], training=entries), tmp_path / "p.json")
+    means = load_prior(tmp_path / "p.json").means
+    a, b = z_means(0), z_means(1)
+    np.testing.assert_allclose(means[:, 1], a[:, 1], atol=1e-4)  # T2: of the one study that has it
+    np.testing.assert_allclose(means[:, [0, 2]], (a + b)[:, [0, 2]] / 2, atol=1e-4)
+
+
 def test_it_can_be_used(workshop, tmp_path):
     manifest = training(workshop)
     mrigmm.prior(manifest, tmp_path / "prior.json")

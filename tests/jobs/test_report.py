@@ -49,7 +49,11 @@ def test_agreement_beside_another_folder(predicted, tmp_path):
 
 def test_a_hostile_study_is_shown_and_not_run(predicted):
     _, out = predicted
-    change(out / "a.json", warnings=["<script>alert(1)</script>"], classes={"<script>x</script>": 1, "b": 2, "c": 3, "d": 4})
+    change(
+        out / "a.json",
+        warnings=["<script>alert(1)</script>"],
+        classes={"<script>x</script>": 1, "b": 2, "c": 3, "d": 4},
+    )
     html = mrigmm.report(out).output.read_text()
     assert "<script" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
@@ -107,7 +111,9 @@ def test_nothing_to_report(tmp_path, predicted):
     assert not (out / "report.html").exists()
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"summary": [1]}', '{"summary": {"a": 5}}', '{"summary": {"a": {"n": 1}}}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"summary": [1]}', '{"summary": {"a": 5}}', '{"summary": {"a": {"n": 1}}}']
+)
 def test_a_damaged_evaluation(predicted, content):
     _, out = predicted
     (out / "metrics.json").write_text(content)

@@ -194,3 +194,20 @@ def test_unknown_setting_and_method_name_near_misses(task):
         make_method("em-gmm", task, {"covarianc": "full"})
     with pytest.raises(InputError, match="em-gmm"):
         make_method("em-gm", task, {})
+
+
+def test_a_cavity_of_one_voxel(task, wall_study):
+    region = wall_study.region.clone()
+    cavity = (region == Region.CAVITY).nonzero()
+    region[region == Region.CAVITY] = Region.OUTSIDE
+    region[tuple(cavity[0])] = Region.CAVITY
+    study = replace(wall_study, region=region)
+    assert (make_method("em-gmm", task, {"scope": "study"}).segment(study).labels == 1).sum() == 1
+    with pytest.raises(InputError, match="this small"):
+        make_method("em-gmm-sklearn", task, {"scope": "study"}).segment(study)
+
+
+@pytest.mark.parametrize("setting", [{"variance_floor": float("inf")}, {"order_by": ["T1"]}], ids=str)
+def test_settings_that_make_no_sense_are_refused(task, setting):
+    with pytest.raises(InputError):
+        make_method("em-gmm", task, setting)

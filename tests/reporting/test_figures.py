@@ -43,12 +43,19 @@ def test_size(slices, columns):
 def test_a_reference_is_one_more_row():
     images, labels = study()
     plain = pixels(overlay_figure(images, labels, IDS)).shape[0]
-    assert abs(pixels(overlay_figure(images, labels, IDS, reference=labels)).shape[0] - plain - CELL * DPI) <= 1
+    assert (
+        abs(pixels(overlay_figure(images, labels, IDS, reference=labels)).shape[0] - plain - CELL * DPI) <= 1
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "colour"),
-    [("blood", (86, 180, 233)), ("myocardium", (0, 158, 115)), ("edema", (240, 228, 66)), ("scar", (213, 94, 0))],
+    [
+        ("blood", (86, 180, 233)),
+        ("myocardium", (0, 158, 115)),
+        ("edema", (240, 228, 66)),
+        ("scar", (213, 94, 0)),
+    ],
 )
 def test_each_class_lies_over_the_image_in_its_colour(name, colour):
     images, labels = study()
@@ -76,19 +83,20 @@ def test_nothing_labelled_still_makes_a_picture():
 
 
 def test_the_first_axis_runs_right_and_the_second_up():
-    image = np.zeros((40, 40, 1), np.float32)
-    image[30:, 30:] = 1  # right and up
-    labels = np.ones(image.shape, np.uint8)
-    picture = pixels(overlay_figure({"LGE": image}, labels, {"blood": 1}))
-    # The first panel, found by its dark pixels; its bright corner lies right of and above its middle.
-    top = picture[: picture.shape[0] // 2 - 10]
-    rows, columns = np.nonzero((top.max(axis=-1) < 10))
-    box = top[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-    bright = np.argwhere(box.min(axis=-1) > 245)
-    height, width = box.shape[:2]
-    inside = bright[(bright[:, 0] < height * 0.9) & (bright[:, 1] > width * 0.1)]
-    assert inside[:, 0].mean() < height * 0.4
-    assert inside[:, 1].mean() > width * 0.6
+    labels = np.ones((40, 40, 1), np.uint8)
+    labels[30:, 35:] = 4  # right and up
+    picture = pixels(overlay_figure({"LGE": np.zeros(labels.shape, np.float32)}, labels, IDS))
+
+    def place(colour):
+        distance = np.abs(picture - np.asarray(colour) * OPACITY).max(axis=-1)
+        return np.argwhere(distance <= 3)
+
+    blood, scar = place((86, 180, 233)), place((213, 94, 0))
+    height, width = np.ptp(blood, axis=0)
+    np.testing.assert_allclose(scar.max(axis=0)[1], blood.max(axis=0)[1], atol=3)
+    np.testing.assert_allclose(scar.min(axis=0)[0], blood.min(axis=0)[0], atol=3)
+    assert np.ptp(scar, axis=0)[0] < height / 4  # 5 of 40 pixels
+    assert np.ptp(scar, axis=0)[1] < width / 2  # 10 of 40 pixels
 
 
 @pytest.mark.parametrize("value", [0.0, 1e30])
