@@ -144,13 +144,18 @@ def _run_protocol(
     if any(result is None for result in found.values()):
         cases, unreadable = read_cases(cohort, protocol, task.classes, track)
         for competitor in entered:
-            if found[id(competitor)] is None:
-                result = run_competitor(
-                    competitor, protocol, cases, task.classes, known, _titled(track, name)
-                )
-                result.failures.update(unreadable)
-                store.save(name, competitor, circumstances, result)
-                found[id(competitor)] = result
+            if found[id(competitor)] is not None:
+                continue
+            try:
+                method = competitor.build(protocol)
+            except InputError as error:  # not kept: what stands in the way may be mended
+                reason = error.problems[0].what
+                found[id(competitor)] = Result({}, {case.study: reason for case in cases} | unreadable)
+                continue
+            result = run_competitor(competitor, method, cases, task.classes, known, _titled(track, name))
+            result.failures.update(unreadable)
+            store.save(name, competitor, circumstances, result)
+            found[id(competitor)] = result
     return [(c, result) for c in entered if (result := found[id(c)]) is not None], unreadable
 
 

@@ -47,7 +47,7 @@ def competitor(method, **options):
 
 
 def run(row, cases):
-    return scoring.run_competitor(row, cohorts.PROTOCOLS["cavity-wall"], cases, CLASSES, CLASSES, no_progress)
+    return scoring.run_competitor(row, row.build(None), cases, CLASSES, CLASSES, no_progress)
 
 
 # What is segmented
@@ -236,6 +236,41 @@ def test_a_damaged_result_is_computed_again(tmp_path):
     store.save("lv", row, {}, scoring.Result({}))
     next(tmp_path.rglob("row.json")).write_text("{")
     assert store.load("lv", row, {}) is None
+
+
+def test_a_method_that_cannot_be_made_is_tried_again(workshop, tmp_path):
+    cohort = cohorts.given_cohort(workshop.manifest(), "test", None, None)
+    task = script.cohort_task(cohort.manifest, None, "cpu")
+
+    def refuse(_protocol):
+        raise InputError("the training diverged")
+
+    row, store = scoring.Competitor("row", refuse, {}), scoring.Store(tmp_path / "results")
+    [(_, result)], _ = script._run_protocol("lv", cohort, [row], task, store, no_progress)
+    assert result.failures == {"s1": "the training diverged"}
+    assert not list(tmp_path.glob("results/**/*.json"))
+
+
+def test_a_training_killed_before_its_first_epoch_starts_anew(tmp_path, monkeypatch):
+    calls = []
+
+    def train(_manifest, folder, **options):
+        calls.append((folder.exists(), options["resume"]))
+        (folder / "checkpoints").mkdir(parents=True)
+        (folder / "checkpoints" / "last.ckpt").write_text("")
+
+    monkeypatch.setattr(competitors.mrigmm, "train", train)
+    monkeypatch.setattr(competitors, "_run_method", lambda run, device: run.path.name)
+    monkeypatch.setattr(competitors.Trainer, "manifest", lambda self, region: None)
+    cohort = cohorts.Cohort(tmp_path / "m.json", tmp_path, "all", None, {})
+    trainer = competitors.Trainer(tmp_path, cohort, None, "cpu", False, no_progress)
+    (tmp_path / "tiny_lv_seed7").mkdir()
+    (tmp_path / "tiny_lv_seed7" / "config.yaml").write_text("left behind")
+    (row,) = trainer.competitors("tiny", [7])
+    assert row.build(cohorts.PROTOCOLS["lv"]) == "tiny_lv_seed7"
+    monkeypatch.setattr(competitors.mrigmm, "train", lambda *_, **options: calls.append(options["resume"]))
+    row.build(cohorts.PROTOCOLS["lv"])
+    assert calls == [(False, False), True]
 
 
 # Summaries

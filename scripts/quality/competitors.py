@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -112,6 +113,9 @@ class Trainer:
     ) -> Method:
         """The run of a seed for a protocol's region map; an interrupted training goes on."""
         run = RunFolder(self.folder / f"{name}_{protocol.region}_seed{seed}")
+        begun = run.checkpoint.exists() or run.record.exists()
+        if not begun:  # killed before its first epoch
+            shutil.rmtree(run.path, ignore_errors=True)
         mrigmm.train(
             self.manifest(protocol.region),
             run.path,
@@ -120,7 +124,7 @@ class Trainer:
             data_root=self.cohort.data_root,
             prior=self.prior,
             device=self.device,
-            resume=run.checkpoint.exists(),
+            resume=begun,
             progress=self.progress,
             track=self.track,
         )

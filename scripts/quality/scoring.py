@@ -67,7 +67,7 @@ class Result:
 
 def run_competitor(
     competitor: Competitor,
-    protocol: Protocol,
+    method: Method,
     cases: Sequence[Case],
     classes: Sequence[str],
     known: Sequence[str],
@@ -76,17 +76,13 @@ def run_competitor(
     """Segment and score all cases.
 
     Args:
-        competitor: method, and whether it may see the label.
-        protocol: what the cases were read for.
+        competitor: name, and whether the method may see the label.
+        method: that it built.
         cases: with reference labels (indices into `classes`).
         classes: K classes of the task.
         known: those that the reference labels know.
         track: progress bar.
     """
-    try:
-        method = competitor.build(protocol)
-    except InputError as error:
-        return Result({}, {case.study: error.problems[0].what for case in cases})
     rows: dict[str, list[dict[str, float]]] = {}
     failures: dict[str, str] = {}
     seconds = 0.0

@@ -58,18 +58,22 @@ def densities(parameters: Parameters, voxels: Voxels) -> Densities:
     constant = _log_weights(parameters.weights, voxels) - 0.5 * (log_det + C * LOG_2PI)[:, None]
     S, R, K = constant.shape
     coefficients = np.empty((S, R, K, len(voxels.features)))
-    coefficients[..., 0] = constant - 0.5 * (linear * means).sum(-1)[:, None]
+    coefficients[..., 0] = constant - 0.5 * np.einsum("skc,skc->sk", linear, means)[:, None]
     coefficients[..., 1 : 1 + C] = linear[:, None]
     coefficients[..., 1 + C :] = quadratic[:, None]
     # (|x| + |mu|)^2 / variance, with |mu| <= |x|; a prior's mean may lie further out.
-    largest = np.maximum(voxels.reach, (means * means).sum(-1).max(-1))
+    largest = np.maximum(voxels.reach, np.einsum("skc,skc->sk", means, means).max(-1))
     steepest = precision.reshape(S, -1).max(-1)  # a diagonal element: the matrix is positive definite
     return Densities(coefficients, means, whitener, constant, 4.0 * largest * steepest)
 
 
 def _log_weights(weights: Array, voxels: Voxels) -> Array:
     """``(S, R, K)`` as ``region_log_prior`` has it for each region value, but never -inf."""
-    table = region_log_table(torch.from_numpy(weights), torch.from_numpy(voxels.allowed)).numpy()
+    if voxels.unconstrained:
+        with np.errstate(divide="ignore"):
+            table = np.log(weights / weights.sum(-1, keepdims=True))[:, None]
+    else:
+        table = region_log_table(torch.from_numpy(weights), torch.from_numpy(voxels.allowed)).numpy()
     finite: Array = np.maximum(table, _FORBIDDEN)
     return finite
 

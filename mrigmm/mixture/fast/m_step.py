@@ -81,6 +81,10 @@ class MStep:
         return spread
 
     def _weights(self, n: Array) -> Array:
+        total = n.sum(-1, keepdims=True)
+        if self._prior is None and self._fractions and total.all():
+            plain: Array = n / total
+            return plain
         prior, counts = None if self._prior is None else self._prior.given, torch.from_numpy(n)
         if self._fractions:
             weights = class_fractions(counts, prior)

@@ -47,6 +47,7 @@ class Voxels:
         region_counts: ``(S, R)`` voxels.
         totals: ``(S,)`` voxels.
         allowed: ``(R, K)`` bool.
+        unconstrained: whether there is one region value and it allows every class.
         diagonal: whether the products are squares only.
     """
 
@@ -58,6 +59,7 @@ class Voxels:
     region_counts: Array
     totals: Array
     allowed: npt.NDArray[np.bool_]
+    unconstrained: bool
     diagonal: bool
 
     @property
@@ -108,7 +110,7 @@ def prepare(
     features[0] = 1.0
     rows = features[1 : 1 + C]
     rows.copy_(x.mT if order is None else x[order].mT)
-    totals = counts.sum(-1)
+    totals, classes = counts.sum(-1), allowed.cpu().numpy()
     centre, reach = _centre(rows, totals)
     _write_second_moments(rows, diagonal, features[1 + C :])
     return Voxels(
@@ -119,7 +121,8 @@ def prepare(
         order,
         counts.astype(np.float64),
         totals.astype(np.float64),
-        allowed.cpu().numpy(),
+        classes,
+        len(classes) == 1 and bool(classes.all()),
         diagonal,
     )
 
