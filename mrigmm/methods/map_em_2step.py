@@ -114,6 +114,11 @@ class MapEM2Step:
         region = study.region
         if (region == Region.LV).any():
             region = self._split(study)
+            if present_sequences(study) == ("LGE",):
+                notes.append(
+                    "LGE alone cannot tell scar at the endocardium from blood: give a region map with "
+                    "1 = cavity and 2 = wall"
+                )
             if not (region == Region.CAVITY).any():
                 notes.append("no cavity was found: all of the region is taken for wall")
         inside = region == Region.WALL

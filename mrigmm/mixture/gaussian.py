@@ -116,7 +116,7 @@ def cholesky(covariances: Tensor) -> Tensor:
         ValueError: a variance is not positive, or not finite.
     """
     variances = covariances.diagonal(dim1=-2, dim2=-1)
-    if not bool((torch.isfinite(variances) & (variances > 0)).all()):
+    if not bool(((variances > 0) & (variances < torch.inf)).all()):
         raise ValueError(f"covariances need positive finite variances, got {variances.detach().tolist()}")
     scale = variances.sqrt()
     correlation = covariances / (scale[..., :, None] * scale[..., None, :])
@@ -174,19 +174,22 @@ def log_gaussian(x: Tensor, means: Tensor, covariances: Tensor, *, present: Tens
         whitener = precision_cholesky(covariances)
         half_log_det = -whitener.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         constant = -0.5 * LOG_2PI * n_present - half_log_det  # (..., K)
-        if _cancels_safely(x, means, whitener):
+        rows = x.mT  # (..., C, N), the order in which images lie in memory
+        if _cancels_safely(rows, means, whitener):
             linear = coefficients(constant, means, whitener.mT @ whitener).to(x.dtype)
-            return (linear @ expand(x.mT)).mT
+            return (linear @ expand(rows)).mT
         # Far outliers and images far from zero: subtract before squaring.
         offset = x[..., None, :, :] - means.to(x.dtype)[..., :, None, :]  # (..., K, N, C)
         distance = (offset @ whitener.to(x.dtype).mT).square().sum(-1)  # (..., K, N)
         return (constant.to(x.dtype)[..., None] - 0.5 * distance).mT
 
 
-def _cancels_safely(x: Tensor, means: Tensor, whitener: Tensor) -> bool:
+def _cancels_safely(rows: Tensor, means: Tensor, whitener: Tensor) -> bool:
     """Whether ``x^T P x`` and its like are small enough to be added up in the dtype of x."""
-    if x.numel() == 0 or means.numel() == 0:
+    if rows.numel() == 0 or means.numel() == 0:
         return True
     with torch.no_grad():
-        furthest = x.abs().amax().to(means.dtype) + means.abs().amax()
-        return bool((furthest * whitener).square().sum((-2, -1)).amax() <= REACH[x.dtype])
+        low, high = rows.aminmax()
+        furthest = torch.maximum(-low, high).to(means.dtype) + means.abs().amax()
+        steepest = whitener.square().sum((-2, -1)).amax()
+        return bool(furthest.square() * steepest <= REACH[rows.dtype])

@@ -13,10 +13,12 @@ from mrigmm.mixture.gaussian import parameter_dtype, voxel_dtype
 # Voxels that are summed in the images' precision before float64 takes over.
 _CHUNK = 16384
 
-# A voxel this many times further out than the median voxel is an outlier to float32; the medians are
-# those of a sample.
-_OUTLIER = 50.0
+# Voxels whose median is the centre.
 _SAMPLE = 256
+
+# Root mean square distance of a class from the centre, in its standard deviations, that float32 still
+# resolves: the variance then has a relative error of _FAR^2 times float32's, 1e-4.
+_FAR = 50.0
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ def statistics(x: Tensor, resp: Tensor) -> Statistics:
     """Sufficient statistics of voxels under their responsibilities; differentiable.
 
     float32 images are centred, summed in float32 chunk by chunk and added up in float64, so that second
-    moments still give the variance of an image far from zero; images with far outliers are summed in
-    float64 throughout.
+    moments still give the variance of an image far from zero. Where a class lies so far from the centre that
+    its variance would be lost nevertheless, everything is summed in float64.
 
     Args:
         x: ``(..., N, C)`` finite intensities.
@@ -64,41 +66,41 @@ def statistics(x: Tensor, resp: Tensor) -> Statistics:
     Returns:
         Sums in float64.
     """
-    exact = parameter_dtype(x.device)
-    C, N = x.shape[-1], x.shape[-2]
     with torch.autocast(x.device.type, enabled=False):
         rows, weights = x.mT.to(voxel_dtype(x)), resp.mT  # (..., C, N), (..., K, N)
-        centre, typical = _centre(rows.detach())
-        centred = rows - centre
-        if _has_outlier(centred.detach(), typical):
-            centred = rows.to(exact) - centre
-        centre = centre.to(exact)
-        features, weights = expand(centred), weights.to(centred.dtype)
-        sums = sum(
-            (
-                (weights[..., first : first + _CHUNK] @ features[..., first : first + _CHUNK].mT).to(exact)
-                for first in range(0, N, _CHUNK)
-            ),
-            start=(weights[..., :0] @ features[..., :0].mT).to(exact),
-        )  # (..., K, D)
-        return _moved(sums[..., 0], sums[..., 1 : 1 + C], unpack(sums[..., 1 + C :], C), centre.mT)
+        centre = _centre(rows.detach())
+        n, sum_x, sum_xx = _sums(rows - centre, weights)
+        exact = parameter_dtype(x.device)
+        if rows.dtype != exact and _lost(n, sum_x, sum_xx):
+            n, sum_x, sum_xx = _sums(rows.to(exact) - centre, weights)
+        return _moved(n, sum_x, sum_xx, centre.to(exact).mT)
 
 
-def _centre(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Median of a sample of the voxels, and the median distance from it; both ``(..., C, 1)``."""
+def _centre(rows: Tensor) -> Tensor:
+    """Median of a sample of the voxels, ``(..., C, 1)``."""
     if rows.shape[-1] == 0:
-        nothing = rows.new_zeros(*rows.shape[:-1], 1)
-        return nothing, nothing
-    sample = rows[..., :: max(1, rows.shape[-1] // _SAMPLE)]
-    centre = sample.median(-1, keepdim=True).values
-    return centre, (sample - centre).abs().median(-1, keepdim=True).values
+        return rows.new_zeros(*rows.shape[:-1], 1)
+    return rows[..., :: max(1, rows.shape[-1] // _SAMPLE)].median(-1, keepdim=True).values
 
 
-def _has_outlier(centred: Tensor, typical: Tensor) -> bool:
-    """Whether some voxel lies so far out that the others' squares would drown in float32."""
-    if centred.dtype == torch.float64 or centred.numel() == 0:
-        return False
-    return bool((centred.abs().amax(-1, keepdim=True) > _OUTLIER * typical).any())
+def _sums(rows: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``sum r``, ``sum r x``, ``sum r x x^T`` in float64, chunks in the precision of the rows."""
+    C, N = rows.shape[-2:]
+    features, weights = expand(rows), weights.to(rows.dtype)
+    chunks = [
+        weights[..., first : first + _CHUNK] @ features[..., first : first + _CHUNK].mT
+        for first in range(0, max(N, 1), _CHUNK)
+    ]
+    exact = parameter_dtype(rows.device)
+    sums = sum((chunk.to(exact) for chunk in chunks[1:]), start=chunks[0].to(exact))  # (..., K, D)
+    return sums[..., 0], sums[..., 1 : 1 + C], unpack(sums[..., 1 + C :], C)
+
+
+def _lost(n: Tensor, sum_x: Tensor, sum_xx: Tensor) -> bool:
+    """Whether rounding in float32 shows in some class's variance, the small difference of large sums."""
+    with torch.no_grad():
+        n_second = n[..., None] * sum_xx.diagonal(dim1=-2, dim2=-1)  # (..., K, C)
+        return bool((_FAR**2 * (n_second - sum_x.square()) < n_second).any())
 
 
 def _moved(n: Tensor, sum_x: Tensor, sum_xx: Tensor, centre: Tensor) -> Statistics:

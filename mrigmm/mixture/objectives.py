@@ -7,8 +7,11 @@ same. A voxel that no class is allowed to own counts as outside the mask.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from mrigmm.mixture.gaussian import safe_log
 
@@ -139,14 +142,34 @@ def pool_mean(values: Tensor, mask: Tensor, index: Tensor, n_mixtures: int) -> T
     return pooled / count.clamp_min(1)
 
 
-def _logsumexp(joint: Tensor) -> Tensor:
-    """``log sum_k exp joint`` whose gradient is the softmax whatever the magnitude.
+class _LogSumExp(torch.autograd.Function):
+    """``log sum_k exp joint`` ``(..., N)`` whose gradient is the softmax whatever the magnitude.
 
     The plain one takes its gradient from ``exp(joint - result)``, which sums to K, not 1, once an outlier's
     log density is so large that its last digit exceeds log K.
     """
-    largest = joint.detach().amax(-1, keepdim=True)
-    return (joint - largest).exp().sum(-1).log() + largest[..., 0]
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, joint: Tensor) -> Tensor:
+        by_class = joint.mT  # (..., K, N): densities lie in memory by class
+        resp = by_class.softmax(-2)
+        ctx.save_for_backward(resp)
+        # The largest responsibility is 1 / K at least: its logarithm is accurate.
+        return by_class.amax(-2) - resp.amax(-2).log()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (resp,) = ctx.saved_tensors
+        return (gradient[..., None, :] * resp).mT
+
+
+def _logsumexp(joint: Tensor) -> Tensor:
+    """``log sum_k exp joint``, ``(..., N)``."""
+    if joint.dim() == 1:
+        return _logsumexp(joint[None])[0]
+    value: Tensor = _LogSumExp.apply(joint)
+    return value
 
 
 def _joint(log_prior: Tensor, log_density: Tensor) -> tuple[Tensor, Tensor]:

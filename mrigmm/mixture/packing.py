@@ -51,13 +51,10 @@ def pack(region: Tensor) -> PackedRegion:
     Args:
         region: ``(B, *spatial)`` bool or integers, voxels above 0 belong to the region.
     """
-    inside = region.flatten(1) > 0  # (B, M)
+    inside = (region if region.dtype == torch.bool else region > 0).flatten(1)  # (B, M)
     counts = inside.sum(1)
     largest = int(counts.max()) if len(counts) else 0
-    image, position = inside.nonzero(as_tuple=True)
-    first = counts.cumsum(0) - counts
-    rank = torch.arange(len(image), device=region.device) - first[image]
-    packed = position.new_zeros(len(inside), largest)
-    packed[image, rank] = position
     mask = torch.arange(largest, device=region.device) < counts[:, None]
+    position = torch.arange(inside.shape[1], device=region.device).expand_as(inside).masked_select(inside)
+    packed = position.new_zeros(mask.shape).masked_scatter_(mask, position)
     return PackedRegion(packed, mask, tuple(region.shape[1:]))

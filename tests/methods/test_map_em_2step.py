@@ -65,6 +65,16 @@ def test_users_prior_without_scales_is_used_as_it_is(studies):
     assert set(result.labels.unique().tolist()) == {0, 1, 2, 3, 4}
 
 
+def test_lge_alone_in_an_undivided_ventricle_is_warned_about(task, studies):
+    observed = studies[0].observed.clone()
+    observed[1:] = False
+    image = studies[0].image * observed
+    result = make_method("map-em-2step", task, {}).segment(
+        replace(studies[0], image=image, observed=observed)
+    )
+    assert any("cannot tell scar" in text for text in result.warnings)
+
+
 def test_given_cavity_is_kept(task, studies):
     study = studies[0]
     cavity = study.label == 0
