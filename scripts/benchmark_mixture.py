@@ -336,6 +336,7 @@ def main() -> None:
             "processor": platform.machine(),
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         }
+        options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(json.dumps(report, indent=2) + "\n")
 
 

@@ -100,7 +100,8 @@ def _lost(n: Tensor, sum_x: Tensor, sum_xx: Tensor) -> bool:
     """Whether rounding in float32 shows in some class's variance, the small difference of large sums."""
     with torch.no_grad():
         n_second = n[..., None] * sum_xx.diagonal(dim1=-2, dim2=-1)  # (..., K, C)
-        return bool((_FAR**2 * (n_second - sum_x.square()) < n_second).any())
+        resolved = _FAR**2 * (n_second - sum_x.square()) >= n_second  # False also where float32 overflowed
+        return not bool(resolved.all())
 
 
 def _moved(n: Tensor, sum_x: Tensor, sum_xx: Tensor, centre: Tensor) -> Statistics:

@@ -41,18 +41,21 @@ def region_log_prior(weights: Tensor, allowed: Tensor, region: Tensor) -> Tensor
         ``(..., N, K)``, -inf where a class is not allowed.
     """
     table = region_log_table(weights, allowed)
+    batch = torch.broadcast_shapes(table.shape[:-2], region.shape[:-1])
+    R, K = allowed.shape
+    if bool(allowed.all()):  # nothing to look up
+        return table[..., :1, :].expand(*batch, region.shape[-1], K)
     if table.dim() == 2:
         return table[region]
-    R, K = allowed.shape
     index = region[..., None].expand(*region.shape, K)
-    batch = torch.broadcast_shapes(table.shape[:-2], region.shape[:-1])
     return table.expand(*batch, R, K).gather(-2, index.expand(*batch, *index.shape[-2:]))
 
 
 def log_likelihood(log_prior: Tensor, log_density: Tensor) -> Tensor:
     """``log sum_k pi_nk N(x_n | k)`` per voxel, ``(..., N)``; -inf where no class is allowed."""
     joint, usable = _joint(log_prior, log_density)
-    return torch.where(usable, _logsumexp(joint), _NEVER)
+    evidence = _logsumexp(joint)
+    return evidence if usable is None else torch.where(usable, evidence, _NEVER)
 
 
 def posterior(log_prior: Tensor, log_density: Tensor) -> Tensor:
@@ -61,7 +64,9 @@ def posterior(log_prior: Tensor, log_density: Tensor) -> Tensor:
     Rows sum to 1; they are 0 where no class is allowed.
     """
     joint, usable = _joint(log_prior, log_density)
-    return torch.where(usable[..., None], joint.softmax(-1), 0.0)
+    # Densities lie in memory by class: along that axis torch is ten times faster.
+    resp = joint.mT.softmax(-2).mT if joint.dim() > 1 else joint.softmax(-1)
+    return resp if usable is None else torch.where(usable[..., None], resp, 0.0)
 
 
 def nll(log_prior: Tensor, log_density: Tensor, mask: Tensor) -> Tensor:
@@ -76,7 +81,7 @@ def nll(log_prior: Tensor, log_density: Tensor, mask: Tensor) -> Tensor:
         ``(...)``, one value per batch entry; 0 without gradient where the mask is empty.
     """
     joint, usable = _joint(log_prior, log_density)
-    return masked_mean(-_logsumexp(joint), mask & usable)
+    return masked_mean(-_logsumexp(joint), mask if usable is None else mask & usable)
 
 
 def nll_v(log_w: Tensor, log_density: Tensor, mask: Tensor) -> Tensor:
@@ -172,13 +177,13 @@ def _logsumexp(joint: Tensor) -> Tensor:
     return value
 
 
-def _joint(log_prior: Tensor, log_density: Tensor) -> tuple[Tensor, Tensor]:
+def _joint(log_prior: Tensor, log_density: Tensor) -> tuple[Tensor, Tensor | None]:
     """``log pi + log N`` with -inf where not allowed, all 0 in voxels where nothing is; and which voxels,
-    broadcastable to ``(..., N)``, have an allowed class.
+    broadcastable to ``(..., N)``, have an allowed class (None: all have every class).
     """
+    joint = log_prior + log_density
+    if log_prior.numel() == 0 or bool(log_prior.amin() > _NEVER):
+        return joint, None
     allowed = log_prior > _NEVER
     usable = allowed.any(-1)
-    joint = log_prior + log_density
-    if not bool(allowed.all()):
-        joint = torch.where(allowed, joint, _NEVER).masked_fill(~usable[..., None], 0.0)
-    return joint, usable
+    return torch.where(allowed, joint, _NEVER).masked_fill(~usable[..., None], 0.0), usable

@@ -77,7 +77,8 @@ def _with_pooled_ghost(stats: Statistics) -> Statistics:
 
 
 def _ml(stats: Statistics, covariance: Covariance) -> tuple[Tensor, Tensor]:
-    stats = _with_pooled_ghost(stats)
+    if bool((stats.n < WEAK).any()):
+        stats = _with_pooled_ghost(stats)
     means = stats.sum_x / stats.n[..., None]
     return means, _shaped(_scatter(stats, means), stats.n, covariance)
 

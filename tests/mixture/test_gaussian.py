@@ -199,6 +199,19 @@ class TestStatistics:
             noise.double().var(correction=0).item(), rel=1e-5
         )
 
+    @pytest.mark.parametrize("distance", [1e3, 1e6, 1e25])
+    def test_float32_class_far_from_the_others_keeps_its_variance(self, distance):
+        """Also where the squares overflow in float32, and for a voxel that is no class's."""
+        noise = torch.randint(-8, 9, (3000, 1), generator=torch.Generator().manual_seed(0)).float()
+        noise[:500] = noise[:500] + distance
+        noise[-1] = 1e30
+        resp = torch.zeros(3000, 2)
+        resp[:500, 0] = resp[500:-1, 1] = 1.0
+        mixture = m_step(statistics(noise, resp), variance_floor=0.0)
+        for k, own in enumerate((noise[:500], noise[500:-1])):
+            expected = own.double().var(correction=0).item()
+            assert mixture.covariances[k].item() == pytest.approx(expected, rel=1e-3, abs=1e-12 * distance**2)
+
 
 class TestMStep:
     def test_maximum_likelihood_by_hand(self):

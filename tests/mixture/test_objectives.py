@@ -190,6 +190,14 @@ class TestRegionLogPrior:
         shared = region_log_prior(weights[0], self.allowed, region)
         torch.testing.assert_close(shared[2], region_log_prior(weights[0], self.allowed, region[2]))
 
+    def test_without_constraint_the_region_does_not_matter(self, generator):
+        weights = torch.rand(4, K, generator=generator).double().requires_grad_()
+        region = torch.randint(0, 2, (4, N), generator=generator)
+        got = region_log_prior(weights, torch.ones(2, K, dtype=torch.bool), region)
+        expected = (weights / weights.sum(-1, keepdim=True)).log()[:, None, :].expand(4, N, K)
+        torch.testing.assert_close(got, expected)
+        assert region_log_prior(weights[0], torch.ones(2, K, dtype=torch.bool), region).shape == (4, N, K)
+
     def test_weightless_classes_share_and_gradients_are_finite(self):
         weights = torch.tensor([1.0, 0.0, 0.0]).requires_grad_()
         got = region_log_prior(weights, self.allowed, torch.tensor([2, 1]))
