@@ -68,3 +68,7 @@ def __getattr__(name: str) -> Any:
         globals()[name] = value
         return value
     raise AttributeError(f"module 'mrigmm' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return __all__

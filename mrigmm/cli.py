@@ -10,6 +10,7 @@ import io
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -334,11 +335,14 @@ def _print_problems(problems: Iterable[Problem]) -> None:
 
 
 def _print_problem_table(problems: Sequence[Problem]) -> None:
-    table = Table("severity", "study", "problem", "file", "expected", "got", "remedy", show_lines=True)
-    for p in problems:
-        cells = (p.severity, p.study, p.what, p.file, p.expected, p.got, p.remedy)
-        table.add_row(*(escape(cell or "") for cell in cells))
-    out_console.print(table)
+    table = Table(show_lines=True)
+    for name in ("severity", "study", "problem"):
+        table.add_column(name, overflow="fold")  # never cut a path
+    for problem in problems:
+        text = str(replace(problem, study=None))
+        table.add_row(problem.severity, escape(problem.study or ""), escape(text))
+    # Into a file or a pipe, lines may be as long as they like.
+    out_console.print(table, width=None if out_console.is_terminal else 200)
 
 
 def _print_metrics(evaluations: dict[str, Evaluation]) -> None:

@@ -58,7 +58,10 @@ class RunConfig(BaseModel):
         "gem", description="deepG: nll; deepSVG: nll_v; gem: nll_v fitted by deep generalised EM."
     )
     density_power: float = Field(
-        0.25, ge=0, le=1, description="gem: power of the density beside the network's prior."
+        0.0,
+        ge=0,
+        le=1,
+        description="gem: power of the density beside the network's prior; 0: the network alone.",
     )
     sequence_dropout: float = Field(
         0.1, ge=0, lt=1, description="gem: chance that a training slice lacks a sequence."

@@ -29,12 +29,14 @@ TISSUES: Mapping[str, TissueClass] = {
 }
 
 # For cohorts of other organs, whose classes have names that we do not know.
-_OTHER_COLOURS = ((204, 121, 167), (0, 114, 178), (230, 159, 0), (120, 120, 120))
+_OTHER_COLOURS = ((204, 121, 167), (0, 114, 178), (230, 159, 0), (213, 94, 0))
 
 # Names that a manifest's "labels" may use for ids that are no class of the mixture.
 AUXILIARY_NAMES = ("background", "rv_blood")
 
 CAVITY_CLASSES = ("blood",)
+# The sequence that shows a class; without it the others only hint at it.
+KEY_SEQUENCES: Mapping[str, str] = {"scar": "LGE", "edema": "T2"}
 # Evaluated beside the classes. Order: from the largest to the smallest.
 NESTED_REGIONS: Mapping[str, tuple[str, ...]] = {
     "wall": ("myocardium", "edema", "scar"),

@@ -128,12 +128,12 @@ def test_the_metrics_table_shows_the_numbers_of_the_file(cli, workshop, tmp_path
 def test_a_class_that_nobody_has_is_not_a_number(cli, workshop, tmp_path):
     entry = workshop.study()
     workshop.volume(entry["label"], (ventricle() == 1) * 1.0)
-    labels = {"background": 0, "blood": 1, "fat": 9}
+    labels = {"background": 0, "muscle": 1, "fat": 9}
     manifest = workshop.manifest([entry], labels=labels)
     out = tmp_path / "out"
     cli("predict", manifest, "-o", out, "--method", "em-gmm")
     side = json.loads((out / "s1.json").read_text())
-    (out / "s1.json").write_text(json.dumps({**side, "classes": {"blood": 1, "other": 2, "fat": 3}}))
+    (out / "s1.json").write_text(json.dumps({**side, "classes": {"muscle": 1, "other": 2, "fat": 3}}))
     row = re.findall(r"│ fat .*", cli("evaluate", out, manifest).out)[0]
     assert row.split("│")[2].strip() == "nan"
 

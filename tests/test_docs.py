@@ -41,7 +41,7 @@ def test_demo_runs_as_the_readme_says(tmp_path):
     run([sys.executable, "-m", "mrigmm", "demo", "--quiet"], tmp_path)
     folder = tmp_path / "mrigmm_demo"
     assert (folder / "report.html").exists()
-    for name in ("deep-gmm", "em-gmm"):
+    for name in ("deep-gem", "em-gmm"):
         assert len(list((folder / "predictions" / name).glob("*_labels.nii.gz"))) == 3
         assert (folder / "predictions" / name / "metrics.json").exists()
 

@@ -75,13 +75,16 @@ def require_not_input(path: Path, inputs: Iterable[Path], *, study: str | None =
         )
 
 
-def require_new_folder(folder: Path, *, overwrite: bool, holds: str) -> None:
+def require_new_folder(
+    folder: Path, *, holds: str, overwrite: bool = False, instead: str | None = None
+) -> None:
     """Refuse an output folder that already has results.
 
     Args:
         folder: where results are to go.
-        overwrite: the user allowed to replace what is there.
         holds: glob pattern of the results that matter, such as "*_labels.nii.gz".
+        overwrite: the user allowed to replace what is there.
+        instead: what the user can do beside choosing another folder.
 
     Raises:
         InputError: results are there and `overwrite` is False, or `folder` is a file.
@@ -105,7 +108,7 @@ def require_new_folder(folder: Path, *, overwrite: bool, holds: str) -> None:
             file=folder,
             expected="a new or empty folder",
             got=f"{found.name} and perhaps more",
-            remedy="choose another -o, or allow to replace them with --overwrite",
+            remedy="choose another -o" + (f", or {instead}" if instead else ""),
         )
 
 

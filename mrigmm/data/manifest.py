@@ -98,7 +98,8 @@ class Manifest:
                 file=self.path,
                 expected="at least one study",
                 got=f"studies in: {', '.join(filled) or 'no split'}",
-                remedy="choose another one with --split (all: every study)",
+                remedy=f"put studies under '{name}' in the manifest, or choose another split where the "
+                "command has --split (all: every study)",
             )
         return studies
 

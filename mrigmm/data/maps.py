@@ -98,6 +98,13 @@ def region_map(
     return region
 
 
+def region_from_label(study: Study) -> bool:
+    """Whether the region map is made from, or is, the reference label: then it gives answers away."""
+    if isinstance(study.region, RegionRule):
+        return study.region.kind != "nonzero"
+    return study.region is not None and study.label is not None and study.region == study.label
+
+
 def _derived_region(
     study: Study,
     rule: RegionRule,

@@ -184,6 +184,18 @@ def prior_for(
             got=", ".join(wanted) or "none",
         )
     if file is None and classes is not None and unknown_classes:
+        if len(unknown_classes) < len(wanted):
+            # Most likely a slip; and a mixture of which the prior knows half has no names.
+            raise InputError.from_problems(
+                Problem(
+                    f"unknown class '{name}' among known ones",
+                    expected=f"only {', '.join(prior.classes)}, or only classes of another organ",
+                    got=", ".join(wanted),
+                    remedy=near_misses(name, prior.classes) + " Other structures go under 'background'; "
+                    "other tissues need a prior of their own (--prior).",
+                )
+                for name in unknown_classes
+            )
         return wanted, None
     problems = [
         Problem(f"unknown class '{name}'", file=_text(file), remedy=near_misses(name, prior.classes))

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mrigmm.data.geometry import Grid, canonical_axcodes, coverage
-from mrigmm.data.manifest import Study
-from mrigmm.data.maps import read_reference_label, region_map, where_classes_fit
+from mrigmm.data.manifest import RegionRule, Study
+from mrigmm.data.maps import read_reference_label, region_from_label, region_map, where_classes_fit
 from mrigmm.data.standardise import fit_zscore
 from mrigmm.data.volumes import Volume, read_image
 from mrigmm.errors import InputError
+from mrigmm.labels import KEY_SEQUENCES
 
 # Preferred sequence to give the output grid (docs/data.md).
 REFERENCE_SEQUENCE = "LGE"
@@ -60,6 +61,7 @@ class StudyTensors:
         orientation: the MONAI transform that turned the slices last; undoes itself by that history.
         output: the grid to write results on.
         inputs: file of each sequence that was read.
+        region_source: file or rule of the region map.
         warnings: what the user should know about this study.
     """
 
@@ -73,6 +75,7 @@ class StudyTensors:
     orientation: Orientation
     output: OutputGrid
     inputs: Mapping[str, Path]
+    region_source: Path | RegionRule | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -138,12 +141,21 @@ def load_study(
         label = read_reference_label(study, reference.grid, labels or {}, classes)
 
     warnings: list[str] = []
+    if region_from_label(study):
+        warnings.append("the region comes from the reference label")
     on_grid = {
         name: _on_grid(volume, reference, region > 0, study.id, name, warnings)
         for name, volume in images.items()
     }
     image, observed = _standardise(study, sequences, on_grid, region, warnings)
     region = where_classes_fit(study, region, classes)
+    present = [name for name, seen in zip(sequences, observed, strict=True) if seen.any()]
+    warnings += [f"no {name}" for name in sequences if name not in images]
+    warnings += [
+        f"{name} cannot be told reliably without {key}"
+        for name, key in KEY_SEQUENCES.items()
+        if name in classes and key not in present
+    ]
 
     orient = Orientation(axcodes=canonical_axcodes(reference.grid), labels=_AXIS_LABELS)
 
@@ -163,6 +175,7 @@ def load_study(
         orientation=orient,
         output=OutputGrid(reference.grid, reference.header, reference.stored_shape, reference.path),
         inputs={name: volume.path for name, volume in images.items()},
+        region_source=study.region,
         warnings=tuple(warnings),
     )
 

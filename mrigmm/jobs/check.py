@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from mrigmm.data.manifest import Manifest, RegionRule, Study, read_manifest
+from mrigmm.data.manifest import Manifest, Study, read_manifest
 from mrigmm.data.study import load_study, reference_sequence
 from mrigmm.data.volumes import read_image, read_map
 from mrigmm.errors import InputError, Problem
@@ -82,11 +82,6 @@ def _study_problems(study: Study, cohort: Manifest, classes: tuple[str, ...]) ->
         except InputError as error:
             found += error.problems
             maps_readable = False
-    missing = [name for name in cohort.sequences if name not in study.images]
-    if missing:
-        found.append(Problem(f"no {' and no '.join(missing)}", study.id, severity="warning"))
-    if isinstance(study.region, RegionRule) and study.region.kind != "nonzero":
-        found.append(Problem("the region comes from the reference label", study.id, severity="warning"))
     # What is wrong with a file has been said; the others are judged without it.
     if maps_readable and study.images and reference_sequence(study.images) in readable:
         try:
@@ -97,7 +92,8 @@ def _study_problems(study: Study, cohort: Manifest, classes: tuple[str, ...]) ->
                 labels=cohort.labels,
                 with_label=study.label is not None,
             )
-            found += warnings_of(study.id, tensors.warnings)
+            said = {f"no {name}" for name in study.images.keys() - readable.keys()}
+            found += warnings_of(study.id, [text for text in tensors.warnings if text not in said])
         except InputError as error:
             found += error.problems
     yield from found

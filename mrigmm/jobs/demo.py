@@ -14,7 +14,7 @@ from mrigmm.jobs.simulate import simulate
 from mrigmm.jobs.train import train
 
 STUDIES, SEED, COHORT, PRESET = 12, 7, "small", "tiny"
-BASELINE = "em-gmm"
+DEEP, BASELINE = "deep-gem", "em-gmm"
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,16 @@ def demo(out: Path | str, *, progress: bool = False, track: Track = no_progress)
         InputError: the folder already holds something.
     """
     folder = Path(out)
-    require_new_folder(folder, overwrite=False, holds="*")
+    require_new_folder(folder, holds="*")
     manifest = simulate(folder / "cohort", studies=STUDIES, seed=SEED, preset=COHORT, track=track).output
     run = train(manifest, folder / "run", preset=PRESET, device="cpu", progress=progress, track=track).output
     evaluations = {}
-    for name, how in {"deep-gmm": {"run": run}, BASELINE: {"method": BASELINE}}.items():
+    for name, how in {DEEP: {"run": run}, BASELINE: {"method": BASELINE}}.items():
         predictions = folder / "predictions" / name
         predict(manifest, predictions, device="cpu", save_probabilities=True, track=track, **how)  # type: ignore[arg-type]
         evaluations[name] = evaluate(predictions, manifest, track=track)
     page = report(
-        folder / "predictions" / "deep-gmm",
+        folder / "predictions" / DEEP,
         out=folder / "report.html",
         beside=[folder / "predictions" / BASELINE],
         track=track,

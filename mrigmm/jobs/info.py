@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
-from mrigmm.config import DEFAULT_PRESET, PRESET_DESCRIPTIONS
+from mrigmm.config import DEFAULT_PRESET, PRESET_DESCRIPTIONS, RunConfig
 from mrigmm.labels import NESTED_REGIONS, TISSUES
 from mrigmm.methods.registry import METHODS
 
@@ -17,12 +17,17 @@ def info() -> dict[str, Any]:
 
     Example:
         >>> sorted(mrigmm.info())
-        ['classes', 'default_preset', 'methods', 'nested_regions', 'presets', 'versions']
+        ['classes', 'default_preset', 'methods', 'nested_regions', 'presets', 'train_settings', 'versions']
     """
     return {
         "methods": {name: entry.summary for name, entry in METHODS.items()},
         "presets": dict(PRESET_DESCRIPTIONS),
         "default_preset": DEFAULT_PRESET,
+        "train_settings": {
+            name: f"{field.description or ''} [{field.default}]".strip()
+            for name, field in RunConfig.model_fields.items()
+            if name not in ("version", "preset")
+        },
         "classes": {name: tissue.id for name, tissue in TISSUES.items()},
         "nested_regions": {name: list(members) for name, members in NESTED_REGIONS.items()},
         "versions": {name: version(name) for name in _PACKAGES},

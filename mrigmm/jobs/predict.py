@@ -10,7 +10,7 @@ from typing import Any
 
 from mrigmm.config import parse_overrides
 from mrigmm.data.files import remove, require_new_folder, require_not_input
-from mrigmm.data.manifest import Manifest, Study, check_study_id, read_manifest
+from mrigmm.data.manifest import Manifest, RegionRule, Study, check_study_id, read_manifest
 from mrigmm.data.priors import sequence_remedy
 from mrigmm.data.run_folder import RunFolder
 from mrigmm.data.study import StudyTensors, load_study, reference_sequence
@@ -167,7 +167,12 @@ def _results(study_id: str, out: Path) -> dict[str, Path]:
 
 def _require_free(out: Path, studies: Iterable[Study], manifest: Path | None, *, overwrite: bool) -> None:
     """Refuse to replace results without being asked to, and anything that is no result at all."""
-    require_new_folder(out, overwrite=overwrite, holds=f"*{LABELS_SUFFIX}")
+    require_new_folder(
+        out,
+        holds=f"*{LABELS_SUFFIX}",
+        overwrite=overwrite,
+        instead="allow to replace them with --overwrite",
+    )
     for study in studies:
         inputs = [
             file for file in (*study.images.values(), study.region, study.label) if isinstance(file, Path)
@@ -306,6 +311,9 @@ def _side_file(
         "mean_log_likelihood": float(result.log_likelihood[study.region > 0].mean()),
         **result.details,
         "inputs": {name: str(path.resolve()) for name, path in study.inputs.items()},
+        "region": study.region_source.kind
+        if isinstance(study.region_source, RegionRule)
+        else str(study.region_source and study.region_source.resolve()),
         "reference_grid": str(study.output.file.resolve()),
         "warnings": warnings,
         "versions": versions(),

@@ -179,7 +179,12 @@ def _metrics(folder: Path) -> MetricsTable:
     """The evaluation of a folder."""
     path = folder / METRICS_FILE
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))["summary"]
+        content = json.loads(path.read_text(encoding="utf-8"))
+        summary = content["summary"]
+        dice = {
+            str(study): {str(name): figures["dice"] for name, figures in found.items()}
+            for study, found in content["studies"].items()
+        }
         rows = [
             {"name": str(name), **{f.name: figures[f.name] for f in fields(ClassSummary)}}
             for name, figures in summary.items()
@@ -195,4 +200,4 @@ def _metrics(folder: Path) -> MetricsTable:
             got=f"{type(error).__name__}: {error}",
             remedy="run mrigmm evaluate again",
         ) from None
-    return MetricsTable(folder.resolve().name, rows)
+    return MetricsTable(folder.resolve().name, rows, dice)

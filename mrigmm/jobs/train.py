@@ -70,7 +70,9 @@ def train(
     if resume and run.record.exists():
         return Outcome(run.path, run.read()[1].training_studies)
     if not resume:
-        require_new_folder(run.path, overwrite=False, holds="config.yaml")
+        require_new_folder(
+            run.path, holds="config.yaml", instead="continue an interrupted training with --resume"
+        )
     config, population = _resolve(config, cohort, None if prior is None else Path(prior))
     torch_device = select_device(device)
 

@@ -115,7 +115,7 @@ class DeepGEMMethod:
         inside = wall.region == Region.WALL
         log_prior = self._log_prior(study, wall)[:, inside].T.double()  # (N, K)
         resp = log_prior.exp()
-        for _ in range(_ITERATIONS):
+        for _ in range(_ITERATIONS if self.config.density_power > 0 else 0):
             mixture = responsible_mixture(
                 wall.features,
                 resp,
@@ -125,7 +125,8 @@ class DeepGEMMethod:
                 prior=wall.prior,
             )
             log_density = class_log_density(wall.features, mixture, wall.observed)
-            # Neighbours repeat each other, so that the density counts for less than it says.
+            # Neighbours repeat each other, so that the density counts for less than it says. The network
+            # has learnt from the densities of the whole cohort, and by default it has the last word.
             resp = (log_prior + self.config.density_power * log_density).softmax(dim=1)
         return wall_segmentation(
             study, self.record.classes, wall, unpack(resp.float(), inside), fit=None, notes=wall.notes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -22,10 +22,11 @@ class StudySection:
 
 @dataclass(frozen=True)
 class MetricsTable:
-    """Summary of one evaluated folder: name of its method and rows by class."""
+    """One evaluated folder: its name, rows by class, and the Dice of each study by class."""
 
     name: str
-    rows: Sequence[Mapping[str, Any]] = field(default_factory=list)
+    rows: Sequence[Mapping[str, Any]]
+    dice: Mapping[str, Mapping[str, float | None]]
 
 
 def render_report(

@@ -111,7 +111,9 @@ def test_folders_for_results(tmp_path):
     (tmp_path / "a.nii.gz").write_text("x")
     with pytest.raises(InputError, match="already has results") as caught:
         require_new_folder(tmp_path, overwrite=False, holds="*.nii.gz")
-    assert "--overwrite" in caught.value.problems[0].remedy
+    assert caught.value.problems[0].remedy == "choose another -o"
+    with pytest.raises(InputError, match="or wait") as caught:
+        require_new_folder(tmp_path, holds="*.nii.gz", instead="wait")
     require_new_folder(tmp_path, overwrite=True, holds="*.nii.gz")
     for bad in (tmp_path / "notes.txt", tmp_path / "notes.txt" / "below"):
         with pytest.raises(InputError, match="the output is not a folder"):

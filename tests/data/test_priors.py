@@ -124,3 +124,10 @@ def test_one_class_is_no_mixture(classes):
 def test_a_name_given_twice():
     with pytest.raises(InputError, match="distinct"):
         prior_for(("LGE", "LGE"), None, None)
+
+
+def test_a_class_that_the_prior_does_not_know_among_known_ones_is_a_slip():
+    with pytest.raises(InputError, match="unknown class 'blodd' among known ones") as caught:
+        prior_for(("LGE",), ("blodd", "myocardium"), None)
+    assert "did you mean blood?" in caught.value.problems[0].remedy
+    assert prior_for(("LGE",), ("fat", "muscle"), None) == (("fat", "muscle"), None)

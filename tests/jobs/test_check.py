@@ -38,7 +38,9 @@ def test_every_problem_of_every_study(workshop):
         ("grids", "error", "bSSFP does not show the region: its grid lies elsewhere"),
         ("empty", "error", "the region is empty"),
         ("label", "error", "the label map has values that are no whole numbers"),
-        ("part", "warning", "no T2 and no bSSFP"),
+        ("part", "warning", "no T2"),
+        ("part", "warning", "no bSSFP"),
+        ("part", "warning", "edema cannot be told reliably without T2"),
         ("none", "error", "the study has no region map, and a mixture is fitted inside one"),
     ]
     assert result.done == ("good", "part")
@@ -75,7 +77,7 @@ def test_what_prediction_would_say_about_the_cohort(workshop):
     entry = workshop.study()
     entry["image"] = {"DE": entry["image"]["LGE"]}
     result = mrigmm.check(workshop.manifest([entry], modality={"0": "DE"}))
-    assert found(result) == [(None, "error", "unknown sequence name 'DE'")]
+    assert [f for f in found(result) if f[1] == "error"] == [(None, "error", "unknown sequence name 'DE'")]
     assert result.problems[0].remedy == "name it LGE"
 
 
@@ -89,3 +91,10 @@ def test_a_region_from_the_label_is_worth_a_note(workshop):
 def test_nothing_to_check(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         mrigmm.check(tmp_path / "no.json")
+
+
+def test_the_reference_label_as_region_is_worth_the_same_note(workshop):
+    entry = workshop.study()
+    workshop.volume(entry["label"], np.minimum(ventricle(), 2))
+    result = mrigmm.check(workshop.manifest([{**entry, "region": entry["label"]}]))
+    assert ("s1", "warning", "the region comes from the reference label") in found(result)

@@ -41,7 +41,7 @@ def render(**changes):
         "version": "0.1.0",
         "disclaimer": "Not for clinical use.",
         "classes": ["blood", "scar"],
-        "metrics": [MetricsTable("map-em", [ROW])],
+        "metrics": [MetricsTable("map-em", [ROW], {"s1": {"scar": 0.25}})],
         "studies": [StudySection("p01", {"blood": 12.345, "scar": 0.0}, ["a warning"], "iVBORw0KGgo=")],
     }
     return render_report(**{**content, **changes})
@@ -63,7 +63,7 @@ def test_the_numbers_of_the_page():
         {"studies": [StudySection(EVIL, {"blood": 1.0}, [], "iVBORw0KGgo=")]},  # in alt="..." too
         {"studies": [StudySection("p", {"blood": 1.0}, [EVIL], None)]},
         {"classes": [EVIL]},
-        {"metrics": [MetricsTable(EVIL, [{**ROW, "name": EVIL}])]},
+        {"metrics": [MetricsTable(EVIL, [{**ROW, "name": EVIL}], {EVIL: {EVIL: 0.5}})]},
         {"folder": EVIL},
         {"methods": [EVIL]},
     ],
