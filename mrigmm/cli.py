@@ -142,18 +142,22 @@ def train(
     """Train a deep GMM on the training split. Reference labels are not read."""
     from mrigmm.jobs.train import train as job
 
-    result = job(
-        manifest,
-        out,
-        preset=preset,
-        overrides=overrides or (),
-        data_root=data_root,
-        prior=prior,
-        device=device,
-        resume=resume,
-        progress=not quiet,
-        track=_track(quiet),
-    )
+    try:
+        result = job(
+            manifest,
+            out,
+            preset=preset,
+            overrides=overrides or (),
+            data_root=data_root,
+            prior=prior,
+            device=device,
+            resume=resume,
+            progress=not quiet,
+            track=_track(quiet),
+        )
+    except KeyboardInterrupt:
+        err_console.print("interrupted: the same command with --resume goes on from the last completed epoch")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
     _finish(result, f"trained on {len(result.done)} studies; run: {result.output}", quiet)
 
 

@@ -254,3 +254,13 @@ def test_terminals_without_unicode_and_names_without_text(workshop, tmp_path):
         result = subprocess.run(command, capture_output=True, env=environment, timeout=120, check=False)
         assert (result.returncode, b"Traceback" in result.stderr) == (0, False), result.stderr
     assert sorted(os.listdir(folder + b"/out"))[-1] == b"s1_labels.nii.gz"  # noqa: PTH208
+
+
+def test_an_interrupted_training_says_how_to_go_on(cli, workshop, tmp_path, monkeypatch):
+    def interrupted(*_args, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mrigmm.jobs.train.train", interrupted)
+    result = cli("train", workshop.manifest(), "-o", tmp_path / "run")
+    assert result.code == 130
+    assert "--resume" in result.err
