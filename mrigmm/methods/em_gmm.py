@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -62,6 +62,26 @@ class MapEMSettings(EMSettings):
     prior_strength: float = Field(0.1, gt=0)
 
 
+@dataclass(frozen=True)
+class Voxels:
+    """Voxels that share a mixture.
+
+    Attributes:
+        x: (N, C') float64 intensities; what stands where nothing was observed does not matter.
+        observed: (N, C') bool, or None when every voxel has all sequences.
+        region: (N,) `labels.Region` codes.
+    """
+
+    x: Tensor
+    observed: Tensor | None
+    region: Tensor
+
+    def part(self, members: Tensor) -> Voxels:
+        """Some of the voxels, by index (n,)."""
+        observed = None if self.observed is None else self.observed[members]
+        return Voxels(self.x[members], observed, self.region[members])
+
+
 class EMGMM:
     """EM for a Gaussian mixture, maximum likelihood, in the package's own core."""
 
@@ -84,12 +104,8 @@ class EMGMM:
     def segment(self, study: StudyTensors) -> Segmentation:
         """Fit the mixture(s) of one study and label by the posterior."""
         sequences = present_sequences(study)
-        intensities, acquired = study.present_voxels()
-        # float64: the stop rule looks at small differences of the likelihood.
-        x = intensities.double().to(self.task.device)  # (N, C')
-        observed = None if acquired is None else acquired.to(self.task.device)
-        region = study.region[study.region > 0].long().to(self.task.device)  # (N,)
-        n_voxels, n_classes = x.shape[0], len(self.task.classes)
+        voxels = _voxels(study, self.task.device)
+        n_voxels, n_classes = len(voxels.x), len(self.task.classes)
         if n_voxels < n_classes:
             raise InputError(
                 "the region has fewer voxels than there are classes",
@@ -105,28 +121,17 @@ class EMGMM:
         for members in self._groups(study):
             enough = len(members) >= MIN_VOXELS_PER_CLASS * n_classes or len(members) == n_voxels
             if enough:
-                fits.append(
-                    (
-                        members,
-                        self._fit_named(
-                            x[members],
-                            None if observed is None else observed[members],
-                            region[members],
-                            sequences,
-                            prior,
-                        ),
-                    )
-                )
+                fits.append((members, self._fit_named(voxels.part(members), sequences, prior)))
             else:
                 small.append(members)
         notes = list(self._notes([result for _, result in fits], prior))
         if small:
-            whole = self._fit_named(x, observed, region, sequences, prior)
+            whole = self._fit_named(voxels, sequences, prior)
             fits += [(members, _part(whole, members)) for members in small]
             notes.append(f"{len(small)} slices are too small for a mixture of their own: the study's is used")
 
-        resp = x.new_zeros((n_voxels, n_classes))
-        log_likelihood = x.new_zeros((n_voxels, 1))
+        resp = voxels.x.new_zeros((n_voxels, n_classes))
+        log_likelihood = voxels.x.new_zeros((n_voxels, 1))
         for members, result in fits:
             resp[members] = result.resp.to(resp.dtype)
             log_likelihood[members, 0] = result.log_likelihood.to(resp.dtype)
@@ -142,19 +147,15 @@ class EMGMM:
             warnings=tuple(notes),
         )
 
-    def fit(
-        self,
-        x: Tensor,
-        observed: Tensor | None,
-        region: Tensor,
-        start: Mixture,
-        prior: PopulationPrior | None,
-    ) -> EMResult:
-        """Fit one mixture to voxels (N, C'), of which some may not be observed, with region codes (N,)."""
-        return fit_gmm(x, observed=observed, region=region, start=start, **self._options())
+    def fit(self, voxels: Voxels, start: Mixture, prior: PopulationPrior | None) -> EMResult:
+        """Fit one mixture."""
+        return fit_gmm(start=start, **self._options(voxels))
 
-    def _options(self) -> dict[str, Any]:
+    def _options(self, voxels: Voxels) -> dict[str, Any]:
         return {
+            "x": voxels.x,
+            "observed": voxels.observed,
+            "region": voxels.region,
             "covariance": self.settings.covariance,
             "allowed": self.task.allowed,
             "max_iter": self.settings.max_iter,
@@ -162,13 +163,14 @@ class EMGMM:
             "variance_floor": self.settings.variance_floor,
         }
 
-    def _start(self, x: Tensor, region: Tensor, prior: PopulationPrior | None) -> Mixture:
+    def _start(self, voxels: Voxels, prior: PopulationPrior | None) -> Mixture:
         """The population's mixture where it is known, else k-means."""
+        x = voxels.x
         if prior is not None:
             known = prior.mixture(x.dtype, x.device)
             return replace(known, covariances=_of_type(known.covariances, self.settings.covariance))
         generator = torch.Generator().manual_seed(self.settings.seed)
-        resp = kmeans_responsibilities(x, self.task.allowed[region], generator)
+        resp = kmeans_responsibilities(x, self.task.allowed[voxels.region], generator)
         return m_step(
             statistics(x, resp),
             covariance=self.settings.covariance,
@@ -176,16 +178,11 @@ class EMGMM:
         )
 
     def _fit_named(
-        self,
-        x: Tensor,
-        observed: Tensor | None,
-        region: Tensor,
-        sequences: tuple[str, ...],
-        prior: PopulationPrior | None,
+        self, voxels: Voxels, sequences: tuple[str, ...], prior: PopulationPrior | None
     ) -> EMResult:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # told as `converged`
-            result = self.fit(x, observed, region, self._start(x, region, prior), prior)
+            result = self.fit(voxels, self._start(voxels, prior), prior)
         if prior is not None:  # components keep the class they were started at
             return result
         order = brightness_order(result.mixture, sequences, self.settings.order_by or self.task.order_by)
@@ -215,16 +212,9 @@ class EMSVGMM(EMGMM):
 
     name = "em-svgmm"
 
-    def fit(
-        self,
-        x: Tensor,
-        observed: Tensor | None,
-        region: Tensor,
-        start: Mixture,
-        prior: PopulationPrior | None,
-    ) -> EMResult:
-        """Fit one spatially variant mixture to voxels (N, C')."""
-        return fit_svgmm(x, observed=observed, region=region, start=start, **self._options())
+    def fit(self, voxels: Voxels, start: Mixture, prior: PopulationPrior | None) -> EMResult:
+        """Fit one spatially variant mixture."""
+        return fit_svgmm(start=start, **self._options(voxels))
 
 
 class MapEM(EMGMM):
@@ -243,19 +233,13 @@ class MapEM(EMGMM):
                 remedy="make one from labelled studies with mrigmm prior",
             )
 
-    def fit(
-        self,
-        x: Tensor,
-        observed: Tensor | None,
-        region: Tensor,
-        start: Mixture,
-        prior: PopulationPrior | None,
-    ) -> EMResult:
-        """Fit one MAP mixture to voxels (N, C')."""
+    def fit(self, voxels: Voxels, start: Mixture, prior: PopulationPrior | None) -> EMResult:
+        """Fit one MAP mixture."""
         assert prior is not None
         assert isinstance(self.settings, MapEMSettings)
+        x = voxels.x
         map_prior = prior.map_prior(self.settings.prior_strength, dtype=x.dtype, device=x.device)
-        return fit_gmm(x, observed=observed, region=region, start=start, prior=map_prior, **self._options())
+        return fit_gmm(start=start, prior=map_prior, **self._options(voxels))
 
 
 def validated_settings(
@@ -286,6 +270,16 @@ def _of_type(covariances: Tensor, kind: str) -> Tensor:
     if kind == "spherical":
         variances = variances.mean(1, keepdim=True).expand_as(variances)
     return torch.diag_embed(variances)
+
+
+def _voxels(study: StudyTensors, device: torch.device) -> Voxels:
+    """All voxels of the region; float64, since the stop rule looks at small differences."""
+    x, observed = study.present_voxels()
+    return Voxels(
+        x.double().to(device),
+        None if observed is None else observed.to(device),
+        study.region[study.region > 0].long().to(device),
+    )
 
 
 def _part(result: EMResult, members: Tensor) -> EMResult:

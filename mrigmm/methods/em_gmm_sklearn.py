@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
-from torch import Tensor
 
 from mrigmm.errors import InputError
-from mrigmm.methods.em_gmm import EMGMM
+from mrigmm.methods.em_gmm import EMGMM, Voxels
 from mrigmm.mixture import EMResult, Mixture, PopulationPrior
 
 
@@ -24,25 +23,18 @@ class EMGMMSklearn(EMGMM):
 
     name = "em-gmm-sklearn"
 
-    def fit(
-        self,
-        x: Tensor,
-        observed: Tensor | None,
-        region: Tensor,
-        start: Mixture,
-        prior: PopulationPrior | None,
-    ) -> EMResult:
-        """Fit one mixture to voxels (N, C'), region code by region code."""
-        if observed is not None:
+    def fit(self, voxels: Voxels, start: Mixture, prior: PopulationPrior | None) -> EMResult:
+        """Fit one mixture, region code by region code."""
+        if voxels.observed is not None:
             raise InputError(
                 f"{self.name} cannot leave out single voxels",
                 expected="sequences that cover the whole region",
-                got=f"{int((~observed).sum())} values outside a field of view",
+                got=f"{int((~voxels.observed).sum())} values outside a field of view",
                 remedy="use em-gmm, or leave the short sequence out (null)",
             )
-        n, k, c = x.shape[0], len(self.task.classes), x.shape[1]
-        data = x.cpu().double().numpy()
-        codes = region.cpu().numpy()
+        data = voxels.x.cpu().numpy()
+        codes = voxels.region.cpu().numpy()
+        (n, c), k = data.shape, len(self.task.classes)
         resp, log_likelihood = np.zeros((n, k)), np.zeros(n)
         weights, means, covariances = np.zeros(k), np.zeros((k, c)), np.tile(np.eye(c), (k, 1, 1))
         n_iter, converged, bound = 0, True, 0.0
