@@ -8,6 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mrigmm.data.manifest import Manifest
 from mrigmm.data.priors import default_multiscale_prior, prior_for
 from mrigmm.errors import InputError, Problem
@@ -54,14 +56,12 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in names}
 
 
-def select_device(name: str) -> Any:
+def select_device(name: str) -> torch.device:
     """A torch device by name; "auto" takes CUDA where there is one.
 
     Raises:
         InputError: unknown name, or a device that this machine does not have (never a silent fallback).
     """
-    import torch
-
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

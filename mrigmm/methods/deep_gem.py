@@ -87,7 +87,7 @@ def wall_view(study: StudyTensors, wall: Wall, config: RunConfig, *, divisor: in
 
 
 class DeepGEMMethod:
-    """Segments with a trained spatial prior: network, then MAP-EM iterations under its prior."""
+    """Segments the wall by a trained network, with `density_power` > 0 as prior of MAP-EM iterations."""
 
     name = "deep-gem"
 
@@ -110,7 +110,7 @@ class DeepGEMMethod:
         return {"config": self.config.model_dump(mode="json"), "trained_with": self.record.versions}
 
     def segment(self, study: StudyTensors) -> Segmentation:
-        """Cavity and first mixture by MAP-EM, spatial prior by the network, posterior of both."""
+        """Cavity by MAP-EM, classes of the wall by the network, or by the posterior under its prior."""
         wall = self.start.solve(study)
         inside = wall.region == Region.WALL
         log_prior = self._log_prior(study, wall)[:, inside].T.double()  # (N, K)

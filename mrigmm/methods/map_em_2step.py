@@ -41,7 +41,7 @@ from mrigmm.mixture import (
 
 
 class TwoStepSettings(MapEMSettings):
-    """Settings of map-em-2step: the wall's from cross-validation on real patients, the cavity's set by hand."""
+    """Settings of map-em-2step: the wall's by cross-validation on real patients, the cavity's by hand."""
 
     prior_strength: float = Field(0.05, gt=0, description="Of the wall's mixture.")
     cavity_prior_strength: float = Field(0.1, gt=0, description="Of the mixture that finds the cavity.")
