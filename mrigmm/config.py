@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from mrigmm.errors import InputError, Problem, near_misses
 
-CONFIG_VERSION: Literal[1] = 1
+CONFIG_VERSION: Literal[2] = 2
 DEFAULT_PRESET = "default"
 
 
@@ -24,7 +24,7 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    version: Literal[1] = CONFIG_VERSION
+    version: Literal[2] = CONFIG_VERSION
     preset: str = DEFAULT_PRESET
     seed: int = Field(0, ge=0, description="Seeds weights, shuffling and augmentation.")
 
@@ -57,11 +57,11 @@ class RunConfig(BaseModel):
     objective: Literal["nll", "nll_v", "gem"] = Field(
         "gem", description="deepG: nll; deepSVG: nll_v; gem: nll_v fitted by deep generalised EM."
     )
-    density_power: float = Field(
-        0.0,
+    network_share: float = Field(
+        0.5,
         ge=0,
         le=1,
-        description="gem: power of the density beside the network's prior; 0: the network alone.",
+        description="gem: the network's share in the label beside the study's own fit; 1: the network alone.",
     )
     sequence_dropout: float = Field(
         0.1, ge=0, lt=1, description="gem: chance that a training slice lacks a sequence."
@@ -100,6 +100,7 @@ _PUBLISHED: dict[str, Any] = {
 
 _DEFAULT: dict[str, Any] = {
     "objective": "gem",
+    "crop_mm": 96.0,
     "prior_strength": 0.05,
     "flip_probability": 0.0,  # part of the random affine map
     "batch_slices": 8,

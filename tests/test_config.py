@@ -74,7 +74,7 @@ def test_the_last_of_two_overrides_counts():
         ("sequences=LGE", "tuple"),
         ("sequences=[LGE, LGE]", "each name may stand once"),
         ("classes=[blood, blood]", "each name may stand once"),
-        ("version=2", "Input should be 1"),
+        ("version=1", "Input should be 2"),
         # It would change the name in the run's records and nothing else.
         ("preset=tiny", "choose it with --preset"),
     ],
@@ -115,8 +115,8 @@ def test_a_configuration_cannot_be_changed():
         (b"\xff\xfe", "cannot be read"),
         ("epochs: 3", "another version"),
         ("version: 99", "another version"),
-        ("version: 1\nepoch: 3", "did you mean epochs"),
-        ("version: 1\ncrop_mm: .nan", "finite"),
+        ("version: 2\nepoch: 3", "did you mean epochs"),
+        ("version: 2\ncrop_mm: .nan", "finite"),
     ],
 )
 def test_damaged_configurations_are_refused(tmp_path, content, message):

@@ -23,15 +23,16 @@ from mrigmm.data.priors import MultiscalePrior
 from mrigmm.data.run_folder import RunRecord
 from mrigmm.data.study import StudyTensors
 from mrigmm.labels import Region
-from mrigmm.methods.base import Segmentation, Task, class_log_density, responsible_mixture, unpack
+from mrigmm.methods.base import Segmentation, Task
 from mrigmm.methods.map_em_2step import MapEM2Step, Wall, wall_classes, wall_segmentation
 from mrigmm.mixture import PopulationPrior
 from mrigmm.networks.spatial_prior import SpatialPrior
 
-# The network's prior is not certain of anything that it has never seen.
+# Neither the network nor a study's fit is certain of anything that it has never seen.
 _LOWEST_PRIOR = 1e-6
-# MAP-EM iterations under the network's prior.
-_ITERATIONS = 5
+_LOWEST_POSTERIOR = 1e-4
+# SDs of normal wall that are one unit of the network's input.
+_UNIT_SDS = 2.0
 
 
 def build_spatial_prior(config: RunConfig) -> SpatialPrior:
@@ -74,7 +75,7 @@ def wall_view(study: StudyTensors, wall: Wall, config: RunConfig, *, divisor: in
             wall_depth(wall.region, spacing_mm=study.spacing_mm),
         ]
     )
-    channels = torch.cat([study.image.as_tensor(), anatomy, wall.resp])
+    channels = torch.cat([wall_units(study, wall), anatomy, wall.resp])
     stacked = MetaTensor(
         channels, affine=study.image.affine, applied_operations=study.image.applied_operations
     )
@@ -86,8 +87,24 @@ def wall_view(study: StudyTensors, wall: Wall, config: RunConfig, *, divisor: in
     )
 
 
+def wall_units(study: StudyTensors, wall: Wall) -> Tensor:
+    """Intensities (C, X, Y, Z) as distances from the study's own normal wall, in two of its SDs.
+
+    As n-SD thresholds do, it makes studies comparable however large their infarct is, which sets mean and
+    SD of the region. 0 where a sequence was not acquired.
+    """
+    # The wall's largest class in the population, and of the features the sequences at the finest scale.
+    normal = int(wall.prior.weights.argmax())
+    n = int(study.present.sum())
+    mean, sd = torch.zeros(len(study.sequences)), torch.ones(len(study.sequences))
+    mean[study.present] = wall.fit.mixture.means[normal, :n].float().cpu()
+    sd[study.present] = wall.fit.mixture.covariances[normal].diagonal()[:n].sqrt().float().cpu()
+    units = (study.image.as_tensor() - mean[:, None, None, None]) / (_UNIT_SDS * sd[:, None, None, None])
+    return torch.where(study.observed, units, 0.0)
+
+
 class DeepGEMMethod:
-    """Segments the wall by a trained network, with `density_power` > 0 as prior of MAP-EM iterations."""
+    """Segments the wall by a trained network and the study's own fit together."""
 
     name = "deep-gem"
 
@@ -110,27 +127,18 @@ class DeepGEMMethod:
         return {"config": self.config.model_dump(mode="json"), "trained_with": self.record.versions}
 
     def segment(self, study: StudyTensors) -> Segmentation:
-        """Cavity by MAP-EM, classes of the wall by the network, or by the posterior under its prior."""
+        """Cavity by MAP-EM; classes of the wall by what network and MAP-EM say, `w^s q^(1 - s)`.
+
+        `w` is the network's prior, `q` the smoothed posterior of the study's own fit, `s` `network_share`:
+        what the cohort has in common, and what only this study shows.
+        """
         wall = self.start.solve(study)
-        inside = wall.region == Region.WALL
-        log_prior = self._log_prior(study, wall)[:, inside].T.double()  # (N, K)
-        resp = log_prior.exp()
-        for _ in range(_ITERATIONS if self.config.density_power > 0 else 0):
-            mixture = responsible_mixture(
-                wall.features,
-                resp,
-                wall.observed,
-                covariance=self.config.covariance,
-                variance_floor=self.config.variance_floor,
-                prior=wall.prior,
-            )
-            log_density = class_log_density(wall.features, mixture, wall.observed)
-            # Neighbours repeat each other, so that the density counts for less than it says. The network
-            # has learnt from the densities of the whole cohort, and by default it has the last word.
-            resp = (log_prior + self.config.density_power * log_density).softmax(dim=1)
-        return wall_segmentation(
-            study, self.record.classes, wall, unpack(resp.float(), inside), fit=None, notes=wall.notes
-        )
+        log_prior = self._log_prior(study, wall)  # (K, X, Y, Z)
+        log_fit = wall.resp.clamp_min(_LOWEST_POSTERIOR).log()
+        share = self.config.network_share
+        pooled = (share * log_prior + (1 - share) * log_fit).softmax(dim=0)
+        resp = torch.where(wall.region == Region.WALL, pooled, 0.0)
+        return wall_segmentation(study, self.record.classes, wall, resp, fit=wall.fit, notes=wall.notes)
 
     @torch.inference_mode()
     def _log_prior(self, study: StudyTensors, wall: Wall) -> Tensor:

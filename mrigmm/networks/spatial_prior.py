@@ -23,7 +23,9 @@ class SpatialPrior(nn.Module):
 
     def __init__(self, n_sequences: int, n_classes: int, *, filters: int, levels: int) -> None:
         super().__init__()
-        self.unet = UNet(n_sequences + N_ANATOMY_CHANNELS, n_classes, filters=filters, levels=levels)
+        self.unet = UNet(
+            n_sequences + N_ANATOMY_CHANNELS, n_classes, filters=filters, levels=levels, norm="batch"
+        )
 
     def forward(self, image: Tensor) -> Tensor:
         """Log prior (B, K, X, Y) of images (B, C + 3, X, Y)."""

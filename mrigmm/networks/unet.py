@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from monai.networks.blocks import Convolution, UpSample
 from torch import Tensor, nn
 
 _SLOPE = 0.01  # of the leaky ReLU
 
+Norm = Literal["instance", "batch"]
 
-def _double_convolution(channels_in: int, channels_out: int) -> nn.Sequential:
-    """3x3 convolution, LeakyReLU, 3x3 convolution without bias, InstanceNorm, LeakyReLU."""
+
+def _double_convolution(channels_in: int, channels_out: int, norm: Norm) -> nn.Sequential:
+    """3x3 convolution, LeakyReLU, 3x3 convolution without bias, normalisation, LeakyReLU."""
     act = ("leakyrelu", {"negative_slope": _SLOPE})
-    norm = ("instance", {"affine": True})
+    layer = (norm, {"affine": True})
     return nn.Sequential(
         Convolution(2, channels_in, channels_out, adn_ordering="A", act=act),
-        Convolution(2, channels_out, channels_out, adn_ordering="NA", act=act, norm=norm, bias=False),
+        Convolution(2, channels_out, channels_out, adn_ordering="NA", act=act, norm=layer, bias=False),
     )
 
 
@@ -27,14 +31,18 @@ class UNet(nn.Module):
         channels_out: output channels (logits).
         filters: filters at full resolution, doubled at each of the `levels` poolings.
         levels: number of poolings; inputs must be divisible by `2 ** levels`.
+        norm: per slice, as published, or over the batch in training: then brightness means the same in
+            every slice, with or without an infarct.
     """
 
-    def __init__(self, channels_in: int, channels_out: int, *, filters: int, levels: int) -> None:
+    def __init__(
+        self, channels_in: int, channels_out: int, *, filters: int, levels: int, norm: Norm = "instance"
+    ) -> None:
         super().__init__()
         width = [filters * 2**level for level in range(levels + 1)]
         self.divisor = 2**levels
         self.down = nn.ModuleList(
-            _double_convolution(before, after)
+            _double_convolution(before, after, norm)
             for before, after in zip([channels_in, *width[:-1]], width, strict=True)
         )
         # A 1x1 convolution commutes with nearest upsampling and costs a quarter before it.
@@ -51,7 +59,7 @@ class UNet(nn.Module):
             for level in reversed(range(levels))
         )
         self.merge = nn.ModuleList(
-            _double_convolution(2 * width[level], width[level]) for level in reversed(range(levels))
+            _double_convolution(2 * width[level], width[level], norm) for level in reversed(range(levels))
         )
         self.head = nn.Conv2d(width[0], channels_out, kernel_size=1)
         self.pool = nn.MaxPool2d(2)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from monai.data import MetaTensor
 
 import mrigmm
 from mrigmm.data.manifest import read_manifest
@@ -11,6 +12,7 @@ from mrigmm.data.run_folder import RunFolder
 from mrigmm.data.study import load_study
 from mrigmm.errors import InputError
 from mrigmm.labels import Region
+from mrigmm.methods.deep_gem import wall_units
 from mrigmm.methods.registry import make_method, method_of_run
 from mrigmm.phantom import simulate_cohort
 
@@ -64,14 +66,47 @@ def test_a_run_folder_that_moved_predicts_the_same(run, study, result, tmp_path)
     assert torch.equal(result.resp, there.resp)
 
 
-def test_without_power_the_network_has_the_last_word_with_power_the_density_has_a_say(run, study):
+def test_network_and_fit_share_the_label(run, study):
     method, _ = method_of_run(RunFolder(run), CPU)
     wall = method.start.solve(study)
     inside = wall.region == Region.WALL
+
+    def resp(share):
+        method.config = method.config.model_copy(update={"network_share": share})
+        return method.segment(study).resp[1:, inside]
+
     network = method._log_prior(study, wall).exp()[:, inside]
-    torch.testing.assert_close(method.segment(study).resp[1:, inside], network, atol=1e-5, rtol=0)
-    method.config = method.config.model_copy(update={"density_power": 1.0})
-    assert (method.segment(study).resp[1:, inside] - network).abs().max() > 0.1
+    fit = wall.resp[:, inside].clamp_min(1e-4)
+    torch.testing.assert_close(resp(1.0), network, atol=1e-5, rtol=0)
+    torch.testing.assert_close(resp(0.0), fit / fit.sum(0), atol=1e-5, rtol=0)
+    pooled = (network * fit).sqrt()
+    torch.testing.assert_close(resp(0.5), pooled / pooled.sum(0), atol=1e-5, rtol=0)
+    assert (network - fit).abs().max() > 0.1
+
+
+def test_network_sees_distances_from_normal_wall(run, study):
+    wall = method_of_run(RunFolder(run), CPU)[0].start.solve(study)
+    image = study.image.as_tensor().clone()
+    mean = wall.fit.mixture.means[0, :3].float()  # myocardium; LGE, T2, bSSFP at the finest scale
+    sd = wall.fit.mixture.covariances[0].diagonal()[:3].sqrt().float()
+    image[:, 5, 6, 1] = mean
+    image[:, 6, 6, 1] = mean + 4 * sd
+    observed = study.observed.clone()
+    observed[2, 5:7, 5:7] = False
+    units = wall_units(replace(study, image=MetaTensor(image), observed=observed), wall)
+    torch.testing.assert_close(units[:, 5, 6, 1], torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(units[:, 6, 6, 1], torch.tensor([2.0, 2.0, 0.0]), atol=1e-4, rtol=0)
+
+
+def test_units_of_a_study_without_the_first_sequence(run, study):
+    image = study.image.clone()
+    image[0] = 0
+    partial = replace(study, image=image, observed=without(study, 0))
+    wall = method_of_run(RunFolder(run), CPU)[0].start.solve(partial)
+    units = wall_units(partial, wall)
+    normal = (wall.resp[0] > 0.9) & (wall.region == Region.WALL)
+    assert (units[0] == 0).all()
+    assert units[1:, normal].mean(dim=1).abs().max() < 0.5  # T2 and bSSFP around their own normal wall
 
 
 def test_missing_sequence(run, study):
