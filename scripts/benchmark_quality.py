@@ -55,7 +55,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--no-oracle", action="store_true", help="leave out the per-study Gaussians of the true labels")
     cohort = parser.add_argument_group("cohort")
     add = cohort.add_argument
-    add("--phantom", choices=sorted(PRESETS), default="myops-like", help="simulated (default: %(default)s)")
+    add(
+        "--phantom",
+        choices=sorted(PRESETS),
+        default="myops-like",
+        help="simulated patients (default: %(default)s); the healthy protocols take the preset healthy",
+    )
     add(
         "--tuning",
         action="store_true",
@@ -164,10 +169,9 @@ def _cohort(options: argparse.Namespace, protocol: Protocol, track: Track) -> Co
         return given_cohort(options.manifest, options.split, options.data_root, options.studies)
     return simulated_cohort(
         options.out / "cohorts",
-        preset=options.phantom,
+        preset="healthy" if protocol.healthy else options.phantom,
         seed=SEEDS["tuning" if options.tuning else "report"],
         n_studies=options.studies or 40,
-        healthy=protocol.healthy,
         track=track,
     )
 

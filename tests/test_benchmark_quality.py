@@ -99,11 +99,9 @@ def test_unreadable_studies_are_named(workshop):
     assert list(unreadable) == ["bad"]
 
 
-def test_healthy_phantoms_are_simulated_once_and_leave_the_presets_alone(tmp_path, monkeypatch):
-    before = dict(cohorts.PRESETS)
-    options = {"preset": "small", "seed": 5, "n_studies": 1, "track": no_progress, "healthy": True}
+def test_a_cohort_is_simulated_once(tmp_path, monkeypatch):
+    options = {"preset": "healthy", "seed": 5, "n_studies": 1, "track": no_progress}
     cohort = cohorts.simulated_cohort(tmp_path, **options)
-    assert before == cohorts.PRESETS
     cases, _ = cohorts.read_cases(cohort, cohorts.PROTOCOLS["healthy"], CLASSES, no_progress)
     assert len(cases) == 1
     monkeypatch.setattr(cohorts, "simulate_cohort", None)
@@ -451,6 +449,7 @@ def test_benchmark_writes_table_json_and_figure_and_computes_nothing_twice(tmp_p
     content = json.loads((tmp_path / "benchmark.json").read_text())
     lv, healthy = (content["protocols"][name] for name in ("lv", "healthy"))
     assert lv["cohort"]["seed"] == 2026
+    assert (lv["cohort"]["preset"], healthy["cohort"]["preset"]) == ("small", "healthy")
     assert "`otsu`: not applicable (otsu needs to know the wall)" in text
     assert set(lv["summary"]["otsu"]["failures"]) == set(lv["studies"]["map-em"])
     assert set(healthy["summary"]) == {"map-em", "otsu"}  # an oracle of healthy studies says nothing

@@ -21,14 +21,11 @@ from mrigmm.mixture.objectives import (
 )
 from mrigmm.mixture.packing import PackedRegion, pack, to_voxels
 from mrigmm.mixture.population import PopulationPrior, estimate_population_prior
+from mrigmm.mixture.potts import fit_potts, potts_bound, potts_posterior, potts_support
 from mrigmm.mixture.results import BatchResult, ConvergenceWarning, EMResult
-from mrigmm.mixture.spatial import (
-    fit_potts,
+from mrigmm.mixture.smoothing import (
     gaussian_blur,
     multiscale_features,
-    potts_bound,
-    potts_posterior,
-    potts_support,
     smooth_inside,
     smooth_posterior,
 )

@@ -11,7 +11,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 from torch import Tensor
 
-from mrigmm.mixture.spatial import smooth_inside
+from mrigmm.mixture.smoothing import smooth_inside
 
 Mask = npt.NDArray[np.bool_]
 

@@ -78,6 +78,8 @@ _MYOPS_LIKE = PhantomConfig()
 PRESETS: dict[str, PhantomConfig] = {
     # as hard as the real training studies of MyoPS 2020; frozen, see docs/phantom.md
     "myops-like": _MYOPS_LIKE,
+    # the same hearts, scanner and reader, and nobody with an infarct
+    "healthy": replace(_MYOPS_LIKE, healthy_share=1.0),
     # what a clinic sends: also patients without infarct and with an old one
     "cohort": replace(_MYOPS_LIKE, healthy_share=0.1, chronic_share=0.2),
     # everything that can go wrong at the scanner

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
-from unittest.mock import patch
 
 from calibrate_phantom import REPORT_SEED, TUNING_SEED
 from monai.data import MetaTensor
@@ -96,9 +95,7 @@ class Case:
     tensors: StudyTensors
 
 
-def simulated_cohort(
-    folder: Path, *, preset: str, seed: int, n_studies: int, track: Track, healthy: bool = False
-) -> Cohort:
+def simulated_cohort(folder: Path, *, preset: str, seed: int, n_studies: int, track: Track) -> Cohort:
     """Simulate a cohort into a folder of its own below `folder`, or take the one that is there.
 
     Args:
@@ -107,23 +104,20 @@ def simulated_cohort(
         seed: of everything.
         n_studies: how many.
         track: progress bar.
-        healthy: the same patients, acquisition and reader, without infarct.
     """
-    name = f"{preset}-healthy" if healthy else preset
-    config = replace(PRESETS[preset], healthy_share=1.0) if healthy else PRESETS[preset]
-    identity = {"preset": name, "preset_hash": preset_hash(config), "seed": seed, "studies": n_studies}
-    out = folder / f"{name}-{seed}-{n_studies}"
+    digest = preset_hash(PRESETS[preset])
+    identity = {"preset": preset, "preset_hash": digest, "seed": seed, "studies": n_studies}
+    out = folder / f"{preset}-{seed}-{n_studies}"
     if not (out / "manifest.json").exists():  # it is written last: without it, the cohort is unfinished
         shutil.rmtree(out, ignore_errors=True)
-        with patch.dict(PRESETS, {name: config}):  # known while it is simulated
-            simulate_cohort(
-                out,
-                n_studies=n_studies,
-                seed=seed,
-                preset=name,
-                test_share=0,
-                track=lambda items, _description, _total: track(items, f"Simulating {name}"),
-            )
+        simulate_cohort(
+            out,
+            n_studies=n_studies,
+            seed=seed,
+            preset=preset,
+            test_share=0,
+            track=lambda items, _description, _total: track(items, f"Simulating {preset}"),
+        )
     return Cohort(out / "manifest.json", out, "all", None, identity)
 
 
