@@ -13,9 +13,6 @@ from mrigmm.data.manifest import SPLITS
 from mrigmm.data.sources.base import Entry
 from mrigmm.errors import InputError, Problem, near_misses
 
-_FORMS = "a name, ratio=0.7/0.1/0.2, folds=5 or a file lists.json"
-
-
 @dataclass(frozen=True)
 class Division:
     """One way to divide a cohort.
@@ -76,7 +73,7 @@ def divide(entries: Sequence[Entry], split: str | None, *, seed: int) -> tuple[D
         return (_by_lists(entries, _read_lists(Path(split)), split),)
     raise InputError(
         f"unknown split '{split}'",
-        expected=_FORMS,
+        expected="a name, ratio=0.7/0.1/0.2, folds=5 or a file lists.json",
         remedy=near_misses(split, [*NAMED_SPLITS, "ratio", "folds"]),
     )
 
