@@ -13,6 +13,7 @@ from mrigmm.data.manifest import SPLITS
 from mrigmm.data.sources.base import Entry
 from mrigmm.errors import InputError, Problem, near_misses
 
+
 @dataclass(frozen=True)
 class Division:
     """One way to divide a cohort.

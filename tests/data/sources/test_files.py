@@ -85,7 +85,10 @@ def test_what_a_pattern_means(pattern, file, groups):
         ({"images": {"LGE": "{patient}/p?_{id}.nii.gz"}}, "one study id belongs to two patients"),
         ({"images": PATTERNS["images"], "labels": "blood:1"}, "the label ids cannot be read"),
         ({"images": PATTERNS["images"], "labels": "blood=1,blood=2"}, "the label ids cannot be read"),
-        ({"images": PATTERNS["images"], "labels": "blood=1,scar=1"}, "the label id 1 is given more than once"),
+        (
+            {"images": PATTERNS["images"], "labels": "blood=1,scar=1"},
+            "the label id 1 is given more",
+        ),
     ],
 )
 def test_what_cannot_be_used(tree, options, message):

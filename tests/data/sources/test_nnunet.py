@@ -55,9 +55,7 @@ def test_names_of_ones_own(tree):
     data_set(tree, content, ("LGE", "T2"))
     rename = {"PSIR": "LGE", "pool": "blood", "muscle": "myocardium", "other": "background"}
     found = read(
-        mrigmm.manifest(
-            "nnunet", tree.folder, tree.folder / "m.json", region_from_labels="lv", rename=rename
-        )
+        mrigmm.manifest("nnunet", tree.folder, tree.folder / "m.json", region_from_labels="lv", rename=rename)
     )
     assert found.counts == {"case_2": {"blood": BLOOD, "myocardium": MYOCARDIUM, "scar": EDEMA}}
     assert found.notes[0].startswith("the channel 'T1map' keeps its name")
@@ -85,9 +83,7 @@ def test_overlapping_regions_with_ids_by_hand(tree):
     data_set(tree, {**SECOND, "labels": {"wall": [2, 3], "scar": [3]}}, ("bSSFP", "LGE"))
     labels = "blood=1,myocardium=2,scar=3+4"
     found = read(
-        mrigmm.manifest(
-            "nnunet", tree.folder, tree.folder / "m.json", region_from_labels="lv", labels=labels
-        )
+        mrigmm.manifest("nnunet", tree.folder, tree.folder / "m.json", region_from_labels="lv", labels=labels)
     )
     assert found.counts["case_2"] == {"blood": BLOOD, "myocardium": MYOCARDIUM, "scar": EDEMA + SCAR}
 

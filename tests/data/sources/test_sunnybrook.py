@@ -29,6 +29,5 @@ def test_the_ready_manifest_comes_out(tree, tmp_path):
         ],
     }
     assert made == prefixed
-    assert read(result).counts == dict.fromkeys(
-        [entry["id"] for entry in ready["training"]], {"blood": BLOOD, "myocardium": WALL}
-    )
+    counts = {"blood": BLOOD, "myocardium": WALL}
+    assert read(result).counts == {entry["id"]: counts for entry in ready["training"]}
