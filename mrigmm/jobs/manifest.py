@@ -102,7 +102,9 @@ def manifest(
     planned = []
     for division in divisions:
         path = out.with_name(f"{out.stem}{division.suffix}.json")
-        content = _content(KINDS[kind].title, cohort, division, prefix, region_from_labels)
+        content = _content(
+            KINDS[kind].title or src.resolve().name, cohort, division, prefix, region_from_labels
+        )
         planned.append((path, content, parse_manifest(content, path, root)))
     lists = [Path(split)] if split is not None and split.lower().endswith(".json") else []
     described = [src / file for file in folder.files if file.split("/")[-1] == "dataset.json"]

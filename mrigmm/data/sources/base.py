@@ -98,12 +98,12 @@ class Kind:
     """A layout of folders.
 
     Attributes:
-        title: name of the data set; the manifest's name.
+        title: name of the data set; None for a format that any data set may have.
         read: folder and options to cohort.
         options: names of the `Options` that it uses beside `labels`.
     """
 
-    title: str
+    title: str | None
     read: Callable[[Folder, Options], Cohort]
     options: tuple[str, ...] = ()
 

@@ -104,4 +104,4 @@ def _table(folder: Folder, options: Options) -> dict[str, list[int]]:
     return labels_of(content.pop(), options.rename)
 
 
-KIND = Kind("BIDS", read, ("rename",))
+KIND = Kind(None, read, ("rename",))

@@ -125,4 +125,4 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     return re.compile(result + (f"(?i:{re.escape(ending)})" if ending else ""))
 
 
-KIND = Kind("files", read, ("images", "label"))
+KIND = Kind(None, read, ("images", "label"))

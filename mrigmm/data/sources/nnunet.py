@@ -118,4 +118,4 @@ def _files(folder: Folder, prefix: str, sequences: dict[int, str]) -> Iterator[t
             yield match["id"], LABEL, file
 
 
-KIND = Kind("nnU-Net", read, ("rename",))
+KIND = Kind(None, read, ("rename",))

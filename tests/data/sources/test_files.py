@@ -3,6 +3,7 @@ import json
 import pytest
 
 import mrigmm
+from mrigmm.data.manifest import read_manifest
 from mrigmm.data.sources.files import compile_pattern
 from mrigmm.errors import InputError
 
@@ -30,6 +31,7 @@ def test_patterns(tree):
         "files", tree.folder, tree.folder / "m.json", region="lv/{id}_lv.nii.gz", **PATTERNS
     )
     found = read(result)
+    assert read_manifest(result.output).name == "download"  # the folder's: no data set is known
     assert found.splits == {"training": ["p1", "p2"]}
     assert found.counts == {"p1": COUNTS, "p2": COUNTS}
     assert [path.name for path in found.studies["p1"].images.values()] == ["p1_lge.NII.GZ", "p1_t2.nii.gz"]
