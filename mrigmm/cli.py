@@ -160,10 +160,10 @@ def manifest(
         region_from_labels=None if region_from_labels is None else region_from_labels.value,
         split=split,
         seed=seed,
-        images=_named(image or [], "--image", "NAME=PATTERN"),
+        images=_named(image or [], "--image", "NAME=PATTERN", "LGE={id}_lge.nii.gz"),
         label=label,
         labels=labels,
-        rename=_named(rename or [], "--rename", "OLD=NEW"),
+        rename=_named(rename or [], "--rename", "OLD=NEW", "PSIR=LGE"),
         overwrite=overwrite,
         track=_track(quiet),
     )
@@ -361,16 +361,18 @@ def main() -> None:
 
 def _named_files(texts: Sequence[str]) -> dict[str, Path]:
     """`NAME=FILE` texts as a dictionary."""
-    return {name: Path(file) for name, file in _named(texts, "--image", "NAME=FILE").items()}
+    return {
+        name: Path(file) for name, file in _named(texts, "--image", "NAME=FILE", "LGE=lge.nii.gz").items()
+    }
 
 
-def _named(texts: Sequence[str], option: str, form: str) -> dict[str, str]:
+def _named(texts: Sequence[str], option: str, form: str, example: str) -> dict[str, str]:
     """`NAME=VALUE` texts as a dictionary."""
     named: dict[str, str] = {}
     for text in texts:
         name, separator, value = text.partition("=")
         if not separator or not name or not value:
-            raise InputError(f"{option} must be {form}", got=text)
+            raise InputError(f"{option} must be {form}", got=text, remedy=f"for example {option} {example}")
         if name in named:
             raise InputError(f"{option}: '{name}' is given twice")
         named[name] = value
