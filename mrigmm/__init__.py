@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mrigmm.jobs.demo import demo
     from mrigmm.jobs.evaluate import evaluate
     from mrigmm.jobs.info import info
+    from mrigmm.jobs.manifest import manifest
     from mrigmm.jobs.predict import predict, predict_study
     from mrigmm.jobs.prior import prior
     from mrigmm.jobs.report import report
@@ -36,6 +37,7 @@ _LOCATIONS = {
     "demo": "mrigmm.jobs.demo",
     "evaluate": "mrigmm.jobs.evaluate",
     "info": "mrigmm.jobs.info",
+    "manifest": "mrigmm.jobs.manifest",
     "predict": "mrigmm.jobs.predict",
     "predict_study": "mrigmm.jobs.predict",
     "prior": "mrigmm.jobs.prior",
@@ -52,6 +54,7 @@ __all__ = [
     "demo",
     "evaluate",
     "info",
+    "manifest",
     "predict",
     "predict_study",
     "prior",

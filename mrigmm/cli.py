@@ -113,6 +113,69 @@ def simulate(
 
 
 @app.command()
+def manifest(
+    kind: Annotated[
+        str,
+        typer.Argument(
+            help="Layout: myops, emidec, mscmr, myosaiq, acdc, sunnybrook, nnunet, bids or files."
+        ),
+    ],
+    src: Annotated[Path, typer.Argument(help="Folder of the unzipped data.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="MANIFEST", help="JSON file to write.")],
+    region: Annotated[
+        str | None, typer.Option(metavar="PATTERN", help="Region maps, for example 'regions/{id}.nii.gz'.")
+    ] = None,
+    region_from_labels: Annotated[
+        RegionKind | None, typer.Option(help="Derive the region maps from the reference labels.")
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="NAME, ratio=0.7/0.1/0.2, folds=N or lists.json. Default: the layout's own."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of ratio and folds.")] = 0,
+    image: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=PATTERN", help="files: images, for example LGE='*/{id}_lge.nii.gz'."),
+    ] = None,
+    label: Annotated[str | None, typer.Option(metavar="PATTERN", help="files: reference labels.")] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(metavar="SCHEME", help="Label ids: myops, emidec, ..., or blood=1,scar=3+4."),
+    ] = None,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OLD=NEW", help="nnunet, bids: name of a sequence or class there and here."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the manifest.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the manifest of a downloaded data set, or of files with names of your own."""
+    from mrigmm.jobs.manifest import manifest as job
+
+    result = job(
+        kind,
+        src,
+        out,
+        region=region,
+        region_from_labels=None if region_from_labels is None else region_from_labels.value,
+        split=split,
+        seed=seed,
+        images=_named(image or [], "--image", "NAME=PATTERN", "LGE={id}_lge.nii.gz"),
+        label=label,
+        labels=labels,
+        rename=_named(rename or [], "--rename", "OLD=NEW", "PSIR=LGE"),
+        overwrite=overwrite,
+        track=_track(quiet),
+    )
+    text = "\n".join(
+        [f"manifest: {path}" for path in result.manifests] + [f"prior: {path}" for path in result.priors]
+    )
+    if result.data_root is not None:
+        text += f"\nuse it with --data-root {result.data_root}"
+    _finish(result, f"{len(result.done)} studies\n{text}", quiet)
+
+
+@app.command()
 def check(
     manifest: ManifestArg, data_root: DataRoot = None, prior: PriorFile = None, quiet: Quiet = False
 ) -> None:
@@ -298,17 +361,22 @@ def main() -> None:
 
 def _named_files(texts: Sequence[str]) -> dict[str, Path]:
     """`NAME=FILE` texts as a dictionary."""
-    files: dict[str, Path] = {}
+    return {
+        name: Path(file) for name, file in _named(texts, "--image", "NAME=FILE", "LGE=lge.nii.gz").items()
+    }
+
+
+def _named(texts: Sequence[str], option: str, form: str, example: str) -> dict[str, str]:
+    """`NAME=VALUE` texts as a dictionary."""
+    named: dict[str, str] = {}
     for text in texts:
-        name, separator, file = text.partition("=")
-        if not separator or not name or not file:
-            raise InputError(
-                "--image must be NAME=FILE", got=text, remedy="for example --image LGE=lge.nii.gz"
-            )
-        if name in files:
-            raise InputError(f"the sequence '{name}' is given twice")
-        files[name] = Path(file)
-    return files
+        name, separator, value = text.partition("=")
+        if not separator or not name or not value:
+            raise InputError(f"{option} must be {form}", got=text, remedy=f"for example {option} {example}")
+        if name in named:
+            raise InputError(f"{option}: '{name}' is given twice")
+        named[name] = value
+    return named
 
 
 def _track(quiet: bool) -> Any:
@@ -323,7 +391,8 @@ def _finish(result: Outcome, text: str, quiet: bool) -> None:
     if not quiet:
         for problem in result.problems:
             if problem.severity == "warning":
-                err_console.print(f"note ({problem.study}): {problem.what}", style="yellow", markup=False)
+                about = "" if problem.study is None else f" ({problem.study})"
+                err_console.print(f"note{about}: {problem.what}", style="yellow", markup=False)
     errors = [problem for problem in result.problems if problem.severity == "error"]
     _print_problems(errors)
     out_console.print(text, markup=False, highlight=False)

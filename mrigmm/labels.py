@@ -69,6 +69,11 @@ SCHEMES: Mapping[str, Mapping[str, tuple[int, ...]]] = {
     },
     # 4 is no-reflow (microvascular obstruction), which counts as infarct.
     "emidec": {"background": (0,), "blood": (1,), "myocardium": (2,), "scar": (3, 4)},
+    "myosaiq": {"background": (0,), "blood": (1,), "myocardium": (2,), "scar": (3, 4)},
+    # Here and below the wall is one class, diseased or not.
+    "mscmr": {"background": (0,), "blood": (500,), "myocardium": (200,), "rv_blood": (600,)},
+    "acdc": {"background": (0,), "blood": (3,), "myocardium": (2,), "rv_blood": (1,)},
+    "sunnybrook": {"background": (0,), "blood": (1,), "myocardium": (2,)},
 }
 
 

@@ -12,11 +12,34 @@ from mrigmm.methods.registry import METHODS
 
 from .conftest import ventricle
 
-COMMANDS = ("demo", "simulate", "check", "train", "predict", "evaluate", "report", "prior", "info")
+COMMANDS = (
+    "demo",
+    "simulate",
+    "manifest",
+    "check",
+    "train",
+    "predict",
+    "evaluate",
+    "report",
+    "prior",
+    "info",
+)
 # Options of the contract; none is ever renamed.
 OPTIONS = {
     "demo": ("-o",),
     "simulate": ("-o", "--studies", "--seed"),
+    "manifest": (
+        "-o",
+        "--split",
+        "--seed",
+        "--region",
+        "--region-from-labels",
+        "--image",
+        "--label",
+        "--labels",
+        "--rename",
+        "--overwrite",
+    ),
     "check": ("--data-root",),
     "train": ("-o", "--preset", "--set", "--resume", "--data-root"),
     "predict": (

@@ -1,15 +1,22 @@
 """Every command that README and docs show is run; every file they link to exists."""
 
+import json
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
+from mrigmm.data.manifest import read_manifest
+from mrigmm.data.sources.table import KINDS
+from mrigmm.phantom import simulate_cohort
+
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("data_manifests/*.md")])
 
 
 def blocks(page, language):
@@ -44,6 +51,48 @@ def test_demo_runs_as_the_readme_says(tmp_path):
     for name in ("deep-gem", "em-gmm"):
         assert len(list((folder / "predictions" / name).glob("*_labels.nii.gz"))) == 3
         assert (folder / "predictions" / name / "metrics.json").exists()
+
+
+def myops_download(folder):
+    """MyoPS 2020 as it is downloaded, but simulated: names, folders and ids of the challenge."""
+    cohort = simulate_cohort(folder / "phantom", n_studies=25, seed=5, preset="small")
+    ids = np.array([0, 500, 200, 1220, 2221], dtype=np.int16)
+    download = folder / "MyoPS2020"
+    for part in ("train25", "train25_myops_gd"):
+        (download / part).mkdir(parents=True)
+    for number, study in enumerate(read_manifest(cohort).split("all"), start=101):
+        name = f"myops_training_{number}"
+        for sequence, path in study.images.items():
+            alias = {"LGE": "DE", "T2": "T2", "bSSFP": "C0"}[sequence]
+            path.rename(download / "train25" / f"{name}_{alias}.nii.gz")
+        label = nib.load(study.label)
+        truth = ids[np.asarray(label.dataobj).astype(int)]
+        nib.save(nib.Nifti1Image(truth, label.affine), download / "train25_myops_gd" / f"{name}_gd.nii.gz")
+
+
+@pytest.mark.slow
+def test_from_a_download_to_results_as_the_data_page_says(tmp_path):
+    myops_download(tmp_path)
+    commands = [line for block in blocks(ROOT / "docs" / "data.md", "console") for line in block.splitlines()]
+    assert [command.split()[1] for command in commands] == ["manifest", "train", "predict", "evaluate"]
+    quick = {"train": ["--preset", "tiny", "--set", "epochs=1"]}
+    for command in commands:
+        _, *arguments = shlex.split(command)
+        run([sys.executable, "-m", "mrigmm", *arguments, *quick.get(arguments[0], []), "--quiet"], tmp_path)
+    metrics = json.loads((tmp_path / "predictions" / "metrics.json").read_text())
+    assert list(metrics["studies"]) == [f"myops_training_{n}" for n in (109, 114, 117, 120, 122)]
+    assert metrics["seen_by_prior"] == {"sure": [], "perhaps": []}
+    assert metrics["summary"]["blood"]["dice_mean"] > 0.5
+    side = json.loads((tmp_path / "predictions" / "myops_training_109.json").read_text())
+    assert len(side["prior"]["study_ids"]) == 20
+
+
+def test_every_data_set_has_a_page_with_its_command():
+    for kind in KINDS:
+        if kind not in ("nnunet", "bids", "files"):
+            page = (ROOT / "data_manifests" / f"{kind}.md").read_text()
+            assert f"mrigmm manifest {kind} " in page
+        assert f"| `{kind}` |" in (ROOT / "docs" / "data.md").read_text()
 
 
 def test_the_gate_runs_the_readme_test_command():

@@ -72,6 +72,7 @@ class Manifest:
     sequences: tuple[str, ...]
     labels: Mapping[str, tuple[int, ...]]
     splits: Mapping[str, tuple[Study, ...]] = field(default_factory=dict)
+    name: str = ""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -118,6 +119,20 @@ def read_manifest(path: Path, data_root: Path | None = None) -> Manifest:
     root = path.parent if data_root is None else data_root
     if not root.is_dir():
         raise InputError("the data root is not a folder", file=root, remedy="give an existing folder")
+    return parse_manifest(content, path, root)
+
+
+def parse_manifest(content: dict[str, Any], path: Path, root: Path) -> Manifest:
+    """Check the structure of a manifest's content.
+
+    Args:
+        content: parsed JSON.
+        path: the file that it stands in, or will be written to.
+        root: folder that the paths inside resolve against.
+
+    Raises:
+        InputError: with every structural problem found.
+    """
     reader = _Reader(path, root.resolve())
     manifest = reader.manifest(content)
     if reader.problems:
@@ -195,7 +210,8 @@ class _Reader:
         if not any(content.get(name) for name in SPLITS):
             self.problem("the manifest names no study", expected=f"a list under one of {', '.join(SPLITS)}")
         self.unique_ids(splits)
-        return Manifest(self.path, sequences, labels, splits)
+        name = content.get("name")
+        return Manifest(self.path, sequences, labels, splits, name if isinstance(name, str) else "")
 
     def sequences(self, modality: object) -> tuple[str, ...]:
         example = '{"0": "LGE", "1": "T2", "2": "bSSFP"}'

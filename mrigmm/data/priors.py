@@ -95,7 +95,11 @@ def _population_figures() -> dict[str, Any]:
 
 
 def _provenance(figures: dict[str, Any]) -> dict[str, Any]:
-    return {"source": figures["source"], "study_ids": [f"myops_training_{n}" for n in range(101, 126)]}
+    return {
+        "source": figures["source"],
+        "dataset": "MyoPS 2020",
+        "study_ids": [f"myops_training_{n}" for n in range(101, 126)],
+    }
 
 
 def load_prior(path: Path) -> PopulationPrior:

@@ -14,6 +14,7 @@ import numpy as np
 from mrigmm.data.files import require_not_input, write_text
 from mrigmm.data.manifest import Manifest, Study, read_manifest
 from mrigmm.data.maps import NO_CLASS, read_reference_label
+from mrigmm.data.provenance import PriorOverlap, prior_overlap
 from mrigmm.data.volumes import read_map
 from mrigmm.errors import InputError, Problem
 from mrigmm.evaluation.cohort import ClassSummary, study_overlaps, summarise
@@ -79,6 +80,8 @@ def evaluate(
     if not overlaps:
         raise InputError.from_problems(problems)
     summary = summarise(overlaps)
+    seen = _seen_by_prior(cohort, [s for s in cohort.split(split) if s.id in overlaps], folder)
+    problems += _prior_notes(seen, len(overlaps))
     write_json(
         path,
         {
@@ -87,7 +90,8 @@ def evaluate(
             "studies": {
                 study: {name: asdict(o) for name, o in found.items()} for study, found in overlaps.items()
             },
-            "not_evaluated": [problem.study for problem in problems],
+            "not_evaluated": [problem.study for problem in problems if problem.severity == "error"],
+            "seen_by_prior": asdict(seen),
         },
     )
     write_text(path.with_suffix(".csv"), _csv(overlaps))
@@ -133,6 +137,41 @@ def _predicted_classes(study: str, file: Path) -> dict[str, int]:
         raise InputError(
             "the side file of the prediction is damaged", study=study, file=file, got=str(error)
         ) from None
+
+
+def _seen_by_prior(cohort: Manifest, studies: Sequence[Study], folder: Path) -> PriorOverlap:
+    """Evaluated studies whose own labels the population prior of their prediction was made from."""
+    sure: list[str] = []
+    perhaps: list[str] = []
+    for study in studies:
+        content = json.loads((folder / f"{study.id}.json").read_text(encoding="utf-8"))
+        if isinstance(content.get("prior"), dict):
+            found = prior_overlap(content["prior"], cohort, [study])
+            sure += found.sure
+            perhaps += found.perhaps
+    return PriorOverlap(tuple(sure), tuple(perhaps))
+
+
+def _prior_notes(seen: PriorOverlap, n_studies: int) -> list[Problem]:
+    """What to know about the scores of studies that the prior has seen."""
+    remedy = "make a prior from the training studies alone (mrigmm prior) and give it with --prior"
+    texts = []
+    if seen.sure:
+        texts.append(
+            f"the population prior was made from the reference labels of {len(seen.sure)} of these "
+            f"{n_studies} studies ({_some(seen.sure)}): their scores are optimistic; {remedy}"
+        )
+    if seen.perhaps:
+        texts.append(
+            f"{len(seen.perhaps)} of these {n_studies} studies ({_some(seen.perhaps)}) have ids of studies "
+            f"that the population prior was made from: if they are the same patients, their scores are "
+            f"optimistic; {remedy}"
+        )
+    return [Problem(text, severity="warning") for text in texts]
+
+
+def _some(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
 
 
 def _csv(overlaps: dict[str, dict[str, Overlap]]) -> str:

@@ -12,6 +12,7 @@ from mrigmm.config import parse_overrides
 from mrigmm.data.files import remove, require_new_folder, require_not_input
 from mrigmm.data.manifest import Manifest, RegionRule, Study, check_study_id, read_manifest
 from mrigmm.data.priors import sequence_remedy
+from mrigmm.data.provenance import provenance_record
 from mrigmm.data.run_folder import RunFolder
 from mrigmm.data.study import StudyTensors, load_study, reference_sequence
 from mrigmm.errors import InputError, Problem
@@ -33,7 +34,8 @@ from mrigmm.jobs.common import (
 )
 from mrigmm.labels import class_ids
 from mrigmm.methods.base import Method, Segmentation
-from mrigmm.methods.registry import make_method, method_of_run
+from mrigmm.methods.registry import METHODS, make_method, method_of_run
+from mrigmm.mixture import PopulationPrior
 
 
 def predict(
@@ -80,7 +82,7 @@ def predict(
     studies = cohort.split(split)
     out = Path(out)
     _require_free(out, studies, cohort.path, overwrite=overwrite)
-    segmenter, classes, sequences = _segmenter(cohort, run, method, prior, overrides, device)
+    segmenter, classes, sequences, used_prior = _segmenter(cohort, run, method, prior, overrides, device)
     _remove_conclusions(out)
 
     problems: list[Problem] = []
@@ -88,7 +90,7 @@ def predict(
     for study in track(studies, "Segmenting"):
         try:
             problems += _predict_study(
-                study, segmenter, classes, sequences, cohort.labels, out, save_probabilities
+                study, segmenter, classes, sequences, used_prior, cohort.labels, out, save_probabilities
             )
             done.append(study.id)
         except InputError as error:
@@ -148,9 +150,9 @@ def predict_study(
     cohort = Manifest(Path("--image"), tuple(files), {}, {"test": (study,)})
     out = Path(out)
     _require_free(out, [study], None, overwrite=overwrite)
-    segmenter, classes, sequences = _segmenter(cohort, run, method, prior, overrides, device)
+    segmenter, classes, sequences, used_prior = _segmenter(cohort, run, method, prior, overrides, device)
     _remove_conclusions(out)
-    problems = _predict_study(study, segmenter, classes, sequences, {}, out, save_probabilities)
+    problems = _predict_study(study, segmenter, classes, sequences, used_prior, {}, out, save_probabilities)
     write_itksnap_labels(out / "labels_itksnap.txt", classes)
     write_slicer_colours(out / "labels_slicer.ctbl", classes)
     return Outcome(out, (study.id,), tuple(problems))
@@ -210,19 +212,21 @@ def _segmenter(
     prior: Path | str | None,
     overrides: Sequence[str],
     device: str,
-) -> tuple[Method, tuple[str, ...], tuple[str, ...]]:
-    """The method, its classes and its channels."""
+) -> tuple[Method, tuple[str, ...], tuple[str, ...], PopulationPrior | None]:
+    """The method, its classes, its channels and the prior that it uses."""
     if (run is None) == (method is None):
         raise InputError("give either a trained run or a method", expected="--run RUN or --method NAME")
     if method is not None:
         task = cohort_task(cohort, None if prior is None else Path(prior), device)
-        return make_method(method, task, parse_overrides(overrides)), task.classes, task.sequences
+        made = make_method(method, task, parse_overrides(overrides))
+        return made, task.classes, task.sequences, task.prior if METHODS[method].uses_prior else None
     if prior is not None or overrides:
         raise InputError(
             "a trained run brings its own prior and settings", remedy="leave out --prior and --set"
         )
     assert run is not None
-    trained, record = method_of_run(RunFolder(Path(run)), select_device(device))
+    folder = RunFolder(Path(run))
+    trained, record = method_of_run(folder, select_device(device))
     unknown = [name for name in cohort.sequences if name not in record.sequences]
     if unknown:
         raise InputError.from_problems(
@@ -234,7 +238,7 @@ def _segmenter(
             )
             for name in unknown
         )
-    return trained, record.classes, record.sequences
+    return trained, record.classes, record.sequences, folder.read()[2]
 
 
 def _predict_study(
@@ -242,6 +246,7 @@ def _predict_study(
     segmenter: Method,
     classes: tuple[str, ...],
     sequences: tuple[str, ...],
+    prior: PopulationPrior | None,
     labels: Mapping[str, Sequence[int]],
     out: Path,
     save_probabilities: bool,
@@ -258,7 +263,7 @@ def _predict_study(
         write_labels(files["labels"], tensors.to_input_grid(result.labels[None])[0], tensors.output)
         if save_probabilities:
             write_probabilities(files["probabilities"], tensors.to_input_grid(result.resp), tensors.output)
-        content = _side_file(tensors, result, segmenter, classes, warnings)
+        content = _side_file(tensors, result, segmenter, classes, prior, warnings)
         write_json(files["json"], {**content, "seconds": round(time.perf_counter() - started, 3)})
     except BaseException:  # a label map without its side file is half a result
         for file in files.values():
@@ -288,6 +293,7 @@ def _side_file(
     result: Segmentation,
     segmenter: Method,
     classes: tuple[str, ...],
+    prior: PopulationPrior | None,
     warnings: tuple[str, ...],
 ) -> dict[str, Any]:
     """What stands in `<id>.json`; see docs/data.md."""
@@ -297,6 +303,7 @@ def _side_file(
         "study": study.id,
         "method": segmenter.name,
         "settings": segmenter.describe(),
+        "prior": None if prior is None else provenance_record(prior.provenance),
         "classes": ids,
         "volume_ml": {name: float((result.labels == i).sum()) * voxel_ml for name, i in ids.items()},
         "mixture": {

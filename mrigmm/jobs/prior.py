@@ -75,7 +75,11 @@ def prior(
             classes=cohort.classes,
             sequences=cohort.sequences,
             standardisation=REGION_ZSCORE,
-            provenance={"source": f"mrigmm prior, split {split} of {cohort.path.name}", "study_ids": used},
+            provenance={
+                "source": f"mrigmm prior, split {split} of {cohort.path.name}",
+                "dataset": cohort.name,
+                "study_ids": used,
+            },
         )
     except ValueError as error:
         raise InputError(

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MethodEntry:
-    """Where a method lives and what it does in one line."""
+    """Where a method lives, what it does in one line, and whether a population prior tells it anything."""
 
     location: str  # "module:class"
     summary: str
+    uses_prior: bool = True
 
 
 METHODS: Mapping[str, MethodEntry] = {
@@ -43,7 +44,9 @@ METHODS: Mapping[str, MethodEntry] = {
         "MAP-EM with the population prior: one full-covariance mixture per study",
     ),
     "otsu": MethodEntry(
-        "mrigmm.methods.otsu:Otsu", "Otsu's threshold on LGE inside the wall: scar and normal wall only"
+        "mrigmm.methods.otsu:Otsu",
+        "Otsu's threshold on LGE inside the wall: scar and normal wall only",
+        uses_prior=False,
     ),
     "map-em-2step": MethodEntry(
         "mrigmm.methods.map_em_2step:MapEM2Step",

@@ -158,3 +158,20 @@ def test_a_single_slice(workshop, out):
     assert (
         mrigmm.evaluate(out, workshop.manifest([workshop.study(shape=shape)])).summary["scar"].dice_mean == 1
     )
+
+
+@pytest.mark.parametrize(
+    ("study", "sure", "perhaps"),
+    [("myops_training_101", 1, 0), ("Case_101", 0, 1), ("s1", 0, 0)],
+)
+def test_a_prior_that_knows_the_study(workshop, out, study, sure, perhaps):
+    prediction(out, study, ventricle())
+    side = json.loads((out / f"{study}.json").read_text())
+    prior = {"source": "s", "dataset": "MyoPS 2020", "study_ids": ["myops_training_101"]}
+    (out / f"{study}.json").write_text(json.dumps({**side, "prior": prior}))
+    result = mrigmm.evaluate(out, workshop.manifest([workshop.study(study)]))
+    content = json.loads((out / "metrics.json").read_text())["seen_by_prior"]
+    assert {name: len(ids) for name, ids in content.items()} == {"sure": sure, "perhaps": perhaps}
+    assert not result.failed
+    assert len(result.problems) == sure + perhaps
+    assert all(("if they are the same patients" in p.what) == bool(perhaps) for p in result.problems)

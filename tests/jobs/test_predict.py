@@ -363,3 +363,15 @@ def test_an_unforeseen_error_does_not_stop_the_cohort(cohort, tmp_path, monkeypa
     assert [p.study for p in result.problems if p.severity == "error"] == failed
     assert len(result.done) >= 1
     assert not (tmp_path / "out" / f"{failed[0]}_labels.nii.gz").exists()
+
+
+@pytest.mark.parametrize(("method", "used"), [("map-em", True), ("em-gmm", True), ("otsu", False)])
+def test_the_side_file_says_where_the_prior_comes_from(workshop, tmp_path, method, used):
+    manifest = workshop.manifest([workshop.study(region="cavity-wall")])
+    mrigmm.predict(manifest, tmp_path / "out", method=method)
+    prior = json.loads((tmp_path / "out" / "s1.json").read_text())["prior"]
+    if used:
+        assert prior["dataset"] == "MyoPS 2020"
+        assert prior["study_ids"][0] == "myops_training_101"
+    else:
+        assert prior is None

@@ -1,0 +1,293 @@
+"""`mrigmm manifest`: the manifest of a downloaded data set, and its splits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from mrigmm.data.files import remove, require_not_input, write_text
+from mrigmm.data.manifest import Manifest, parse_manifest
+from mrigmm.data.priors import default_prior
+from mrigmm.data.provenance import prior_overlap
+from mrigmm.data.sources.base import Cohort, Entry, Folder, Kind, Options, list_folder, natural_key
+from mrigmm.data.sources.files import with_regions
+from mrigmm.data.sources.table import KINDS
+from mrigmm.data.splits import Division, divide
+from mrigmm.errors import InputError, Problem, near_misses
+from mrigmm.jobs.common import Outcome, Track, no_progress
+from mrigmm.jobs.prior import prior
+from mrigmm.labels import SCHEMES
+
+
+@dataclass(frozen=True)
+class Written(Outcome):
+    """Manifests that were written.
+
+    Attributes:
+        manifests: one, or one per fold.
+        priors: population priors of their own training studies, where the shipped one knows their tests.
+        data_root: what the paths resolve against when it is not the manifest's own folder.
+    """
+
+    manifests: tuple[Path, ...] = ()
+    priors: tuple[Path, ...] = ()
+    data_root: Path | None = None
+
+
+def manifest(
+    kind: str,
+    src: Path | str,
+    out: Path | str,
+    *,
+    region: str | None = None,
+    region_from_labels: Literal["lv", "cavity-wall"] | None = None,
+    split: str | None = None,
+    seed: int = 0,
+    images: Mapping[str, str] | None = None,
+    label: str | None = None,
+    labels: str | None = None,
+    rename: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+    track: Track = no_progress,
+) -> Written:
+    """Write the manifest of a folder whose layout is known, or described by patterns.
+
+    Paths are relative to the manifest's folder when that holds the data. A manifest written elsewhere
+    has paths relative to `src` and is used with `data_root=src`.
+
+    Where a split tests on studies that the shipped population prior comes from, a prior of the split's
+    own training studies is written beside the manifest: `<stem>_prior.json`.
+
+    Example:
+        >>> mrigmm.manifest("myops", "MyoPS2020", "MyoPS2020/manifest.json")  # doctest: +SKIP
+
+    Args:
+        kind: layout of the folder, a key of `KINDS` (docs/data.md).
+        src: the folder.
+        out: JSON file to write; folds get `_fold0`, `_fold1`, ... before the suffix.
+        region: pattern of region maps, with `{id}` where the study id stands.
+        region_from_labels: derive region maps from reference labels where there is no file.
+        split: a published split, "ratio=0.7/0.1/0.2", "folds=5" or a JSON file with lists; default the
+            layout's own.
+        seed: of ratio and folds.
+        images: sequence name -> pattern (kind "files").
+        label: pattern of the reference labels (kind "files").
+        labels: scheme of label ids, or "blood=1,myocardium=2,scar=3+4"; default the data set's.
+        rename: name of a sequence or class in the folder -> in the manifest (kinds "nnunet", "bids").
+        overwrite: allow to replace manifests and their priors.
+        track: progress bar of the priors.
+
+    Raises:
+        InputError: nothing found, ambiguous files, or a split that is not possible.
+    """
+    src, out = Path(src), Path(out)
+    if out.suffix.lower() != ".json":
+        raise InputError("a manifest is a JSON file", file=out, remedy=f"choose -o {out / 'manifest.json'}")
+    options = Options(images or {}, label, None if labels is None else _label_ids(labels), rename or {})
+    folder = list_folder(src)
+    cohort = _kind(kind, options).read(folder, options)
+    _require_studies(cohort, folder)
+    entries: Sequence[Entry] = cohort.entries
+    if region is not None:
+        entries = with_regions(folder, entries, region)
+    entries = sorted(entries, key=lambda entry: natural_key(entry.id))
+    divisions = divide(entries, split, seed=seed)
+
+    inside = src.resolve().is_relative_to(out.parent.resolve())
+    root = out.parent if inside else src
+    prefix = PurePosixPath(src.resolve().relative_to(out.parent.resolve()).as_posix() if inside else ".")
+    planned = []
+    for division in divisions:
+        path = out.with_name(f"{out.stem}{division.suffix}.json")
+        content = _content(
+            KINDS[kind].title or src.resolve().name, cohort, division, prefix, region_from_labels
+        )
+        planned.append((path, content, parse_manifest(content, path, root)))
+    lists = [Path(split)] if split is not None and split.lower().endswith(".json") else []
+    described = [src / file for file in folder.files if file.split("/")[-1] == "dataset.json"]
+    _require_free([path for path, _, _ in planned], [*described, *lists], overwrite=overwrite)
+
+    problems = [*_notes(cohort, entries, divisions, region_from_labels)]
+    priors = []
+    for path, content, made in planned:
+        remove(_prior_file(path))  # of the manifest that is replaced
+        write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        found, own = _own_prior(path, made, None if inside else src, track)
+        problems += found
+        priors += own
+    done = dict.fromkeys(
+        entry.id for division in divisions for part in division.splits.values() for entry in part
+    )
+    return Written(
+        planned[0][0],
+        tuple(done),
+        tuple(problems),
+        tuple(path for path, _, _ in planned),
+        tuple(priors),
+        None if inside else src,
+    )
+
+
+def _kind(name: str, options: Options) -> Kind:
+    """The layout, if it knows all the options given."""
+    if name not in KINDS:
+        raise InputError(
+            f"unknown kind of folder '{name}'",
+            expected=f"one of {', '.join(KINDS)}",
+            remedy=near_misses(name, list(KINDS)),
+        )
+    for option, flag in (("images", "--image"), ("label", "--label"), ("rename", "--rename")):
+        if getattr(options, option) and option not in KINDS[name].options:
+            fitting = [other for other, kind in KINDS.items() if option in kind.options]
+            raise InputError(f"{flag} belongs to {' and '.join(fitting)}, not to {name}")
+    return KINDS[name]
+
+
+def _label_ids(text: str) -> Mapping[str, Sequence[int]]:
+    """A scheme by name, or class=id pairs; a class without ids is one that the files do not have."""
+    if text in SCHEMES:
+        return SCHEMES[text]
+    result: dict[str, list[int]] = {}
+    try:
+        for pair in text.split(","):
+            name, separator, ids = pair.partition("=")
+            if not separator or name.strip() in result:
+                raise ValueError
+            result[name.strip()] = [int(i) for i in ids.split("+") if i.strip()]
+    except ValueError:
+        raise InputError(
+            "the label ids cannot be read",
+            expected=f"one of {', '.join(SCHEMES)}, or pairs such as blood=1,myocardium=2,scar=3+4",
+            got=text,
+        ) from None
+    return result
+
+
+def _require_studies(cohort: Cohort, folder: Folder) -> None:
+    """Refuse studies without any image, and two studies of one id."""
+    problems = [
+        Problem(
+            "the study has no image",
+            entry.id,
+            str(folder.root),
+            expected=f"at least one of {', '.join(cohort.sequences)}",
+            got=entry.label or entry.region,
+            remedy="complete the download, or move this file out of the folder",
+        )
+        for entry in cohort.entries
+        if not entry.images
+    ]
+    seen: dict[str, Entry] = {}
+    for entry in cohort.entries:
+        other = seen.setdefault(entry.id.casefold(), entry)
+        if other is not entry:
+            files = [next(iter(found.images.values()), found.label) for found in (other, entry)]
+            problems.append(
+                Problem(
+                    "the study id stands twice",
+                    entry.id,
+                    str(folder.root),
+                    got=" and ".join(str(file) for file in files),
+                    remedy="move one of them out of the folder",
+                )
+            )
+    if problems:
+        raise InputError.from_problems(problems)
+
+
+def _require_free(paths: Sequence[Path], inputs: Sequence[Path], *, overwrite: bool) -> None:
+    """Refuse to replace an input at all, and results without being asked to."""
+    for path in paths:
+        require_not_input(path, inputs)
+    existing = [file for path in paths for file in (path, _prior_file(path)) if file.exists()]
+    if existing and not overwrite:
+        raise InputError(
+            "the output is already there",
+            file=existing[0],
+            expected="a new file",
+            remedy="choose another -o, or allow to replace it with --overwrite",
+        )
+
+
+def _content(
+    title: str, cohort: Cohort, division: Division, prefix: PurePosixPath, rule: str | None
+) -> dict[str, Any]:
+    """A manifest as it is written."""
+    return {
+        "name": title,
+        "modality": {str(i): name for i, name in enumerate(cohort.sequences)},
+        "labels": {name: ids[0] if len(ids) == 1 else list(ids) for name, ids in cohort.labels.items()},
+        **{
+            name: [_study(entry, cohort.sequences, prefix, rule) for entry in entries]
+            for name, entries in division.splits.items()
+        },
+    }
+
+
+def _study(entry: Entry, sequences: Sequence[str], prefix: PurePosixPath, rule: str | None) -> dict[str, Any]:
+    def path(file: str | None) -> str | None:
+        return None if file is None else str(prefix / file)
+
+    study: dict[str, Any] = {"id": entry.id, "image": [path(entry.images.get(name)) for name in sequences]}
+    if entry.region is not None:
+        study["region"] = path(entry.region)
+    elif rule is not None and entry.label is not None:
+        study["region"] = {"rule": rule}
+    if entry.label is not None:
+        study["label"] = path(entry.label)
+    return study
+
+
+def _notes(
+    cohort: Cohort, entries: Sequence[Entry], divisions: Sequence[Division], rule: str | None
+) -> Iterator[Problem]:
+    """What is missing, one note for all the studies that lack it."""
+    texts = list(cohort.notes)
+    for name in cohort.sequences:
+        texts += _lacking(f"no {name}", [e.id for e in entries if name not in e.images])
+    texts += _lacking("no reference label", [e.id for e in entries if e.label is None])
+    texts += _lacking(
+        "no region map, which training and prediction need (--region, --region-from-labels)",
+        [e.id for e in entries if e.region is None and (rule is None or e.label is None)],
+    )
+    texts += _lacking("in no split", divisions[0].left_out)
+    sides: dict[str, set[str]] = {}
+    for name, part in divisions[0].splits.items():
+        for entry in part:
+            sides.setdefault(entry.patient, set()).add(name)
+    texts += _lacking("patients in more than one split", [p for p, names in sides.items() if len(names) > 1])
+    return (Problem(text, severity="warning") for text in texts)
+
+
+def _lacking(what: str, ids: Sequence[str]) -> list[str]:
+    shown = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
+    return [f"{what}: {len(ids)} ({shown})"] if ids else []
+
+
+def _prior_file(path: Path) -> Path:
+    return path.with_name(f"{path.stem}_prior.json")
+
+
+def _own_prior(
+    path: Path, cohort: Manifest, data_root: Path | None, track: Track
+) -> tuple[list[Problem], list[Path]]:
+    """A prior of the training studies where the shipped one comes from studies that are held out."""
+    held_out = [*cohort.splits.get("validation", ()), *cohort.splits.get("test", ())]
+    known = prior_overlap(default_prior().provenance, cohort, held_out).sure
+    if not known:
+        return [], []
+    why = (
+        f"the shipped population prior comes from {len(known)} of the studies that {path.name} holds out; "
+        "evaluate with a prior of its training studies alone: "
+    )
+    file = _prior_file(path)
+    try:
+        made = prior(path, file, data_root=data_root, track=track)
+    except InputError as error:
+        reason = error.problems[0].what
+        return [Problem(f"{why}mrigmm prior (not made here: {reason})", severity="warning")], []
+    note = Problem(f"{why}give --prior {file} to train and to predict --method", severity="warning")
+    return [note, *(replace(problem, severity="warning") for problem in made.problems)], [file]
