@@ -113,6 +113,25 @@ def simulate(
 
 
 @app.command()
+def manifest_dicom(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder with DICOM files.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Manifest to write; images go beside it.")],
+    map_file: Annotated[
+        Path | None, typer.Option("--map", help="Which series is which: the corrected map of a first run.")
+    ] = None,
+    pseudonyms: Annotated[
+        bool, typer.Option("--pseudonyms", help="Number the studies instead of using the PatientID.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Turn DICOM series into NIfTI files and a manifest (docs/dicom.md)."""
+    from mrigmm.jobs.dicom import manifest_dicom as job
+
+    result = job(source, out, map_file=map_file, pseudonyms=pseudonyms, track=_track(quiet))
+    _finish(result, f"wrote {len(result.done)} studies; manifest: {result.output}", quiet)
+
+
+@app.command()
 def check(
     manifest: ManifestArg, data_root: DataRoot = None, prior: PriorFile = None, quiet: Quiet = False
 ) -> None:
@@ -323,13 +342,15 @@ def _finish(result: Outcome, text: str, quiet: bool) -> None:
     if not quiet:
         for problem in result.problems:
             if problem.severity == "warning":
-                err_console.print(f"note ({problem.study}): {problem.what}", style="yellow", markup=False)
+                where = f" ({problem.study})" if problem.study else ""
+                err_console.print(f"note{where}: {problem.what}", style="yellow", markup=False)
     errors = [problem for problem in result.problems if problem.severity == "error"]
     _print_problems(errors)
     out_console.print(text, markup=False, highlight=False)
     if errors:
-        failed = len({problem.study for problem in errors})
-        err_console.print(f"{failed} studies could not be processed", style="red", highlight=False)
+        failed = {problem.study for problem in errors} - {None, *result.done}
+        if failed:
+            err_console.print(f"{len(failed)} studies could not be processed", style="red", highlight=False)
         raise typer.Exit(EXIT_BAD_INPUT)
 
 
