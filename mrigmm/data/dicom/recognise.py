@@ -86,6 +86,11 @@ def choose(parts: Sequence[Part]) -> tuple[dict[str, Verdict], list[str]]:
         if not candidates:
             continue
         best = max(candidates, key=lambda stack: _preference(stack, verdicts))
+        if len(best) < len(wanted):
+            notes.append(
+                f"{sequence}: {len(wanted)} series fit, {title(best[0])} is taken "
+                f"({'; '.join(_reasons(best, candidates, verdicts))}); change it in the map"
+            )
         for part in wanted:
             if part not in best:
                 verdicts[part.key] = Verdict(
@@ -96,11 +101,6 @@ def choose(parts: Sequence[Part]) -> tuple[dict[str, Verdict], list[str]]:
                 verdicts[part.key] = Verdict(
                     sequence, f"{verdict.why}; one of {len(best)} slices", verdict.rank
                 )
-        if len(best) < len(wanted):
-            notes.append(
-                f"{sequence}: {len(wanted)} series fit, {title(best[0])} is taken "
-                f"({'; '.join(_reasons(best, candidates, verdicts))}); change it in the map"
-            )
     return verdicts, notes
 
 

@@ -25,7 +25,7 @@ from mrigmm.data.dicom.frames import HEADER_TAGS, Frame, frames_of, number_of_fr
 from mrigmm.errors import InputError, Problem
 
 _MR = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
-_SHORTEST_ELEMENT_HEADER = 8  # bytes before the pixel values
+_ELEMENT_HEADER = {True: 8, False: 12}  # bytes before the pixel values, by "implicit VR"
 
 
 @dataclass(frozen=True)
@@ -62,22 +62,22 @@ def scan(source: Path, track: Callable[[Iterable[Any], str], Iterable[Any]]) -> 
     images: dict[str, list[Frame]] = {}  # by SOPInstanceUID
     for file in track(list(_files(source, passed_over, problems)), "Reading headers"):
         try:
-            data, damage = _read_header(file)
-            if not _is_mr(data):
-                passed_over["DICOM files that are no MR images"] += 1
-                continue
-            uid, frames = required_text(data, "SOPInstanceUID"), frames_of(data, file, damage)
+            image = _read_image(file)
         except InvalidDicomError:
             passed_over["files that are not DICOM"] += 1
             continue
         except Exception as error:  # pydicom raises nearly anything on damaged files
             problems.append(_damaged(file, error))
             continue
+        if image is None:
+            passed_over["DICOM files that are no MR images"] += 1
+            continue
+        uid, found = image
         passed_over["second copies of an image"] += uid in images
-        passed_over["images without a position"] += not frames
+        passed_over["images without a position"] += not found
         # A whole copy goes before one that is cut short.
         if uid not in images or (images[uid] and images[uid][0].header.damage):
-            images[uid] = frames
+            images[uid] = found
     frames = [frame for found in images.values() for frame in found]
     short = {frame.file: frame.header.damage for frame in frames if frame.header.damage}
     problems += [
@@ -104,10 +104,19 @@ def _files(source: Path, passed_over: Counter[str], problems: list[Problem]) -> 
                 yield path
 
 
+def _read_image(file: Path) -> tuple[str, list[Frame]] | None:
+    """SOPInstanceUID and frames of an MR image, None for another object."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # oddities that pydicom mends; what matters is checked by us
+        data, damage = _read_header(file)
+        if not _is_mr(data):
+            return None
+        return required_text(data, "SOPInstanceUID"), frames_of(data, file, damage)
+
+
 def _read_header(file: Path) -> tuple[FileDataset, str | None]:
     """Header of a file without its pixels, and why the file is cut short, if it is."""
-    with file.open("rb") as stream, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # oddities that pydicom mends; what matters is checked by us
+    with file.open("rb") as stream:
         data = pydicom.dcmread(stream, stop_before_pixels=True, force=False, specific_tags=list(HEADER_TAGS))
         left = file.stat().st_size - stream.tell()
     syntax = UID(data.file_meta.get("TransferSyntaxUID", ""))
@@ -117,9 +126,8 @@ def _read_header(file: Path) -> tuple[FileDataset, str | None]:
         return data, None
     values = int(data.get("Rows") or 0) * int(data.get("Columns") or 0) * number_of_frames(data)
     expected = values * int(data.get("SamplesPerPixel") or 1) * int(data.get("BitsAllocated") or 0) // 8
-    if left < expected + _SHORTEST_ELEMENT_HEADER:
-        return data, f"{max(left - _SHORTEST_ELEMENT_HEADER, 0)} of {expected} bytes of pixels"
-    return data, None
+    there = max(left - _ELEMENT_HEADER[syntax.is_implicit_VR], 0)
+    return data, None if there >= expected > 0 else f"{there} of {expected} bytes of pixels"
 
 
 def _is_mr(data: FileDataset) -> bool:

@@ -101,10 +101,10 @@ def _choose(images: Sequence[Frame], part: Part, study: str, role: str) -> Frame
     last = max(images, key=lambda frame: frame.acquired)
     if sum(frame.acquired == last.acquired for frame in images) > 1:
         raise InputError(
-            f"{role}: a slice of series {title(part)} has several images that no tag tells apart",
+            f"{role}: a slice of series {title(part)} has several images, and no time tells them apart",
             study=study,
             file=images[0].file,
-            expected="one image, or several that differ in trigger time or acquisition time",
+            expected="one image, a cine of 4 frames or more, or different acquisition times",
             got=f"{len(images)} images at {images[0].height_mm:.1f} mm along the normal",
             remedy="export the series again, or set it to 'ignore' in the map",
         )
