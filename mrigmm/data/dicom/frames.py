@@ -26,6 +26,9 @@ HEADER_TAGS = [
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 ]
 
+SMALLEST_LENGTH_MM = 0.01  # of a pixel or slice
+_LARGEST = 1e12  # of any number, so that no sum or square overflows
+
 Vector = tuple[float, float, float]
 
 
@@ -272,7 +275,7 @@ def _required_int(data: Dataset, keyword: str) -> int:
 
 
 def _number(data: Dataset, keyword: str) -> float | None:
-    """First value as a finite number; None when absent."""
+    """First value as a number; None when absent."""
     values = _values(data, keyword)
     return _finite(values[0], keyword) if values else None
 
@@ -286,7 +289,7 @@ def _numbers(data: Dataset, keyword: str, count: int) -> tuple[float, ...]:
 
 def _finite(value: Any, keyword: str) -> float:
     number = float(value)
-    if not math.isfinite(number):
+    if not abs(number) <= _LARGEST:
         raise ValueError(f"{keyword} is {number}")
     return number
 
@@ -298,7 +301,7 @@ def _vector(values: tuple[float, ...]) -> Vector:
 
 def _lengths(values: tuple[float, ...]) -> tuple[float, float]:
     between_rows, between_columns = values
-    if between_rows <= 0 or between_columns <= 0:
+    if min(between_rows, between_columns) < SMALLEST_LENGTH_MM:
         raise ValueError(f"PixelSpacing is {between_rows:g} x {between_columns:g} mm")
     return between_rows, between_columns
 

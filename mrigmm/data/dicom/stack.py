@@ -13,7 +13,7 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.pixels import get_decoder, iter_pixels
 
-from mrigmm.data.dicom.frames import Frame
+from mrigmm.data.dicom.frames import SMALLEST_LENGTH_MM, Frame
 from mrigmm.data.dicom.recognise import title
 from mrigmm.data.dicom.series import SAME_POSITION_MM, Part, same_plane
 from mrigmm.data.geometry import TOLERANCE_MM, TOLERANCE_VOXELS
@@ -115,7 +115,7 @@ def _affine(frames: Sequence[Frame], study: str, role: str) -> NDArray[np.float6
     first = frames[0]
     positions = np.array([frame.position_mm for frame in frames])  # (Z, 3)
     if len(frames) == 1:
-        if not first.slice_mm or first.slice_mm <= 0:
+        if not first.slice_mm or first.slice_mm < SMALLEST_LENGTH_MM:
             raise InputError(
                 f"{role}: the thickness of a single slice is not known",
                 study=study,
@@ -206,6 +206,7 @@ def _planes(
             _check_pixels(data, where, role)
             indices = [frame.index for frame in frames]
             arrays = list(iter_pixels(file, indices=indices, raw=True))
+            bits, signed = int(data.BitsStored), bool(data.get("PixelRepresentation", 0))
     except InputError:
         raise
     except Exception as error:  # decoders raise nearly anything on damaged pixels
@@ -213,7 +214,6 @@ def _planes(
         raise InputError(
             f"{role}: the pixels cannot be read", got=reason, remedy="export or copy the file again", **where
         ) from None
-    bits, signed = int(data.BitsStored), bool(data.get("PixelRepresentation", 0))
     inverted = data.get("PhotometricInterpretation") == "MONOCHROME1"
     result = []
     for array in arrays:

@@ -100,7 +100,9 @@ def test_a_whole_copy_goes_before_one_that_is_cut_short(tmp_path, first):
         ({"ImageOrientationPatient": [1.0, 0.0, 0.0]}, "3 values, not 6"),
         ({"PixelSpacing": [1.5, 0.0]}, "1.5 x 0 mm"),
         ({"PixelSpacing": None}, "0 values, not 2"),
+        ({"PixelSpacing": [1.5, 1e-5]}, "1.5 x 1e-05 mm"),
         ({"RescaleSlope": 0.0}, "slope is 0"),
+        ({"RescaleIntercept": 1e200}, "RescaleIntercept is 1e+200"),
     ],
 )
 def test_headers_that_say_too_little(tmp_path, tags, reason):
