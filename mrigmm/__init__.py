@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mrigmm.errors import InputError, Problem
     from mrigmm.jobs.check import check
     from mrigmm.jobs.demo import demo
+    from mrigmm.jobs.dicom import manifest_dicom
     from mrigmm.jobs.evaluate import evaluate
     from mrigmm.jobs.info import info
     from mrigmm.jobs.manifest import manifest
@@ -38,6 +39,7 @@ _LOCATIONS = {
     "evaluate": "mrigmm.jobs.evaluate",
     "info": "mrigmm.jobs.info",
     "manifest": "mrigmm.jobs.manifest",
+    "manifest_dicom": "mrigmm.jobs.dicom",
     "predict": "mrigmm.jobs.predict",
     "predict_study": "mrigmm.jobs.predict",
     "prior": "mrigmm.jobs.prior",
@@ -55,6 +57,7 @@ __all__ = [
     "evaluate",
     "info",
     "manifest",
+    "manifest_dicom",
     "predict",
     "predict_study",
     "prior",

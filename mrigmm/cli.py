@@ -117,7 +117,7 @@ def manifest(
     kind: Annotated[
         str,
         typer.Argument(
-            help="Layout: myops, emidec, mscmr, myosaiq, acdc, sunnybrook, nnunet, bids or files."
+            help="Layout: myops, emidec, mscmr, myosaiq, acdc, sunnybrook, nnunet, bids, files, dicom."
         ),
     ],
     src: Annotated[Path, typer.Argument(help="Folder of the unzipped data.")],
@@ -146,12 +146,29 @@ def manifest(
         list[str] | None,
         typer.Option(metavar="OLD=NEW", help="nnunet, bids: name of a sequence or class there and here."),
     ] = None,
+    map_file: Annotated[
+        Path | None,
+        typer.Option("--map", help="dicom: which series is which, the corrected map of a first run."),
+    ] = None,
+    pseudonyms: Annotated[
+        bool, typer.Option("--pseudonyms", help="dicom: number the studies instead of using the PatientID.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the manifest.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Write the manifest of a downloaded data set, or of files with names of your own."""
+    from mrigmm.jobs.dicom import manifest_dicom
     from mrigmm.jobs.manifest import manifest as job
 
+    if kind == "dicom":
+        others = (region, region_from_labels, split, image, label, labels, rename, overwrite or None)
+        if any(option is not None for option in others):
+            raise InputError("manifest dicom takes --map and --pseudonyms only", remedy="see docs/dicom.md")
+        made = manifest_dicom(src, out, map_file=map_file, pseudonyms=pseudonyms, track=_track(quiet))
+        _finish(made, f"wrote {len(made.done)} studies; manifest: {made.output}", quiet)
+        return
+    if map_file is not None or pseudonyms:
+        raise InputError(f"--map and --pseudonyms belong to DICOM, not to '{kind}'")
     result = job(
         kind,
         src,
@@ -397,8 +414,9 @@ def _finish(result: Outcome, text: str, quiet: bool) -> None:
     _print_problems(errors)
     out_console.print(text, markup=False, highlight=False)
     if errors:
-        failed = len({problem.study for problem in errors})
-        err_console.print(f"{failed} studies could not be processed", style="red", highlight=False)
+        failed = {problem.study for problem in errors} - {None, *result.done}
+        if failed:
+            err_console.print(f"{len(failed)} studies could not be processed", style="red", highlight=False)
         raise typer.Exit(EXIT_BAD_INPUT)
 
 

@@ -1,0 +1,208 @@
+"""Which sequence a series is, and which series of a study is taken for it.
+
+The rules stand in `resources/dicom_sequences.yaml`; what they decide is a proposal that the user can correct.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from mrigmm.data.dicom.series import SAME_POSITION_MM, Part, same_plane
+
+IGNORE = "ignore"
+SEQUENCES = ("LGE", "T2", "bSSFP")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a part is taken for: a sequence or `IGNORE`, and why. `rank` is higher for surer rules."""
+
+    sequence: str
+    why: str
+    rank: int = 0
+    ambiguous: bool = False
+
+
+@cache
+def rules() -> Mapping[str, Any]:
+    """The table of rules."""
+    text = (files("mrigmm.resources") / "dicom_sequences.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(text)
+
+
+def recognise(part: Part) -> Verdict:
+    """What a part is by its name and tags alone, whatever else the study holds."""
+    name = _name(part)
+    if part.component == "phase":
+        return Verdict(IGNORE, "phase image")
+    for kind, pattern in rules()["ignore"].items():
+        if word := re.search(pattern, name):
+            return Verdict(IGNORE, f"{kind}: the name has '{word[0].strip()}'")
+    named = {
+        sequence: f"the name has '{word[0]}'"
+        for sequence, pattern in rules()["contrast"].items()
+        if (word := re.search(pattern, name))
+    }
+    made = {
+        sequence: fitting[0]
+        for sequence, kinds in rules()["technique"].items()
+        if (fitting := [why for kind in kinds if (why := _technique(part, name, kind))])
+    }
+    for rank, found in ((2, named), (1, made)):
+        if len(found) == 1:
+            ((sequence, why),) = found.items()
+            return Verdict(sequence, why, rank)
+        if found:
+            reasons = " or ".join(f"{sequence} ({why})" for sequence, why in found.items())
+            return Verdict(IGNORE, f"ambiguous: {reasons}", ambiguous=True)
+    return Verdict(IGNORE, "neither name nor tags say LGE, T2 or bSSFP")
+
+
+def choose(parts: Sequence[Part]) -> tuple[dict[str, Verdict], list[str]]:
+    """Propose a sequence for each part of a study, one volume per sequence.
+
+    Series of a single slice each, which many scanners write, are joined when they fit together.
+    Of several candidates, one is taken by `_preference`.
+
+    Returns:
+        The verdict by part key, and notes for the user.
+    """
+    verdicts = {part.key: recognise(part) for part in parts}
+    notes = [
+        f"series {title(part)} is ignored: {verdicts[part.key].why}"
+        for part in parts
+        if verdicts[part.key].ambiguous
+    ]
+    for sequence in SEQUENCES:
+        wanted = [part for part in parts if verdicts[part.key].sequence == sequence]
+        candidates = list(_stacks(wanted, verdicts))
+        if not candidates:
+            continue
+        best = max(candidates, key=lambda stack: _preference(stack, verdicts))
+        if len(best) < len(wanted):
+            notes.append(
+                f"{sequence}: {len(wanted)} series fit, {title(best[0])} is taken "
+                f"({'; '.join(_reasons(best, candidates, verdicts))}); change it in the map"
+            )
+        for part in wanted:
+            if part not in best:
+                verdicts[part.key] = Verdict(
+                    IGNORE, f"{sequence} too ({verdicts[part.key].why}), but series {title(best[0])} is taken"
+                )
+            elif len(best) > 1:
+                verdict = verdicts[part.key]
+                verdicts[part.key] = Verdict(
+                    sequence, f"{verdict.why}; one of {len(best)} slices", verdict.rank
+                )
+    return verdicts, notes
+
+
+def _stacks(parts: Sequence[Part], verdicts: Mapping[str, Verdict]) -> Iterable[list[Part]]:
+    """Candidates for one sequence: whole series, and single slices that fit together."""
+    singles: list[list[Part]] = []
+    for part in parts:
+        if len(part.slices) > 1:
+            yield [part]
+            continue
+        for stack in singles:
+            if _belongs(stack[0], part) and verdicts[stack[0].key].rank == verdicts[part.key].rank:
+                stack.append(part)
+                break
+        else:
+            singles.append([part])
+    for stack in singles:
+        yield _without_repeats(stack)
+
+
+def _belongs(one: Part, other: Part) -> bool:
+    return one.component == other.component and one.cine == other.cine and same_plane(one.first, other.first)
+
+
+def _without_repeats(singles: list[Part]) -> list[Part]:
+    """Of slices at one position, the one acquired last."""
+    kept: list[Part] = []
+    for part in sorted(singles, key=lambda part: part.acquired, reverse=True):
+        if all(abs(part.first.height_mm - other.first.height_mm) >= SAME_POSITION_MM for other in kept):
+            kept.append(part)
+    return [part for part in singles if part in kept]
+
+
+def _preference(stack: Sequence[Part], verdicts: Mapping[str, Verdict]) -> tuple[int, int, int, int, str]:
+    """Short axis in the name, sureness of the rule, slices, magnitude before PSIR, latest acquisition."""
+    part = stack[0]
+    components = rules()["components"]
+    return (
+        int(bool(re.search(rules()["short_axis"], _name(part)))),
+        verdicts[part.key].rank,
+        sum(len(p.slices) for p in stack),
+        -components.index(part.component),
+        max(p.acquired for p in stack),
+    )
+
+
+_PREFERENCES = (
+    "short axis in its name",
+    "surest name",
+    "most slices",
+    "magnitude before PSIR",
+    "acquired last",
+)
+
+
+def _reasons(
+    best: Sequence[Part], candidates: Sequence[Sequence[Part]], verdicts: Mapping[str, Verdict]
+) -> list[str]:
+    """The preferences that decided against the other candidates."""
+    won = _preference(best, verdicts)
+    decisive = set()
+    for other in candidates:
+        lost = _preference(other, verdicts)
+        if other is not best and lost != won:
+            decisive.add(next(i for i in range(len(won)) if won[i] != lost[i]))
+    return [_PREFERENCES[i] for i in sorted(decisive)] or ["the first of equals"]
+
+
+def _technique(part: Part, name: str, rule: Mapping[str, Any]) -> str | None:
+    """Why a part fits a technique rule, or None. All conditions of the rule hold together."""
+    said = []
+    frame = part.first
+    if "name" in rule:
+        word = re.search(rule["name"], name)
+        if word is None:
+            return None
+        said.append(f"the name has '{word[0]}'")
+    if "physics" in rule:
+        if not set(rule["physics"]) <= part.header.physics:
+            return None
+        said.append(" and ".join(rule["physics"]))
+    for key, value, unit in (
+        ("inversion_time_ms", frame.inversion_time_ms, " ms inversion time"),
+        ("echo_time_ms", frame.echo_time_ms, " ms echo time"),
+        ("frames", part.phases, " frames"),
+    ):
+        if key in rule:
+            low, high = rule[key]
+            if value is None or not low <= value <= high:
+                return None
+            said.append(f"{value:g}{unit}")
+    return "the tags say " + ", ".join(said) if "name" not in rule else ", ".join(said)
+
+
+def _name(part: Part) -> str:
+    header = part.header
+    text = " ".join((header.description, header.protocol, header.sequence_name)).lower()
+    return re.sub(r"[\s_\-./]+", " ", text)
+
+
+def title(part: Part) -> str:
+    """A series as the user knows it: number and description."""
+    header = part.header
+    suffix = part.key.removeprefix(header.series_uid)
+    return f"{header.number or '?'}{suffix} '{header.description or header.protocol}'"

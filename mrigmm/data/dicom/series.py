@@ -1,0 +1,223 @@
+"""Frames in groups: studies, and in each study the parts of its series that can become one volume."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
+
+from mrigmm.data.dicom.frames import Frame, SeriesHeader
+from mrigmm.errors import Problem
+
+K = TypeVar("K", bound=Hashable)
+Component = Literal["magnitude", "PSIR", "phase"]
+
+SAME_POSITION_MM = 0.1
+_SAME_DIRECTION = 1e-3  # of the unit vectors; 0.3 mm at the edge of a 300 mm field of view
+_SAME_PIXEL_MM = 1e-4
+MIN_CINE_FRAMES = 4  # fewer images of a slice are repetitions
+# Values of Image Type that say how an image was corrected, not what it shows.
+_PROCESSING = {"NORM", "ND", "DIS2D", "DIS3D", "FIL", "FM", "MFSPLIT", "MOCO"}
+_PSIR_TYPES = {"PSIR", "R", "CR", "REAL", "R_IR", "CR_IR"}
+_PHASE_TYPES = {"P", "PHASE", "PHASE MAP", "P_FFE", "P_IR", "VELOCITY", "VELOCITY MAP"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A series, or one of the parts that hold different images (magnitude and PSIR, views, echoes).
+
+    Attributes:
+        key: the series UID, with #1, #2, ... where the series has several parts.
+        slices: per position along the normal, from the lowest, the images taken there.
+        component: what the pixels are.
+        cine: the images of a position are phases of the heart beat.
+    """
+
+    key: str
+    slices: tuple[tuple[Frame, ...], ...]
+    component: Component
+    cine: bool
+
+    @property
+    def header(self) -> SeriesHeader:
+        """Of the first image."""
+        return self.first.header
+
+    @property
+    def first(self) -> Frame:
+        """The first image of the lowest slice."""
+        return self.slices[0][0]
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        """All images."""
+        return tuple(frame for images in self.slices for frame in images)
+
+    @property
+    def phases(self) -> int:
+        """Images of one slice (the median)."""
+        return sorted(len(images) for images in self.slices)[len(self.slices) // 2]
+
+    @property
+    def acquired(self) -> str:
+        """When its last image was taken, as sortable text."""
+        return max(frame.acquired for frame in self.frames)
+
+    def describe(self) -> str:
+        """Name, size and kind in one line, for the map and messages."""
+        rows, columns = self.first.shape
+        between_rows, between_columns = self.first.pixel_mm
+        cine = f", {self.phases} frames each" if self.cine else ""
+        time = f", {self.acquired}" if self.acquired else ""
+        return (
+            f"{len(self.slices)} slices of {columns} x {rows} pixels of {between_columns:.4g} x "
+            f"{between_rows:.4g} mm, {self.component}{cine}{time}"
+        )
+
+
+@dataclass(frozen=True)
+class DicomStudy:
+    """One examination: its parts in the order of their series numbers."""
+
+    patient_id: str
+    uid: str
+    parts: tuple[Part, ...]
+
+
+def group_studies(frames: Iterable[Frame]) -> tuple[list[DicomStudy], list[Problem]]:
+    """Studies sorted by patient, date of the first image and UID.
+
+    Returns:
+        The studies, and an error for each study UID that several patients have.
+    """
+    by_study = _groups(frames, lambda frame: frame.header.study_uid)
+    studies, problems = [], []
+    for uid, members in by_study.items():
+        patients = {frame.header.patient_id for frame in members}
+        if len(patients) > 1:
+            problems.append(
+                Problem(
+                    "a study has the images of several patients",
+                    study=str(uid),
+                    file=str(members[0].file),
+                    expected="one PatientID per StudyInstanceUID",
+                    got=f"{len(patients)} PatientIDs",
+                    remedy="export the patients again with their own study UIDs; nothing of it is used",
+                )
+            )
+            continue
+        series = _groups(members, lambda frame: frame.header.series_uid)
+        parts = [part for images in series.values() for part in split_series(images)]
+        parts.sort(key=lambda part: (_natural(part.header.number), part.header.series_uid))
+        studies.append(DicomStudy(patients.pop(), str(uid), tuple(parts)))
+    studies.sort(key=lambda s: (s.patient_id, min(part.first.acquired for part in s.parts), s.uid))
+    return studies, problems
+
+
+def split_series(frames: Sequence[Frame]) -> list[Part]:
+    """The parts of one series: by plane and matrix, by image type, and by echo or inversion time where
+    most slices were taken several times.
+    """
+    # By number, not by file name: the parts keep their #1, #2 when files are renamed.
+    ordered = sorted(frames, key=lambda frame: (frame.instance, frame.file))
+    groups = [
+        group
+        for plane in _planes(ordered)
+        for group in _groups(plane, lambda frame: frozenset(frame.image_type) - _PROCESSING).values()
+    ]
+    for time in (lambda frame: frame.echo_time_ms, lambda frame: frame.inversion_time_ms):
+        groups = [part for group in groups for part in _split_repeats(group, time)]
+    types = {value.upper() for group in groups for value in group[0].image_type}
+    parts = []
+    for number, group in enumerate(groups, start=1):
+        header = group[0].header
+        key = header.series_uid if len(groups) == 1 else f"{header.series_uid}#{number}"
+        slices = _slices(group)
+        parts.append(Part(key, slices, _component(group[0], types), _is_cine(slices)))
+    return parts
+
+
+def _component(frame: Frame, types_of_series: set[str]) -> Component:
+    types = {value.upper() for value in frame.image_type}
+    name = f"{frame.header.description} {frame.header.protocol}".upper()
+    if types & _PSIR_TYPES:
+        return "PSIR"
+    if types & _PHASE_TYPES:
+        return "phase"
+    # Scanners that write PSIR as a series of its own often say so in its name alone.
+    only_in_name = "PSIR" in name and "MAG" not in name and not types_of_series & {*_PSIR_TYPES, "MAG"}
+    return "PSIR" if only_in_name else "magnitude"
+
+
+def _split_repeats(frames: list[Frame], time: Callable[[Frame], float | None]) -> list[list[Frame]]:
+    """Groups of equal time when most slices have several images that differ in it."""
+    slices = _slices(frames)
+    differing = [images for images in slices if len({time(frame) for frame in images}) > 1]
+    if 2 * len(differing) <= len(slices):
+        return [frames]
+    return list(_groups(frames, time).values())
+
+
+def _is_cine(slices: Sequence[Sequence[Frame]]) -> bool:
+    """Whether most slices have several images that differ in trigger time or phase."""
+    moving = [
+        images
+        for images in slices
+        if len({(frame.trigger_time_ms, frame.phase) for frame in images}) >= MIN_CINE_FRAMES
+    ]
+    return 2 * len(moving) > len(slices)
+
+
+def _slices(frames: Iterable[Frame]) -> tuple[tuple[Frame, ...], ...]:
+    """Frames by position, positions from the lowest along the normal, frames by time."""
+    slices: list[list[Frame]] = []
+    for frame in frames:
+        for images in slices:
+            if math.dist(images[0].position_mm, frame.position_mm) < SAME_POSITION_MM:
+                images.append(frame)
+                break
+        else:
+            slices.append([frame])
+    slices.sort(key=lambda images: images[0].height_mm)
+    return tuple(tuple(sorted(images, key=_moment)) for images in slices)
+
+
+def _moment(frame: Frame) -> tuple[float, float, str, int]:
+    trigger, phase = frame.trigger_time_ms, frame.phase
+    return (trigger or 0.0, phase or 0.0, frame.acquired, frame.instance)
+
+
+def _planes(frames: Iterable[Frame]) -> list[list[Frame]]:
+    """Frames of one direction, matrix and pixel size; the normal of the first is used for all."""
+    planes: list[list[Frame]] = []
+    for frame in frames:
+        for plane in planes:
+            if same_plane(plane[0], frame):
+                # Headers differ in the last digits.
+                plane.append(replace(frame, row=plane[0].row, column=plane[0].column))
+                break
+        else:
+            planes.append([frame])
+    return planes
+
+
+def same_plane(one: Frame, other: Frame) -> bool:
+    """Whether two images can be slices of one volume: direction, matrix, pixel size."""
+    return (
+        one.shape == other.shape
+        and math.dist(one.row, other.row) < _SAME_DIRECTION
+        and math.dist(one.column, other.column) < _SAME_DIRECTION
+        and math.dist(one.pixel_mm, other.pixel_mm) < _SAME_PIXEL_MM
+    )
+
+
+def _groups(frames: Iterable[Frame], key: Callable[[Frame], K]) -> dict[K, list[Frame]]:
+    groups: dict[K, list[Frame]] = {}
+    for frame in frames:
+        groups.setdefault(key(frame), []).append(frame)
+    return groups
+
+
+def _natural(number: str) -> tuple[int, str]:
+    return (int(number), "") if number.isdecimal() else (10**9, number)
