@@ -71,7 +71,8 @@ def evaluate(
     cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
     overlaps: dict[str, dict[str, Overlap]] = {}
     problems: list[Problem] = []
-    for study in track(cohort.split(split), "Evaluating"):
+    studies = cohort.split(split)
+    for study in track(studies, "Evaluating"):
         try:
             overlaps[study.id] = _evaluate_study(study, folder, cohort)
         except InputError as error:
@@ -88,6 +89,9 @@ def evaluate(
                 study: {name: asdict(o) for name, o in found.items()} for study, found in overlaps.items()
             },
             "not_evaluated": [problem.study for problem in problems],
+            # Where the report finds the references, and their ids.
+            "references": {s.id: str(s.label.resolve()) for s in studies if s.label and s.id in overlaps},
+            "reference_ids": cohort.labels,
         },
     )
     write_text(path.with_suffix(".csv"), _csv(overlaps))
