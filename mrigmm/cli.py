@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,6 +60,21 @@ class RegionKind(StrEnum):
 
     lv = "lv"
     cavity_wall = "cavity-wall"
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        out_console.print(f"mrigmm {version('mrigmm')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options before any command; the help text is that of `app`."""
 
 
 @app.command()
@@ -202,7 +218,7 @@ def check(
     result = job(manifest, data_root=data_root, prior=prior, track=_track(quiet))
     if result.problems:
         _print_problem_table(result.problems)
-    out_console.print(f"{len(result.done)} studies without errors", highlight=False)
+    out_console.print(f"{_studies(len(result.done))} without errors", highlight=False)
     if result.failed:
         raise typer.Exit(EXIT_PROBLEMS)
 
@@ -238,7 +254,7 @@ def train(
     except KeyboardInterrupt:
         err_console.print("interrupted: the same command with --resume goes on from the last completed epoch")
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    _finish(result, f"trained on {len(result.done)} studies; run: {result.output}", quiet)
+    _finish(result, f"trained on {_studies(len(result.done))}; run: {result.output}", quiet)
 
 
 @app.command()
@@ -288,7 +304,7 @@ def predict(
         if data_root is not None:
             raise InputError("--data-root belongs to a manifest, not to --image")
         result = study_job(_named_files(image or []), region, out, study_id=study_id, **options)
-    _finish(result, f"segmented {len(result.done)} studies; label maps: {result.output}", quiet)
+    _finish(result, f"segmented {_studies(len(result.done))}; label maps: {result.output}", quiet)
 
 
 @app.command()
@@ -330,13 +346,14 @@ def prior(
     out: Annotated[Path, typer.Option("-o", "--out", help="JSON file to write.")],
     split: Split = "training",
     data_root: DataRoot = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Estimate a population prior from labelled studies."""
     from mrigmm.jobs.prior import prior as job
 
-    result = job(manifest, out, split=split, data_root=data_root, track=_track(quiet))
-    _finish(result, f"prior of {len(result.done)} studies: {result.output}", quiet)
+    result = job(manifest, out, split=split, data_root=data_root, overwrite=overwrite, track=_track(quiet))
+    _finish(result, f"prior of {_studies(len(result.done))}: {result.output}", quiet)
 
 
 @app.command()
@@ -416,8 +433,12 @@ def _finish(result: Outcome, text: str, quiet: bool) -> None:
     if errors:
         failed = {problem.study for problem in errors} - {None, *result.done}
         if failed:
-            err_console.print(f"{len(failed)} studies could not be processed", style="red", highlight=False)
+            err_console.print(f"{_studies(len(failed))} could not be processed", style="red", highlight=False)
         raise typer.Exit(EXIT_BAD_INPUT)
+
+
+def _studies(count: int) -> str:
+    return f"{count} {'study' if count == 1 else 'studies'}"
 
 
 def _print_problems(problems: Iterable[Problem]) -> None:

@@ -55,7 +55,7 @@ class RunConfig(BaseModel):
 
     # The objective
     objective: Literal["nll", "nll_v", "gem"] = Field(
-        "gem", description="deepG: nll; deepSVG: nll_v; gem: nll_v fitted by deep generalised EM."
+        "gem", description="nll: deepG; nll_v: deepSVG; gem: nll_v fitted by deep generalised EM (deep-gem)."
     )
     network_share: float = Field(
         0.5,
@@ -120,7 +120,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 PRESET_DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
     {
-        "default": "deep generalised EM: spatial prior by a 16-filter U-Net, MAP mixture per study",
+        "default": "deep-gem, deep generalised EM: spatial prior by a 16-filter U-Net, MAP mixture per study",
         "deepg": "published deepG: NLL of the mixture, one diagonal mixture per slice, 32 filters",
         "deepsvg": "published deepSVG: NLL of the spatially variant mixture, otherwise as deepg",
         "tiny": "the default with 8 filters, for the demo and for trying out",

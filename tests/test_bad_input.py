@@ -156,6 +156,7 @@ REQUESTS = [
     # Arguments beside the study, and what the message says.
     (["--method", "map-emm"], "unknown method 'map-emm'", "did you mean map-em"),
     (["--method", "map-em", "--set", "prior_strenth=1"], "has no setting 'prior_strenth'", "prior_strength"),
+    (["--method", "map-em-2step", "--set", "scope=slice"], "map-em-2step has no setting 'scope'", ""),
     (
         ["--method", "map-em", "--set", "max_iter=0"],
         "'max_iter' is not allowed",

@@ -57,7 +57,7 @@ OPTIONS = {
     ),
     "evaluate": ("-o", "--split", "--data-root"),
     "report": ("-o",),
-    "prior": ("-o", "--data-root"),
+    "prior": ("-o", "--data-root", "--overwrite"),
     "info": ("--json",),
 }
 
@@ -87,7 +87,23 @@ def test_info(cli):
     assert all(name in table for name in (*content["methods"], *content["presets"]))
 
 
-@pytest.mark.parametrize("arguments", [["info"], ["info", "--json"], ["--help"], ["predict", "--help"]])
+def test_info_lists_what_can_be_set_for_a_method(cli):
+    settings = json.loads(cli("info", "--json").out)["method_settings"]
+    assert set(settings) == set(METHODS) - {"otsu"}
+    assert "scope [slice]" in settings["em-gmm"]
+    assert "prior_strength [0.1]" in settings["map-em"]
+    assert "smoothing_mm [2.25]" in settings["map-em-2step"]
+    assert re.search(r"map-em-2step .*smoothing_mm \[2\.25\]", cli("info").out)
+
+
+def test_version(cli):
+    result = cli("--version")
+    assert (result.code, result.out) == (0, f"mrigmm {mrigmm.__version__}\n")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["info"], ["info", "--json"], ["--help"], ["--version"], ["predict", "--help"]]
+)
 def test_no_torch_is_loaded_before_it_is_needed(arguments):
     heavy = ("torch", "monai", "lightning", "numpy", "nibabel", "SimpleITK", "matplotlib")
     code = (
@@ -128,7 +144,7 @@ def test_from_simulation_to_report(cli, tmp_path):
         "predict", manifest, "-o", out, "--method", "map-em", "--set", "max_iter=50",
         "--prior", tmp_path / "prior.json", "--device", "cpu", "--save-probabilities",
     )  # fmt: skip
-    assert (result.code, result.out) == (0, f"segmented 1 studies; label maps: {out}\n")
+    assert (result.code, result.out) == (0, f"segmented 1 study; label maps: {out}\n")
     assert len(list(out.glob("*_probabilities.nii.gz"))) == 1
     result = cli("evaluate", out, manifest)
     assert result.code == 0
@@ -186,7 +202,7 @@ def test_quiet_says_nothing_but_the_result(cli, workshop, tmp_path):
     assert "note (s1): bSSFP is constant inside the region and is left out" in loud.err
     quiet = cli("predict", manifest, "-o", tmp_path / "b", "--method", "em-gmm", "--quiet")
     assert quiet.err == ""
-    assert quiet.out == f"segmented 1 studies; label maps: {tmp_path / 'b'}\n"
+    assert quiet.out == f"segmented 1 study; label maps: {tmp_path / 'b'}\n"
 
 
 def test_one_bad_study_of_three(cli, workshop, tmp_path):
@@ -197,7 +213,7 @@ def test_one_bad_study_of_three(cli, workshop, tmp_path):
     assert result.code == 2
     assert "segmented 2 studies" in result.out
     assert "study: b" in result.err
-    assert "1 studies could not be processed" in result.err
+    assert "1 study could not be processed" in result.err
     assert sorted(path.name for path in out.glob("*.nii.gz")) == ["a_labels.nii.gz", "c_labels.nii.gz"]
     # The next steps go on with the two, and say again which one is missing.
     result = cli("evaluate", out, manifest)
@@ -219,7 +235,7 @@ def test_check_prints_one_table_of_everything(cli, workshop):
     assert "the T2 file does" in words
     assert "unknown class" in words
     assert "no T2" in words
-    assert result.out.endswith("1 studies without errors\n")
+    assert result.out.endswith("1 study without errors\n")
 
 
 def test_check_of_a_manifest_that_is_none(cli, tmp_path):

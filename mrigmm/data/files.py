@@ -75,6 +75,21 @@ def require_not_input(path: Path, inputs: Iterable[Path], *, study: str | None =
         )
 
 
+def require_new_file(path: Path, *, overwrite: bool) -> None:
+    """Refuse to replace a file without being asked to.
+
+    Raises:
+        InputError: `path` is there and `overwrite` is False.
+    """
+    if path.exists() and not overwrite:
+        raise InputError(
+            "the output is already there",
+            file=path,
+            expected="a name for a new file",
+            remedy="choose another -o, or allow to replace it with --overwrite",
+        )
+
+
 def require_new_folder(
     folder: Path, *, holds: str, overwrite: bool = False, instead: str | None = None
 ) -> None:

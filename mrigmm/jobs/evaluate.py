@@ -72,7 +72,8 @@ def evaluate(
     cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
     overlaps: dict[str, dict[str, Overlap]] = {}
     problems: list[Problem] = []
-    for study in track(cohort.split(split), "Evaluating"):
+    studies = cohort.split(split)
+    for study in track(studies, "Evaluating"):
         try:
             overlaps[study.id] = _evaluate_study(study, folder, cohort)
         except InputError as error:
@@ -92,6 +93,9 @@ def evaluate(
             },
             "not_evaluated": [problem.study for problem in problems if problem.severity == "error"],
             "seen_by_prior": asdict(seen),
+            # Where the report finds the references, and their ids.
+            "references": {s.id: str(s.label.resolve()) for s in studies if s.label and s.id in overlaps},
+            "reference_ids": cohort.labels,
         },
     )
     write_text(path.with_suffix(".csv"), _csv(overlaps))

@@ -8,6 +8,7 @@ from typing import Any
 from mrigmm.config import DEFAULT_PRESET, PRESET_DESCRIPTIONS, RunConfig
 from mrigmm.labels import NESTED_REGIONS, TISSUES
 from mrigmm.methods.registry import METHODS
+from mrigmm.methods.settings import METHOD_SETTINGS
 
 _PACKAGES = ("mrigmm", "torch", "monai", "lightning", "scikit-learn", "nibabel", "SimpleITK", "numpy")
 
@@ -16,11 +17,15 @@ def info() -> dict[str, Any]:
     """Methods, presets, classes and versions.
 
     Example:
-        >>> sorted(mrigmm.info())
-        ['classes', 'default_preset', 'methods', 'nested_regions', 'presets', 'train_settings', 'versions']
+        >>> mrigmm.info()["method_settings"]["map-em"][-1]
+        'prior_strength [0.1]'
     """
     return {
         "methods": {name: entry.summary for name, entry in METHODS.items()},
+        "method_settings": {
+            name: [f"{key} [{field.default}]" for key, field in settings.model_fields.items()]
+            for name, settings in METHOD_SETTINGS.items()
+        },
         "presets": dict(PRESET_DESCRIPTIONS),
         "default_preset": DEFAULT_PRESET,
         "train_settings": {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mrigmm.data.files import require_not_input
+from mrigmm.data.files import require_new_file, require_not_input
 from mrigmm.data.manifest import read_manifest
 from mrigmm.data.priors import save_prior
 from mrigmm.data.standardise import REGION_ZSCORE
@@ -22,6 +22,7 @@ def prior(
     *,
     split: str = "training",
     data_root: Path | str | None = None,
+    overwrite: bool = False,
     track: Track = no_progress,
 ) -> Outcome:
     """Estimate class means, covariances and fractions over labelled studies and write them as JSON.
@@ -34,12 +35,14 @@ def prior(
         out: JSON file to write.
         split: the studies to use.
         data_root: folder that the manifest's paths resolve against; default the manifest's.
+        overwrite: allow to replace `out`.
         track: progress bar.
 
     Raises:
-        InputError: when no study can be used.
+        InputError: when no study can be used, or `out` is already there.
     """
     require_not_input(Path(out), [Path(manifest)])
+    require_new_file(Path(out), overwrite=overwrite)
     cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
     if len(cohort.classes) < 2:
         raise InputError(

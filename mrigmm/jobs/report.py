@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from mrigmm.data.files import write_text
 from mrigmm.data.geometry import Grid
+from mrigmm.data.manifest import Study
+from mrigmm.data.maps import read_reference_label
 from mrigmm.data.volumes import read_image, read_map
 from mrigmm.errors import InputError, Problem
 from mrigmm.evaluation.cohort import ClassSummary
@@ -62,8 +64,8 @@ def report(
             file=folder,
             remedy="give a folder that mrigmm predict wrote",
         )
-    metrics = [_metrics(folder)] if (folder / METRICS_FILE).exists() else []
-    metrics += [_metrics(Path(other)) for other in beside]
+    own = _evaluation(folder) if (folder / METRICS_FILE).exists() else None
+    metrics = [found.table for found in (own, *(_evaluation(Path(other)) for other in beside)) if found]
     studies: list[StudySection] = []
     sides: list[_SideFile] = []
     problems: list[Problem] = []
@@ -71,7 +73,13 @@ def report(
         study = path.name.removesuffix(LABELS_SUFFIX)
         try:
             side = _side_file(folder, study)
-            figure = study_figure(folder, study)
+            reference = None if own is None else own.references.get(study)
+            figure = study_figure(
+                folder,
+                study,
+                reference=reference if reference and reference.exists() else None,
+                reference_ids=None if own is None else own.reference_ids,
+            )
         except InputError as error:
             problems += error.problems
             continue
@@ -134,16 +142,26 @@ def _side_file(folder: Path, study: str) -> _SideFile:
         ) from None
 
 
-def study_figure(predictions: Path, study: str, *, reference: Path | None = None) -> bytes | None:
+def study_figure(
+    predictions: Path,
+    study: str,
+    *,
+    reference: Path | None = None,
+    reference_ids: Mapping[str, Sequence[int]] | None = None,
+) -> bytes | None:
     """Overlay of a predicted study on the images that were segmented, as PNG.
 
     Args:
         predictions: folder that `predict` wrote.
         study: study id.
-        reference: reference label map on the same grid and with the same ids, to draw beneath.
+        reference: reference label map on the same grid, to draw beneath.
+        reference_ids: class name -> ids in that map; default those of the prediction.
 
     Returns:
         None when the images are no longer where they were read from.
+
+    Raises:
+        InputError: prediction, side file or reference cannot be read.
     """
     side = _side_file(predictions, study)
     labels = read_map(
@@ -167,7 +185,10 @@ def study_figure(predictions: Path, study: str, *, reference: Path | None = None
     across, up = np.delete(labels.grid.spacing_mm, labels.grid.slice_axis)
     truth = None
     if reference is not None:
-        truth = _slices_last(read_map(reference, study=study, role="label").data, labels.grid)
+        ids = reference_ids or {"background": (0,), **{name: (i,) for name, i in side.classes.items()}}
+        named = Study(study, {}, label=reference)
+        index = read_reference_label(named, labels.grid, ids, list(side.classes))
+        truth = _slices_last(np.array([*side.classes.values(), 0])[index], labels.grid)  # NO_CLASS: last
     return overlay_figure(images, shown, side.classes, pixel_aspect=float(up / across), reference=truth)
 
 
@@ -175,7 +196,16 @@ def _slices_last(array: NDArray[Any], grid: Grid) -> NDArray[Any]:
     return np.moveaxis(array, grid.slice_axis, -1)
 
 
-def _metrics(folder: Path) -> MetricsTable:
+@dataclass(frozen=True)
+class _Evaluation:
+    """What a report needs of `metrics.json`; older files name no references."""
+
+    table: MetricsTable
+    references: Mapping[str, Path]
+    reference_ids: Mapping[str, tuple[int, ...]]
+
+
+def _evaluation(folder: Path) -> _Evaluation:
     """The evaluation of a folder."""
     path = folder / METRICS_FILE
     try:
@@ -189,6 +219,11 @@ def _metrics(folder: Path) -> MetricsTable:
             {"name": str(name), **{f.name: figures[f.name] for f in fields(ClassSummary)}}
             for name, figures in summary.items()
         ]
+        references = {str(study): Path(file) for study, file in content.get("references", {}).items()}
+        ids = {
+            str(name): tuple(int(i) for i in found)
+            for name, found in content.get("reference_ids", {}).items()
+        }
     except FileNotFoundError:
         raise InputError(
             "the folder has not been evaluated", file=path, remedy="run mrigmm evaluate on it"
@@ -200,4 +235,4 @@ def _metrics(folder: Path) -> MetricsTable:
             got=f"{type(error).__name__}: {error}",
             remedy="run mrigmm evaluate again",
         ) from None
-    return MetricsTable(folder.resolve().name, rows, dice)
+    return _Evaluation(MetricsTable(folder.resolve().name, rows, dice), references, ids)

@@ -33,6 +33,9 @@ from mrigmm.mixture import (
 )
 from mrigmm.networks.deep_gmm import DeepGMM, SliceBatch
 
+# Objective -> name of the method that it trains.
+_NAMES = {"nll": "deepg", "nll_v": "deepsvg"}
+
 
 def build_network(config: RunConfig, prior: PopulationPrior | None) -> DeepGMM:
     """The network of a run, with random weights."""
@@ -52,8 +55,6 @@ def build_network(config: RunConfig, prior: PopulationPrior | None) -> DeepGMM:
 class DeepGMMMethod:
     """Segments by the responsibilities of a trained network (label: argmax of `w`, as published)."""
 
-    name = "deep-gmm"
-
     def __init__(
         self,
         network: DeepGMM,
@@ -62,6 +63,7 @@ class DeepGMMMethod:
         prior: PopulationPrior | None,
         device: torch.device,
     ) -> None:
+        self.name = _NAMES[config.objective]
         self.network = network.to(device).eval()
         self.config = config
         self.record = record

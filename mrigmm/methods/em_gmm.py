@@ -8,10 +8,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from mrigmm.data.study import StudyTensors
@@ -24,6 +23,7 @@ from mrigmm.methods.base import (
     present_sequences,
     unpack,
 )
+from mrigmm.methods.settings import EMSettings, MapEMSettings, validated_settings
 from mrigmm.mixture import (
     ConvergenceWarning,
     EMResult,
@@ -38,28 +38,6 @@ from mrigmm.mixture.initial import kmeans_responsibilities
 
 # A slice with fewer voxels per class cannot carry a mixture of its own.
 MIN_VOXELS_PER_CLASS = 10
-
-
-class EMSettings(BaseModel):
-    """Settings of the EM methods. Defaults are those of the published baseline."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    scope: Literal["study", "slice"] = "slice"
-    covariance: Literal["full", "diag", "tied", "spherical"] = "diag"
-    order_by: tuple[str, ...] | None = None
-    max_iter: int = Field(100, ge=1)
-    tolerance: float = Field(2e-4, gt=0)
-    variance_floor: float = Field(1e-3, gt=0)
-    seed: int = Field(0, ge=0)
-
-
-class MapEMSettings(EMSettings):
-    """Settings of MAP-EM: one full mixture per study, prior counts as a share of its voxels."""
-
-    scope: Literal["study", "slice"] = "study"
-    covariance: Literal["full", "diag", "tied", "spherical"] = "full"
-    prior_strength: float = Field(0.1, gt=0)
 
 
 @dataclass(frozen=True)
@@ -86,11 +64,12 @@ class EMGMM:
     """EM for a Gaussian mixture, maximum likelihood, in the package's own core."""
 
     name = "em-gmm"
-    settings_type: type[EMSettings] = EMSettings
 
     def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
         self.task = task
-        self.settings = validated_settings(self.settings_type, overrides, self.name)
+        settings = validated_settings(self.name, overrides)
+        assert isinstance(settings, EMSettings)
+        self.settings = settings
         for name in self.settings.order_by or ():
             if name not in task.sequences:
                 raise InputError(
@@ -221,7 +200,6 @@ class MapEM(EMGMM):
     """MAP-EM with a Normal-inverse-Wishart and Dirichlet prior from the population."""
 
     name = "map-em"
-    settings_type = MapEMSettings
 
     def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
         super().__init__(task, overrides)
@@ -240,24 +218,6 @@ class MapEM(EMGMM):
         x = voxels.x
         map_prior = prior.map_prior(self.settings.prior_strength, dtype=x.dtype, device=x.device)
         return fit_gmm(start=start, prior=map_prior, **self._options(voxels))
-
-
-def validated_settings(
-    settings_type: type[EMSettings], overrides: Mapping[str, object], method: str
-) -> EMSettings:
-    """Settings with overrides, or an InputError that names the key and its near misses."""
-    try:
-        return settings_type.model_validate(overrides)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        unknown = first["type"] == "extra_forbidden"
-        raise InputError(
-            f"{method} has no setting '{key}'" if unknown else f"the value of '{key}' is not allowed",
-            expected=None if unknown else first["msg"],
-            got=repr(first["input"]),
-            remedy=near_misses(key, list(settings_type.model_fields)) if unknown else None,
-        ) from None
 
 
 def _of_type(covariances: Tensor, kind: str) -> Tensor:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from mrigmm.data.study import StudyTensors
@@ -27,7 +26,8 @@ from mrigmm.methods.base import (
     present_sequences,
     unpack,
 )
-from mrigmm.methods.em_gmm import MapEM, MapEMSettings, validated_settings
+from mrigmm.methods.em_gmm import MapEM
+from mrigmm.methods.settings import TwoStepSettings, validated_settings
 from mrigmm.mixture import (
     ConvergenceWarning,
     EMResult,
@@ -38,15 +38,6 @@ from mrigmm.mixture import (
     multiscale_features,
     smooth_posterior,
 )
-
-
-class TwoStepSettings(MapEMSettings):
-    """Settings of map-em-2step: the wall's by cross-validation on real patients, the cavity's by hand."""
-
-    prior_strength: float = Field(0.05, gt=0, description="Of the wall's mixture.")
-    cavity_prior_strength: float = Field(0.1, gt=0, description="Of the mixture that finds the cavity.")
-    cavity_smoothing_mm: float = Field(1.5, ge=0, description="Of the blood posterior.")
-    smoothing_mm: float = Field(2.25, ge=0, description="Of the wall's posterior.")
 
 
 @dataclass(frozen=True)
@@ -78,7 +69,7 @@ class MapEM2Step:
     name = "map-em-2step"
 
     def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
-        settings = validated_settings(TwoStepSettings, overrides, self.name)
+        settings = validated_settings(self.name, overrides)
         assert isinstance(settings, TwoStepSettings)
         self.settings = settings
         self.task = task

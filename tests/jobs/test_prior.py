@@ -103,3 +103,14 @@ def test_the_manifest_is_not_replaced(workshop):
     with pytest.raises(InputError, match="would replace an input"):
         mrigmm.prior(manifest, manifest)
     assert manifest.read_text() == before
+
+
+def test_an_existing_file_is_replaced_only_when_asked(workshop, tmp_path):
+    manifest, out = training(workshop, 1), tmp_path / "p.json"
+    out.write_text("mine")
+    with pytest.raises(InputError, match="already there") as caught:
+        mrigmm.prior(manifest, out)
+    assert "--overwrite" in caught.value.problems[0].remedy
+    assert out.read_text() == "mine"
+    mrigmm.prior(manifest, out, overwrite=True)
+    assert load_prior(out).sequences == SEQUENCES

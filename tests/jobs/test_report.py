@@ -1,11 +1,17 @@
 import base64
+import io
 import json
 import re
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import mrigmm
 from mrigmm.errors import InputError
+from mrigmm.jobs.report import study_figure
+
+from ..conftest import ventricle
 
 
 @pytest.fixture
@@ -45,6 +51,50 @@ def test_agreement_beside_another_folder(predicted, tmp_path):
     assert re.findall(r"Agreement with the reference: (\w+)", html) == ["out", "baseline"]
     mean = json.loads((out / "metrics.json").read_text())["summary"]["scar"]["dice_mean"]
     assert f"<td>{mean:.3f}</td>" in html
+
+
+def heights(html):
+    """Of the overlays, in pixels."""
+    figures = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", html)
+    return [Image.open(io.BytesIO(base64.b64decode(figure))).height for figure in figures]
+
+
+def test_an_evaluated_study_is_shown_with_its_reference(workshop, tmp_path):
+    """Also with the ids of another scheme; without a row where the reference is gone."""
+    entries = [workshop.study("a"), workshop.study("b", seed=1)]
+    myops = np.array([0, 500, 200, 1220, 2221])
+    workshop.volume(entries[0]["label"], myops[ventricle()].astype(np.int16))
+    workshop.volume(entries[1]["label"], myops[ventricle()].astype(np.int16))
+    manifest, out = workshop.manifest(entries, labels="myops"), tmp_path / "out"
+    mrigmm.predict(manifest, out, method="map-em")
+    plain = heights(mrigmm.report(out).output.read_text())
+    mrigmm.evaluate(out, manifest)
+    (workshop.folder / entries[1]["label"]).unlink()
+    first, second = heights(mrigmm.report(out).output.read_text())
+    assert first > plain[0]
+    assert second == plain[1]
+    same_ids = workshop.volume("same.nii.gz", ventricle())
+    assert study_figure(out, "a", reference=same_ids) == study_figure(
+        out,
+        "a",
+        reference=workshop.folder / entries[0]["label"],
+        reference_ids={
+            "background": [0, 600],
+            "blood": [500],
+            "myocardium": [200],
+            "edema": [1220],
+            "scar": [2221],
+        },
+    )
+
+
+def test_a_damaged_reference_is_told(predicted, workshop):
+    manifest, out = predicted
+    mrigmm.evaluate(out, manifest)
+    (workshop.folder / "a_label.nii.gz").write_bytes(b"broken")
+    result = mrigmm.report(out)
+    assert result.done == ("b",)
+    assert [problem.study for problem in result.problems] == ["a"]
 
 
 def test_a_hostile_study_is_shown_and_not_run(predicted):
@@ -112,7 +162,17 @@ def test_nothing_to_report(tmp_path, predicted):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", '{"summary": [1]}', '{"summary": {"a": 5}}', '{"summary": {"a": {"n": 1}}}']
+    "content",
+    [
+        "",
+        "[]",
+        '{"summary": [1]}',
+        '{"summary": {"a": 5}}',
+        '{"summary": {"a": {"n": 1}}}',
+        '{"summary": {}, "studies": {}, "references": [1]}',
+        '{"summary": {}, "studies": {}, "references": {"a": 5}}',
+        '{"summary": {}, "studies": {}, "reference_ids": {"a": "x"}}',
+    ],
 )
 def test_a_damaged_evaluation(predicted, content):
     _, out = predicted

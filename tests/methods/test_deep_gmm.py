@@ -8,7 +8,7 @@ import mrigmm
 from mrigmm.data.manifest import read_manifest
 from mrigmm.data.run_folder import RunFolder
 from mrigmm.data.study import load_study
-from mrigmm.methods.deep_gmm import DeepGMMMethod, component_order
+from mrigmm.methods.deep_gmm import DeepGMMMethod, build_network, component_order
 from mrigmm.methods.registry import method_of_run
 from mrigmm.phantom import simulate_cohort
 
@@ -49,6 +49,13 @@ def test_probabilities_and_labels(run, study):
     assert (result.labels[inside] == result.resp[:, inside].argmax(0) + 1).all()
     assert result.mixture.means.shape[1:] == (4, 3)
     assert 0 <= result.details["share_labelled_otherwise_by_posterior"] <= 1
+
+
+@pytest.mark.parametrize(("objective", "name"), [("nll", "deepg"), ("nll_v", "deepsvg")])
+def test_the_name_tells_the_objective(run, objective, name):
+    config, record, prior = RunFolder(run).read()
+    changed = config.model_copy(update={"objective": objective})
+    assert DeepGMMMethod(build_network(changed, prior), changed, record, prior, CPU).name == name
 
 
 def test_a_run_folder_that_moved_predicts_the_same(run, study, tmp_path):

@@ -1,0 +1,78 @@
+"""Settings of the EM methods (`--set`). Imports no torch, so that `mrigmm info` lists them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mrigmm.errors import InputError, near_misses
+
+
+class FitSettings(BaseModel):
+    """What every fit by EM has."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    covariance: Literal["full", "diag", "tied", "spherical"] = "full"
+    max_iter: int = Field(100, ge=1)
+    tolerance: float = Field(2e-4, gt=0)
+    variance_floor: float = Field(1e-3, gt=0)
+
+
+class EMSettings(FitSettings):
+    """Settings of the EM methods. Defaults are those of the published baseline."""
+
+    covariance: Literal["full", "diag", "tied", "spherical"] = "diag"
+    scope: Literal["study", "slice"] = "slice"
+    order_by: tuple[str, ...] | None = None
+    seed: int = Field(0, ge=0)
+
+
+class MapEMSettings(EMSettings):
+    """Settings of MAP-EM: one full mixture per study, prior counts as a share of its voxels."""
+
+    covariance: Literal["full", "diag", "tied", "spherical"] = "full"
+    scope: Literal["study", "slice"] = "study"
+    prior_strength: float = Field(0.1, gt=0)
+
+
+class TwoStepSettings(FitSettings):
+    """Settings of map-em-2step: the wall's by cross-validation on real patients, the cavity's by hand."""
+
+    prior_strength: float = Field(0.05, gt=0, description="Of the wall's mixture.")
+    cavity_prior_strength: float = Field(0.1, gt=0, description="Of the mixture that finds the cavity.")
+    cavity_smoothing_mm: float = Field(1.5, ge=0, description="Of the blood posterior.")
+    smoothing_mm: float = Field(2.25, ge=0, description="Of the wall's posterior.")
+
+
+# Methods that are not named here have no settings.
+METHOD_SETTINGS: Mapping[str, type[FitSettings]] = {
+    "em-gmm": EMSettings,
+    "em-gmm-sklearn": EMSettings,
+    "em-svgmm": EMSettings,
+    "map-em": MapEMSettings,
+    "map-em-2step": TwoStepSettings,
+}
+
+
+def validated_settings(method: str, overrides: Mapping[str, object]) -> FitSettings:
+    """A method's settings with overrides.
+
+    Raises:
+        InputError: unknown key, with its near misses, or a value that is not allowed.
+    """
+    settings = METHOD_SETTINGS[method]
+    try:
+        return settings.model_validate(overrides)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        unknown = first["type"] == "extra_forbidden"
+        raise InputError(
+            f"{method} has no setting '{key}'" if unknown else f"the value of '{key}' is not allowed",
+            expected=None if unknown else first["msg"],
+            got=repr(first["input"]),
+            remedy=near_misses(key, list(settings.model_fields)) if unknown else None,
+        ) from None
