@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mrigmm.jobs.check import check
     from mrigmm.jobs.demo import demo
     from mrigmm.jobs.evaluate import evaluate
+    from mrigmm.jobs.export import export_run
     from mrigmm.jobs.info import info
     from mrigmm.jobs.predict import predict, predict_study
     from mrigmm.jobs.prior import prior
@@ -35,6 +36,7 @@ _LOCATIONS = {
     "check": "mrigmm.jobs.check",
     "demo": "mrigmm.jobs.demo",
     "evaluate": "mrigmm.jobs.evaluate",
+    "export_run": "mrigmm.jobs.export",
     "info": "mrigmm.jobs.info",
     "predict": "mrigmm.jobs.predict",
     "predict_study": "mrigmm.jobs.predict",
@@ -51,6 +53,7 @@ __all__ = [
     "check",
     "demo",
     "evaluate",
+    "export_run",
     "info",
     "predict",
     "predict_study",

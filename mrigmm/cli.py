@@ -61,6 +61,19 @@ class RegionKind(StrEnum):
     cavity_wall = "cavity-wall"
 
 
+class Runtime(StrEnum):
+    """What can compute the network of a run."""
+
+    torch = "torch"
+    onnx = "onnx"
+
+
+class ExportFormat(StrEnum):
+    """Files that `export` can write."""
+
+    onnx = "onnx"
+
+
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option("-o", "--out", help="New folder for everything.")] = Path(
@@ -177,6 +190,9 @@ def predict(
     prior: PriorFile = None,
     overrides: Overrides = None,
     device: Device = "auto",
+    runtime: Annotated[
+        Runtime, typer.Option(help="What computes the run's network; onnx: after mrigmm export.")
+    ] = Runtime.torch,
     save_probabilities: Annotated[
         bool, typer.Option("--save-probabilities", help="Write <id>_probabilities.nii.gz too.")
     ] = False,
@@ -193,6 +209,7 @@ def predict(
         "prior": prior,
         "overrides": overrides or (),
         "device": device,
+        "runtime": runtime.value,
         "save_probabilities": save_probabilities,
         "overwrite": overwrite,
     }
@@ -242,6 +259,19 @@ def report(
 
     result = job(predictions, out=out, beside=beside or (), track=_track(quiet))
     _finish(result, f"report: {result.output}", quiet)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a trained run.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="File to write.")],
+    format: Annotated[ExportFormat, typer.Option("--format", help="Format of the file (docs/onnx.md).")],
+) -> None:
+    """Write the network of a trained run for use by other programs."""
+    from mrigmm.jobs.export import export_run as job
+
+    result = job(run, out, format=format.value)
+    out_console.print(f"network: {result.output}", markup=False, highlight=False)
 
 
 @app.command()

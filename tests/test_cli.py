@@ -12,7 +12,7 @@ from mrigmm.methods.registry import METHODS
 
 from .conftest import ventricle
 
-COMMANDS = ("demo", "simulate", "check", "train", "predict", "evaluate", "report", "prior", "info")
+COMMANDS = ("demo", "simulate", "check", "train", "predict", "evaluate", "report", "export", "prior", "info")
 # Options of the contract; none is ever renamed.
 OPTIONS = {
     "demo": ("-o",),
@@ -26,6 +26,7 @@ OPTIONS = {
         "--split",
         "--prior",
         "--device",
+        "--runtime",
         "--save-probabilities",
         "--overwrite",
         "--image",
@@ -34,6 +35,7 @@ OPTIONS = {
     ),
     "evaluate": ("-o", "--split", "--data-root"),
     "report": ("-o",),
+    "export": ("-o", "--format"),
     "prior": ("-o", "--data-root"),
     "info": ("--json",),
 }

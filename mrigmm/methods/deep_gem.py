@@ -123,8 +123,12 @@ class DeepGEMMethod:
         self.device = device
 
     def describe(self) -> dict[str, Any]:
-        """Configuration of the run and the versions that trained it."""
-        return {"config": self.config.model_dump(mode="json"), "trained_with": self.record.versions}
+        """Configuration of the run, the versions that trained it, and what computes its network."""
+        return {
+            "config": self.config.model_dump(mode="json"),
+            "trained_with": self.record.versions,
+            "runtime": self.network.unet.runtime,
+        }
 
     def segment(self, study: StudyTensors) -> Segmentation:
         """Cavity by MAP-EM; classes of the wall by what network and MAP-EM say, `w^s q^(1 - s)`.
