@@ -38,7 +38,7 @@ def test_the_peers_network_is_ours_with_the_convolution_after_the_upsampling():
 
 
 def test_the_peers_loss_by_hand():
-    """Two pixels, x = 1 and 3, all of class 0 in one channel's worth of signal: mean 2, variance 1 + floor."""
+    """Two pixels of class 0, x = 1 and 3 in all channels: mean 2, variance 1 plus the floor."""
     image = torch.zeros(1, 3, 1, 2)
     image[0, :, 0] = torch.tensor([1.0, 3.0])
     w = torch.zeros(1, 4, 1, 2)
