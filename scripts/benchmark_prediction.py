@@ -385,7 +385,7 @@ def gem_batch(batch: SliceBatch) -> SliceBatch:
 
 
 def training_steps(repeats: int, widths: tuple[int, int] = (16, 32)) -> dict[str, Any]:
-    """Times of a step of the peer at two widths, of `deepsvg` at the wide and the default at the narrow one."""
+    """Times of a step: the peer at two widths, `deepsvg` at the wide one, the default at the narrow one."""
     batch, (narrow, wide) = training_batch(), widths
     programs = {
         f"published, {wide} filters": peer_step(wide, batch),

@@ -72,7 +72,7 @@ def _metadata(
         "input_channels": channels,
         "input_units": "sequences: z-score inside the region, 0 where missing; cavity and wall: 0 or 1; "
         "depth: 0 at the epicardium to 1 at the endocardium",
-        "input_axes": "x, y: of right, anterior, superior the two nearest to the slices' plane, in this order",
+        "input_axes": "x, y: of right, anterior, superior the two along the slices' plane, in this order",
         "output_classes": classes,
         "sequences": method.record.sequences,
         "classes": method.record.classes,
