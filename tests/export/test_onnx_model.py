@@ -17,28 +17,42 @@ from mrigmm.networks.unet import UNet
 DIGEST = "0" * 64
 
 
-def make_unet():
+def make_unet(norm="instance"):
     torch.manual_seed(4)
-    return UNet(3, 4, filters=4, levels=2).eval()
+    unet = UNet(3, 4, filters=4, levels=2, norm=norm)
+    with torch.no_grad():
+        unet(3 + torch.randn(4, 3, 32, 32))  # running statistics, where there are some
+    return unet.eval()
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory):
+def files(tmp_path_factory):
+    """An exported U-Net for each kind of normalisation."""
+    return {norm: exported(make_unet(norm), tmp_path_factory) for norm in ("instance", "batch")}
+
+
+@pytest.fixture(scope="module")
+def file(files):
+    return files["instance"]
+
+
+def exported(unet, tmp_path_factory):
     path = tmp_path_factory.mktemp("onnx") / "network.onnx"
     metadata = {"spacing_mm": 1.25, "input_channels": ("LGE", "T2", "Señal"), "disclaimer": "none"}
-    write_onnx(path, make_unet(), n_channels=3, weights_sha256=DIGEST, metadata=metadata)
+    write_onnx(path, unet, n_channels=3, weights_sha256=DIGEST, metadata=metadata)
     return path
 
 
 @pytest.mark.parametrize(
     "shape", [(1, 3, 8, 8), (2, 3, 8, 12), (5, 3, 64, 24), (1, 3, 160, 160), (1, 3, 12, 512)]
 )
-def test_onnx_runtime_repeats_torch_at_every_batch_and_size(file, shape):
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_onnx_runtime_repeats_torch_at_every_batch_and_size(files, shape, norm):
     image = torch.randn(shape, generator=torch.Generator().manual_seed(1)) * 3
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(files[norm], providers=["CPUExecutionProvider"])
     (found,) = session.run(["log_probabilities"], {"image": image.numpy()})
     with torch.inference_mode():
-        expected = make_unet()(image).log_softmax(dim=1)
+        expected = make_unet(norm)(image).log_softmax(dim=1)
     assert found.shape == (shape[0], 4, *shape[2:])
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-4, rtol=0)
     np.testing.assert_allclose(np.exp(found).sum(axis=1), 1, atol=1e-5)

@@ -59,8 +59,10 @@ def test_metadata(run):
     if config.objective == "gem":
         assert channels == ["LGE", "T2", "bSSFP", "cavity", "wall", "depth"]
         assert classes == ["myocardium", "edema", "scar"]
+        assert "normal wall in 2 of its SDs" in found["input_units"]
     else:
         assert channels == ["LGE", "T2", "bSSFP"]
+        assert "z-score" in found["input_units"]
         assert [classes[output] for output in record.component_order] == list(record.classes)
     assert not any(study in str(found) for study in record.training_studies)
 
