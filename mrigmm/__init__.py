@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mrigmm.jobs.demo import demo
     from mrigmm.jobs.dicom import manifest_dicom
     from mrigmm.jobs.evaluate import evaluate
+    from mrigmm.jobs.export import export_run
     from mrigmm.jobs.info import info
     from mrigmm.jobs.manifest import manifest
     from mrigmm.jobs.predict import predict, predict_study
@@ -37,6 +38,7 @@ _LOCATIONS = {
     "check": "mrigmm.jobs.check",
     "demo": "mrigmm.jobs.demo",
     "evaluate": "mrigmm.jobs.evaluate",
+    "export_run": "mrigmm.jobs.export",
     "info": "mrigmm.jobs.info",
     "manifest": "mrigmm.jobs.manifest",
     "manifest_dicom": "mrigmm.jobs.dicom",
@@ -55,6 +57,7 @@ __all__ = [
     "check",
     "demo",
     "evaluate",
+    "export_run",
     "info",
     "manifest",
     "manifest_dicom",

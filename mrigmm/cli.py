@@ -62,6 +62,19 @@ class RegionKind(StrEnum):
     cavity_wall = "cavity-wall"
 
 
+class Runtime(StrEnum):
+    """What can compute the network of a run."""
+
+    torch = "torch"
+    onnx = "onnx"
+
+
+class ExportFormat(StrEnum):
+    """Files that `export` can write."""
+
+    onnx = "onnx"
+
+
 def _print_version(asked: bool) -> None:
     if asked:
         out_console.print(f"mrigmm {version('mrigmm')}", highlight=False)
@@ -273,6 +286,9 @@ def predict(
     prior: PriorFile = None,
     overrides: Overrides = None,
     device: Device = "auto",
+    runtime: Annotated[
+        Runtime, typer.Option(help="What computes the run's network; onnx: after mrigmm export.")
+    ] = Runtime.torch,
     save_probabilities: Annotated[
         bool, typer.Option("--save-probabilities", help="Write <id>_probabilities.nii.gz too.")
     ] = False,
@@ -289,6 +305,7 @@ def predict(
         "prior": prior,
         "overrides": overrides or (),
         "device": device,
+        "runtime": runtime.value,
         "save_probabilities": save_probabilities,
         "overwrite": overwrite,
     }
@@ -338,6 +355,19 @@ def report(
 
     result = job(predictions, out=out, beside=beside or (), track=_track(quiet))
     _finish(result, f"report: {result.output}", quiet)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a trained run.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="File to write.")],
+    format: Annotated[ExportFormat, typer.Option("--format", help="Format of the file (docs/onnx.md).")],
+) -> None:
+    """Write the network of a trained run for use by other programs."""
+    from mrigmm.jobs.export import export_run as job
+
+    result = job(run, out, format=format.value)
+    out_console.print(f"network: {result.output}", markup=False, highlight=False)
 
 
 @app.command()

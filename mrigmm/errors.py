@@ -57,6 +57,16 @@ class InputError(Exception):
         return error
 
 
+def missing_extra(extra: str, error: ImportError) -> InputError:
+    """The error of a job whose optional packages are not installed."""
+    return InputError(
+        "this needs packages that are not installed",
+        expected=f"the extra [{extra}]",
+        got=str(error),
+        remedy=f"pip install 'mrigmm[{extra}]'",
+    )
+
+
 def near_misses(name: str, known: Sequence[str]) -> str:
     """A remedy for an unknown name: the closest known ones, or all of them when none is close."""
     lower = {candidate.lower(): candidate for candidate in known}

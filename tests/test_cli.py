@@ -21,6 +21,7 @@ COMMANDS = (
     "predict",
     "evaluate",
     "report",
+    "export",
     "prior",
     "info",
 )
@@ -49,6 +50,7 @@ OPTIONS = {
         "--split",
         "--prior",
         "--device",
+        "--runtime",
         "--save-probabilities",
         "--overwrite",
         "--image",
@@ -57,6 +59,7 @@ OPTIONS = {
     ),
     "evaluate": ("-o", "--split", "--data-root"),
     "report": ("-o",),
+    "export": ("-o", "--format"),
     "prior": ("-o", "--data-root", "--overwrite"),
     "info": ("--json",),
 }

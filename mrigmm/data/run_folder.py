@@ -7,10 +7,12 @@ prior.json             population prior that was used (absent without one)
 multiscale_prior.json  the same for smoothed intensities (absent without one)
 log.csv                one row per epoch
 checkpoints/last.ckpt  state to resume from
+network.onnx           the network for ONNX Runtime (absent until `mrigmm export` wrote it)
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +96,11 @@ class RunFolder:
         """Population prior for smoothed intensities."""
         return self.path / "multiscale_prior.json"
 
+    @property
+    def onnx(self) -> Path:
+        """The network for ONNX Runtime."""
+        return self.path / "network.onnx"
+
     def read_multiscale_prior(self) -> MultiscalePrior | None:
         """Prior for smoothed intensities, when the run used one."""
         return load_multiscale_prior(self.multiscale_prior) if self.multiscale_prior.exists() else None
@@ -139,6 +146,16 @@ class RunFolder:
         with atomic(self.weights) as temporary:
             save_file({name: t.contiguous() for name, t in network.state_dict().items()}, temporary)
 
+    def weights_sha256(self) -> str:
+        """Digest of the weights' file, by which an exported network is known to belong to the run."""
+        try:
+            return hashlib.sha256(self.weights.read_bytes()).hexdigest()
+        except FileNotFoundError:
+            raise self._no_weights() from None
+
+    def _no_weights(self) -> InputError:
+        return InputError("the run has no weights", file=self.weights, remedy="train it again")
+
     def load_weights(self, network: nn.Module) -> None:
         """Load the weights into a network of the run's configuration.
 
@@ -148,7 +165,7 @@ class RunFolder:
         try:
             found = load_file(self.weights)
         except FileNotFoundError:
-            raise InputError("the run has no weights", file=self.weights, remedy="train it again") from None
+            raise self._no_weights() from None
         except (SafetensorError, OSError) as error:
             raise InputError(
                 "the weights are damaged",

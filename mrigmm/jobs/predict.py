@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mrigmm.config import parse_overrides
 from mrigmm.data.files import remove, require_new_folder, require_not_input
 from mrigmm.data.manifest import Manifest, RegionRule, Study, check_study_id, read_manifest
@@ -15,7 +17,7 @@ from mrigmm.data.priors import sequence_remedy
 from mrigmm.data.provenance import provenance_record
 from mrigmm.data.run_folder import RunFolder
 from mrigmm.data.study import StudyTensors, load_study, reference_sequence
-from mrigmm.errors import InputError, Problem
+from mrigmm.errors import InputError, Problem, near_misses
 from mrigmm.export.nifti import write_labels, write_probabilities
 from mrigmm.export.side_files import write_itksnap_labels, write_json, write_slicer_colours
 from mrigmm.jobs.common import (
@@ -34,7 +36,7 @@ from mrigmm.jobs.common import (
 )
 from mrigmm.labels import class_ids
 from mrigmm.methods.base import Method, Segmentation
-from mrigmm.methods.registry import METHODS, make_method, method_of_run
+from mrigmm.methods.registry import METHODS, RUNTIMES, make_method, method_of_run
 from mrigmm.mixture import PopulationPrior
 
 
@@ -49,6 +51,7 @@ def predict(
     prior: Path | str | None = None,
     overrides: Sequence[str] = (),
     device: str = "auto",
+    runtime: str = "torch",
     save_probabilities: bool = False,
     overwrite: bool = False,
     track: Track = no_progress,
@@ -68,6 +71,7 @@ def predict(
         prior: population prior for `method`; default the shipped one where it fits.
         overrides: `key=value` settings of the method.
         device: "auto", "cpu", "cuda" or "cuda:N".
+        runtime: what computes the network of a run: "torch" or "onnx" (docs/onnx.md).
         save_probabilities: write `<id>_probabilities.nii.gz` too.
         overwrite: allow to replace results in `out`.
         track: progress bar.
@@ -82,7 +86,9 @@ def predict(
     studies = cohort.split(split)
     out = Path(out)
     _require_free(out, studies, cohort.path, overwrite=overwrite)
-    segmenter, classes, sequences, used_prior = _segmenter(cohort, run, method, prior, overrides, device)
+    segmenter, classes, sequences, used_prior = _segmenter(
+        cohort, run, method, prior, overrides, device, runtime
+    )
     _remove_conclusions(out)
 
     problems: list[Problem] = []
@@ -112,6 +118,7 @@ def predict_study(
     prior: Path | str | None = None,
     overrides: Sequence[str] = (),
     device: str = "auto",
+    runtime: str = "torch",
     save_probabilities: bool = False,
     overwrite: bool = False,
 ) -> Outcome:
@@ -132,6 +139,7 @@ def predict_study(
         prior: population prior for `method`.
         overrides: `key=value` settings of the method.
         device: "auto", "cpu", "cuda" or "cuda:N".
+        runtime: what computes the network of a run: "torch" or "onnx" (docs/onnx.md).
         save_probabilities: write `<id>_probabilities.nii.gz` too.
         overwrite: allow to replace results in `out`.
 
@@ -150,7 +158,9 @@ def predict_study(
     cohort = Manifest(Path("--image"), tuple(files), {}, {"test": (study,)})
     out = Path(out)
     _require_free(out, [study], None, overwrite=overwrite)
-    segmenter, classes, sequences, used_prior = _segmenter(cohort, run, method, prior, overrides, device)
+    segmenter, classes, sequences, used_prior = _segmenter(
+        cohort, run, method, prior, overrides, device, runtime
+    )
     _remove_conclusions(out)
     problems = _predict_study(study, segmenter, classes, sequences, used_prior, {}, out, save_probabilities)
     write_itksnap_labels(out / "labels_itksnap.txt", classes)
@@ -212,11 +222,14 @@ def _segmenter(
     prior: Path | str | None,
     overrides: Sequence[str],
     device: str,
+    runtime: str,
 ) -> tuple[Method, tuple[str, ...], tuple[str, ...], PopulationPrior | None]:
     """The method, its classes, its channels and the prior that it uses."""
     if (run is None) == (method is None):
         raise InputError("give either a trained run or a method", expected="--run RUN or --method NAME")
     if method is not None:
+        if runtime != "torch":
+            raise InputError("--runtime belongs to a trained run, not to a method", got=runtime)
         task = cohort_task(cohort, None if prior is None else Path(prior), device)
         made = make_method(method, task, parse_overrides(overrides))
         return made, task.classes, task.sequences, task.prior if METHODS[method].uses_prior else None
@@ -226,7 +239,7 @@ def _segmenter(
         )
     assert run is not None
     folder = RunFolder(Path(run))
-    trained, record = method_of_run(folder, select_device(device))
+    trained, record = method_of_run(folder, _run_device(device, runtime), runtime=runtime)
     unknown = [name for name in cohort.sequences if name not in record.sequences]
     if unknown:
         raise InputError.from_problems(
@@ -239,6 +252,21 @@ def _segmenter(
             for name in unknown
         )
     return trained, record.classes, record.sequences, folder.read()[2]
+
+
+def _run_device(device: str, runtime: str) -> torch.device:
+    """Where a run's network is computed; ONNX Runtime is used on the CPU only."""
+    if runtime not in RUNTIMES:
+        raise InputError(f"unknown runtime '{runtime}'", remedy=near_misses(runtime, RUNTIMES))
+    if runtime == "torch":
+        return select_device(device)
+    if device not in ("auto", "cpu"):
+        raise InputError(
+            "ONNX Runtime predicts on the CPU",
+            got=f"device {device}",
+            remedy="use --device cpu, or --runtime torch",
+        )
+    return torch.device("cpu")
 
 
 def _predict_study(

@@ -32,7 +32,7 @@ from mrigmm.networks.spatial_prior import SpatialPrior
 _LOWEST_PRIOR = 1e-6
 _LOWEST_POSTERIOR = 1e-4
 # SDs of normal wall that are one unit of the network's input.
-_UNIT_SDS = 2.0
+UNIT_SDS = 2.0
 
 
 def build_spatial_prior(config: RunConfig) -> SpatialPrior:
@@ -99,7 +99,7 @@ def wall_units(study: StudyTensors, wall: Wall) -> Tensor:
     mean, sd = torch.zeros(len(study.sequences)), torch.ones(len(study.sequences))
     mean[study.present] = wall.fit.mixture.means[normal, :n].float().cpu()
     sd[study.present] = wall.fit.mixture.covariances[normal].diagonal()[:n].sqrt().float().cpu()
-    units = (study.image.as_tensor() - mean[:, None, None, None]) / (_UNIT_SDS * sd[:, None, None, None])
+    units = (study.image.as_tensor() - mean[:, None, None, None]) / (UNIT_SDS * sd[:, None, None, None])
     return torch.where(study.observed, units, 0.0)
 
 
@@ -123,8 +123,12 @@ class DeepGEMMethod:
         self.device = device
 
     def describe(self) -> dict[str, Any]:
-        """Configuration of the run and the versions that trained it."""
-        return {"config": self.config.model_dump(mode="json"), "trained_with": self.record.versions}
+        """Configuration of the run, the versions that trained it, and what computes its network."""
+        return {
+            "config": self.config.model_dump(mode="json"),
+            "trained_with": self.record.versions,
+            "runtime": self.network.unet.runtime,
+        }
 
     def segment(self, study: StudyTensors) -> Segmentation:
         """Cavity by MAP-EM; classes of the wall by what network and MAP-EM say, `w^s q^(1 - s)`.

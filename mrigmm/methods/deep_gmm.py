@@ -72,8 +72,12 @@ class DeepGMMMethod:
         self.allowed = torch.tensor(allowed_classes(record.classes), dtype=torch.bool)
 
     def describe(self) -> dict[str, Any]:
-        """Configuration of the run and the versions that trained it."""
-        return {"config": self.config.model_dump(mode="json"), "trained_with": self.record.versions}
+        """Configuration of the run, the versions that trained it, and what computes its network."""
+        return {
+            "config": self.config.model_dump(mode="json"),
+            "trained_with": self.record.versions,
+            "runtime": self.network.unet.runtime,
+        }
 
     def segment(self, study: StudyTensors) -> Segmentation:
         """Forward pass, responsibilities back on the study's voxels, M-step there."""

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
     from mrigmm.data.run_folder import RunFolder, RunRecord
     from mrigmm.methods.base import Method, Task
+    from mrigmm.networks.deep_gmm import DeepGMM
+    from mrigmm.networks.spatial_prior import SpatialPrior
+
+# What can compute the network of a run.
+RUNTIMES = ("torch", "onnx")
 
 
 @dataclass(frozen=True)
@@ -55,11 +60,18 @@ METHODS: Mapping[str, MethodEntry] = {
 }
 
 
-def method_of_run(run: RunFolder, device: torch.device) -> tuple[Method, RunRecord]:
+def method_of_run(
+    run: RunFolder, device: torch.device, *, runtime: str = "torch"
+) -> tuple[Method, RunRecord]:
     """The method that a finished run is, with its record.
 
+    Args:
+        run: the run.
+        device: where torch computes.
+        runtime: "torch", or "onnx" for the run's exported network under ONNX Runtime on the CPU.
+
     Raises:
-        InputError: when the run is missing, unfinished or damaged.
+        InputError: when the run is missing, unfinished or damaged, or lacks what the runtime needs.
     """
     from mrigmm.methods.deep_gem import DeepGEMMethod, build_spatial_prior, starting_method
     from mrigmm.methods.deep_gmm import DeepGMMMethod, build_network
@@ -67,12 +79,23 @@ def method_of_run(run: RunFolder, device: torch.device) -> tuple[Method, RunReco
     config, record, prior = run.read()
     if config.objective == "gem":
         network = build_spatial_prior(config)
-        run.load_weights(network)
+        _load_network(run, network, runtime)
         start = starting_method(config, prior, run.read_multiscale_prior())
         return DeepGEMMethod(network, config, record, start, device), record
     deep_gmm = build_network(config, prior)
-    run.load_weights(deep_gmm)
+    _load_network(run, deep_gmm, runtime)
     return DeepGMMMethod(deep_gmm, config, record, prior, device), record
+
+
+def _load_network(run: RunFolder, network: SpatialPrior | DeepGMM, runtime: str) -> None:
+    """Give a network of the run's configuration what the run has learnt."""
+    if runtime == "torch":
+        run.load_weights(network)
+        return
+    from mrigmm.networks.onnx_unet import OnnxUNet
+
+    exported = OnnxUNet(run.onnx, divisor=network.unet.divisor, weights_sha256=run.weights_sha256())
+    network.register_module("unet", exported)
 
 
 def make_method(name: str, task: Task, overrides: Mapping[str, object]) -> Method:

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from mrigmm.networks.unet import UNet
 
-# Channels beside the sequences: cavity, wall, depth in the wall.
-N_ANATOMY_CHANNELS = 3
+# Channels beside the sequences; depth is that in the wall.
+ANATOMY_CHANNELS = ("cavity", "wall", "depth")
+N_ANATOMY_CHANNELS = len(ANATOMY_CHANNELS)
 
 
 class SpatialPrior(nn.Module):

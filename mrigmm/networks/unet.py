@@ -35,6 +35,8 @@ class UNet(nn.Module):
             every slice, with or without an infarct.
     """
 
+    runtime = "torch"
+
     def __init__(
         self, channels_in: int, channels_out: int, *, filters: int, levels: int, norm: Norm = "instance"
     ) -> None:
