@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -38,6 +38,9 @@ from mrigmm.mixture.initial import kmeans_responsibilities
 
 # A slice with fewer voxels per class cannot carry a mixture of its own.
 MIN_VOXELS_PER_CLASS = 10
+
+
+Settings = TypeVar("Settings", bound=BaseModel)
 
 
 class EMSettings(BaseModel):
@@ -243,8 +246,8 @@ class MapEM(EMGMM):
 
 
 def validated_settings(
-    settings_type: type[EMSettings], overrides: Mapping[str, object], method: str
-) -> EMSettings:
+    settings_type: type[Settings], overrides: Mapping[str, object], method: str
+) -> Settings:
     """Settings with overrides, or an InputError that names the key and its near misses."""
     try:
         return settings_type.model_validate(overrides)
