@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mrigmm.errors import InputError, Problem, near_misses
 
@@ -20,7 +20,7 @@ DEFAULT_PRESET = "default"
 
 
 class RunConfig(BaseModel):
-    """Configuration of one training run. Lengths in mm, intensities in region z-score units."""
+    """Configuration of one training run. Lengths in mm, intensities in z-score units."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -39,15 +39,27 @@ class RunConfig(BaseModel):
     # What the network sees
     spacing_mm: float | None = Field(None, gt=0, description="In-plane pixel. None: the cohort's median.")
     crop_mm: float = Field(120.0, gt=0, description="Side of the square crop around the region.")
+    standardise: Literal["region", "crop"] = Field(
+        "region", description="z-score inside the region per study, or (nll, nll_v) over the crop per slice."
+    )
     flip_probability: float = Field(2 / 3, ge=0, le=1, description="Augmentation by in-plane flips.")
+    published_augmentation: bool = Field(
+        False, description="nll, nll_v: elastic, rotation, scale, noise as published. gem has its own."
+    )
 
     # The network
     filters: int = Field(16, ge=1, description="Filters at full resolution; doubled per level.")
     levels: int = Field(4, ge=1, le=6, description="Number of poolings.")
+    spatial_dims: Literal[2, 3] = Field(
+        2, description="nll, nll_v: network on slices, or on whole studies with poolings in plane."
+    )
 
     # The mixture
     scope: Literal["study", "slice"] = Field("study", description="What shares one mixture.")
     covariance: Literal["full", "diag"] = "full"
+    parameters: Literal["mstep", "head"] = Field(
+        "mstep", description="nll, nll_v: means and covariances by an M-step, or by a head of the network."
+    )
     variance_floor: float = Field(1e-3, gt=0, description="Added to every variance, in z units squared.")
     prior_strength: float = Field(
         0.0, ge=0, description="MAP M-step: prior counts as a share of the region's voxels. 0: ML."
@@ -88,9 +100,25 @@ class RunConfig(BaseModel):
             raise ValueError("each name may stand once")
         return names
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> RunConfig:
+        only_without_gem = ("standardise", "published_augmentation", "spatial_dims", "parameters")
+        fields = type(self).model_fields
+        changed = [name for name in only_without_gem if getattr(self, name) != fields[name].default]
+        if self.objective == "gem" and changed:
+            values = ", ".join(f"{name}={getattr(self, name)}" for name in changed)
+            raise ValueError(f"{values}: only with objective=nll or objective=nll_v")
+        if self.spatial_dims == 3 and self.scope == "slice":
+            raise ValueError("spatial_dims=3: the network sees whole studies, set scope=study too")
+        if self.parameters == "head" and self.prior_strength > 0:
+            raise ValueError("parameters=head: there is no MAP M-step, set prior_strength=0 too")
+        return self
+
 
 _PUBLISHED: dict[str, Any] = {
     # Schwab, Mayr, Haltmeier 2024, "multiple images" setting.
+    "standardise": "crop",
+    "published_augmentation": True,
     "filters": 32,
     "scope": "slice",
     "covariance": "diag",
@@ -214,6 +242,8 @@ def _validated(values: Mapping[str, Any], *, source: str) -> RunConfig:
 
 def _problem(error: dict[str, Any], source: str) -> Problem:
     key = ".".join(str(part) for part in error["loc"])
+    if not key:
+        return Problem("the settings do not fit together", file=source, got=str(error["ctx"]["error"]))
     if error["type"] == "extra_forbidden":
         return Problem(
             f"unknown configuration key '{key}'",

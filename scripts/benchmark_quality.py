@@ -49,8 +49,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add(
         "--methods",
         type=_names(METHODS),
-        default=list(METHODS),
-        help="comma-separated; default: all; '' none",
+        default=[name for name in METHODS if not name.endswith("-single")],
+        help="comma-separated; default: all but the slow *-single; '' none",
     )
     add("--no-oracle", action="store_true", help="leave out the per-study Gaussians of the true labels")
     cohort = parser.add_argument_group("cohort")

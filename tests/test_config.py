@@ -32,6 +32,42 @@ def test_published_presets_are_as_published():
         assert (config.filters, config.scope, config.covariance) == (32, "slice", "diag")
         assert config.mean_regulariser == 1
         assert config.prior_strength == 0  # maximum likelihood
+        assert (config.parameters, config.spatial_dims, config.levels) == ("mstep", 2, 4)
+        assert (config.standardise, config.published_augmentation, config.crop_mm) == ("crop", True, 120)
+        assert config.flip_probability == pytest.approx(2 / 3)
+        # AdamW, decay (1 - e / 100) ** 0.9 (tests/training/test_fit.py), stop rule
+        assert (config.learning_rate, config.weight_decay, config.clip_norm) == (1e-3, 1e-3, 12)
+        assert (config.epochs, config.batch_slices) == (100, 4)
+        assert (config.min_epochs, config.stop_tolerance) == (10, 0.005)
+
+
+@pytest.mark.parametrize(
+    ("preset", "overrides", "message"),
+    [
+        ("default", ["spatial_dims=3"], "spatial_dims=3: only with objective=nll"),
+        ("default", ["parameters=head", "standardise=crop"], "standardise=crop, parameters=head: only with"),
+        ("default", ["published_augmentation=true"], "published_augmentation=True: only with"),
+        ("deepsvg", ["objective=gem"], "only with objective=nll"),
+        ("deepsvg", ["spatial_dims=3"], "set scope=study too"),
+        ("deepg", ["parameters=head", "prior_strength=0.1"], "set prior_strength=0 too"),
+        ("deepg", ["spatial_dims=4"], "Input should be 2 or 3"),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_refused(preset, overrides, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        make_config(preset, overrides)
+
+
+def test_settings_that_fit_together():
+    config = make_config("deepsvg", ["spatial_dims=3", "scope=study", "parameters=head", "covariance=full"])
+    assert (config.spatial_dims, config.parameters) == (3, "head")
+
+
+def test_a_run_from_before_crop_standardisation_keeps_its_units(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("version: 2\npreset: deepsvg\nobjective: nll_v\n")
+    config = load_config(path)
+    assert (config.standardise, config.published_augmentation) == ("region", False)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
-"""What a 2-D network sees of a study: pixels of one size, a square around the region; and the way back."""
+"""What a network sees of a study: pixels of one size, a square around the region; and the way back."""
 
 from __future__ import annotations
 
 import math
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, Resize, SpatialCrop, SpatialPad
 from torch import Tensor
 
+from mrigmm.data.standardise import crop_zscore
 from mrigmm.data.study import StudyTensors
 
 MARGIN_PIXELS = 8  # context kept around the region where the square is too small for it
@@ -78,6 +79,43 @@ def network_view(study: StudyTensors, *, spacing_mm: float, crop_mm: float, divi
     crop = SpatialCrop(roi_slices=[slice(s, s + side) for s in start])
     steps += [pad, crop]
     return NetworkView(crop(pad(image)), crop(pad(region)).as_tensor()[0].to(torch.uint8), tuple(steps))
+
+
+def network_input(
+    study: StudyTensors, *, standardise: str, spacing_mm: float, crop_mm: float, divisor: int
+) -> tuple[StudyTensors, NetworkView]:
+    """The study in the units of a run, and what its network sees of it.
+
+    Args:
+        study: in region z-scores, as `load_study` gives it.
+        standardise: "region" or "crop".
+        spacing_mm: as `network_view`.
+        crop_mm: as `network_view`.
+        divisor: as `network_view`.
+    """
+    view = network_view(study, spacing_mm=spacing_mm, crop_mm=crop_mm, divisor=divisor)
+    return standardised_by_crop(study, view) if standardise == "crop" else (study, view)
+
+
+def standardised_by_crop(study: StudyTensors, view: NetworkView) -> tuple[StudyTensors, NetworkView]:
+    """The study and its view in z-scores over the crop, slice by slice and sequence by sequence.
+
+    Both get the same map: resampling in plane commutes with it.
+    """
+    seen = view.image.as_tensor().permute(0, 3, 1, 2)  # (C, Z, A, B)
+    centre, scale = (part.permute(0, 2, 3, 1) for part in crop_zscore(seen))  # (C, 1, 1, Z)
+
+    def mapped(image: MetaTensor, where: Tensor) -> MetaTensor:
+        return MetaTensor(
+            torch.where(where, (image.as_tensor() - centre) / scale, 0.0),
+            affine=image.affine,
+            applied_operations=image.applied_operations,
+        )
+
+    return (
+        replace(study, image=mapped(study.image, study.observed)),
+        replace(view, image=mapped(view.image, view.image.as_tensor() != 0)),
+    )
 
 
 def median_spacing_mm(studies: list[StudyTensors]) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mrigmm.data.files import write_text
-from mrigmm.data.standardise import REGION_ZSCORE
+from mrigmm.data.standardise import CROP_ZSCORE, REGION_ZSCORE
 from mrigmm.errors import InputError, Problem, near_misses
 from mrigmm.mixture import PopulationPrior
 
@@ -32,20 +32,24 @@ SEQUENCE_ALIASES = {
 }
 
 
-def default_prior() -> PopulationPrior:
+def default_prior(standardisation: str = REGION_ZSCORE) -> PopulationPrior:
     """The shipped prior for LGE, T2, bSSFP and blood, myocardium, edema, scar.
 
     Population figures of the 25 training studies of MyoPS 2020, in region z-score units where the
-    region is the left ventricle (cavity and wall).
+    region is the left ventricle (cavity and wall), or in crop z-score units (120 mm around it).
+
+    Args:
+        standardisation: `REGION_ZSCORE` or `CROP_ZSCORE`.
     """
     figures = _population_figures()
+    units = figures["crop_z" if standardisation == CROP_ZSCORE else "lv_z"]
     return PopulationPrior(
         classes=tuple(figures["classes"]),
         sequences=tuple(figures["sequences"]),
-        means=np.array(figures["lv_z"]["mean"]),
-        covariances=np.array(figures["lv_z"]["within_study_covariance"]),
+        means=np.array(units["mean"]),
+        covariances=np.array(units["within_study_covariance"]),
         weights=np.array(figures["lv_volume_fraction"]["mean"]),
-        standardisation=REGION_ZSCORE,
+        standardisation=standardisation,
         provenance=_provenance(figures),
     )
 
@@ -102,8 +106,12 @@ def _provenance(figures: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def load_prior(path: Path) -> PopulationPrior:
-    """Read a prior that `mrigmm prior` wrote.
+def load_prior(path: Path, standardisation: str = REGION_ZSCORE) -> PopulationPrior:
+    """Read a prior that `mrigmm prior` or a training wrote.
+
+    Args:
+        path: JSON file.
+        standardisation: the units it has to be in.
 
     Raises:
         InputError: missing, damaged, of another version or in other units.
@@ -111,7 +119,9 @@ def load_prior(path: Path) -> PopulationPrior:
     remedy = "make it again with mrigmm prior"
     try:
         prior = PopulationPrior.from_dict(json.loads(path.read_text(encoding="utf-8")))
-        prior.require_standardisation(REGION_ZSCORE)
+        if (prior.standardisation, standardisation) == (REGION_ZSCORE, CROP_ZSCORE):
+            remedy = "train in the prior's units: --set standardise=region; or use the shipped prior"
+        prior.require_standardisation(standardisation)
         _require_plausible(prior)
         if not all(isinstance(name, str) for name in (*prior.classes, *prior.sequences)):
             raise ValueError("classes and sequences: expected texts")
@@ -160,7 +170,10 @@ def save_prior(prior: PopulationPrior, path: Path) -> None:
 
 
 def prior_for(
-    sequences: Sequence[str], classes: Sequence[str] | None, file: Path | None
+    sequences: Sequence[str],
+    classes: Sequence[str] | None,
+    file: Path | None,
+    standardisation: str = REGION_ZSCORE,
 ) -> tuple[tuple[str, ...], PopulationPrior | None]:
     """Classes of a cohort and the prior that knows them.
 
@@ -168,6 +181,7 @@ def prior_for(
         sequences: the cohort's sequences.
         classes: the cohort's classes; None takes those of the prior.
         file: the user's prior; None takes the shipped one where it knows all the classes.
+        standardisation: the units that the prior has to be in.
 
     Returns:
         The classes, and the prior restricted to classes and sequences in this order; None when the
@@ -177,7 +191,7 @@ def prior_for(
         InputError: when the user's prior does not fit, when a sequence name is unknown although the
             classes are those of the shipped prior, or when nothing says what the classes are.
     """
-    prior = default_prior() if file is None else load_prior(file)
+    prior = default_prior(standardisation) if file is None else load_prior(file, standardisation)
     wanted = tuple(prior.classes if classes is None else classes)
     unknown_classes = [name for name in wanted if name not in prior.classes]
     unknown_sequences = [name for name in sequences if name not in prior.sequences]

@@ -31,6 +31,7 @@ from mrigmm.data.priors import (
     save_multiscale_prior,
     save_prior,
 )
+from mrigmm.data.standardise import STANDARDISATIONS
 from mrigmm.errors import InputError
 from mrigmm.mixture import PopulationPrior
 
@@ -124,7 +125,8 @@ class RunFolder:
             ) from None
         except (OSError, ValueError, RecursionError) as error:
             raise InputError("the run's record is damaged", file=self.record, got=str(error)) from None
-        prior = load_prior(self.prior) if self.prior.exists() else None
+        units = STANDARDISATIONS[config.standardise]
+        prior = load_prior(self.prior, units) if self.prior.exists() else None
         return config, record, prior
 
     def write_settings(

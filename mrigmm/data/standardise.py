@@ -1,14 +1,24 @@
-"""Standardisation of intensities inside the region: the units every mixture and prior is in."""
+"""Standardisation of intensities: the units every mixture and prior is in.
+
+Inside the region, over all slices of a study (every method but one); or over the network's crop, slice by
+slice, as published with the deep GMM.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-# Name under which population priors record their units.
+# Names under which population priors record their units.
 REGION_ZSCORE = "region-zscore"
+CROP_ZSCORE = "crop-zscore"
+# What `RunConfig.standardise` calls them, and what users read.
+STANDARDISATIONS = {"region": REGION_ZSCORE, "crop": CROP_ZSCORE}
+UNITS = {REGION_ZSCORE: "z-score inside the region", CROP_ZSCORE: "z-score over the crop, per slice"}
 
 # Intensities further than this many (1st to 99th percentile) ranges outside that range are clipped:
 # a dead pixel must not set the scale, and no tissue lies there.
@@ -52,3 +62,23 @@ def fit_zscore(values: NDArray[np.float32]) -> ZScore:
     return ZScore(
         float(low), float(high), centre, sd if varies else 1.0, varies, int(np.count_nonzero(clipped != x))
     )
+
+
+def crop_zscore(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and SD of each channel of each slice over the whole crop.
+
+    Pixels that are exactly 0 lie outside the field of view (padding, a missing sequence) and do not
+    count. Where nothing varies, the SD is given as 1.
+
+    Args:
+        image: (..., A, B) intensities.
+
+    Returns:
+        Centre and scale, both (..., 1, 1).
+    """
+    seen = image != 0
+    n = seen.sum(dim=(-2, -1), keepdim=True).clamp_min(1)
+    centre = image.sum(dim=(-2, -1), keepdim=True) / n
+    deviation = torch.where(seen, image - centre, 0.0)
+    scale = (deviation.square().sum(dim=(-2, -1), keepdim=True) / n).sqrt()
+    return centre, torch.where(scale > 1e-6 * centre.abs().clamp_min(1e-30), scale, 1.0)

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from mrigmm.data.manifest import Manifest
-from mrigmm.data.priors import default_multiscale_prior, prior_for
+from mrigmm.data.priors import default_multiscale_prior, default_prior, prior_for
+from mrigmm.data.standardise import CROP_ZSCORE
 from mrigmm.errors import InputError, Problem
 from mrigmm.methods.base import Task
 
@@ -93,6 +94,7 @@ def cohort_task(manifest: Manifest, prior_file: Path | None, device: str) -> Tas
         manifest.sequences,
         prior,
         multiscale=default_multiscale_prior() if shipped else None,
+        crop_prior=default_prior(CROP_ZSCORE).select(classes, manifest.sequences) if shipped else None,
         device=select_device(device),
     )
 

@@ -336,7 +336,7 @@ def _side_file(
         "volume_ml": {name: float((result.labels == i).sum()) * voxel_ml for name, i in ids.items()},
         "mixture": {
             "sequences": result.sequences,
-            "units": "z-score inside the region",
+            "units": result.units,
             "weights": result.mixture.weights.tolist(),
             "means": result.mixture.means.tolist(),
             "covariances": result.mixture.covariances.tolist(),

@@ -9,16 +9,17 @@ import torch
 from torch import nn
 
 from mrigmm.config import DEFAULT_PRESET, RunConfig, load_config, make_config
-from mrigmm.data.crops import median_spacing_mm, network_view
+from mrigmm.data.crops import median_spacing_mm
 from mrigmm.data.files import require_new_folder
 from mrigmm.data.manifest import Manifest, read_manifest
 from mrigmm.data.priors import default_multiscale_prior, prior_for
 from mrigmm.data.run_folder import RunFolder, RunRecord
+from mrigmm.data.standardise import STANDARDISATIONS
 from mrigmm.data.study import StudyTensors, load_study
 from mrigmm.errors import InputError, Problem, near_misses
 from mrigmm.jobs.common import Outcome, Track, no_progress, select_device, versions, warnings_of
 from mrigmm.methods.deep_gem import build_spatial_prior, starting_method, wall_view
-from mrigmm.methods.deep_gmm import DeepGMMMethod, build_network, component_order
+from mrigmm.methods.deep_gmm import DeepGMMMethod, build_network, component_order, run_input
 from mrigmm.methods.map_em_2step import MapEM2Step
 from mrigmm.mixture import PopulationPrior
 from mrigmm.networks.deep_gmm import DeepGMM
@@ -100,20 +101,10 @@ def _gmm_samples(
     studies: Sequence[StudyTensors], config: RunConfig, prior: PopulationPrior | None
 ) -> tuple[EpochModule, list[TrainingStudy]]:
     """Network and objective of `nll` or `nll_v`, and what they are trained on."""
-    assert config.spacing_mm is not None
     network = build_network(config, prior)
     means = None if prior is None else torch.tensor(prior.means, dtype=torch.float32)
     samples = [
-        training_study(
-            network_view(
-                study,
-                spacing_mm=config.spacing_mm,
-                crop_mm=config.crop_mm,
-                divisor=network.unet.divisor,
-            ),
-            study.present,
-        )
-        for study in studies
+        training_study(run_input(study, config, network.unet.divisor)[1], study.present) for study in studies
     ]
     return DeepGMMModule(network, config, means), samples
 
@@ -177,7 +168,8 @@ def _resolve(
             f"unknown sequence name '{unknown[0]}'", remedy=near_misses(unknown[0], cohort.sequences)
         )
     declared = cohort.classes if len(cohort.classes) > 1 else None
-    classes, prior = prior_for(sequences, config.classes or declared, prior_file)
+    units = STANDARDISATIONS[config.standardise]
+    classes, prior = prior_for(sequences, config.classes or declared, prior_file, units)
     if prior is None and (config.mean_regulariser > 0 or config.prior_strength > 0):
         raise InputError(
             f"the preset '{config.preset}' needs a population prior for these classes and sequences",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mrigmm.data.priors import MultiscalePrior
+from mrigmm.data.standardise import REGION_ZSCORE, UNITS
 from mrigmm.data.study import StudyTensors
 from mrigmm.labels import allowed_classes, class_ids
 from mrigmm.mixture import (
@@ -40,6 +41,7 @@ class Task:
         sequences: C sequence names, the channels of every study.
         prior: population prior for these classes and sequences, or None.
         multiscale: prior of the wall's classes for smoothed intensities; only with the shipped prior.
+        crop_prior: the prior in crop z-score units; only with the shipped prior.
         order_by: sequences whose brightness orders the components where there is no prior.
         device: where tensors are computed.
         seed: seeds every random start.
@@ -49,6 +51,7 @@ class Task:
     sequences: tuple[str, ...]
     prior: PopulationPrior | None
     multiscale: MultiscalePrior | None = None
+    crop_prior: PopulationPrior | None = None
     order_by: tuple[str, ...] | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     seed: int = 0
@@ -74,6 +77,7 @@ class Segmentation:
         converged: whether the fit reached its tolerance.
         details: further figures of the method for the side file.
         warnings: what the user should know.
+        units: of means and covariances, as a user reads it.
     """
 
     resp: Tensor
@@ -85,6 +89,7 @@ class Segmentation:
     converged: bool
     details: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    units: str = UNITS[REGION_ZSCORE]
 
 
 class Method(Protocol):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mrigmm.config import RunConfig
-from mrigmm.data.crops import network_view
+from mrigmm.data.crops import NetworkView, network_input
 from mrigmm.data.run_folder import RunRecord
+from mrigmm.data.standardise import STANDARDISATIONS, UNITS
 from mrigmm.data.study import StudyTensors
-from mrigmm.labels import allowed_classes
+from mrigmm.labels import allowed_classes, class_ids
 from mrigmm.methods.base import (
     Segmentation,
     brightness_order,
@@ -49,6 +51,132 @@ def build_network(config: RunConfig, prior: PopulationPrior | None) -> DeepGMM:
         covariance=config.covariance,
         variance_floor=config.variance_floor,
         prior=_map_prior(config, prior),
+        parameters=config.parameters,
+        spatial_dims=config.spatial_dims,
+    )
+
+
+def run_input(study: StudyTensors, config: RunConfig, divisor: int) -> tuple[StudyTensors, NetworkView]:
+    """The study in the run's units, and what the network sees of it."""
+    assert config.spacing_mm is not None
+    return network_input(
+        study,
+        standardise=config.standardise,
+        spacing_mm=config.spacing_mm,
+        crop_mm=config.crop_mm,
+        divisor=divisor,
+    )
+
+
+def slice_batch(view: NetworkView, slices: list[int], present: Tensor, allowed: Tensor) -> SliceBatch:
+    """Some slices of a study that share one mixture.
+
+    Args:
+        view: of the study.
+        slices: indices along the last axis.
+        present: (C,) bool.
+        allowed: (R, K) anatomy constraint.
+    """
+    return SliceBatch(
+        image=view.image.as_tensor()[..., slices].movedim(-1, 0).float(),
+        region=view.region[..., slices].movedim(-1, 0),
+        mixture_index=torch.zeros(len(slices), dtype=torch.long),
+        present=present[None],
+        allowed=allowed,
+    )
+
+
+def slices_of(region: Tensor) -> list[int]:
+    """Indices of the slices that a region map (X, Y, Z) touches."""
+    return [int(z) for z in (region > 0).flatten(0, 1).any(dim=0).nonzero()[:, 0]]
+
+
+def anatomy(classes: tuple[str, ...]) -> Tensor:
+    """(R, K) bool, classes that each region code allows."""
+    return torch.tensor(allowed_classes(classes), dtype=torch.bool)
+
+
+def voxel_responsibilities(
+    study: StudyTensors, view: NetworkView, maps: Tensor, classes: tuple[str, ...]
+) -> Tensor:
+    """Responsibilities (N, K) of the study's own voxels from maps (K, A, B, Z) of its view."""
+    inside = study.region > 0
+    allowed = anatomy(classes)[study.region[inside].long()]  # (N, K)
+    resp = view.to_study_grid(maps)[:, inside].T.clamp_min(0) * allowed
+    # Off the crop's edge, or where only forbidden classes were seen: all allowed ones alike.
+    nothing = resp.sum(1, keepdim=True) < 1e-6
+    resp = torch.where(nothing, allowed.float(), resp)
+    return resp / resp.sum(1, keepdim=True)
+
+
+def segmentation_by_responsibilities(
+    study: StudyTensors,
+    resp: Tensor,
+    mixture_of_voxel: Tensor,
+    mixture_of: Callable[[int, Tensor, Tensor, Tensor | None], Mixture],
+    *,
+    classes: tuple[str, ...],
+    objective: str,
+    standardise: str,
+    n_iter: int = 0,
+    converged: bool = True,
+    warnings: tuple[str, ...] = (),
+) -> Segmentation:
+    """Label by argmax of `w`, as published, with the posterior's labels reported beside it.
+
+    Args:
+        study: in the units of the mixtures.
+        resp: (N, K) responsibilities `w` of the region's voxels.
+        mixture_of_voxel: (N,) from 0 to S-1.
+        mixture_of: (index, x (n, C'), resp (n, K), observed (n, C') or None) -> that mixture.
+        classes: K class names.
+        objective: "nll" (posterior under the mixture's weights) or "nll_v" (under `w`).
+        standardise: "region" or "crop".
+        n_iter: for the side file.
+        converged: for the side file.
+        warnings: for the user.
+    """
+    region = study.region[study.region > 0].long()  # (N,)
+    x, observed = study.present_voxels()  # (N, C')
+    mixtures, posteriors, densities = [], torch.zeros_like(resp), torch.zeros(len(resp), 1)
+    for index in range(int(mixture_of_voxel.max()) + 1):
+        members = mixture_of_voxel == index
+        seen = None if observed is None else observed[members]
+        mixture = mixture_of(index, x[members], resp[members], seen)
+        log_density = class_log_density(x[members], mixture, seen)
+        if objective == "nll":
+            log_prior = region_log_prior(mixture.weights, anatomy(classes), region[members])
+        else:
+            log_prior = safe_log(resp[members])
+        posteriors[members] = posterior(log_prior, log_density).to(resp.dtype)
+        densities[members, 0] = log_likelihood(log_prior, log_density).to(resp.dtype)
+        mixtures.append(mixture)
+    labels, by_posterior = (
+        hard_labels(unpack(p, study.region), study.region, classes) for p in (resp, posteriors)
+    )
+    agree = (labels == by_posterior)[study.region > 0].float().mean()
+    voxel_ml = study.output.grid.voxel_volume_ml
+    return Segmentation(
+        resp=unpack(resp, study.region),
+        labels=labels,
+        mixture=Mixture(
+            torch.stack([m.weights for m in mixtures]),
+            torch.stack([m.means for m in mixtures]),
+            torch.stack([m.covariances for m in mixtures]),
+        ),
+        sequences=present_sequences(study),
+        log_likelihood=unpack(densities, study.region)[0],
+        n_iter=n_iter,
+        converged=converged,
+        # The objective leaves w badly identified: how far labels by w and by posterior agree.
+        details={
+            "posterior_agreement": float(agree),
+            "posterior_volume_ml": {
+                name: float((by_posterior == i).sum()) * voxel_ml for name, i in class_ids(classes).items()
+            },
+        },
+        warnings=warnings,
+        units=UNITS[STANDARDISATIONS[standardise]],
     )
 
 
@@ -69,7 +197,6 @@ class DeepGMMMethod:
         self.record = record
         self.prior = prior
         self.device = device
-        self.allowed = torch.tensor(allowed_classes(record.classes), dtype=torch.bool)
 
     def describe(self) -> dict[str, Any]:
         """Configuration of the run, the versions that trained it, and what computes its network."""
@@ -80,90 +207,65 @@ class DeepGMMMethod:
         }
 
     def segment(self, study: StudyTensors) -> Segmentation:
-        """Forward pass, responsibilities back on the study's voxels, M-step there."""
-        resp = self._responsibilities(study)  # (N, K)
-        region = study.region[study.region > 0].long()  # (N,)
-        x, observed = study.present_voxels()  # (N, C')
-        group = self._mixture_of_voxel(study)  # (N,)
+        """Forward pass, responsibilities back on the study's voxels, M-step (or the head's mixture) there."""
+        study, view = run_input(study, self.config, self.network.unet.divisor)
+        maps, predicted = self._forward(study, view)
         sequences = present_sequences(study)
         prior = None if self.prior is None else self.prior.select(sequences=sequences)
-        mixtures, posteriors, densities = [], torch.zeros_like(resp), torch.zeros(len(resp), 1)
-        for index in range(int(group.max()) + 1):
-            members = group == index
-            seen = None if observed is None else observed[members]
-            mixture = responsible_mixture(
-                x[members],
-                resp[members],
-                seen,
+        present = study.present.nonzero()[:, 0].tolist()
+
+        def mixture_of(index: int, x: Tensor, resp: Tensor, observed: Tensor | None) -> Mixture:
+            if self.config.parameters == "head":
+                known = predicted[index].permute(self.record.component_order).channels(present)
+                return Mixture(resp.double().mean(0), known.means, known.covariances)
+            return responsible_mixture(
+                x,
+                resp,
+                observed,
                 covariance=self.config.covariance,
                 variance_floor=self.config.variance_floor,
                 prior=_map_prior(self.config, prior),
             )
-            log_density = class_log_density(x[members], mixture, seen)
-            if self.config.objective == "nll":
-                log_prior = region_log_prior(mixture.weights, self.allowed, region[members])
-            else:
-                log_prior = safe_log(resp[members])
-            posteriors[members] = posterior(log_prior, log_density).to(resp.dtype)
-            densities[members, 0] = log_likelihood(log_prior, log_density).to(resp.dtype)
-            mixtures.append(mixture)
-        maps = unpack(resp, study.region)
-        differs = (posteriors.argmax(1) != resp.argmax(1)).float().mean()
-        return Segmentation(
-            resp=maps,
-            labels=hard_labels(maps, study.region, self.record.classes),
-            mixture=Mixture(
-                torch.stack([m.weights for m in mixtures]),
-                torch.stack([m.means for m in mixtures]),
-                torch.stack([m.covariances for m in mixtures]),
-            ),
-            sequences=sequences,
-            log_likelihood=unpack(densities, study.region)[0],
-            n_iter=0,
-            converged=True,
-            # The objective leaves w badly identified: how far labels by w and by posterior agree.
-            details={"share_labelled_otherwise_by_posterior": float(differs)},
+
+        return segmentation_by_responsibilities(
+            study,
+            voxel_responsibilities(study, view, maps, self.record.classes),
+            self._mixture_of_voxel(study),
+            mixture_of,
+            classes=self.record.classes,
+            objective=self.config.objective,
+            standardise=self.config.standardise,
         )
 
     @torch.inference_mode()
-    def _responsibilities(self, study: StudyTensors) -> Tensor:
-        """Class responsibilities (N, K) of the region's voxels, classes in output order."""
-        assert self.config.spacing_mm is not None
-        view = network_view(
-            study,
-            spacing_mm=self.config.spacing_mm,
-            crop_mm=self.config.crop_mm,
-            divisor=self.network.unet.divisor,
+    def _forward(self, study: StudyTensors, view: NetworkView) -> tuple[Tensor, list[Mixture]]:
+        """Responsibilities (K, A, B, Z) in output order, and the network's mixtures in its own order."""
+        used = slices_of(study.region)
+        together = self.config.spatial_dims == 3 or (
+            self.config.parameters == "head" and self.config.scope == "study"
         )
-        n_slices = view.region.shape[-1]
+        # All of the crop may be any class: interpolation back needs values around the region.
+        anywhere = torch.ones_like(anatomy(self.record.classes))
         maps = torch.zeros((len(self.record.classes), *view.region.shape))  # (K, A, B, Z)
-        for z in range(n_slices):  # slice by slice: memory stays that of one slice
-            if not (view.region[..., z] > 0).any():
-                continue
-            batch = SliceBatch(
-                image=view.image.as_tensor()[None, ..., z].float(),
-                # All of the crop counts as inside: interpolation back needs values around the region.
-                region=torch.ones_like(view.region[None, ..., z]),
-                mixture_index=torch.zeros(1, dtype=torch.long),
-                present=study.present[None],
-                allowed=torch.ones_like(self.allowed),
-            ).to(self.device)
-            w = self.network(batch).resp[0].cpu()  # (K, A, B)
-            maps[..., z] = w[list(self.record.component_order)]
-        back = view.to_study_grid(maps)  # (K, X, Y, Z)
-        inside = study.region > 0
-        resp = back[:, inside].T.clamp_min(0)  # (N, K)
-        resp = resp * self.allowed[study.region[inside].long()]
-        # Off the crop's edge, or where only forbidden classes were seen: all allowed ones alike.
-        nothing = resp.sum(1, keepdim=True) < 1e-6
-        resp = torch.where(nothing, self.allowed[study.region[inside].long()].float(), resp)
-        return resp / resp.sum(1, keepdim=True)
+        mixtures = []
+        for slices in [used] if together else [[z] for z in used]:  # one by one: memory of one slice
+            output = self.network(slice_batch(view, slices, study.present, anywhere).to(self.device))
+            w = output.log_resp.exp().cpu()[:, list(self.record.component_order)]  # (n, K, A, B)
+            maps[..., slices] = w.movedim(0, -1)
+            found = output.mixture.to(device="cpu")
+            mixtures.append(Mixture(found.weights[0], found.means[0], found.covariances[0]))
+        return maps, mixtures
 
     def _mixture_of_voxel(self, study: StudyTensors) -> Tensor:
         """Which mixture each packed voxel belongs to, counted from 0."""
         if self.config.scope == "study":
             return torch.zeros(int((study.region > 0).sum()), dtype=torch.long)
-        return (study.region > 0).nonzero()[:, 2].unique(return_inverse=True)[1]
+        return slice_of_voxel(study.region)
+
+
+def slice_of_voxel(region: Tensor) -> Tensor:
+    """Which of the slices that the region touches each packed voxel lies in, (N,) from 0."""
+    return (region > 0).nonzero()[:, 2].unique(return_inverse=True)[1]
 
 
 def component_order(

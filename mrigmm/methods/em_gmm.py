@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -64,12 +64,11 @@ class EMGMM:
     """EM for a Gaussian mixture, maximum likelihood, in the package's own core."""
 
     name = "em-gmm"
+    settings_type: ClassVar[type[EMSettings]] = EMSettings
 
     def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
         self.task = task
-        settings = validated_settings(self.name, overrides)
-        assert isinstance(settings, EMSettings)
-        self.settings = settings
+        self.settings = validated_settings(self.name, self.settings_type, overrides)
         for name in self.settings.order_by or ():
             if name not in task.sequences:
                 raise InputError(
@@ -200,6 +199,7 @@ class MapEM(EMGMM):
     """MAP-EM with a Normal-inverse-Wishart and Dirichlet prior from the population."""
 
     name = "map-em"
+    settings_type = MapEMSettings
 
     def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
         super().__init__(task, overrides)

@@ -69,9 +69,8 @@ class MapEM2Step:
     name = "map-em-2step"
 
     def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
-        settings = validated_settings(self.name, overrides)
-        assert isinstance(settings, TwoStepSettings)
-        self.settings = settings
+        self.settings = validated_settings(self.name, TwoStepSettings, overrides)
+        settings = self.settings
         self.task = task
         # Refuses a task without a prior, too.
         self.whole = MapEM(task, {"prior_strength": settings.cavity_prior_strength})

@@ -57,6 +57,14 @@ METHODS: Mapping[str, MethodEntry] = {
         "mrigmm.methods.map_em_2step:MapEM2Step",
         "MAP-EM for the cavity, then for the wall on intensities at two scales, posterior smoothed",
     ),
+    "deepg-single": MethodEntry(
+        "mrigmm.methods.deep_gmm_single:DeepGSingle",
+        "published deepG for single images: a fresh U-Net is fitted to every slice",
+    ),
+    "deepsvg-single": MethodEntry(
+        "mrigmm.methods.deep_gmm_single:DeepSVGSingle",
+        "published deepSVG for single images, otherwise as deepg-single",
+    ),
 }
 
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mrigmm.errors import InputError, near_misses
 
+Settings = TypeVar("Settings", bound="MethodSettings")
 
-class FitSettings(BaseModel):
-    """What every fit by EM has."""
+
+class MethodSettings(BaseModel):
+    """Settings of a method: unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class FitSettings(MethodSettings):
+    """What every fit by EM has."""
 
     covariance: Literal["full", "diag", "tied", "spherical"] = "full"
     max_iter: int = Field(100, ge=1)
@@ -47,23 +53,45 @@ class TwoStepSettings(FitSettings):
     smoothing_mm: float = Field(2.25, ge=0, description="Of the wall's posterior.")
 
 
+class SingleSettings(MethodSettings):
+    """Settings of the single-image methods; the defaults are the published ones."""
+
+    standardise: Literal["region", "crop"] = "crop"
+    spacing_mm: float | None = Field(None, gt=0)
+    crop_mm: float = Field(120.0, gt=0)
+    order_by: tuple[str, ...] | None = None
+    filters: int = Field(32, ge=1)
+    levels: int = Field(4, ge=1, le=6)
+    covariance: Literal["full", "diag"] = "diag"
+    variance_floor: float = Field(1e-3, gt=0)
+    mean_regulariser: float = Field(0.0, ge=0)
+    epochs: int = Field(200, ge=1)
+    learning_rate: float = Field(1e-4, gt=0)
+    weight_decay: float = Field(1e-3, ge=0)
+    clip_norm: float = Field(12.0, gt=0)
+    min_epochs: int = Field(10, ge=0)
+    stop_tolerance: float = Field(0.001, ge=0)
+    seed: int = Field(0, ge=0)
+
+
 # Methods that are not named here have no settings.
-METHOD_SETTINGS: Mapping[str, type[FitSettings]] = {
+METHOD_SETTINGS: Mapping[str, type[MethodSettings]] = {
     "em-gmm": EMSettings,
     "em-gmm-sklearn": EMSettings,
     "em-svgmm": EMSettings,
     "map-em": MapEMSettings,
     "map-em-2step": TwoStepSettings,
+    "deepg-single": SingleSettings,
+    "deepsvg-single": SingleSettings,
 }
 
 
-def validated_settings(method: str, overrides: Mapping[str, object]) -> FitSettings:
+def validated_settings(method: str, settings: type[Settings], overrides: Mapping[str, object]) -> Settings:
     """A method's settings with overrides.
 
     Raises:
         InputError: unknown key, with its near misses, or a value that is not allowed.
     """
-    settings = METHOD_SETTINGS[method]
     try:
         return settings.model_validate(overrides)
     except ValidationError as error:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from mrigmm.mixture import Covariance, MapPrior, Mixture, log_gaussian, m_step, statistics
+from mrigmm.mixture import (
+    Covariance,
+    MapPrior,
+    Mixture,
+    log_gaussian,
+    log_likelihood,
+    m_step,
+    pool_mean,
+    region_log_prior,
+    statistics,
+)
+from mrigmm.networks.parameter_head import ParameterHead
 from mrigmm.networks.unet import UNet
 
 
@@ -65,7 +76,8 @@ class DeepGMM(nn.Module):
     """Deep GMM (Schwab, Mayr, Haltmeier 2024, arXiv 2404.12252).
 
     The network gives responsibilities `w`; weights, means and covariances follow from them by one
-    differentiable M-step per mixture, so that the only parameters are the network's.
+    differentiable M-step per mixture, so that the only parameters are the network's. With
+    `parameters="head"`, means and covariances are a second output of the network instead.
 
     Args:
         n_sequences: C.
@@ -75,6 +87,8 @@ class DeepGMM(nn.Module):
         covariance: form of the class covariances.
         variance_floor: added to the variances (z units squared).
         prior: population prior of a MAP M-step; None for maximum likelihood.
+        parameters: where means and covariances come from.
+        spatial_dims: of the U-Net; with 3 it sees the slices of a mixture as one volume.
     """
 
     def __init__(
@@ -87,16 +101,23 @@ class DeepGMM(nn.Module):
         covariance: Literal["full", "diag"],
         variance_floor: float,
         prior: MapPrior | None,
+        parameters: Literal["mstep", "head"] = "mstep",
+        spatial_dims: Literal[2, 3] = 2,
     ) -> None:
         super().__init__()
-        self.unet = UNet(n_sequences, n_classes, filters=filters, levels=levels)
+        self.unet = UNet(n_sequences, n_classes, filters=filters, levels=levels, spatial_dims=spatial_dims)
+        self.parameter_head = (
+            ParameterHead(self.unet.n_features, n_classes, n_sequences, covariance, variance_floor)
+            if parameters == "head"
+            else None
+        )
         self.covariance: Covariance = covariance
         self.variance_floor = variance_floor
         self.prior = prior
 
     def forward(self, batch: SliceBatch) -> DeepGMMOutput:
         """Responsibilities of every slice and the mixture of every study (or slice) in the batch."""
-        logits = self.unet(batch.image)  # (B, K, X, Y)
+        logits, bottleneck = self._maps(batch)  # (B, K, X, Y), (B, F, X', Y')
         log_resp = constrained_log_softmax(logits, batch)
         inside = (batch.region > 0).unsqueeze(1)  # (B, 1, X, Y)
         resp = log_resp.exp() * inside
@@ -109,7 +130,29 @@ class DeepGMM(nn.Module):
             variance_floor=self.variance_floor,
             prior=None if self.prior is None else self.prior.to(device=resp.device),
         )
+        if self.parameter_head is not None:
+            means, covariances = self.parameter_head(
+                bottleneck, batch.region, batch.mixture_index, batch.n_mixtures
+            )
+            mixture = replace(
+                mixture, means=means.to(mixture.means), covariances=covariances.to(mixture.means)
+            )
         return DeepGMMOutput(resp, log_resp, mixture)
+
+    def _maps(self, batch: SliceBatch) -> tuple[Tensor, Tensor]:
+        """Logits (B, K, X, Y) and bottleneck features (B, F, X', Y') of every slice."""
+        if self.unet.spatial_dims == 2:
+            features = self.unet.encode(batch.image)
+            return self.unet.decode(features), features[-1]
+        members = [(batch.mixture_index == s).nonzero()[:, 0] for s in range(batch.n_mixtures)]
+        logits, bottlenecks = [], []
+        for index in members:  # slices in order along the volume's last axis
+            volume = batch.image[index].movedim(0, -1).unsqueeze(0)  # (1, C, X, Y, Z)
+            features = self.unet.encode(volume)
+            logits.append(self.unet.decode(features)[0].movedim(-1, 0))  # (Z, K, X, Y)
+            bottlenecks.append(features[-1][0].movedim(-1, 0))
+        back = torch.cat(members).argsort()
+        return torch.cat(logits)[back], torch.cat(bottlenecks)[back]
 
 
 def flat(maps: Tensor) -> Tensor:
@@ -137,3 +180,32 @@ def batch_log_density(output: DeepGMMOutput, batch: SliceBatch) -> Tensor:
         output.mixture.covariances[index],
         present=batch.present[index],
     )
+
+
+def negative_log_likelihood(output: DeepGMMOutput, batch: SliceBatch, objective: str) -> Tensor:
+    """`nll` (weights of the mixture) or `nll_v` (responsibilities as weights) per voxel of the region.
+
+    Schwab, Mayr, Haltmeier 2024, in log space. Mean over the voxels of each mixture, then over the
+    mixtures of the batch.
+    """
+    index, region = batch.mixture_index, batch.region.flatten(1).long()  # (B, N)
+    if objective == "nll":
+        log_prior = region_log_prior(output.mixture.weights[index], batch.allowed, region)
+    else:
+        log_prior = flat(output.log_resp)
+    per_voxel = -log_likelihood(log_prior, batch_log_density(output, batch))  # (B, N)
+    return pool_mean(per_voxel, region > 0, index, batch.n_mixtures).mean()
+
+
+def mean_distance(output: DeepGMMOutput, batch: SliceBatch, prior_means: Tensor) -> Tensor:
+    """Squared distance of the class means from the population's, per mixture, then averaged.
+
+    Per mixture, so that opposite errors of two studies do not cancel. Missing sequences do not count.
+
+    Args:
+        output: of the batch.
+        batch: with S mixtures.
+        prior_means: (K, C).
+    """
+    squared = (output.mixture.means - prior_means).square()  # (S, K, C)
+    return (squared * batch.present[:, None, :]).sum(dim=(1, 2)).mean()

@@ -1,4 +1,4 @@
-"""The 2-D U-Net of Schwab, Mayr and Haltmeier (2024), put together from MONAI's blocks."""
+"""The U-Net of Schwab, Mayr and Haltmeier (2024) in 2-D or 3-D, put together from MONAI's blocks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 from monai.networks.blocks import Convolution, UpSample
+from monai.networks.layers.factories import Conv, Pool
 from torch import Tensor, nn
 
 _SLOPE = 0.01  # of the leaky ReLU
@@ -13,47 +14,62 @@ _SLOPE = 0.01  # of the leaky ReLU
 Norm = Literal["instance", "batch"]
 
 
-def _double_convolution(channels_in: int, channels_out: int, norm: Norm) -> nn.Sequential:
-    """3x3 convolution, LeakyReLU, 3x3 convolution without bias, normalisation, LeakyReLU."""
+def _double_convolution(spatial_dims: int, channels_in: int, channels_out: int, norm: Norm) -> nn.Sequential:
+    """3x3(x3) convolution, LeakyReLU, another without bias, normalisation, LeakyReLU."""
     act = ("leakyrelu", {"negative_slope": _SLOPE})
     layer = (norm, {"affine": True})
     return nn.Sequential(
-        Convolution(2, channels_in, channels_out, adn_ordering="A", act=act),
-        Convolution(2, channels_out, channels_out, adn_ordering="NA", act=act, norm=layer, bias=False),
+        Convolution(spatial_dims, channels_in, channels_out, adn_ordering="A", act=act),
+        Convolution(
+            spatial_dims, channels_out, channels_out, adn_ordering="NA", act=act, norm=layer, bias=False
+        ),
     )
 
 
 class UNet(nn.Module):
     """U-Net with max pooling, nearest-neighbour upsampling and skip connections.
 
+    In 3-D, poolings are in plane only: a stack has few slices, far apart, and may have any number.
+
     Args:
         channels_in: input channels.
         channels_out: output channels (logits).
         filters: filters at full resolution, doubled at each of the `levels` poolings.
-        levels: number of poolings; inputs must be divisible by `2 ** levels`.
+        levels: number of poolings; in-plane sizes must be divisible by `2 ** levels`.
         norm: per slice, as published, or over the batch in training: then brightness means the same in
             every slice, with or without an infarct.
+        spatial_dims: 2 for slices (X, Y), 3 for volumes (X, Y, Z).
     """
 
     runtime = "torch"
 
     def __init__(
-        self, channels_in: int, channels_out: int, *, filters: int, levels: int, norm: Norm = "instance"
+        self,
+        channels_in: int,
+        channels_out: int,
+        *,
+        filters: int,
+        levels: int,
+        norm: Norm = "instance",
+        spatial_dims: Literal[2, 3] = 2,
     ) -> None:
         super().__init__()
         width = [filters * 2**level for level in range(levels + 1)]
+        pooling = (2, 2, 1)[:spatial_dims]
         self.divisor = 2**levels
+        self.spatial_dims = spatial_dims
+        self.n_features = width[-1]
         self.down = nn.ModuleList(
-            _double_convolution(before, after, norm)
+            _double_convolution(spatial_dims, before, after, norm)
             for before, after in zip([channels_in, *width[:-1]], width, strict=True)
         )
         # A 1x1 convolution commutes with nearest upsampling and costs a quarter before it.
         self.up = nn.ModuleList(
             UpSample(
-                2,
+                spatial_dims,
                 width[level + 1],
                 width[level],
-                scale_factor=2,
+                scale_factor=pooling,
                 mode="nontrainable",
                 interp_mode="nearest",
                 align_corners=None,
@@ -61,19 +77,28 @@ class UNet(nn.Module):
             for level in reversed(range(levels))
         )
         self.merge = nn.ModuleList(
-            _double_convolution(2 * width[level], width[level], norm) for level in reversed(range(levels))
+            _double_convolution(spatial_dims, 2 * width[level], width[level], norm)
+            for level in reversed(range(levels))
         )
-        self.head = nn.Conv2d(width[0], channels_out, kernel_size=1)
-        self.pool = nn.MaxPool2d(2)
+        self.head = Conv[Conv.CONV, spatial_dims](width[0], channels_out, kernel_size=1)
+        self.pool = Pool[Pool.MAX, spatial_dims](pooling)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits (B, channels_out, X, Y) of images (B, channels_in, X, Y)."""
-        skips: list[Tensor] = []
+        """Logits (B, channels_out, X, Y[, Z]) of images (B, channels_in, X, Y[, Z])."""
+        return self.decode(self.encode(image))
+
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """Features of every level; the last are the bottleneck's (B, n_features, X', Y'[, Z])."""
+        features: list[Tensor] = []
         x = image
         for level, block in enumerate(self.down):
             x = block(self.pool(x) if level else x)
-            skips.append(x)
-        skips.pop()
-        for up, merge in zip(self.up, self.merge, strict=True):
-            x = merge(torch.cat([skips.pop(), up(x)], dim=1))
+            features.append(x)
+        return features
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        """Logits from the features of every level."""
+        x = features[-1]
+        for up, merge, skip in zip(self.up, self.merge, reversed(features[:-1]), strict=True):
+            x = merge(torch.cat([skip, up(x)], dim=1))
         return self.head(x)

@@ -72,7 +72,7 @@ class MixtureBatchSampler(Sampler[list[SliceKey]]):
         slices_per_study: number of slices of each study.
         batch_slices: slices per batch. With study scope, whole studies are added until it is reached.
         scope: what shares a mixture.
-        flip_probability: chance that a slice is mirrored, along one in-plane axis drawn evenly.
+        flip_probability: chance that what shares a mixture is mirrored, along one in-plane axis drawn evenly.
         seed: of the run.
     """
 
@@ -100,7 +100,7 @@ class MixtureBatchSampler(Sampler[list[SliceKey]]):
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         batch: list[SliceKey] = []
         for group in self._shuffled_groups(generator):
-            batch += [self._flipped(key, generator) for key in group]
+            batch += self._flipped(group, generator)
             if len(batch) >= self.batch_slices:
                 yield batch
                 batch = []
@@ -117,9 +117,11 @@ class MixtureBatchSampler(Sampler[list[SliceKey]]):
         for index in torch.randperm(len(groups), generator=generator).tolist():
             yield groups[index]
 
-    def _flipped(self, key: SliceKey, generator: torch.Generator) -> SliceKey:
+    def _flipped(self, group: list[SliceKey], generator: torch.Generator) -> list[SliceKey]:
         chance, axis = torch.rand(2, generator=generator).tolist()
-        return SliceKey(key.study, key.z, (int(axis < 0.5),)) if chance < self.flip_probability else key
+        if chance >= self.flip_probability:
+            return group
+        return [SliceKey(key.study, key.z, (int(axis < 0.5),)) for key in group]
 
 
 def collate(slices: Sequence[Slice], *, scope: Literal["study", "slice"], allowed: Tensor) -> SliceBatch:

@@ -9,37 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from mrigmm.config import RunConfig
-from mrigmm.mixture import log_likelihood, pool_mean, region_log_prior
-from mrigmm.networks.deep_gmm import DeepGMM, DeepGMMOutput, SliceBatch, batch_log_density, flat
-
-
-def negative_log_likelihood(output: DeepGMMOutput, batch: SliceBatch, objective: str) -> Tensor:
-    """`nll` (weights of the mixture) or `nll_v` (responsibilities as weights) per voxel of the region.
-
-    Schwab, Mayr, Haltmeier 2024, in log space. Mean over the voxels of each mixture, then over the
-    mixtures of the batch.
-    """
-    index, region = batch.mixture_index, batch.region.flatten(1).long()  # (B, N)
-    if objective == "nll":
-        log_prior = region_log_prior(output.mixture.weights[index], batch.allowed, region)
-    else:
-        log_prior = flat(output.log_resp)
-    per_voxel = -log_likelihood(log_prior, batch_log_density(output, batch))  # (B, N)
-    return pool_mean(per_voxel, region > 0, index, batch.n_mixtures).mean()
-
-
-def mean_distance(output: DeepGMMOutput, batch: SliceBatch, prior_means: Tensor) -> Tensor:
-    """Squared distance of the class means from the population's, per mixture, then averaged.
-
-    Per mixture, so that opposite errors of two studies do not cancel. Missing sequences do not count.
-
-    Args:
-        output: of the batch.
-        batch: with S mixtures.
-        prior_means: (K, C).
-    """
-    squared = (output.mixture.means - prior_means).square()  # (S, K, C)
-    return (squared * batch.present[:, None, :]).sum(dim=(1, 2)).mean()
+from mrigmm.networks.deep_gmm import DeepGMM, SliceBatch, mean_distance, negative_log_likelihood
+from mrigmm.training.augment_published import augmented
 
 
 class EpochModule(lightning.LightningModule):
@@ -99,7 +70,15 @@ class DeepGMMModule(EpochModule):
         self.register_buffer("prior_means", prior_means, persistent=False)
 
     def training_step(self, batch: SliceBatch, batch_idx: int) -> Tensor:
-        """Objective of one batch."""
+        """Objective of one batch; all chance follows from (seed, step)."""
+        if self.config.published_augmentation:
+            generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.global_step)
+            batch = augmented(
+                batch,
+                generator,
+                whole_mixtures=self.config.spatial_dims == 3,
+                standardise=self.config.standardise == "crop",
+            )
         output = self.network(batch)
         likelihood = negative_log_likelihood(output, batch, self.config.objective)
         loss = likelihood

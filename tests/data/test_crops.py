@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrigmm.data.crops import median_spacing_mm, network_view
+from mrigmm.data.crops import median_spacing_mm, network_input, network_view
 from mrigmm.data.manifest import Study
 from mrigmm.data.study import load_study
 
@@ -88,6 +88,59 @@ def test_outside_the_square_the_way_back_is_0(tmp_path):
     assert side < 96
     assert int(back[0, :, :, 0].sum()) <= side * side
     assert back[:, study.region > 0].min() == 1
+
+
+# A box in the middle: its crop lies inside the image.
+MIDDLE = ((16, 32), (14, 30))
+
+
+def crop_input(study, **changes):
+    options = {"standardise": "crop", "spacing_mm": 1.2, "crop_mm": 40, "divisor": 8}
+    return network_input(study, **(options | changes))
+
+
+@pytest.mark.parametrize("spacing_mm", [1.2, 0.8])
+def test_zscores_over_the_crop_slice_by_slice(tmp_path, spacing_mm):
+    # The slices of this study differ by an offset: standardised one by one, they are alike.
+    _, view = crop_input(make(tmp_path, box=MIDDLE), spacing_mm=spacing_mm)
+    x = view.image.as_tensor()[0]  # (A, B, Z), no padding here
+    assert (x != 0).all()
+    torch.testing.assert_close(x.mean(dim=(0, 1)), torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(x.std(dim=(0, 1), unbiased=False), torch.ones(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(x[..., 0], x[..., 2], atol=1e-4, rtol=0)
+
+
+def test_the_study_gets_the_map_of_its_crop(tmp_path):
+    study = make(tmp_path, box=MIDDLE)
+    changed, view = crop_input(study)
+    before = network_view(study, spacing_mm=1.2, crop_mm=40, divisor=8).image.as_tensor()[0]
+    for z in range(3):
+        centre, scale = before[..., z].mean(), before[..., z].std(unbiased=False)
+        expected = (study.image.as_tensor()[0, ..., z] - centre) / scale
+        torch.testing.assert_close(changed.image.as_tensor()[0, ..., z], expected, atol=1e-5, rtol=0)
+    back = view.to_study_grid(view.image.as_tensor())
+    inside = study.region > 0
+    torch.testing.assert_close(back[0][inside], changed.image.as_tensor()[0][inside], atol=1e-4, rtol=0)
+    assert changed.to_input_grid(changed.image.as_tensor()).shape == (1, 48, 44, 3)
+
+
+def test_padding_does_not_count(tmp_path):
+    study = make(tmp_path, box=((0, 10), (0, 12)))
+    _, view = crop_input(study, crop_mm=60)
+    x = view.image.as_tensor()[0, ..., 1]
+    assert (x == 0).sum() > x.numel() // 3
+    seen = x[x != 0]
+    assert seen.mean().item() == pytest.approx(0, abs=1e-5)
+    assert seen.square().mean().item() == pytest.approx(1, abs=1e-4)
+
+
+def test_region_units_are_left_alone(tmp_path):
+    study = make(tmp_path)
+    same, view = crop_input(study, standardise="region")
+    assert same is study
+    assert torch.equal(
+        view.image.as_tensor(), network_view(study, spacing_mm=1.2, crop_mm=40, divisor=8).image.as_tensor()
+    )
 
 
 def test_one_slice_and_slices_along_the_first_file_axis(tmp_path):

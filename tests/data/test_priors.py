@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mrigmm.data.priors import default_prior, load_prior, prior_for, save_prior
+from mrigmm.data.standardise import CROP_ZSCORE, REGION_ZSCORE
 from mrigmm.errors import InputError
 
 SEQUENCES = ("LGE", "T2", "bSSFP")
@@ -131,3 +132,24 @@ def test_a_class_that_the_prior_does_not_know_among_known_ones_is_a_slip():
         prior_for(("LGE",), ("blodd", "myocardium"), None)
     assert "did you mean blood?" in caught.value.problems[0].remedy
     assert prior_for(("LGE",), ("fat", "muscle"), None) == (("fat", "muscle"), None)
+
+
+def test_the_shipped_prior_in_crop_units():
+    """Blood in LGE and edema in T2, as the shipped figures say; region units differ."""
+    classes, prior = prior_for(("T2", "LGE"), ("blood", "edema"), None, CROP_ZSCORE)
+    assert (classes, prior.standardisation) == (("blood", "edema"), CROP_ZSCORE)
+    np.testing.assert_allclose(prior.means, [[-0.254, 1.093], [1.214, 0.38]])
+    assert not np.allclose(prior.means, default_prior().select(classes, ("T2", "LGE")).means)
+
+
+def test_a_prior_in_region_units_is_refused_where_the_crop_is_standardised(tmp_path):
+    save_prior(default_prior(), tmp_path / "p.json")
+    with pytest.raises(InputError, match="'region-zscore', got 'crop-zscore'") as caught:
+        prior_for(SEQUENCES, CLASSES, tmp_path / "p.json", CROP_ZSCORE)
+    assert "--set standardise=region" in str(caught.value.problems[0].remedy)
+
+
+def test_a_prior_in_crop_units_is_refused_elsewhere(tmp_path):
+    save_prior(default_prior(CROP_ZSCORE), tmp_path / "p.json")
+    with pytest.raises(InputError, match="'crop-zscore', got 'region-zscore'"):
+        load_prior(tmp_path / "p.json", REGION_ZSCORE)

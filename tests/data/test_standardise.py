@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+import torch
 
-from mrigmm.data.standardise import fit_zscore
+from mrigmm.data.standardise import crop_zscore, fit_zscore
 
 
 def test_hand_computed():
@@ -41,3 +42,17 @@ def test_two_values_do():
     z = fit_zscore(np.float32([0] * 49 + [1]))
     assert z.varies
     assert z.n_clipped == 0
+
+
+def test_zscore_over_the_crop_hand_computed():
+    """Pixels that are 0 lie outside the field of view: mean of 1, 2, 3, 6 is 3, SD sqrt(14 / 4)."""
+    centre, scale = crop_zscore(torch.tensor([[[1.0, 2.0, 0.0], [3.0, 6.0, 0.0]]]))
+    assert centre.shape == scale.shape == (1, 1, 1)
+    assert centre.item() == 3
+    assert scale.item() == pytest.approx(3.5**0.5)
+
+
+def test_zscore_over_a_crop_without_contrast():
+    centre, scale = crop_zscore(torch.stack([torch.zeros(4, 4), torch.full((4, 4), 7.0)]))
+    assert centre.flatten().tolist() == [0, 7]
+    assert scale.flatten().tolist() == [1, 1]

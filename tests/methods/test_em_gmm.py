@@ -14,6 +14,8 @@ from mrigmm.methods.registry import METHODS, make_method
 from mrigmm.phantom import simulate_cohort
 
 SEQUENCES = ("LGE", "T2", "bSSFP")
+# The networks of single images take minutes with their own settings: test_deep_gmm_single.py.
+QUICK_METHODS = sorted(name for name in METHODS if not name.endswith("-single"))
 
 
 def without(study, channel):
@@ -89,7 +91,7 @@ def test_own_em_stops_where_scikit_learn_stops(task, lv_study):
     assert (own.labels == reference.labels).all()
 
 
-@pytest.mark.parametrize("name", sorted(METHODS))
+@pytest.mark.parametrize("name", QUICK_METHODS)
 def test_responsibilities_are_probabilities_inside_the_region_only(task, wall_study, name):
     result = make_method(name, task, {}).segment(wall_study)
     inside = wall_study.region > 0
@@ -99,14 +101,14 @@ def test_responsibilities_are_probabilities_inside_the_region_only(task, wall_st
     assert result.log_likelihood[inside].isfinite().all()
 
 
-@pytest.mark.parametrize("name", sorted(METHODS))
+@pytest.mark.parametrize("name", QUICK_METHODS)
 def test_anatomy_is_respected(task, wall_study, name):
     labels = make_method(name, task, {}).segment(wall_study).labels
     assert set(labels[wall_study.region == Region.CAVITY].tolist()) == {1}
     assert 1 not in labels[wall_study.region == Region.WALL].tolist()
 
 
-@pytest.mark.parametrize("name", sorted(METHODS.keys() - {"otsu"}))  # otsu refuses an undivided ventricle
+@pytest.mark.parametrize("name", sorted({*QUICK_METHODS} - {"otsu"}))  # otsu refuses an undivided ventricle
 def test_missing_sequence_is_left_out(task, lv_study, name):
     image = lv_study.image.clone()
     image[1] = 0

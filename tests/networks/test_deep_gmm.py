@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -93,3 +95,39 @@ def test_equal_slices_give_equal_output_wherever_they_stand(batch):
     a, b = network(batch), network(turned)
     torch.testing.assert_close(a.resp, b.resp.flip(0))
     torch.testing.assert_close(a.mixture.means, b.mixture.means.flip(0))
+
+
+def test_a_3d_network_sees_the_slices_of_each_study_as_one_volume(batch):
+    """Also where the slices of two studies alternate."""
+    network = make_network(spatial_dims=3).eval()
+    output = network(batch)
+    volume = batch.image[:3].movedim(0, -1)[None]  # (1, C, X, Y, Z)
+    logits = network.unet(volume)[0].movedim(-1, 0)  # (Z, K, X, Y)
+    inside = (batch.region[:3] == Region.WALL)[:, None]
+    # in the wall: edema against scar, both allowed
+    torch.testing.assert_close(
+        (output.log_resp[:3, 3:4] - output.log_resp[:3, 2:3])[inside],
+        (logits[:, 3:4] - logits[:, 2:3])[inside],
+        atol=1e-5,
+        rtol=1e-4,
+    )
+    mixed = torch.tensor([3, 0, 1, 4, 2])
+    again = network(
+        replace(
+            batch,
+            image=batch.image[mixed],
+            region=batch.region[mixed],
+            mixture_index=batch.mixture_index[mixed],
+        )
+    )
+    torch.testing.assert_close(again.resp, output.resp[mixed])
+    torch.testing.assert_close(again.mixture.means, output.mixture.means)
+
+
+def test_the_published_mode_has_no_second_output(batch):
+    """Means come from the responsibilities alone: `parameters="mstep"` has no parameters for them."""
+    assert make_network().parameter_head is None
+    with_head = make_network(parameters="head")
+    assert with_head(batch).mixture.means.shape == (2, 4, 3)
+    extra = with_head.state_dict().keys() - make_network().state_dict().keys()
+    assert extra == {"parameter_head.linear.weight", "parameter_head.linear.bias"}

@@ -34,3 +34,23 @@ def test_gradient_reaches_every_parameter():
 def test_size_that_does_not_divide_is_refused():
     with pytest.raises(RuntimeError):
         UNet(1, 2, filters=4, levels=3)(torch.randn(1, 1, 20, 20))
+
+
+@pytest.mark.parametrize("n_slices", [1, 3])
+def test_volume_of_few_slices(n_slices):
+    """Poolings are in plane: any number of slices works, where 3-D pooling would need 2 ** levels."""
+    network = UNet(3, 4, filters=2, levels=3, spatial_dims=3)
+    volume = torch.randn(1, 3, 16, 24, n_slices)
+    assert network(volume).shape == (1, 4, 16, 24, n_slices)
+    assert network.encode(volume)[-1].shape == (1, 16, 2, 3, n_slices)
+    network(volume).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+
+def test_volume_tells_slices_about_each_other():
+    torch.manual_seed(0)
+    network = UNet(1, 2, filters=2, levels=1, spatial_dims=3).eval()
+    volume = torch.randn(1, 1, 8, 8, 3)
+    other = volume.clone()
+    other[..., 2] += torch.randn(8, 8)
+    assert not torch.allclose(network(volume)[..., 0], network(other)[..., 0])

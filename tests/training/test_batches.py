@@ -41,11 +41,20 @@ def test_epochs_differ_and_repeat():
 
 
 def test_share_of_mirrored_slices():
-    batches = MixtureBatchSampler([3000], batch_slices=1, scope="study", flip_probability=2 / 3, seed=1)
+    batches = MixtureBatchSampler([3000], batch_slices=1, scope="slice", flip_probability=2 / 3, seed=1)
     flips = [key.flip for batch in batches for key in batch]
     # 2000 expected; 4 standard deviations of a binomial are 4 * sqrt(3000 * 2/9) = 103 slices
     assert abs(sum(bool(f) for f in flips) - 2000) < 103
     assert {(0,), (1,), ()} == set(flips)
+
+
+def test_what_shares_a_mixture_is_mirrored_alike():
+    """A 3-D network sees the slices of a study as one volume."""
+    flips = set()
+    for batch in sampler(batch_slices=1):
+        assert len({key.flip for key in batch}) == 1
+        flips.add(batch[0].flip)
+    assert len(flips) > 1
 
 
 def test_flip_mirrors_image_and_region_alike():
