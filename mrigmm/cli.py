@@ -172,6 +172,12 @@ def predict(
     ] = None,
     region: Annotated[Path | None, typer.Option(help="Region map of the single study.")] = None,
     study_id: Annotated[str | None, typer.Option("--id", help="Name of the single study's results.")] = None,
+    frame: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=N", help="Frame, from 0, of a single study's series. Default: end-diastole."
+        ),
+    ] = None,
     split: Split = "test",
     data_root: DataRoot = None,
     prior: PriorFile = None,
@@ -199,15 +205,17 @@ def predict(
     if (manifest is None) == (not image):
         raise InputError("give either a manifest or --image NAME=FILE (one per sequence)")
     if manifest is not None:
-        if region is not None or study_id is not None:
-            raise InputError("--region and --id belong to --image, not to a manifest")
+        if region is not None or study_id is not None or frame:
+            raise InputError("--region, --id and --frame belong to --image, not to a manifest")
         result = job(manifest, out, split=split, data_root=data_root, track=_track(quiet), **options)
     else:
         if region is None:
             raise InputError("a single study needs a region map", remedy="give it with --region FILE")
         if data_root is not None:
             raise InputError("--data-root belongs to a manifest, not to --image")
-        result = study_job(_named_files(image or []), region, out, study_id=study_id, **options)
+        result = study_job(
+            _named_files(image or []), region, out, study_id=study_id, frames=_frames(frame or []), **options
+        )
     _finish(result, f"segmented {len(result.done)} studies; label maps: {result.output}", quiet)
 
 
@@ -309,6 +317,17 @@ def _named_files(texts: Sequence[str]) -> dict[str, Path]:
             raise InputError(f"the sequence '{name}' is given twice")
         files[name] = Path(file)
     return files
+
+
+def _frames(texts: Sequence[str]) -> dict[str, int]:
+    """`NAME=N` texts as a dictionary."""
+    frames: dict[str, int] = {}
+    for text in texts:
+        name, separator, number = text.partition("=")
+        if not separator or not number.isdecimal():
+            raise InputError("--frame must be NAME=N", got=text, remedy="for example --frame bSSFP=0")
+        frames[name] = int(number)
+    return frames
 
 
 def _track(quiet: bool) -> Any:
