@@ -114,15 +114,26 @@ def simulate(
 
 @app.command()
 def check(
-    manifest: ManifestArg, data_root: DataRoot = None, prior: PriorFile = None, quiet: Quiet = False
+    manifest: ManifestArg,
+    data_root: DataRoot = None,
+    prior: PriorFile = None,
+    num_workers: Annotated[
+        int, typer.Option(min=0, help="Processes that read studies at the same time.")
+    ] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """List every problem of every study. Exit code 1 when there is an error."""
+    from mrigmm.jobs.check import as_json as content
     from mrigmm.jobs.check import check as job
 
-    result = job(manifest, data_root=data_root, prior=prior, track=_track(quiet))
-    if result.problems:
-        _print_problem_table(result.problems)
-    out_console.print(f"{len(result.done)} studies without errors", highlight=False)
+    result = job(manifest, data_root=data_root, prior=prior, num_workers=num_workers, track=_track(quiet))
+    if as_json:
+        sys.stdout.write(json.dumps(content(result), indent=1) + "\n")
+    else:
+        if result.problems:
+            _print_problem_table(result.problems)
+        out_console.print(f"{len(result.done)} studies without errors", highlight=False)
     if result.failed:
         raise typer.Exit(EXIT_PROBLEMS)
 
@@ -205,8 +216,10 @@ def predict(
     if (manifest is None) == (not image):
         raise InputError("give either a manifest or --image NAME=FILE (one per sequence)")
     if manifest is not None:
-        if region is not None or study_id is not None or frame:
-            raise InputError("--region, --id and --frame belong to --image, not to a manifest")
+        if region is not None or study_id is not None:
+            raise InputError("--region and --id belong to --image, not to a manifest")
+        if frame:
+            raise InputError("--frame belongs to --image", remedy='name "frame" in the manifest')
         result = job(manifest, out, split=split, data_root=data_root, track=_track(quiet), **options)
     else:
         if region is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from nibabel.affines import apply_affine
 from numpy.typing import NDArray
@@ -28,8 +30,8 @@ def end_diastolic_frame(values: NDArray[np.generic]) -> int:
 
 
 def values_in_region(
-    frames: NDArray[np.generic], grid: Grid, region: NDArray[np.bool_], region_grid: Grid
-) -> NDArray[np.generic]:
+    frames: NDArray[Any], grid: Grid, region: NDArray[np.bool_], region_grid: Grid
+) -> NDArray[Any]:
     """Intensities (N, T) at the region's voxels inside the series' field of view, nearest neighbour.
 
     Args:
