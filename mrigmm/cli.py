@@ -223,15 +223,26 @@ def manifest(
 
 @app.command()
 def check(
-    manifest: ManifestArg, data_root: DataRoot = None, prior: PriorFile = None, quiet: Quiet = False
+    manifest: ManifestArg,
+    data_root: DataRoot = None,
+    prior: PriorFile = None,
+    num_workers: Annotated[
+        int, typer.Option(min=0, help="Processes that read studies at the same time.")
+    ] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """List every problem of every study. Exit code 1 when there is an error."""
+    from mrigmm.jobs.check import as_json as content
     from mrigmm.jobs.check import check as job
 
-    result = job(manifest, data_root=data_root, prior=prior, track=_track(quiet))
-    if result.problems:
-        _print_problem_table(result.problems)
-    out_console.print(f"{_studies(len(result.done))} without errors", highlight=False)
+    result = job(manifest, data_root=data_root, prior=prior, num_workers=num_workers, track=_track(quiet))
+    if as_json:
+        sys.stdout.write(json.dumps(content(result), indent=1) + "\n")
+    else:
+        if result.problems:
+            _print_problem_table(result.problems)
+        out_console.print(f"{_studies(len(result.done))} without errors", highlight=False)
     if result.failed:
         raise typer.Exit(EXIT_PROBLEMS)
 
@@ -281,6 +292,12 @@ def predict(
     ] = None,
     region: Annotated[Path | None, typer.Option(help="Region map of the single study.")] = None,
     study_id: Annotated[str | None, typer.Option("--id", help="Name of the single study's results.")] = None,
+    frame: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=N", help="Frame, from 0, of a single study's series. Default: end-diastole."
+        ),
+    ] = None,
     split: Split = "test",
     data_root: DataRoot = None,
     prior: PriorFile = None,
@@ -314,13 +331,17 @@ def predict(
     if manifest is not None:
         if region is not None or study_id is not None:
             raise InputError("--region and --id belong to --image, not to a manifest")
+        if frame:
+            raise InputError("--frame belongs to --image", remedy='name "frame" in the manifest')
         result = job(manifest, out, split=split, data_root=data_root, track=_track(quiet), **options)
     else:
         if region is None:
             raise InputError("a single study needs a region map", remedy="give it with --region FILE")
         if data_root is not None:
             raise InputError("--data-root belongs to a manifest, not to --image")
-        result = study_job(_named_files(image or []), region, out, study_id=study_id, **options)
+        result = study_job(
+            _named_files(image or []), region, out, study_id=study_id, frames=_frames(frame or []), **options
+        )
     _finish(result, f"segmented {_studies(len(result.done))}; label maps: {result.output}", quiet)
 
 
@@ -441,6 +462,15 @@ def _named(texts: Sequence[str], option: str, form: str, example: str) -> dict[s
             raise InputError(f"{option}: '{name}' is given twice")
         named[name] = value
     return named
+
+
+def _frames(texts: Sequence[str]) -> dict[str, int]:
+    """`NAME=N` texts as a dictionary."""
+    frames = _named(texts, "--frame", "NAME=N", "bSSFP=0")
+    for name, number in frames.items():
+        if not number.isdecimal():
+            raise InputError("--frame must be NAME=N", got=f"{name}={number}", remedy="count from 0")
+    return {name: int(number) for name, number in frames.items()}
 
 
 def _track(quiet: bool) -> Any:

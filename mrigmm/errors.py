@@ -18,7 +18,7 @@ class Problem:
     expected: str | None = None
     got: str | None = None
     remedy: str | None = None
-    severity: Literal["error", "warning"] = "error"
+    severity: Literal["error", "warning", "note"] = "error"
 
     def __str__(self) -> str:
         fields = (

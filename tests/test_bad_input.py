@@ -61,8 +61,8 @@ CASES = [
         shortened, "is damaged", "a complete NIfTI file", "Expected", "copy or convert",
     ),
     Case(
-        "cine", "bSSFP", written(np.ones((*SHAPE, 4), np.float32)),
-        "bSSFP is not one volume", "2 or 3 dimensions", "(16, 14, 3, 4)", "extract one frame",
+        "several frames", "T2", written(np.ones((*SHAPE, 4), np.float32)),
+        "T2 is not one volume", "2 or 3 dimensions", "(16, 14, 3, 4)", "extract one frame",
     ),
     Case(
         "complex", "LGE", written(np.ones(SHAPE, np.complex64)),

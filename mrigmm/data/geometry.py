@@ -87,16 +87,45 @@ def canonical_axcodes(grid: Grid) -> str:
     )
 
 
-def coverage(grid: Grid, mask: NDArray[np.bool_], other: Grid) -> NDArray[np.bool_]:
-    """Which voxels of `mask` (X, Y, Z) on `grid` lie inside the field of view of `other`.
+def coverage(grid: Grid, other: Grid) -> NDArray[np.bool_]:
+    """Which voxels (X, Y, Z) of `grid` lie inside the field of view of `other`.
 
     The field of view reaches half a voxel beyond the outermost voxel centres.
-
-    Returns:
-        One flag per voxel of the mask, in `np.argwhere` order.
     """
-    to_other = np.linalg.inv(other.affine) @ grid.affine
-    index = apply_affine(to_other, np.argwhere(mask))
-    upper = np.asarray(other.shape) - 0.5
     slack = 1e-3  # voxels; float32 headers
-    return np.asarray(np.all((index >= -0.5 - slack) & (index <= upper + slack), axis=1))
+    lower, upper = -0.5 - slack, np.asarray(other.shape) - 0.5 + slack
+    to_other = index_affine(grid, other)
+    corners = apply_affine(np.linalg.inv(other.affine), grid.corners_mm())
+    if np.all((corners >= lower) & (corners <= upper)):  # then all between them do, too
+        return np.ones(grid.shape, dtype=bool)
+    inside = np.ones(grid.shape, dtype=bool)
+    for axis in range(3):
+        index = index_along(to_other, grid.shape, axis)
+        inside &= (index >= lower) & (index <= upper[axis])
+    return inside
+
+
+def index_affine(grid: Grid, other: Grid) -> NDArray[np.float64]:
+    """Affine (4, 4) from voxel indices of `grid` to those of `other`."""
+    return np.asarray(np.linalg.inv(other.affine) @ grid.affine)
+
+
+def index_along(affine: NDArray[np.float64], shape: tuple[int, int, int], axis: int) -> NDArray[np.float64]:
+    """Index (X, Y, Z) along `axis` of the other grid, of every voxel of a grid of this shape."""
+    x, y, z = np.ogrid[: shape[0], : shape[1], : shape[2]]
+    row = affine[axis]
+    return np.asarray(row[0] * x + (row[1] * y + (row[2] * z + row[3])))
+
+
+def shear_degrees(grid: Grid) -> float:
+    """How far the array axes are from being perpendicular to each other, in degrees; 0 = not sheared."""
+    axes = grid.affine[:3, :3] / grid.spacing_mm
+    cosines = (axes.T @ axes)[np.triu_indices(3, 1)]
+    return float(np.rad2deg(np.arcsin(np.clip(np.abs(cosines), 0, 1))).max())
+
+
+def slice_normal(grid: Grid) -> NDArray[np.float64]:
+    """Unit vector (3,) perpendicular to the slices, of either sign."""
+    first, second = np.delete(grid.affine[:3, :3], grid.slice_axis, axis=1).T
+    normal = np.cross(first, second)
+    return np.asarray(normal / np.linalg.norm(normal))

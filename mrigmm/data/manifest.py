@@ -33,7 +33,8 @@ _DESCRIPTIVE_KEYS = (
     "numValidation",
 )
 _KEYS = (*_REQUIRED_KEYS, "labels", *SPLITS, *_DESCRIPTIVE_KEYS)
-_STUDY_KEYS = ("id", "image", "region", "label")
+_STUDY_KEYS = ("id", "image", "region", "label", "patient")
+_IMAGE_KEYS = ("file", "frame")
 _MAX_ID_BYTES = 150  # leaves room for suffixes within the 255 bytes of common file systems
 _MAX_LABEL_ID = 2**31  # exclusive; of any sign
 _MAX_CLASSES = 255  # label maps are uint8
@@ -62,6 +63,8 @@ class Study:
     images: Mapping[str, Path]  # sequence name -> file; a missing sequence is absent
     region: Path | RegionRule | None = None
     label: Path | None = None
+    patient: str | None = None  # None: the study is the patient's only one
+    frames: Mapping[str, int] = field(default_factory=dict)  # which frame, from 0, of a file with several
 
 
 @dataclass(frozen=True)
@@ -294,13 +297,22 @@ class _Reader:
         for key in entry:
             if key not in _STUDY_KEYS:
                 self.problem(f"unknown key '{key}'", study_id, remedy=near_misses(key, _STUDY_KEYS))
+        # Without valid sequence names every image would be one more problem.
+        images, frames = self.images(study_id, entry.get("image"), sequences) if sequences else ({}, {})
         return Study(
             id=study_id,
-            # Without valid sequence names every image would be one more problem.
-            images=self.images(study_id, entry.get("image"), sequences) if sequences else {},
+            images=images,
             region=self.region(study_id, entry.get("region")),
             label=self.file(study_id, "label", entry.get("label")),
+            patient=self.patient(study_id, entry.get("patient")),
+            frames=frames,
         )
+
+    def patient(self, study_id: str, patient: object) -> str | None:
+        if patient is not None and not (isinstance(patient, str) and patient.strip()):
+            self.problem("'patient' must be a non-empty text", study_id, got=json.dumps(patient))
+            return None
+        return patient
 
     def region(self, study_id: str, region: object) -> Path | RegionRule | None:
         if not isinstance(region, dict):
@@ -315,7 +327,10 @@ class _Reader:
         )
         return None
 
-    def images(self, study_id: str, image: object, sequences: tuple[str, ...]) -> dict[str, Path]:
+    def images(
+        self, study_id: str, image: object, sequences: tuple[str, ...]
+    ) -> tuple[dict[str, Path], dict[str, int]]:
+        """File of each sequence, and the frame where one is named."""
         if isinstance(image, str):
             image = [image]
         if isinstance(image, list):
@@ -326,12 +341,13 @@ class _Reader:
                     expected=f"{len(sequences)} entries ({', '.join(sequences)}), null for a missing one",
                     got=f"{len(image)} entries",
                 )
-                return {}
+                return {}, {}
             image = dict(zip(sequences, image, strict=True))
         if not isinstance(image, dict):
             self.problem("'image' must name the files of the sequences", study_id, got=json.dumps(image))
-            return {}
+            return {}, {}
         found: dict[str, Path] = {}
+        frames: dict[str, int] = {}
         before = len(self.problems)
         for name, value in image.items():
             if name not in sequences:
@@ -342,12 +358,29 @@ class _Reader:
                     remedy=near_misses(name, sequences),
                 )
                 continue
+            if isinstance(value, dict) and "file" in value:
+                frame = self.frame(study_id, name, value)
+                if frame is not None:
+                    frames[name] = frame
+                value = value["file"]
             file = self.file(study_id, name, value)
             if file is not None:
                 found[name] = file
         if not found and len(self.problems) == before:
             self.problem("the study has no image", study_id)
-        return {name: found[name] for name in sequences if name in found}
+        return {name: found[name] for name in sequences if name in found}, frames
+
+    def frame(self, study_id: str, name: str, entry: dict[str, Any]) -> int | None:
+        for key in entry:
+            if key not in _IMAGE_KEYS:
+                self.problem(f"{name}: unknown key '{key}'", study_id, remedy=near_misses(key, _IMAGE_KEYS))
+        frame = entry.get("frame")
+        if frame is None or (type(frame) is int and frame >= 0):
+            return frame
+        self.problem(
+            f"{name}: a frame must be a whole number from 0", study_id, expected="0", got=json.dumps(frame)
+        )
+        return None
 
     def file(self, study_id: str, role: str, value: object) -> Path | None:
         if value is None:

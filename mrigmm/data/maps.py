@@ -98,6 +98,22 @@ def region_map(
     return region
 
 
+def own_region(study: Study, labels: Mapping[str, Sequence[int]]) -> tuple[NDArray[np.bool_], Grid] | None:
+    """The region on the grid of its own file, whatever the images are; None when no file holds it.
+
+    Raises:
+        InputError: as `region_map`.
+    """
+    if study.region is None or (isinstance(study.region, RegionRule) and study.region.kind == "nonzero"):
+        return None
+    if isinstance(study.region, RegionRule):
+        volume = _label_volume(study, labels)
+        classes = [name for name in labels if name not in AUXILIARY_NAMES]
+        return _class_indices(volume.data.astype(np.int64), labels, classes) != NO_CLASS, volume.grid
+    volume = read_map(study.region, study=study.id, role="region", known=REGION_FILE_IDS)
+    return volume.data > 0, volume.grid
+
+
 def region_from_label(study: Study) -> bool:
     """Whether the region map is made from, or is, the reference label: then it gives answers away."""
     if isinstance(study.region, RegionRule):
@@ -137,6 +153,8 @@ def _region_codes(ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def where_classes_fit(study: Study, region: NDArray[np.uint8], classes: Sequence[str]) -> NDArray[np.uint8]:
     """The region without the voxels where no class is allowed (the cavity, without a blood class)."""
     fits = np.array([any(row) for row in allowed_classes(classes)])
+    if fits.all():
+        return region
     restricted = np.where(fits[region], region, Region.OUTSIDE).astype(np.uint8)
     if not restricted.any():
         raise InputError(

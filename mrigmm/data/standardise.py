@@ -41,8 +41,11 @@ class ZScore:
 
     def apply(self, intensities: NDArray[np.float32]) -> NDArray[np.float32]:
         """Standardise an array of any shape."""
-        clipped = np.clip(intensities.astype(np.float64), self.low, self.high)
-        return ((clipped - self.centre) / self.scale).astype(np.float32)
+        x = intensities.astype(np.float64)
+        np.clip(x, self.low, self.high, out=x)
+        x -= self.centre
+        x /= self.scale
+        return x.astype(np.float32)
 
 
 def fit_zscore(values: NDArray[np.float32]) -> ZScore:
@@ -55,12 +58,18 @@ def fit_zscore(values: NDArray[np.float32]) -> ZScore:
     p01, p99 = np.percentile(x, [1.0, 99.0])
     margin = CLIP_RANGES * (p99 - p01)
     low, high = (p01 - margin, p99 + margin) if margin > 0 else (float(x.min()), float(x.max()))
-    clipped = np.clip(x, low, high)
+    far_out = x.min() < low or x.max() > high  # else clipping would only cost time
+    clipped = np.clip(x, low, high) if far_out else x
     centre, sd = float(clipped.mean()), float(clipped.std())
     # Relative to the magnitude: rounding of a constant 1e6 is no contrast.
     varies = sd > 1e-6 * max(abs(centre), float(np.finfo(np.float32).tiny))
     return ZScore(
-        float(low), float(high), centre, sd if varies else 1.0, varies, int(np.count_nonzero(clipped != x))
+        float(low),
+        float(high),
+        centre,
+        sd if varies else 1.0,
+        varies,
+        int(np.count_nonzero(clipped != x)) if far_out else 0,
     )
 
 

@@ -6,21 +6,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Orientation, ResampleToMatch
+from monai.transforms import Orientation
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mrigmm.data.cine import CINE_SEQUENCE, end_diastolic_frame, values_in_centre, values_in_region
 from mrigmm.data.geometry import Grid, canonical_axcodes, coverage
 from mrigmm.data.manifest import RegionRule, Study
-from mrigmm.data.maps import read_reference_label, region_from_label, region_map, where_classes_fit
+from mrigmm.data.maps import (
+    own_region,
+    read_reference_label,
+    region_from_label,
+    region_map,
+    where_classes_fit,
+)
+from mrigmm.data.resample import resample_linear
 from mrigmm.data.standardise import fit_zscore
 from mrigmm.data.volumes import Volume, read_image
 from mrigmm.errors import InputError
@@ -61,6 +70,7 @@ class StudyTensors:
         orientation: the MONAI transform that turned the slices last; undoes itself by that history.
         output: the grid to write results on.
         inputs: file of each sequence that was read.
+        frames: the frame, from 0, that was taken of each file that holds several.
         region_source: file or rule of the region map.
         warnings: what the user should know about this study.
     """
@@ -77,6 +87,7 @@ class StudyTensors:
     inputs: Mapping[str, Path]
     region_source: Path | RegionRule | None = None
     warnings: tuple[str, ...] = ()
+    frames: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def present(self) -> Tensor:
@@ -119,6 +130,7 @@ def load_study(
     *,
     labels: Mapping[str, Sequence[int]] | None = None,
     with_label: bool = False,
+    images: Mapping[str, Volume] | None = None,
 ) -> StudyTensors:
     """Read a study, put its sequences on one grid, standardise them inside the region.
 
@@ -129,11 +141,13 @@ def load_study(
         labels: class name -> ids in the reference label file (the manifest's); needed when the label
             is read, that is with `with_label` or for a region that is derived from the label.
         with_label: read the reference label too.
+        images: what `read_sequences` returned for this study, where the caller has it already.
 
     Raises:
         InputError: naming study, file, what was expected and found, and the remedy.
     """
-    images = _read_sequences(study, sequences)
+    if images is None:
+        images = read_sequences(study, sequences, labels or {})
     reference = images[reference_sequence(images)]
     region = region_map(study, images, reference, labels or {})
     label = None
@@ -143,10 +157,18 @@ def load_study(
     warnings: list[str] = []
     if region_from_label(study):
         warnings.append("the region comes from the reference label")
-    on_grid = {
-        name: _on_grid(volume, reference, region > 0, study.id, name, warnings)
+    warnings += [
+        f"{name}: frame {volume.frame} was taken as end-diastole (first frame: 0)"
         for name, volume in images.items()
-    }
+        if volume.frame is not None and name not in study.frames
+    ]
+    with ThreadPoolExecutor(len(images)) as threads:
+        inside = region > 0
+        results = threads.map(
+            lambda item: _on_grid(item[1], reference, inside, study.id, item[0]), images.items()
+        )
+        on_grid = dict(zip(images, results, strict=True))
+    warnings += [resampled.note for resampled in on_grid.values() if resampled.note]
     image, observed = _standardise(study, sequences, on_grid, region, warnings)
     region = where_classes_fit(study, region, classes)
     present = [name for name, seen in zip(sequences, observed, strict=True) if seen.any()]
@@ -157,26 +179,33 @@ def load_study(
         if name in classes and key not in present
     ]
 
-    orient = Orientation(axcodes=canonical_axcodes(reference.grid), labels=_AXIS_LABELS)
+    axcodes = canonical_axcodes(reference.grid)
+    orient = Orientation(axcodes=axcodes, labels=_AXIS_LABELS)
+    # (C, X, Y, Z), slices last
+    stacked = orient(MetaTensor(torch.from_numpy(image), affine=torch.from_numpy(reference.grid.affine)))
+    turn = nib.orientations.ornt_transform(
+        nib.io_orientation(reference.grid.affine), nib.orientations.axcodes2ornt(axcodes, _AXIS_LABELS)
+    )
 
-    def turned(array: NDArray[np.generic]) -> MetaTensor:
-        return orient(MetaTensor(torch.from_numpy(array), affine=torch.from_numpy(reference.grid.affine)))
+    def turned(array: NDArray[np.generic]) -> Tensor:  # without history, which one of them needs
+        back_last = np.moveaxis(nib.orientations.apply_orientation(np.moveaxis(array, 0, -1), turn), -1, 0)
+        return torch.from_numpy(np.ascontiguousarray(back_last))
 
-    stacked = turned(image)  # (C, X, Y, Z), slices last
     spacing = np.linalg.norm(np.asarray(stacked.affine)[:3, :3], axis=0)
     return StudyTensors(
         id=study.id,
         sequences=tuple(sequences),
         image=stacked,
-        observed=turned(observed).as_tensor().bool(),
-        region=turned(region[None]).as_tensor()[0],
-        label=None if label is None else turned(label[None]).as_tensor()[0],
+        observed=turned(observed),
+        region=turned(region[None])[0],
+        label=None if label is None else turned(label[None])[0],
         spacing_mm=(float(spacing[0]), float(spacing[1]), float(spacing[2])),
         orientation=orient,
         output=OutputGrid(reference.grid, reference.header, reference.stored_shape, reference.path),
         inputs={name: volume.path for name, volume in images.items()},
         region_source=study.region,
         warnings=tuple(warnings),
+        frames={name: volume.frame for name, volume in images.items() if volume.frame is not None},
     )
 
 
@@ -185,32 +214,69 @@ def reference_sequence(images: Mapping[str, object]) -> str:
     return REFERENCE_SEQUENCE if REFERENCE_SEQUENCE in images else next(iter(images))
 
 
-def _read_sequences(study: Study, sequences: Sequence[str]) -> dict[str, Volume]:
-    images = {
-        name: read_image(study.images[name], study=study.id, role=name)
-        for name in sequences
-        if name in study.images
-    }
-    if not images:
+def read_sequences(
+    study: Study, sequences: Sequence[str], labels: Mapping[str, Sequence[int]]
+) -> dict[str, Volume]:
+    """Read those of a study's sequences that are asked for, each on its own grid.
+
+    Raises:
+        InputError: none of them is there, or one cannot be read.
+    """
+    wanted = [name for name in sequences if name in study.images]
+    if not wanted:
         raise InputError(
             "the study has none of the sequences",
             study=study.id,
             expected=f"at least one of {', '.join(sequences)}",
             got=", ".join(study.images) or "no image",
         )
-    return images
+    with ThreadPoolExecutor(len(wanted)) as threads:  # inflating holds no lock
+        volumes = threads.map(lambda name: read_sequence(study, name, labels), wanted)
+        return dict(zip(wanted, volumes, strict=True))
 
 
-def _on_grid(
-    volume: Volume, reference: Volume, inside: NDArray[np.bool_], study: str, name: str, warnings: list[str]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """One sequence (X, Y, Z) on the reference grid, linearly where the grids differ, and where it was
-    acquired (X, Y, Z).
+def read_sequence(study: Study, name: str, labels: Mapping[str, Sequence[int]]) -> Volume:
+    """Read one sequence of a study: of several frames the one that the manifest names, or end-diastole.
+
+    Args:
+        study: the files.
+        name: of the sequence.
+        labels: class name -> ids in the reference label file, for regions that are derived from it.
+
+    Raises:
+        InputError: it cannot be read, or has several frames of which none is named and it is no cine.
     """
-    everywhere = np.ones(reference.grid.shape, dtype=bool)
+
+    def end_diastole(frames: NDArray[np.generic], grid: Grid) -> int:
+        region = own_region(study, labels)
+        values = values_in_centre(frames, grid) if region is None else values_in_region(frames, grid, *region)
+        return end_diastolic_frame(values)
+
+    return read_image(
+        study.images[name],
+        study=study.id,
+        role=name,
+        frame=study.frames.get(name),
+        choose_frame=end_diastole if name == CINE_SEQUENCE else None,
+    )
+
+
+@dataclass(frozen=True)
+class _OnGrid:
+    """A sequence (X, Y, Z) on the reference grid, where it was acquired (X, Y, Z; None: everywhere), and
+    what to know of it.
+    """
+
+    data: NDArray[np.float32]
+    acquired: NDArray[np.bool_] | None = None
+    note: str | None = None
+
+
+def _on_grid(volume: Volume, reference: Volume, inside: NDArray[np.bool_], study: str, name: str) -> _OnGrid:
+    """One sequence on the reference grid, linearly where the grids differ."""
     if volume.grid.same_as(reference.grid):
-        return volume.data.astype(np.float32), everywhere
-    acquired = coverage(reference.grid, everywhere, volume.grid).reshape(reference.grid.shape)
+        return _OnGrid(volume.data.astype(np.float32, copy=False))
+    acquired = coverage(reference.grid, volume.grid)
     covered = float(acquired[inside].mean())
     if covered < MIN_COVERAGE:
         raise InputError(
@@ -222,45 +288,38 @@ def _on_grid(
             remedy=f"repair the header of {name}, crop the region to the common field of view, "
             "or leave the sequence out (null)",
         )
+    note = None
     if covered < 1:
-        warnings.append(
-            f"{name} covers {100 * covered:.1f} % of the region and counts as missing in the rest"
-        )
-    moving = MetaTensor(
-        torch.from_numpy(volume.data.astype(np.float32)[None]), affine=torch.from_numpy(volume.grid.affine)
-    )
-    target = MetaTensor(
-        torch.zeros((1, *reference.grid.shape)), affine=torch.from_numpy(reference.grid.affine)
-    )
-    resample = ResampleToMatch(
-        mode="bilinear", padding_mode="border", align_corners=False, dtype=torch.float64
-    )
-    data = np.asarray(resample(moving, target).as_tensor()[0].numpy(), dtype=np.float32)
-    return data, acquired
+        note = f"{name} covers {100 * covered:.1f} % of the region and counts as missing in the rest"
+    data = resample_linear(volume.data.astype(np.float32, copy=False), volume.grid, reference.grid)
+    return _OnGrid(data, None if acquired.all() else acquired, note)
 
 
 def _standardise(
     study: Study,
     sequences: Sequence[str],
-    on_grid: Mapping[str, tuple[NDArray[np.float32], NDArray[np.bool_]]],
+    on_grid: Mapping[str, _OnGrid],
     region: NDArray[np.uint8],
     warnings: list[str],
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Stack the sequences in region z-score units (C, X, Y, Z), and say where they carry information."""
     image = np.zeros((len(sequences), *region.shape), dtype=np.float32)
     observed = np.zeros(image.shape, dtype=bool)
+    inside = region > 0
     for index, name in enumerate(sequences):
         if name not in on_grid:
             continue
-        channel, acquired = on_grid[name]
-        zscore = fit_zscore(channel[acquired & (region > 0)])
+        channel, acquired = on_grid[name].data, on_grid[name].acquired
+        zscore = fit_zscore(channel[inside if acquired is None else acquired & inside])
         if not zscore.varies:
             warnings.append(f"{name} is constant inside the region and is left out")
             continue
         if zscore.n_clipped:
             warnings.append(f"{name}: {zscore.n_clipped} extreme voxels of the region were clipped")
-        image[index] = np.where(acquired, zscore.apply(channel), 0)
-        observed[index] = acquired
+        image[index] = zscore.apply(channel)
+        observed[index] = True if acquired is None else acquired
+        if acquired is not None:
+            image[index][~acquired] = 0
     if not observed.any():
         raise InputError(
             "no sequence varies inside the region",

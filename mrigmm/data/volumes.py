@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
+import math
 import warnings
-import zlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +12,16 @@ import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
+from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
 from mrigmm.data.geometry import Grid
+from mrigmm.data.inflate import InflateError, inflate, inflate_start
 from mrigmm.errors import InputError
 
 _NIFTI_SUFFIXES = (".nii", ".nii.gz")
+_HEADER_BYTES = 540  # of NIfTI-2, the longer one
+_MAX_COUNTED_ID = 1 << 16  # ids below are found by counting, which is quicker than sorting
 MAX_ABS_INTENSITY = 1e30  # beyond it squares overflow even in float64 sums of float32 data
 
 
@@ -31,24 +34,57 @@ class Volume:
     header: nib.nifti1.Nifti1Header
     stored_shape: tuple[int, ...]  # as in the file: 2-D and 4-D with one frame are read as 3-D
     path: Path
+    frame: int | None = None  # which one, from 0, where the file holds several
 
 
-def read_image(path: Path, *, study: str, role: str) -> Volume:
+# Picks one of the frames (X, Y, Z, T) of a series on a grid.
+ChooseFrame = Callable[[NDArray[np.generic], Grid], int]
+
+
+def read_image(
+    path: Path, *, study: str, role: str, frame: int | None = None, choose_frame: ChooseFrame | None = None
+) -> Volume:
     """Read intensities as float32.
 
     Args:
-        path: NIfTI file, 2-D, 3-D, or 4-D with a single frame.
+        path: NIfTI file, 2-D, 3-D, or 4-D.
         study: study id, for messages.
         role: what the file is in the study ("LGE", ...), for messages.
+        frame: which frame of a 4-D file, from 0.
+        choose_frame: picks the frame of a 4-D file for which `frame` is None; without it, only a
+            single frame will do.
 
     Raises:
-        InputError: when the file is missing, damaged, no NIfTI, complex or RGB, not 3-D, has a
+        InputError: when the file is missing, damaged, no NIfTI, complex or RGB, not one volume, has a
             singular affine, or holds NaN or infinite voxels.
     """
-    image, array, grid = _read(path, study=study, role=role)
-    data = np.asarray(array, dtype=np.float64)
-    bad = int(data.size - np.count_nonzero(np.isfinite(data)))
-    if bad:
+    several = frame is not None or choose_frame is not None
+    header, array, grid = _read(path, study=study, role=role, several_frames=several)
+    stored_shape, frames = array.shape, array.reshape((*grid.shape, -1), order="F")
+    chosen = None
+    if frame is not None and not 0 <= frame < frames.shape[3]:
+        raise InputError(
+            f"{role} has no frame {frame}",
+            study=study,
+            file=path,
+            expected=f"a frame from 0 to {frames.shape[3] - 1}",
+            got=str(frame),
+            remedy="correct 'frame'; the first frame is 0",
+        )
+    if frames.shape[3] > 1:
+        assert choose_frame is not None or frame is not None
+        chosen = choose_frame(frames, grid) if frame is None and choose_frame else frame
+        stored_shape = grid.shape
+    data = frames[..., chosen or 0]
+    _check_intensities(data, path, study, role)
+    # Files are in Fortran order; all that follows is quicker in C order.
+    return Volume(data.astype(np.float32, order="C"), grid, header, stored_shape, path, chosen)
+
+
+def _check_intensities(data: NDArray[np.generic], path: Path, study: str, role: str) -> None:
+    largest = max(-float(data.min()), float(data.max()))  # NaN when there is one
+    if not math.isfinite(largest):
+        bad = int(data.size - np.count_nonzero(np.isfinite(data)))
         raise InputError(
             f"{role} has NaN or infinite voxels",
             study=study,
@@ -57,7 +93,6 @@ def read_image(path: Path, *, study: str, role: str) -> Volume:
             got=f"{bad} of {data.size} voxels are not finite",
             remedy="replace them (with 0 outside the field of view) and save the file again",
         )
-    largest = float(np.abs(data).max())
     if largest > MAX_ABS_INTENSITY:
         raise InputError(
             f"{role} has intensities that no scanner writes",
@@ -67,7 +102,6 @@ def read_image(path: Path, *, study: str, role: str) -> Volume:
             got=f"{largest:g}",
             remedy="check scl_slope and the conversion that made the file",
         )
-    return Volume(data.astype(np.float32), grid, image.header, tuple(image.shape), path)
 
 
 def read_map(path: Path, *, study: str, role: str, known: Collection[int] | None = None) -> Volume:
@@ -82,8 +116,8 @@ def read_map(path: Path, *, study: str, role: str, known: Collection[int] | None
     Raises:
         InputError: as `read_image`, and when a value is no whole number or not a known id.
     """
-    image, array, grid = _read(path, study=study, role=role)
-    values = np.unique(np.asarray(array))
+    header, array, grid = _read(path, study=study, role=role)
+    values = _values(array).astype(np.float64)
     fractional = values[~np.isfinite(values) | (values != np.round(values))]
     if fractional.size:
         raise InputError(
@@ -105,7 +139,15 @@ def read_map(path: Path, *, study: str, role: str, known: Collection[int] | None
                 got=", ".join(str(i) for i in unknown[:8]),
                 remedy=_UNKNOWN_ID_REMEDY.get(role, "correct the file"),
             )
-    return Volume(np.asarray(array).astype(np.int64), grid, image.header, tuple(image.shape), path)
+    data = array.reshape(grid.shape, order="F").astype(np.int64, order="C")
+    return Volume(data, grid, header, array.shape, path)
+
+
+def _values(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    """The values that occur, in order."""
+    if array.dtype.kind in "iub" and array.min() >= 0 and array.max() < _MAX_COUNTED_ID:
+        return np.flatnonzero(np.bincount(array.ravel(order="K")))
+    return np.unique(array)
 
 
 _UNKNOWN_ID_REMEDY = {
@@ -115,7 +157,10 @@ _UNKNOWN_ID_REMEDY = {
 }
 
 
-def _read(path: Path, *, study: str, role: str) -> tuple[nib.Nifti1Image, NDArray[np.generic], Grid]:
+def _read(
+    path: Path, *, study: str, role: str, several_frames: bool = False
+) -> tuple[nib.nifti1.Nifti1Header, NDArray[np.generic], Grid]:
+    """Header, array as stored, and the grid of its first three axes."""
     try:
         is_there, is_file = path.exists(), path.is_file()
     except OSError as error:  # a name that is too long, a folder that may not be entered
@@ -130,57 +175,85 @@ def _read(path: Path, *, study: str, role: str) -> tuple[nib.Nifti1Image, NDArra
     if not path.name.lower().endswith(_NIFTI_SUFFIXES):
         raise _not_nifti(path, study, role, f"the name ends in '{''.join(path.suffixes[-2:])}'")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # header oddities that nibabel mends; ours are checked below
-            image = nib.load(path)
-            if not isinstance(image, nib.Nifti1Image):
-                raise _not_nifti(path, study, role, type(image).__name__)
-            _check_header(image, path, study, role)
-            array = _voxels(image, path)
+        content = path.read_bytes()
+        packed = path.suffix.lower() == ".gz"
+        header = _header(content, packed=packed)
+        _check_header(header, path, study, role, several_frames=several_frames)
+        array = _voxels(header, content, packed=packed)
     except InputError:
         raise
     except (ImageFileError, HeaderDataError) as error:
         raise _not_nifti(path, study, role, str(error).splitlines()[0] if str(error) else "damaged") from None
-    except (OSError, EOFError, zlib.error, ValueError, OverflowError, MemoryError) as error:
+    except (OSError, EOFError, InflateError, ValueError, OverflowError, MemoryError) as error:
         raise _damaged(path, study, role, error) from None
-    shape = _three_d_shape(image.shape)
-    return image, array.reshape(shape), Grid(shape, np.asarray(image.affine, dtype=np.float64))
+    return header, array, Grid(_three_d_shape(array.shape), np.asarray(header.get_best_affine(), np.float64))
 
 
-def _voxels(image: nib.Nifti1Image, path: Path) -> NDArray[np.generic]:
-    """The array of a file; a compressed one is read to its end, where the checksum stands."""
-    if path.suffix.lower() != ".gz":
-        return np.asanyarray(image.dataobj)
-    with gzip.open(path) as stream:
-        array = np.asanyarray(type(image).from_stream(stream).dataobj)
-        while stream.read(1 << 20):
-            pass
-    return array
+def _header(content: bytes, *, packed: bool) -> nib.nifti1.Nifti1Header:
+    """The header at the start of a file.
+
+    Raises:
+        ImageFileError: there is none.
+    """
+    try:
+        start = inflate_start(content, _HEADER_BYTES) if packed else content[:_HEADER_BYTES]
+    except InflateError:
+        raise ImageFileError("no gzip stream, although the name says so") from None
+    for kind in (nib.Nifti1Image, nib.Nifti2Image):
+        if kind.header_class.may_contain_header(start):
+            break
+    else:
+        raise ImageFileError("no NIfTI header at the start of the file")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # header oddities that nibabel mends; ours are checked below
+        header = kind.header_class(start[: kind.header_class.sizeof_hdr])
+    if header["magic"] != header.single_magic:
+        raise ImageFileError("the header of a pair of files")
+    return header
 
 
-def _check_header(image: nib.Nifti1Image, path: Path, study: str, role: str) -> None:
-    dtype = image.get_data_dtype()
+def _voxels(header: nib.nifti1.Nifti1Header, content: bytes, *, packed: bool) -> NDArray[np.generic]:
+    """The array of a file, scaled; a compressed one is read to its end, where the checksum stands."""
+    shape, dtype = header.get_data_shape(), header.get_data_dtype()
+    count = math.prod(shape)
+    start = header.get_data_offset() or header.single_vox_offset
+    size = start + count * dtype.itemsize
+    if packed:
+        content = inflate(content, size)
+    if len(content) < size:
+        raise EOFError(f"Expected {size} bytes, got {len(content)} bytes")
+    array = np.frombuffer(content, dtype, count, start).reshape(shape, order="F")
+    slope, intercept = header.get_slope_inter()
+    return np.asarray(apply_read_scaling(array, slope, intercept))
+
+
+def _check_header(
+    header: nib.nifti1.Nifti1Header, path: Path, study: str, role: str, *, several_frames: bool
+) -> None:
+    dtype = header.get_data_dtype()
     if dtype.fields is not None or dtype.kind not in "iufb":
         raise InputError(
             f"{role} has voxels that are no single real numbers",
             study=study,
             file=path,
             expected="integer or floating-point voxels",
-            got=f"data type {image.header['datatype']} ({'RGB' if dtype.fields else dtype})",
+            got=f"data type {header['datatype']} ({'RGB' if dtype.fields else dtype})",
             remedy="save the magnitude as a scalar image",
         )
-    shape = image.shape
-    if len(shape) < 2 or any(n == 0 for n in shape) or any(n != 1 for n in shape[3:]):
+    shape = header.get_data_shape()
+    last = shape[4:] if several_frames else shape[3:]
+    if len(shape) < 2 or any(n <= 0 for n in shape) or any(n != 1 for n in last):
         raise InputError(
             f"{role} is not one volume",
             study=study,
             file=path,
             expected="2 or 3 dimensions, or a fourth of length 1",
             got=f"shape {tuple(int(n) for n in shape)}",
-            remedy="extract one frame of a cine series (for example end-diastole) and give that",
+            remedy='extract one frame of a series, or name it: {"file": ..., "frame": 0} in the manifest, '
+            "--frame NAME=0 for a single study",
         )
     # Values of 1 to 3 in the lowest three bits; 0 is "unknown", which everyone reads as mm.
-    units = {1: "metres", 3: "micrometres"}.get(int(image.header["xyzt_units"]) & 7)
+    units = {1: "metres", 3: "micrometres"}.get(int(header["xyzt_units"]) & 7)
     if units is not None:
         raise InputError(
             f"{role} has lengths in another unit",
@@ -190,8 +263,9 @@ def _check_header(image: nib.Nifti1Image, path: Path, study: str, role: str) -> 
             got=units,
             remedy="convert the file with its affine in mm",
         )
-    matrix = image.affine[:3, :3]
-    finite = bool(np.isfinite(image.affine).all())
+    affine = header.get_best_affine()
+    matrix = affine[:3, :3]
+    finite = bool(np.isfinite(affine).all())
     # Volume of the voxel relative to a box with the same edges: 0 for axes that coincide.
     edges = float(np.prod(np.linalg.norm(matrix, axis=0))) if finite else 0.0
     if not finite or edges <= 0 or abs(np.linalg.det(matrix)) < 1e-3 * edges:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+import multiprocessing
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import torch
+
+from mrigmm.data import quality
+from mrigmm.data.cine import values_in_region
+from mrigmm.data.geometry import Grid
 from mrigmm.data.manifest import Manifest, Study, read_manifest
-from mrigmm.data.study import load_study, reference_sequence
-from mrigmm.data.volumes import read_image, read_map
+from mrigmm.data.study import StudyTensors, load_study, read_sequence, reference_sequence
+from mrigmm.data.volumes import Volume, read_map
 from mrigmm.errors import InputError, Problem
 from mrigmm.jobs.common import Outcome, Track, cohort_task, no_progress, warnings_of
-from mrigmm.labels import REGION_FILE_IDS
+from mrigmm.labels import REGION_FILE_IDS, TISSUES
 
 
 def check(
@@ -19,6 +29,7 @@ def check(
     *,
     data_root: Path | str | None = None,
     prior: Path | str | None = None,
+    num_workers: int = 0,
     track: Track = no_progress,
 ) -> Outcome:
     """Read every file of every study as training and prediction would, and collect what is wrong.
@@ -30,6 +41,7 @@ def check(
         manifest: the cohort.
         data_root: folder that the manifest's paths resolve against; default the manifest's.
         prior: population prior that will be used; default the shipped one where it fits.
+        num_workers: processes that read studies at the same time; 0 reads in this one.
         track: progress bar.
 
     Returns:
@@ -51,49 +63,218 @@ def check(
         classes = cohort_task(cohort, None if prior is None else Path(prior), "cpu").classes
     except InputError as error:
         problems += error.problems
-    done = []
-    for study in track(cohort.split("all"), "Checking"):
-        found = list(_study_problems(study, cohort, classes))
-        problems += found
-        if all(problem.severity == "warning" for problem in found):
-            done.append(study.id)
-    return Outcome(path, tuple(done), tuple(problems))
+    studies = cohort.split("all")
+    findings = list(track(_all_findings(studies, cohort, classes, num_workers), "Checking"))
+    for found in findings:
+        problems += found.problems
+    ids = [study.id for study in studies]
+    problems += _cohort_problems(cohort, dict(zip(ids, findings, strict=True)))
+    order = {study: place for place, study in enumerate(ids)}
+    problems.sort(key=lambda problem: -1 if problem.study is None else order[problem.study])
+    bad = {problem.study for problem in problems if problem.severity == "error"}
+    return Outcome(path, tuple(study for study in ids if study not in bad), tuple(problems))
 
 
-def _study_problems(study: Study, cohort: Manifest, classes: tuple[str, ...]) -> Iterator[Problem]:
+def as_json(result: Outcome) -> dict[str, Any]:
+    """A check as plain JSON; the keys stay as they are between versions."""
+    counts = {
+        f"n_{severity}s": sum(problem.severity == severity for problem in result.problems)
+        for severity in ("error", "warning", "note")
+    }
+    problems = [asdict(problem) for problem in result.problems]
+    return {
+        "manifest": str(result.output),
+        **counts,
+        "studies_without_errors": result.done,
+        "problems": problems,
+    }
+
+
+@dataclass(frozen=True)
+class _Findings:
+    """What one study alone tells, and what the comparison with the others needs.
+
+    Attributes:
+        problems: of this study.
+        fingerprints: role -> `quality.fingerprint`, of the files that could be read.
+        distances_mm: sequence -> as `quality.on_another_grid` takes it.
+    """
+
+    problems: tuple[Problem, ...]
+    fingerprints: Mapping[str, str | None] = field(default_factory=dict)
+    distances_mm: Mapping[str, float | None] = field(default_factory=dict)
+
+
+class _Ordered:
+    """Findings in the order of the studies, with a length for the progress bar."""
+
+    def __init__(self, results: Iterable[_Findings], length: int) -> None:
+        self.results, self.length = results, length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[_Findings]:
+        return iter(self.results)
+
+
+def _all_findings(
+    studies: tuple[Study, ...], cohort: Manifest, classes: tuple[str, ...], num_workers: int
+) -> _Ordered:
+    """Findings study by study, in order, from this process or from several."""
+    # Workers need no list of all studies.
+    one = partial(_study_findings, cohort=replace(cohort, splits={}), classes=classes)
+    if num_workers == 0:
+        return _Ordered(map(one, studies), len(studies))
+    return _Ordered(_from_workers(one, studies, num_workers), len(studies))
+
+
+def _from_workers(one: Any, studies: tuple[Study, ...], num_workers: int) -> Iterator[_Findings]:
+    # Spawned: forking a process that runs threads can hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        min(num_workers, len(studies)), context, initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        futures = [pool.submit(one, study) for study in studies]
+        try:
+            for study, future in zip(studies, futures, strict=True):
+                try:
+                    yield future.result()
+                except BrokenProcessPool:
+                    yield _Findings((_dead_worker(study),))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _dead_worker(study: Study) -> Problem:
+    return Problem(
+        "the study could not be checked: a worker process ended",
+        study.id,
+        got="no result; often the system ended it for want of memory",
+        remedy="use fewer workers, or none: --num-workers 0",
+    )
+
+
+def _study_findings(study: Study, *, cohort: Manifest, classes: tuple[str, ...]) -> _Findings:
+    """All about one study; an error that nobody foresaw must not stop the others."""
+    try:
+        return _inspect(study, cohort, classes)
+    except Exception as error:
+        problem = Problem(
+            "the study could not be checked: unexpected error",
+            study.id,
+            got=f"{type(error).__name__}: {error}",
+            remedy="please report it, with the headers of the files",
+        )
+        return _Findings((problem,))
+
+
+def _inspect(study: Study, cohort: Manifest, classes: tuple[str, ...]) -> _Findings:
     """File by file first, so that one bad file does not hide the next; then the study as a whole."""
-    found: list[Problem] = []
-    readable: dict[str, Path] = {}
-    maps_readable = True
-    for role, path in study.images.items():
+    problems: list[Problem] = []
+    images: dict[str, Volume] = {}
+    for name in study.images:
         try:
-            read_image(path, study=study.id, role=role)
-            readable[role] = path
+            images[name] = read_sequence(study, name, cohort.labels)
         except InputError as error:
-            found += error.problems
-    maps: list[tuple[str, Path, tuple[int, ...]]] = []
-    if isinstance(study.region, Path):
-        maps.append(("region", study.region, REGION_FILE_IDS))
-    if study.label is not None and cohort.labels:
-        maps.append(("label", study.label, tuple(i for ids in cohort.labels.values() for i in ids)))
-    for role, path, known in maps:
-        try:
-            read_map(path, study=study.id, role=role, known=known)
-        except InputError as error:
-            found += error.problems
-            maps_readable = False
-    # What is wrong with a file has been said; the others are judged without it.
-    if maps_readable and study.images and reference_sequence(study.images) in readable:
+            problems += error.problems
+    maps, map_problems = _read_maps(study, cohort)
+    # A cine that looks for end-diastole inside the region has met the region's problems already.
+    problems += [problem for problem in map_problems if problem not in problems]
+    fingerprints = {name: quality.fingerprint(volume.data) for name, volume in images.items()}
+    if "region" in maps:
+        fingerprints["region"] = quality.fingerprint(maps["region"].data)
+    if not images or reference_sequence(study.images) not in images:
+        return _Findings((*problems, *_grid_problems(study, images, None)), fingerprints)
+    reference = images[reference_sequence(images)].grid
+    problems += _grid_problems(study, images, reference)
+    distances = {
+        name: None if volume.grid.same_as(reference) else volume.grid.difference_mm(reference)
+        for name, volume in images.items()
+        if name != reference_sequence(images)
+    }
+    # What is wrong with a file has been said; the study is judged without it.
+    if not map_problems:
         try:
             tensors = load_study(
-                replace(study, images=readable),
+                replace(study, images={name: study.images[name] for name in images}),
                 cohort.sequences,
                 classes,
                 labels=cohort.labels,
                 with_label=study.label is not None,
+                images=images,
             )
-            said = {f"no {name}" for name in study.images.keys() - readable.keys()}
-            found += warnings_of(study.id, [text for text in tensors.warnings if text not in said])
+            said = {f"no {name}" for name in study.images.keys() - images.keys()}
+            problems += warnings_of(study.id, [text for text in tensors.warnings if text not in said])
+            problems += _content_problems(study, images, tensors, classes)
         except InputError as error:
-            found += error.problems
-    yield from found
+            problems += error.problems
+    return _Findings(tuple(problems), fingerprints, distances)
+
+
+def _read_maps(study: Study, cohort: Manifest) -> tuple[dict[str, Volume], list[Problem]]:
+    """Region and label files, as far as they can be read, and what is wrong with the others."""
+    files: list[tuple[str, Path, tuple[int, ...]]] = []
+    if isinstance(study.region, Path):
+        files.append(("region", study.region, REGION_FILE_IDS))
+    if study.label is not None and cohort.labels:
+        files.append(("label", study.label, tuple(i for ids in cohort.labels.values() for i in ids)))
+    maps: dict[str, Volume] = {}
+    problems: list[Problem] = []
+    for role, path, known in files:
+        try:
+            maps[role] = read_map(path, study=study.id, role=role, known=known)
+        except InputError as error:
+            problems += error.problems
+    return maps, problems
+
+
+def _grid_problems(study: Study, images: Mapping[str, Volume], reference: Grid | None) -> Iterator[Problem]:
+    """Findings about the grids of the sequences."""
+    for name, volume in images.items():
+        found = [quality.sheared(name, volume.grid), quality.implausible_spacing(name, volume.grid)]
+        if reference is not None:
+            found.append(quality.not_parallel(name, volume.grid, reference_sequence(study.images), reference))
+        for problem in found:
+            if problem is not None:
+                yield replace(problem, study=study.id, file=str(volume.path))
+
+
+def _content_problems(
+    study: Study, images: Mapping[str, Volume], tensors: StudyTensors, classes: tuple[str, ...]
+) -> Iterator[Problem]:
+    """Findings about the region and the intensities inside it, of a study that can be loaded."""
+    on_file, grid = tensors.to_input_grid(tensors.region[None])[0] > 0, tensors.output.grid
+    for name, volume in images.items():
+        values = values_in_region(volume.data[..., None], volume.grid, on_file, grid)
+        if values.size:
+            for problem in (quality.saturated(name, values), quality.negative(name, values)):
+                if problem is not None:
+                    yield replace(problem, study=study.id, file=str(volume.path))
+
+    region, observed, image = tensors.region.numpy(), tensors.observed.numpy(), tensors.image.numpy()
+    found = [quality.touches_border(region)]
+    if all(name in TISSUES for name in classes):  # what follows knows the left ventricle only
+        volume_ml = float(on_file.sum()) * grid.voxel_volume_ml
+        found.append(quality.implausible_size(region, tensors.spacing_mm, volume_ml))
+        contrasts = {
+            name: contrast
+            for name, channel, seen in zip(tensors.sequences, image, observed, strict=True)
+            if (contrast := quality.cavity_contrast(channel, region, seen, tensors.spacing_mm)) is not None
+        }
+        found += [*quality.swapped(contrasts), quality.misplaced(contrasts)]
+    for problem in found:
+        if problem is not None:
+            yield replace(problem, study=study.id)
+
+
+def _cohort_problems(cohort: Manifest, findings: Mapping[str, _Findings]) -> Iterator[Problem]:
+    """Findings that compare studies."""
+    split_of = {study.id: split for split, studies in cohort.splits.items() for study in studies}
+    yield from quality.patients_in_two_splits(cohort.splits)
+    yield from quality.same_content({study: f.fingerprints for study, f in findings.items()}, split_of)
+    for name in cohort.sequences:
+        found = {study: f.distances_mm[name] for study, f in findings.items() if name in f.distances_mm}
+        problem = quality.on_another_grid(name, found)
+        if problem is not None:
+            yield problem

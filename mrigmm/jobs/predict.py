@@ -113,6 +113,7 @@ def predict_study(
     out: Path | str,
     *,
     study_id: str | None = None,
+    frames: Mapping[str, int] | None = None,
     run: Path | str | None = None,
     method: str | None = None,
     prior: Path | str | None = None,
@@ -134,6 +135,7 @@ def predict_study(
         region: region map.
         out: folder for the results.
         study_id: name of the results; default the file name of the reference sequence.
+        frames: sequence name -> frame, from 0, of a file with several; default of a cine end-diastole.
         run: folder of a trained run; give either this or `method`.
         method: name of a method (`mrigmm info`).
         prior: population prior for `method`.
@@ -154,7 +156,12 @@ def predict_study(
     reason = check_study_id(name)
     if reason:
         raise InputError(reason, got=name, remedy="name the study with --id")
-    study = Study(name, files, Path(region))
+    for sequence in frames or {}:
+        if sequence not in files:
+            raise InputError(
+                f"a frame of '{sequence}' is named, but no such image", remedy=near_misses(sequence, [*files])
+            )
+    study = Study(name, files, Path(region), frames=frames or {})
     cohort = Manifest(Path("--image"), tuple(files), {}, {"test": (study,)})
     out = Path(out)
     _require_free(out, [study], None, overwrite=overwrite)
@@ -346,6 +353,7 @@ def _side_file(
         "mean_log_likelihood": float(result.log_likelihood[study.region > 0].mean()),
         **result.details,
         "inputs": {name: str(path.resolve()) for name, path in study.inputs.items()},
+        "frames": study.frames,
         "region": study.region_source.kind
         if isinstance(study.region_source, RegionRule)
         else str(study.region_source and study.region_source.resolve()),

@@ -116,6 +116,7 @@ class _SideFile:
     classes: Mapping[str, int]
     volume_ml: Mapping[str, float]
     inputs: Mapping[str, Path]
+    frames: Mapping[str, int]
     warnings: tuple[str, ...]
 
 
@@ -128,6 +129,7 @@ def _side_file(folder: Path, study: str) -> _SideFile:
             classes={str(name): int(i) for name, i in content["classes"].items()},
             volume_ml={str(name): float(ml) for name, ml in content["volume_ml"].items()},
             inputs={str(name): Path(file) for name, file in content["inputs"].items()},
+            frames={str(name): int(frame) for name, frame in content.get("frames", {}).items()},
             warnings=tuple(str(text) for text in content["warnings"]),
         )
     except FileNotFoundError:
@@ -173,7 +175,7 @@ def study_figure(
     images: dict[str, NDArray[np.float32]] = {}
     for name, file in side.inputs.items():
         try:
-            volume = read_image(file, study=study, role=name)
+            volume = read_image(file, study=study, role=name, frame=side.frames.get(name))
         except InputError:
             continue
         # Sequences on another grid are left out here: drawing is no place to resample.

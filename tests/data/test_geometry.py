@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mrigmm.data.geometry import Grid, canonical_axcodes, coverage
+from mrigmm.data.geometry import Grid, canonical_axcodes, coverage, shear_degrees, slice_normal
 
 from ..conftest import SHAPE, oblique_affine
 
@@ -102,11 +102,24 @@ def test_canonical_orientation_keeps_the_slices_last(order, flips, codes):
 
 
 def test_coverage_reaches_half_a_voxel_beyond_the_centres():
-    a = Grid((5, 1, 1), np.diag([1.0, 1, 1, 1]))
+    a = Grid((5, 1, 1), np.diag([1.0, 1, 1, 1]))  # centres at 0 .. 4 mm
     other = Grid((2, 1, 1), np.array([[1, 0, 0, 1.5], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]))
-    # `other` shows x from 1.0 to 3.0 mm; centres at 0 .. 4 mm, of which voxel 4 is not asked for.
-    mask = np.array([True, True, True, True, False]).reshape(5, 1, 1)
-    np.testing.assert_array_equal(coverage(a, mask, other), [False, True, True, True])
+    # `other` shows x from 1.0 to 3.0 mm, borders included.
+    np.testing.assert_array_equal(coverage(a, other).ravel(), [False, True, True, True, False])
+    np.testing.assert_array_equal(coverage(Grid((2, 1, 1), other.affine), a).ravel(), [True, True])
+
+
+def test_shear_is_the_largest_departure_from_a_right_angle():
+    assert shear_degrees(grid()) == pytest.approx(0, abs=1e-5)
+    # Slices 8 mm apart that shift by 6 mm along x: 90 - atan(8 / 6) = 36.87 degrees.
+    sheared = [[2, 0, 6, 0], [0, 2, 0, 0], [0, 0, 8, 0], [0, 0, 0, 1]]
+    assert shear_degrees(grid(affine=sheared)) == pytest.approx(36.87, abs=0.01)
+
+
+def test_the_normal_is_that_of_the_slices_also_when_they_are_sheared():
+    sheared = [[2, 0, 6, 0], [0, 2, 0, 0], [0, 0, 8, 0], [0, 0, 0, 1]]
+    np.testing.assert_allclose(np.abs(slice_normal(grid(affine=sheared))), [0, 0, 1])
+    np.testing.assert_allclose(np.abs(slice_normal(grid())), np.abs(oblique_affine()[:3, 2]) / 10, atol=1e-12)
 
 
 def test_description_is_for_people():

@@ -1,0 +1,88 @@
+"""Findings about voxel grids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from mrigmm.data.geometry import Grid, shear_degrees, slice_normal
+from mrigmm.errors import Problem
+
+MAX_SHEAR_DEGREES = 0.5  # headers are rounded; what SimpleITK refuses begins near here
+IN_PLANE_MM = (0.2, 5.0)
+SLICE_DISTANCE_MM = (0.2, 40.0)
+MAX_TILT_DEGREES = 30.0  # between the slices of two sequences; a long axis is 90 degrees off
+_STUDIES_NAMED = 5
+
+
+def sheared(name: str, grid: Grid) -> Problem | None:
+    """The array axes are not perpendicular to each other."""
+    angle = shear_degrees(grid)
+    if angle <= MAX_SHEAR_DEGREES:
+        return None
+    return Problem(
+        f"{name} has a sheared grid",
+        expected="perpendicular voxel axes",
+        got=f"axes that are {angle:.1f} degrees off; used as they are, volumes and results are right",
+        remedy="none needed here; SimpleITK and programs built on it refuse such files",
+        severity="note",
+    )
+
+
+def implausible_spacing(name: str, grid: Grid) -> Problem | None:
+    """Voxels of a size that no cardiac sequence has: a lost header, or another unit."""
+    in_plane = np.delete(grid.spacing_mm, grid.slice_axis)
+    low, high = IN_PLANE_MM
+    good = bool(low <= in_plane.min() and in_plane.max() <= high)
+    if grid.shape[grid.slice_axis] > 1:
+        good &= bool(SLICE_DISTANCE_MM[0] <= grid.spacing_mm[grid.slice_axis] <= SLICE_DISTANCE_MM[1])
+    if good:
+        return None
+    return Problem(
+        f"{name} has voxels of an implausible size",
+        expected=f"{low:g} to {high:g} mm in plane, slices {SLICE_DISTANCE_MM[0]:g} to "
+        f"{SLICE_DISTANCE_MM[1]:g} mm apart",
+        got=grid.describe(),
+        remedy="convert the file again from DICOM, or correct the spacing in its header",
+        severity="warning",
+    )
+
+
+def not_parallel(name: str, grid: Grid, reference_name: str, reference: Grid) -> Problem | None:
+    """The slices of a sequence are tilted against the reference's: another view of the heart."""
+    cosine = abs(float(slice_normal(grid) @ slice_normal(reference)))
+    angle = float(np.rad2deg(np.arccos(min(cosine, 1.0))))
+    if angle <= MAX_TILT_DEGREES:
+        return None
+    return Problem(
+        f"{name} shows another view than {reference_name}",
+        expected=f"slices within {MAX_TILT_DEGREES:g} degrees of those of {reference_name}",
+        got=f"{angle:.0f} degrees; {name}: {grid.describe()}; {reference_name}: {reference.describe()}",
+        remedy="give the same view of every sequence, for example the short axis",
+        severity="warning",
+    )
+
+
+def on_another_grid(name: str, distances_mm: Mapping[str, float | None]) -> Problem | None:
+    """Some studies have this sequence on another grid than the reference sequence.
+
+    Args:
+        name: of the sequence.
+        distances_mm: per study that has it, the largest distance in mm between matching corners of the
+            two grids: None when the grids are the same, infinite when their shapes differ.
+    """
+    other = {study: distance for study, distance in distances_mm.items() if distance is not None}
+    if not other:
+        return None
+    named = [
+        f"{study} ({'other shape' if np.isinf(distance) else f'corners up to {distance:.1f} mm apart'})"
+        for study, distance in list(other.items())[:_STUDIES_NAMED]
+    ]
+    more = ", ..." if len(other) > _STUDIES_NAMED else ""
+    return Problem(
+        f"{name} lies on another grid than the reference sequence and is resampled",
+        got=f"{len(other)} of {len(distances_mm)} studies: {', '.join(named)}{more}",
+        remedy="none needed if the patient lay still between the two; compare them in a viewer",
+        severity="note",
+    )

@@ -1,0 +1,142 @@
+"""Findings about the region map, alone and together with the images under it.
+
+All arrays have their slices along the last axis, as in `StudyTensors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+
+from mrigmm.errors import Problem
+from mrigmm.labels import Region
+
+# Area inside the epicardium of the largest slice, and volume of all slices: adults with room on both
+# sides (a circle of 25 mm, one of 130 mm; 800 ml is twice a severely dilated ventricle with its wall).
+AREA_MM2 = (500.0, 13000.0)
+MAX_VOLUME_ML = 800.0
+
+
+def implausible_size(
+    region: NDArray[np.uint8], spacing_mm: Sequence[float], volume_ml: float
+) -> Problem | None:
+    """The region is too small or too large for a left ventricle.
+
+    Args:
+        region: (X, Y, Z) `labels.Region` codes.
+        spacing_mm: (3,).
+        volume_ml: of the region.
+    """
+    area = float((region > 0).sum(axis=(0, 1)).max() * spacing_mm[0] * spacing_mm[1])
+    if AREA_MM2[0] <= area <= AREA_MM2[1] and volume_ml <= MAX_VOLUME_ML:
+        return None
+    return Problem(
+        "the region has no size of a left ventricle",
+        expected=f"{AREA_MM2[0]:g} to {AREA_MM2[1]:g} mm2 in its largest slice, at most {MAX_VOLUME_ML:g} ml",
+        got=f"{area:.0f} mm2, {volume_ml:.1f} ml",
+        remedy="check the map's ids and the spacing in its header; ignore this for other organs and animals",
+        severity="warning",
+    )
+
+
+def touches_border(region: NDArray[np.uint8]) -> Problem | None:
+    """The region reaches the edge of the image in plane: part of the ventricle is cut off."""
+    inside = region > 0
+    edge = inside[[0, -1]].any(axis=(0, 1)) | inside[:, [0, -1]].any(axis=(0, 1))
+    if not edge.any():
+        return None
+    return Problem(
+        "the region touches the border of the image",
+        expected="the whole ventricle inside the field of view",
+        got=f"{int(edge.sum())} of {int(inside.any(axis=(0, 1)).sum())} slices",
+        remedy="check that the map lies where the heart is; otherwise none: the part outside is not counted",
+        severity="warning",
+    )
+
+
+# Where the cavity is brighter (+1) or darker (-1) than the wall in every patient. LGE is not listed:
+# a large scar is as bright as blood.
+CAVITY_SIGN: Mapping[str, int] = {"T2": -1, "bSSFP": +1}
+# Contrasts in SD of the region. Measured on simulated patients and on Sunnybrook's: docs/data.md.
+SWAPPED_CONTRAST = -0.5
+MISPLACED_CONTRAST = 0.4
+# Of the largest distance to the outline, in a region that does not tell cavity from wall.
+_INNER, _OUTER = 0.6, 0.3
+
+
+def cavity_contrast(
+    values: NDArray[np.float32],
+    region: NDArray[np.uint8],
+    observed: NDArray[np.bool_],
+    spacing_mm: Sequence[float],
+) -> float | None:
+    """How much brighter cavity than wall is, in SD of the region.
+
+    Where the map does not tell them apart, the innermost part of each slice stands for the cavity and
+    the outermost for the wall.
+
+    Args:
+        values: (X, Y, Z) intensities of one sequence.
+        region: (X, Y, Z) `labels.Region` codes.
+        observed: (X, Y, Z), where the sequence was acquired.
+        spacing_mm: (3,).
+
+    Returns:
+        None where there is no cavity, no wall or no variation to compare.
+    """
+    if (region == Region.LV).any():
+        depth = np.stack([_depth(slice_, spacing_mm) for slice_ in np.moveaxis(region, -1, 0)], axis=-1)
+        inner, outer = depth > _INNER, (depth > 0) & (depth < _OUTER)
+    else:
+        inner, outer = region == Region.CAVITY, region == Region.WALL
+    inner, outer = inner & observed, outer & observed
+    spread = float(values[(region > 0) & observed].std()) if inner.any() and outer.any() else 0.0
+    return float(values[inner].mean() - values[outer].mean()) / spread if spread > 0 else None
+
+
+def _depth(slice_: NDArray[np.uint8], spacing_mm: Sequence[float]) -> NDArray[np.float64]:
+    """Distance to the outline (X, Y), relative to the largest one of the slice; 0 outside."""
+    distance = distance_transform_edt(np.pad(slice_ > 0, 1), sampling=spacing_mm[:2])[1:-1, 1:-1]
+    return np.asarray(distance / max(float(distance.max()), 1e-9))
+
+
+def swapped(contrasts: Mapping[str, float]) -> Iterator[Problem]:
+    """Sequences whose cavity is darker than the wall where it must be brighter, or the reverse.
+
+    Args:
+        contrasts: sequence -> `cavity_contrast`.
+    """
+    for name, sign in CAVITY_SIGN.items():
+        if sign * contrasts.get(name, sign) < SWAPPED_CONTRAST:
+            expected, found = ("brighter", "darker") if sign > 0 else ("darker", "brighter")
+            yield Problem(
+                f"{name} does not look like {name}",
+                expected=f"a cavity {expected} than the wall",
+                got=f"{found} by {abs(contrasts[name]):.1f} SD of the region",
+                remedy="check that the sequences are not swapped and that the region map lies on the heart; "
+                "in bright-blood T2 this is right, but the shipped prior does not fit it",
+                severity="warning",
+            )
+
+
+def misplaced(contrasts: Mapping[str, float]) -> Problem | None:
+    """No sequence shows a cavity in the middle of the region: a map of another patient or place.
+
+    Args:
+        contrasts: sequence -> `cavity_contrast`.
+    """
+    towards = {name: sign * contrasts[name] for name, sign in CAVITY_SIGN.items() if name in contrasts}
+    if not towards or not SWAPPED_CONTRAST <= max(towards.values()) < MISPLACED_CONTRAST:
+        return None
+    if min(towards.values()) < SWAPPED_CONTRAST:
+        return None  # `swapped` says so
+    return Problem(
+        "the region map does not seem to lie on the heart",
+        expected=f"a cavity that differs from the wall by {MISPLACED_CONTRAST:g} SD of the region or more",
+        got=", ".join(f"{name} {abs(contrasts[name]):.1f} SD" for name in towards),
+        remedy="look at the map over the images: it may be another patient's, or shifted",
+        severity="warning",
+    )
