@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -80,9 +81,9 @@ def network_view(study: StudyTensors, *, spacing_mm: float, crop_mm: float, divi
     return NetworkView(crop(pad(image)), crop(pad(region)).as_tensor()[0].to(torch.uint8), tuple(steps))
 
 
-def median_spacing_mm(studies: list[StudyTensors]) -> float:
-    """Median in-plane pixel size in mm of a cohort, rounded to 0.01 mm."""
-    return round(float(np.median([s for study in studies for s in study.spacing_mm[:2]])), 2)
+def median_spacing_mm(spacings_mm: Iterable[tuple[float, float, float]]) -> float:
+    """Median in-plane pixel size in mm of a cohort's spacings, rounded to 0.01 mm."""
+    return round(float(np.median([s for spacing in spacings_mm for s in spacing[:2]])), 2)
 
 
 def _like(image: MetaTensor, region: Tensor) -> MetaTensor:

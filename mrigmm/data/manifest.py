@@ -33,7 +33,7 @@ _DESCRIPTIVE_KEYS = (
     "numValidation",
 )
 _KEYS = (*_REQUIRED_KEYS, "labels", *SPLITS, *_DESCRIPTIVE_KEYS)
-_STUDY_KEYS = ("id", "image", "region", "label")
+_STUDY_KEYS = ("id", "image", "region", "label", "patient")
 _MAX_ID_BYTES = 150  # leaves room for suffixes within the 255 bytes of common file systems
 _MAX_LABEL_ID = 2**31  # exclusive; of any sign
 _MAX_CLASSES = 255  # label maps are uint8
@@ -62,6 +62,7 @@ class Study:
     images: Mapping[str, Path]  # sequence name -> file; a missing sequence is absent
     region: Path | RegionRule | None = None
     label: Path | None = None
+    patient: str | None = None  # None: the study is the patient's only one
 
 
 @dataclass(frozen=True)
@@ -300,7 +301,14 @@ class _Reader:
             images=self.images(study_id, entry.get("image"), sequences) if sequences else {},
             region=self.region(study_id, entry.get("region")),
             label=self.file(study_id, "label", entry.get("label")),
+            patient=self.patient(study_id, entry.get("patient")),
         )
+
+    def patient(self, study_id: str, patient: object) -> str | None:
+        if patient is not None and not (isinstance(patient, str) and patient.strip()):
+            self.problem("'patient' must be a non-empty text", study_id, got=json.dumps(patient))
+            return None
+        return patient
 
     def region(self, study_id: str, region: object) -> Path | RegionRule | None:
         if not isinstance(region, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -167,7 +168,7 @@ class DeepGMMMethod:
 
 
 def component_order(
-    method: DeepGMMMethod, studies: list[StudyTensors], prior: PopulationPrior | None
+    method: DeepGMMMethod, studies: Iterable[StudyTensors], prior: PopulationPrior | None
 ) -> list[int]:
     """Which network output is which class, decided without labels.
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mrigmm.mixture import Covariance, MapPrior, Mixture, log_gaussian, m_step, statistics
-from mrigmm.networks.unet import UNet
+from mrigmm.networks.unet import UNet, at_least_single
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,12 @@ class DeepGMM(nn.Module):
 
     def forward(self, batch: SliceBatch) -> DeepGMMOutput:
         """Responsibilities of every slice and the mixture of every study (or slice) in the batch."""
-        logits = self.unet(batch.image)  # (B, K, X, Y)
+        logits = at_least_single(self.unet(batch.image))  # (B, K, X, Y)
+        with full_precision(logits.device):
+            return self._implied(logits, batch)
+
+    def _implied(self, logits: Tensor, batch: SliceBatch) -> DeepGMMOutput:
+        """Responsibilities and mixture that follow from the logits (B, K, X, Y)."""
         log_resp = constrained_log_softmax(logits, batch)
         inside = (batch.region > 0).unsqueeze(1)  # (B, 1, X, Y)
         resp = log_resp.exp() * inside
@@ -110,6 +115,11 @@ class DeepGMM(nn.Module):
             prior=None if self.prior is None else self.prior.to(device=resp.device),
         )
         return DeepGMMOutput(resp, log_resp, mixture)
+
+
+def full_precision(device: torch.device) -> torch.autocast:
+    """Context without mixed precision: sums over voxels and covariances do not bear half of the digits."""
+    return torch.autocast(device.type, enabled=False)
 
 
 def flat(maps: Tensor) -> Tensor:

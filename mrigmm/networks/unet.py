@@ -77,3 +77,8 @@ class UNet(nn.Module):
         for up, merge in zip(self.up, self.merge, strict=True):
             x = merge(torch.cat([skips.pop(), up(x)], dim=1))
         return self.head(x)
+
+
+def at_least_single(logits: Tensor) -> Tensor:
+    """Logits of a network in mixed precision as float32; others as they are."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
