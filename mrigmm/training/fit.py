@@ -78,7 +78,8 @@ def make_trainer(
     ]
     if progress:
         callbacks.append(RichProgressBar(leave=False))
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # hardware banners
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # hardware banners
     devices = hardware.devices
     try:
         return lightning.Trainer(
@@ -101,7 +102,12 @@ def make_trainer(
         )
     # What Lightning finds wrong with torchrun's, SLURM's and the user's numbers.
     except (MisconfigurationException, ValueError, RuntimeError) as error:
-        raise _unfit(hardware, error) from None
+        raise InputError(
+            "the hardware asked for cannot be used",
+            expected="as many devices and nodes as torchrun or SLURM started processes",
+            got=str(error),
+            remedy="see docs/training.md for --accelerator, --devices and --num-nodes",
+        ) from None
 
 
 def fit(
@@ -202,12 +208,3 @@ def _lightning_noises() -> Iterator[None]:
         # Lightning's own use of torch.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
         yield
-
-
-def _unfit(hardware: Hardware, error: Exception) -> InputError:
-    return InputError(
-        "the hardware asked for cannot be used",
-        expected="as many devices and nodes as torchrun or SLURM started processes",
-        got=f"{hardware.describe()}: {error}",
-        remedy="see docs/training.md for --accelerator, --devices and --num-nodes",
-    )
