@@ -163,7 +163,7 @@ def _hardware(
 ) -> Hardware:
     """What to train on; one device and several are said in different words, never in both."""
     if accelerator is None and devices is None and num_nodes is None:
-        return single_device(select_device(device or "auto"), precision)
+        return single_device(select_device(device or "auto"), precision, asked_for=device is not None)
     if device is not None:
         raise InputError(
             "--device names one device, --accelerator, --devices and --num-nodes name several",

@@ -48,16 +48,17 @@ def training_entries(cohort: Manifest, also: Iterable[Path | str]) -> list[Entry
                     remedy=near_misses(name, cohort.sequences),
                 )
         for study in other.split("training"):
-            home = homes.setdefault(study.id.casefold(), other.path)
-            if home != other.path:
+            key = study.id.casefold()  # case is ignored because some file systems do
+            if key in homes:
                 raise InputError(
                     "the study id stands in two manifests",
                     study=study.id,
                     file=other.path,
                     expected="an id of its own for each study",
-                    got=f"the same id in {home}",
+                    got=f"the same id in {homes[key]}",
                     remedy="rename it in one of them, or leave the study out if it is the same one",
                 )
+            homes[key] = other.path
             entries.append(Entry(study, other.labels))
     return entries
 

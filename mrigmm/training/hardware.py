@@ -42,12 +42,24 @@ class Hardware:
         return {**asdict(self), "processes": self.n_processes}
 
 
-def single_device(device: torch.device, precision: str) -> Hardware:
+def single_device(device: torch.device, precision: str, *, asked_for: bool) -> Hardware:
     """One device per process; as many processes as torchrun started.
 
+    Args:
+        device: the device.
+        precision: one of `PRECISIONS`.
+        asked_for: by the user, and not only the default. Tasks of srun then train each for itself.
+
     Raises:
-        InputError: unknown precision, or one device by its index for several processes.
+        InputError: unknown precision, one device by its index for several processes, or several tasks of
+            srun without a word whether they train together.
     """
+    if _slurm_tasks() > 1 and not asked_for:
+        raise InputError(
+            "srun started several tasks, and nothing says whether they train together",
+            got=f"{_slurm_tasks()} tasks",
+            remedy="give --accelerator, --devices and --num-nodes to train as one, or --device to train apart",
+        )
     per_node, nodes = _launched()
     if device.index is not None and per_node > 1:
         raise InputError(
@@ -86,13 +98,20 @@ def several_devices(
     per_node, nodes = _launched()
     launched = per_node * nodes > 1
     wanted = _devices(devices or (str(per_node) if launched else "auto"), accelerator, n_gpus)
-    hardware = Hardware(accelerator, wanted, num_nodes or nodes, precision)
+    hardware = Hardware(accelerator, wanted, nodes if num_nodes is None else num_nodes, precision)
     if launched and hardware.n_processes != per_node * nodes:
         raise InputError(
             "the devices do not fit the processes that torchrun started",
             expected=f"{per_node} devices on each of {nodes} nodes",
-            got=f"{hardware.n_processes // hardware.num_nodes} devices on each of {hardware.num_nodes} nodes",
+            got=f"{wanted} devices on each of {hardware.num_nodes} nodes",
             remedy="leave out --devices and --num-nodes: torchrun says them",
+        )
+    if hardware.n_processes != _slurm_tasks() > 1:
+        raise InputError(
+            "the devices do not fit the tasks that srun started",
+            expected=f"{_slurm_tasks()} processes",
+            got=f"{wanted} devices on each of {hardware.num_nodes} nodes",
+            remedy="--devices is --ntasks-per-node, --num-nodes is --nodes",
         )
     return _checked(hardware)
 
@@ -120,6 +139,12 @@ def _devices(text: str, accelerator: str, n_gpus: int) -> int | tuple[int, ...]:
     if len(set(numbers)) < len(numbers):
         raise InputError("a GPU is named twice", got=f"--devices {text}")
     return numbers
+
+
+def _slurm_tasks() -> int:
+    """Tasks that srun started, this one among them; 1 without srun, or under torchrun."""
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    return int(tasks) if tasks.isdecimal() and "LOCAL_WORLD_SIZE" not in os.environ else 1
 
 
 def _launched() -> tuple[int, int]:

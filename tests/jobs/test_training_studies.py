@@ -71,7 +71,7 @@ def test_the_manifest_names_the_patient(workshop):
 def test_training_splits_of_other_manifests_are_added(workshop):
     first = workshop.manifest([], training=[workshop.study("a")], name="first.json")
     second = workshop.manifest(
-        [workshop.study("c")],
+        [workshop.study("c", sequences=("T2",))],
         training=[workshop.study("b", sequences=("T2",))],
         modality={"0": "T2"},
         labels={"lv": 7},

@@ -185,8 +185,9 @@ def test_slurm_that_does_not_fit_is_refused(manifest, tmp_path, monkeypatch):
     }.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
     monkeypatch.setenv("SLURM_JOB_NAME", "training")
-    with pytest.raises(InputError, match="cannot be used"):
-        mrigmm.train(manifest, tmp_path / "run", preset="tiny", device="cpu")
+    with pytest.raises(InputError, match="cannot be used") as caught:
+        mrigmm.train(manifest, tmp_path / "run", preset="tiny", accelerator="cpu", devices=3)
+    assert "ntasks" in caught.value.problems[0].got
 
 
 def test_tensorboard_that_is_not_installed_is_named(manifest, tmp_path, monkeypatch):

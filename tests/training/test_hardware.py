@@ -26,8 +26,9 @@ def torchrun(monkeypatch):
 
 def test_one_device(gpus):
     gpus(4)
-    assert single_device(CPU, SINGLE) == Hardware("cpu", 1, 1, SINGLE)
-    assert single_device(torch.device("cuda:3"), "bf16-mixed") == Hardware("gpu", (3,), 1, "bf16-mixed")
+    assert single_device(CPU, SINGLE, asked_for=False) == Hardware("cpu", 1, 1, SINGLE)
+    third = single_device(torch.device("cuda:3"), "bf16-mixed", asked_for=True)
+    assert third == Hardware("gpu", (3,), 1, "bf16-mixed")
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def test_several_devices(gpus, accelerator, devices, nodes, expected, processes)
 
 def test_torchrun_says_how_many(torchrun):
     torchrun(2, 6)
-    assert single_device(CPU, SINGLE) == Hardware("cpu", 2, 3, SINGLE)
+    assert single_device(CPU, SINGLE, asked_for=False) == Hardware("cpu", 2, 3, SINGLE)
     assert several_devices("cpu", None, None, SINGLE) == Hardware("cpu", 2, 3, SINGLE)
     with pytest.raises(InputError, match="that torchrun started"):
         several_devices("cpu", "3", None, SINGLE)
@@ -60,7 +61,7 @@ def test_one_gpu_by_its_index_is_not_for_several_processes(torchrun, gpus):
     gpus(2)
     torchrun(2, 2)
     with pytest.raises(InputError, match="one device was named"):
-        single_device(torch.device("cuda:1"), SINGLE)
+        single_device(torch.device("cuda:1"), SINGLE, asked_for=True)
 
 
 @pytest.mark.parametrize(
@@ -91,3 +92,15 @@ def test_no_gpu(gpus):
     with pytest.raises(InputError, match="not as many GPUs"):
         several_devices("gpu", None, None, SINGLE)
     assert several_devices("auto", None, None, SINGLE).accelerator == "cpu"
+
+
+def test_tasks_of_srun_train_together_only_when_told(monkeypatch):
+    """They may as well be trainings of their own, which must not become one, nor share a folder."""
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    with pytest.raises(InputError, match="whether they train together"):
+        single_device(CPU, SINGLE, asked_for=False)
+    assert single_device(CPU, SINGLE, asked_for=True).n_processes == 1
+    assert several_devices("cpu", "2", 2, SINGLE).n_processes == 4
+    for devices, nodes in (("1", None), ("2", 1), (None, None), ("4", 2)):
+        with pytest.raises(InputError, match="that srun started"):
+            several_devices("cpu", devices, nodes, SINGLE)
