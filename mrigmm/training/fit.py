@@ -82,7 +82,7 @@ def make_trainer(
         logging.getLogger(name).setLevel(logging.WARNING)  # hardware banners
     devices = hardware.devices
     try:
-        return lightning.Trainer(
+        trainer = lightning.Trainer(
             accelerator=hardware.accelerator,
             devices=devices if isinstance(devices, int) else list(devices),
             num_nodes=hardware.num_nodes,
@@ -100,6 +100,10 @@ def make_trainer(
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
+        if hardware.n_processes > 1:  # Lightning itself would look only after all studies are prepared
+            trainer.strategy.cluster_environment.validate_settings(
+                num_devices=hardware.n_processes // hardware.num_nodes, num_nodes=hardware.num_nodes
+            )
     # What Lightning finds wrong with torchrun's, SLURM's and the user's numbers.
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise InputError(
@@ -108,6 +112,8 @@ def make_trainer(
             got=str(error),
             remedy="see docs/training.md for --accelerator, --devices and --num-nodes",
         ) from None
+
+    return trainer
 
 
 def fit(

@@ -58,7 +58,7 @@ def single_device(device: torch.device, precision: str, *, asked_for: bool) -> H
         raise InputError(
             "srun started several tasks, and nothing says whether they train together",
             got=f"{_slurm_tasks()} tasks",
-            remedy="give --accelerator, --devices and --num-nodes to train as one, or --device to train apart",
+            remedy="--accelerator, --devices and --num-nodes for one training, --device for one each",
         )
     per_node, nodes = _launched()
     if device.index is not None and per_node > 1:
