@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
-from importlib.util import find_spec
+from importlib import import_module
 
 import lightning
 import torch
@@ -22,8 +22,9 @@ from torch.utils.data import DataLoader
 from mrigmm.config import RunConfig
 from mrigmm.data.crops import NetworkView
 from mrigmm.data.run_folder import RunFolder
-from mrigmm.errors import InputError
+from mrigmm.errors import InputError, missing_extra
 from mrigmm.labels import allowed_classes
+from mrigmm.networks.batch_norm import share_batch_norm
 from mrigmm.training.batches import (
     MixtureBatchSampler,
     Share,
@@ -60,11 +61,11 @@ def make_trainer(
     Raises:
         InputError: the hardware does not fit how the processes were started, or no TensorBoard.
     """
-    if tensorboard and find_spec("tensorboard") is None:
-        raise InputError(
-            "TensorBoard is not installed",
-            remedy="install the extra: pip install 'mrigmm[tensorboard]', or leave out --tensorboard",
-        )
+    if tensorboard:
+        try:
+            import_module("tensorboard")
+        except ImportError as error:
+            raise missing_extra("tensorboard", error) from None
     callbacks: list[Callback] = [
         EpochKeeper(run, config),
         # After the keeper, so that the checkpoint holds this epoch's row.
@@ -146,6 +147,8 @@ def fit(
         raise InputError(
             "there is no training to resume", file=run.checkpoint, remedy="start it without --resume"
         )
+    if trainer.world_size > 1:
+        share_batch_norm(module.network)
     load = partial(_loader, trainer=trainer, config=config, num_workers=num_workers)
     with _lightning_noises():
         try:

@@ -43,7 +43,9 @@ class DeepGEMModule(EpochModule):
 
     def objectives(self, batch: TrainingBatch) -> tuple[dict[str, Tensor], Tensor]:
         """The cross-entropy; a batch weighs as much as there is wall in it."""
-        inputs, target = batch.image.tensor_split([self.n_sequences + N_ANATOMY_CHANNELS], dim=1)
+        # Slices that do not count must not count in batch norm either.
+        image = batch.image if batch.counts else batch.image[:0]
+        inputs, target = image.tensor_split([self.n_sequences + N_ANATOMY_CHANNELS], dim=1)
         loss = cross_entropy(self.network(inputs), target)
         return {"objective": loss, self.config.objective: loss}, target.sum()
 

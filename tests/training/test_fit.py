@@ -191,8 +191,8 @@ def test_slurm_that_does_not_fit_is_refused(manifest, tmp_path, monkeypatch):
 
 
 def test_tensorboard_that_is_not_installed_is_named(manifest, tmp_path, monkeypatch):
-    monkeypatch.setattr("mrigmm.training.fit.find_spec", lambda name: None)
-    with pytest.raises(InputError, match="TensorBoard is not installed") as caught:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(InputError, match="not installed") as caught:
         mrigmm.train(manifest, tmp_path / "run", preset="tiny", device="cpu", tensorboard=True)
     assert "mrigmm[tensorboard]" in caught.value.problems[0].remedy
 
@@ -230,9 +230,8 @@ def test_mixed_precision_trains_nearly_alike(manifest, tmp_path, preset):
     objective = [[float(row["objective"]) for row in rows(tmp_path / p)] for p in ("32-true", "bf16-mixed")]
     assert objective[0] != objective[1]
     assert objective[1] == pytest.approx(objective[0], rel=0.02)
-    assert {t.dtype for t in load_file(tmp_path / "bf16-mixed" / "weights.safetensors").values()} == {
-        torch.float32
-    }
+    kept = load_file(tmp_path / "bf16-mixed" / "weights.safetensors").values()
+    assert {tensor.dtype for tensor in kept if tensor.is_floating_point()} == {torch.float32}
 
 
 def test_held_out_studies_are_watched_not_learnt_from(manifest, tmp_path):
@@ -326,6 +325,7 @@ def test_an_error_in_a_worker_names_the_study(manifest, tmp_path, monkeypatch):
     ("preset", "more"),
     [
         ("tiny", ("held_out_share=0.3",)),
+        ("tiny", ("batch_slices=1",)),  # one process has no slice, and batch norm must not see any
         ("deepsvg", ("batch_slices=5",)),  # 3 and 2 mixtures
         ("deepsvg", ("scope=study", "batch_slices=1", "mean_regulariser=1")),  # one process has none
     ],
