@@ -253,9 +253,28 @@ def train(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="RUN", help="Run folder to write.")],
     preset: Annotated[str | None, typer.Option(help="Preset (mrigmm info). Default: default.")] = None,
     overrides: Overrides = None,
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="MANIFEST", help="Another manifest whose training split is used too."),
+    ] = None,
     data_root: DataRoot = None,
     prior: PriorFile = None,
-    device: Device = "auto",
+    device: Annotated[
+        str | None, typer.Option(help="One device: auto, cpu, cuda or cuda:N. Default: auto.")
+    ] = None,
+    accelerator: Annotated[
+        str | None, typer.Option(help="For several devices instead: auto, cpu or gpu.")
+    ] = None,
+    devices: Annotated[
+        str | None, typer.Option(help="Devices per node: a number, auto, or indices of GPUs such as 0,2.")
+    ] = None,
+    num_nodes: Annotated[int | None, typer.Option(help="Number of nodes (computers).")] = None,
+    precision: Annotated[str, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = "32-true",
+    cache: Annotated[str, typer.Option(help="Where prepared studies are kept: memory or disk.")] = "memory",
+    num_workers: Annotated[int, typer.Option(help="With --cache disk: processes that load slices.")] = 0,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write TensorBoard's event files too.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the last completed epoch.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -266,11 +285,19 @@ def train(
         result = job(
             manifest,
             out,
+            also=also or (),
             preset=preset,
             overrides=overrides or (),
             data_root=data_root,
             prior=prior,
             device=device,
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=num_nodes,
+            precision=precision,
+            cache=cache,  # type: ignore[arg-type]
+            num_workers=num_workers,
+            tensorboard=tensorboard,
             resume=resume,
             progress=not quiet,
             track=_track(quiet),
@@ -482,6 +509,8 @@ def _track(quiet: bool) -> Any:
 
 def _finish(result: Outcome, text: str, quiet: bool) -> None:
     """Print warnings, errors and the closing line; exit 2 when a study failed."""
+    if not result.speaks:
+        return
     if not quiet:
         for problem in result.problems:
             if problem.severity == "warning":

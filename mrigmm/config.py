@@ -92,6 +92,12 @@ class RunConfig(BaseModel):
     stop_tolerance: float = Field(
         0.005, ge=0, description="Stop when the epoch's mean objective changes by less."
     )
+    held_out_share: float = Field(
+        0.0, ge=0, le=0.5, description="Share of the patients that are only watched; 0: all are learnt from."
+    )
+    patience: int = Field(
+        10, ge=1, description="With held_out_share: epochs to wait for a better held-out objective."
+    )
 
     @field_validator("sequences", "classes", "order_by")
     @classmethod

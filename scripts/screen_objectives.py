@@ -42,7 +42,7 @@ from mrigmm.methods.deep_gem import DeepGEMMethod, build_spatial_prior, starting
 from mrigmm.methods.map_em_2step import MapEM2Step
 from mrigmm.mixture import MapPrior, log_gaussian, m_step, statistics
 from mrigmm.networks.spatial_prior import N_ANATOMY_CHANNELS, SpatialPrior
-from mrigmm.training.augment import drop_sequences, random_affine, random_intensities
+from mrigmm.training.augment import Chance, drop_sequences, random_affine, random_intensities
 from mrigmm.training.gem_module import cross_entropy
 
 CLASSES = ("myocardium", "edema", "scar", "pathology")
@@ -219,11 +219,13 @@ def train(
             for batch in _batches(studies, config, epoch):
                 step += 1
                 generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-                maps = random_affine(torch.cat([studies[i].maps for i in batch]), generator)
+                maps = torch.cat([studies[i].maps for i in batch])
+                chance = Chance(generator, len(maps), torch.arange(len(maps)))
+                maps = random_affine(maps, chance)
                 image, anatomy, target, features = maps.tensor_split(
                     [n_sequences, n_inputs, n_inputs + n_classes], dim=1
                 )
-                look = partial(_look, network, image, anatomy, config, generator)
+                look = partial(_look, network, image, anatomy, config, chance)
                 owner = torch.cat([torch.full((len(studies[i].maps),), n) for n, i in enumerate(batch)])
                 wall = (anatomy[:, 1] > 0.99).float()
                 priors = [studies[i].prior for i in batch]
@@ -236,11 +238,9 @@ def train(
             report(epoch, total)
 
 
-def _look(
-    network: SpatialPrior, image: Tensor, anatomy: Tensor, config: RunConfig, generator: torch.Generator
-) -> Tensor:
+def _look(network: SpatialPrior, image: Tensor, anatomy: Tensor, config: RunConfig, chance: Chance) -> Tensor:
     """The network's log prior under a random change of intensities."""
-    changed = drop_sequences(random_intensities(image, generator), config.sequence_dropout, generator)
+    changed = drop_sequences(random_intensities(image, chance), config.sequence_dropout, chance)
     return network(torch.cat([changed, anatomy], dim=1))
 
 

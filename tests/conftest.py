@@ -7,6 +7,7 @@ blood inside a ring of wall, of which a quarter is infarcted.
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -198,3 +199,21 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Manifest of a simulated cohort of 4 small studies (read only): 3 for training, 1 for test."""
     folder = tmp_path_factory.mktemp("cohort") / "small"
     return simulate_cohort(folder, n_studies=4, seed=3, preset="small")
+
+
+@pytest.fixture
+def torchrun() -> Cli:
+    """Runs a command as two processes on this computer: `torchrun("predict", manifest, "-o", out)`."""
+
+    def run(*arguments: object) -> CliResult:
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        result = subprocess.run(
+            [*launcher, "-m", "--", "mrigmm", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        return CliResult(result.returncode, result.stdout, result.stderr)
+
+    return run

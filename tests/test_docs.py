@@ -43,6 +43,18 @@ def test_readme_commands_run_in_their_order(tmp_path):
     assert (tmp_path / "predictions" / "run" / "report.html").stat().st_size > 10_000
 
 
+@pytest.mark.slow
+def test_commands_of_the_training_page_run_in_their_order(tmp_path):
+    programs = {"mrigmm": ["-m", "mrigmm"], "torchrun": ["-m", "torch.distributed.run"]}
+    page = ROOT / "docs" / "training.md"
+    commands = [line for block in blocks(page, "console") for line in block.splitlines()]
+    assert len(commands) >= 6
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        run([sys.executable, *programs[program], *arguments, "--quiet"], tmp_path)
+    assert (tmp_path / "run" / "loss.png").exists()
+
+
 def test_demo_runs_as_the_readme_says(tmp_path):
     assert "mrigmm demo\n" in (ROOT / "README.md").read_text()
     run([sys.executable, "-m", "mrigmm", "demo", "--quiet"], tmp_path)

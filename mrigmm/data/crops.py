@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 
@@ -118,9 +119,9 @@ def standardised_by_crop(study: StudyTensors, view: NetworkView) -> tuple[StudyT
     )
 
 
-def median_spacing_mm(studies: list[StudyTensors]) -> float:
-    """Median in-plane pixel size in mm of a cohort, rounded to 0.01 mm."""
-    return round(float(np.median([s for study in studies for s in study.spacing_mm[:2]])), 2)
+def median_spacing_mm(spacings_mm: Iterable[tuple[float, float, float]]) -> float:
+    """Median in-plane pixel size in mm of a cohort's spacings, rounded to 0.01 mm."""
+    return round(float(np.median([s for spacing in spacings_mm for s in spacing[:2]])), 2)
 
 
 def _like(image: MetaTensor, region: Tensor) -> MetaTensor:

@@ -6,8 +6,11 @@ run.json               classes, sequences, component order, training studies, ve
 prior.json             population prior that was used (absent without one)
 multiscale_prior.json  the same for smoothed intensities (absent without one)
 log.csv                one row per epoch
+loss.png               the same as a figure
 checkpoints/last.ckpt  state to resume from
 network.onnx           the network for ONNX Runtime (absent until `mrigmm export` wrote it)
+tensorboard/           event files (with --tensorboard)
+cache/                 prepared studies while a training with --cache disk runs
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError
@@ -44,6 +48,8 @@ class RunRecord(BaseModel):
         sequences: C sequence names, the network's input channels.
         component_order: entry k is the network output that is class k.
         training_studies: ids of the studies it was trained on.
+        held_out_studies: ids of the studies that the objective was only watched on.
+        hardware: accelerator, devices, nodes, precision and number of processes of the last session.
         versions: package versions that trained it.
     """
 
@@ -53,6 +59,8 @@ class RunRecord(BaseModel):
     sequences: tuple[str, ...]
     component_order: tuple[int, ...]
     training_studies: tuple[str, ...]
+    held_out_studies: tuple[str, ...] = ()
+    hardware: dict[str, Any] = {}
     versions: dict[str, str]
 
 
@@ -86,6 +94,21 @@ class RunFolder:
     def log(self) -> Path:
         """One row per epoch."""
         return self.path / "log.csv"
+
+    @property
+    def loss_figure(self) -> Path:
+        """The log as a figure."""
+        return self.path / "loss.png"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Event files."""
+        return self.path / "tensorboard"
+
+    @property
+    def cache(self) -> Path:
+        """Prepared studies, while training runs."""
+        return self.path / "cache"
 
     @property
     def checkpoint(self) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -39,11 +39,13 @@ class Outcome:
         output: folder or file that was written.
         done: ids of the studies that were processed.
         problems: what went wrong or should be known, study by study.
+        speaks: whether this process tells the user; of several, the first does, for all of them.
     """
 
     output: Path
     done: tuple[str, ...]
     problems: tuple[Problem, ...] = ()
+    speaks: bool = field(default=True, kw_only=True)
 
     @property
     def failed(self) -> bool:

@@ -238,6 +238,8 @@ def _study(entry: Entry, sequences: Sequence[str], prefix: PurePosixPath, rule: 
         study["region"] = {"rule": rule}
     if entry.label is not None:
         study["label"] = path(entry.label)
+    if entry.patient != entry.id:
+        study["patient"] = entry.patient
     return study
 
 

@@ -34,6 +34,7 @@ from mrigmm.jobs.common import (
     versions,
     warnings_of,
 )
+from mrigmm.jobs.processes import joined_processes
 from mrigmm.labels import class_ids
 from mrigmm.methods.base import Method, Segmentation
 from mrigmm.methods.registry import METHODS, RUNTIMES, make_method, method_of_run
@@ -57,6 +58,8 @@ def predict(
     track: Track = no_progress,
 ) -> Outcome:
     """Segment the studies of a manifest's split and write label maps on their own grids.
+
+    Several processes that torchrun started share the studies; every one has to make the call.
 
     Example:
         >>> mrigmm.predict("cohort/manifest.json", "predictions", run="runs/first")  # doctest: +SKIP
@@ -85,26 +88,32 @@ def predict(
     cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
     studies = cohort.split(split)
     out = Path(out)
-    _require_free(out, studies, cohort.path, overwrite=overwrite)
-    segmenter, classes, sequences, used_prior = _segmenter(
-        cohort, run, method, prior, overrides, device, runtime
-    )
-    _remove_conclusions(out)
+    with joined_processes() as processes:
+        _require_free(out, studies, cohort.path, overwrite=overwrite)
+        segmenter, classes, sequences, used_prior = _segmenter(
+            cohort, run, method, prior, overrides, processes.device(device), runtime
+        )
+        processes.wait()  # until all have seen the folder as it was
+        if processes.first:
+            _remove_conclusions(out)
 
-    problems: list[Problem] = []
-    done: list[str] = []
-    for study in track(studies, "Segmenting"):
-        try:
-            problems += _predict_study(
-                study, segmenter, classes, sequences, used_prior, cohort.labels, out, save_probabilities
-            )
-            done.append(study.id)
-        except InputError as error:
-            problems += error.problems
-    if done:
-        write_itksnap_labels(out / "labels_itksnap.txt", classes)
-        write_slicer_colours(out / "labels_slicer.ctbl", classes)
-    return Outcome(out, tuple(done), tuple(problems))
+        problems: list[Problem] = []
+        done: list[str] = []
+        for study in (track if processes.first else no_progress)(processes.share(studies), "Segmenting"):
+            try:
+                problems += _predict_study(
+                    study, segmenter, classes, sequences, used_prior, cohort.labels, out, save_probabilities
+                )
+                done.append(study.id)
+            except InputError as error:
+                problems += error.problems
+        done, problems = processes.gather(done), processes.gather(problems)
+        if done and processes.first:
+            write_itksnap_labels(out / "labels_itksnap.txt", classes)
+            write_slicer_colours(out / "labels_slicer.ctbl", classes)
+        if not processes.first:  # torchrun ends all when one ends with an error: the first does, at last
+            problems = []
+        return Outcome(out, tuple(done), tuple(problems), speaks=processes.first)
 
 
 def predict_study(

@@ -2,42 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import get_args
 
 import torch
 from torch import nn
 
 from mrigmm.config import DEFAULT_PRESET, RunConfig, load_config, make_config
 from mrigmm.data.crops import median_spacing_mm
-from mrigmm.data.files import require_new_folder
+from mrigmm.data.files import atomic, require_new_folder
 from mrigmm.data.manifest import Manifest, read_manifest
 from mrigmm.data.priors import default_multiscale_prior, prior_for
 from mrigmm.data.run_folder import RunFolder, RunRecord
 from mrigmm.data.standardise import STANDARDISATIONS
-from mrigmm.data.study import StudyTensors, load_study
+from mrigmm.data.study import StudyTensors
 from mrigmm.errors import InputError, Problem, near_misses
 from mrigmm.jobs.common import Outcome, Track, no_progress, select_device, versions, warnings_of
+from mrigmm.jobs.training_studies import Entry, StudyReader, draw_held_out, read_all, training_entries
 from mrigmm.methods.deep_gem import build_spatial_prior, starting_method, wall_view
 from mrigmm.methods.deep_gmm import DeepGMMMethod, build_network, component_order, run_input
 from mrigmm.methods.map_em_2step import MapEM2Step
 from mrigmm.mixture import PopulationPrior
 from mrigmm.networks.deep_gmm import DeepGMM
+from mrigmm.reporting.figures import loss_figure
 from mrigmm.training.batches import TrainingStudy
-from mrigmm.training.fit import fit, training_study
+from mrigmm.training.cache import Cache, StudyStore, study_store
+from mrigmm.training.callbacks import read_log
+from mrigmm.training.fit import fit, make_trainer, training_study
 from mrigmm.training.gem_module import DeepGEMModule
+from mrigmm.training.hardware import DEFAULT_PRECISION, Hardware, several_devices, single_device
 from mrigmm.training.module import DeepGMMModule, EpochModule
+
+# What a network sees of a study, and notes about how it was made.
+Prepare = Callable[[StudyTensors], tuple[TrainingStudy, Sequence[str]]]
 
 
 def train(
     manifest: Path | str,
     out: Path | str,
     *,
+    also: Sequence[Path | str] = (),
     preset: str | None = None,
     overrides: Sequence[str] = (),
     data_root: Path | str | None = None,
     prior: Path | str | None = None,
-    device: str = "auto",
+    device: str | None = None,
+    accelerator: str | None = None,
+    devices: str | int | None = None,
+    num_nodes: int | None = None,
+    precision: str = DEFAULT_PRECISION,
+    cache: Cache = "memory",
+    num_workers: int = 0,
+    tensorboard: bool = False,
     resume: bool = False,
     progress: bool = False,
     track: Track = no_progress,
@@ -50,11 +67,19 @@ def train(
     Args:
         manifest: the cohort.
         out: run folder to write.
+        also: further manifests, with paths relative to themselves, whose "training" split is used too.
         preset: name of a preset (`mrigmm info`); default "default".
         overrides: `key=value` changes to it.
         data_root: folder that the manifest's paths resolve against; default the manifest's.
         prior: population prior; default the shipped one where it fits.
-        device: "auto", "cpu", "cuda" or "cuda:N".
+        device: one device: "auto" (the default), "cpu", "cuda" or "cuda:N".
+        accelerator: instead, for several devices: "auto", "cpu" or "gpu".
+        devices: number per node, "auto", or indices of GPUs such as "0,2".
+        num_nodes: number of computers.
+        precision: "32-true", "bf16-mixed" or "16-mixed".
+        cache: where prepared studies are kept: "memory", or "disk" for cohorts that do not fit.
+        num_workers: processes that load slices from the disk beside each training process.
+        tensorboard: write TensorBoard's event files too.
         resume: continue an interrupted training from its last epoch.
         progress: show the training's progress bar.
         track: progress bar for reading the studies.
@@ -66,70 +91,148 @@ def train(
         InputError: when training is not possible.
     """
     cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
+    entries = training_entries(cohort, also)
     run = RunFolder(Path(out))
     config = _config(run, preset, overrides, resume)
+    _check_loading(cache, num_workers)
+    hardware = _hardware(device, accelerator, devices, num_nodes, precision)
+    trainer = make_trainer(config, run, hardware, progress=progress, tensorboard=tensorboard)
+    first: bool = trainer.is_global_zero  # of the processes: the one that writes and speaks
     if resume and run.record.exists():
-        return Outcome(run.path, run.read()[1].training_studies)
-    if not resume:
+        return Outcome(run.path, run.read()[1].training_studies, speaks=first)
+    if not resume and first:
         require_new_folder(
             run.path, holds="config.yaml", instead="continue an interrupted training with --resume"
         )
     config, population = _resolve(config, cohort, None if prior is None else Path(prior))
-    torch_device = select_device(device)
+    track = track if first else no_progress
 
-    studies, problems = _load(cohort, config, track)
-    config = config.model_copy(update={"spacing_mm": config.spacing_mm or median_spacing_mm([*studies])})
+    read = StudyReader(config, keep=cache == "memory")
+    readable = read_all(entries, read, track)
+    config = config.model_copy(
+        update={"spacing_mm": config.spacing_mm or median_spacing_mm(readable.spacings_mm)}
+    )
+    chosen, held_out = draw_held_out(readable.entries, config)
     multiscale = None
     if config.objective == "gem" and population is not None and prior is None:
         multiscale = default_multiscale_prior()
-    run.write_settings(config, population, multiscale)
+    if first:
+        run.write_settings(config, population, multiscale)
 
     torch.manual_seed(config.seed)
     if config.objective == "gem":
-        start = starting_method(config, population, multiscale)
-        module, samples, studies, failed = _gem_samples(studies, config, start, track)
-        problems += failed
+        module, prepare = _gem(config, starting_method(config, population, multiscale))
     else:
-        module, samples = _gmm_samples(studies, config, population)
-    fit(module, samples, config, run, device=torch_device, resume=resume, progress=progress)
+        module, prepare = _gmm(config, population)
+    folder = run.cache / str(trainer.global_rank)
+    with (
+        study_store(cache, folder / "training") as samples,
+        study_store(cache, folder / "held_out") as watched,
+    ):
+        chosen, problems = _fill(samples, chosen, read, prepare, track)
+        held_out, more = _fill(watched, held_out, read, prepare, track)
+        complete = [entry for entry, study in zip(chosen, samples, strict=True) if bool(study.present.all())]
+        try:
+            fit(trainer, module, samples, watched, config, run, resume=resume, num_workers=num_workers)
+        finally:
+            if first and run.log.exists():
+                with atomic(run.loss_figure) as temporary:
+                    temporary.write_bytes(loss_figure(read_log(run.log)))
+    used = tuple(entry.study.id for entry in chosen)
+    if not first:
+        return Outcome(run.path, used, speaks=False)
     run.load_weights(module.network)
-    run.write_record(_record(config, module.network, studies, population))
-    return Outcome(run.path, tuple(study.id for study in studies), tuple(problems))
+    record = RunRecord(
+        classes=config.classes or (),
+        sequences=config.sequences or (),
+        component_order=tuple(range(len(config.classes or ()))),
+        training_studies=used,
+        held_out_studies=tuple(entry.study.id for entry in held_out),
+        hardware=hardware.describe(),
+        versions=versions(),
+    )
+    run.write_record(_with_order(record, config, module.network, map(read, complete or chosen), population))
+    return Outcome(run.path, used, (*readable.problems, *problems, *more))
 
 
-def _gmm_samples(
-    studies: Sequence[StudyTensors], config: RunConfig, prior: PopulationPrior | None
-) -> tuple[EpochModule, list[TrainingStudy]]:
-    """Network and objective of `nll` or `nll_v`, and what they are trained on."""
+def _hardware(
+    device: str | None,
+    accelerator: str | None,
+    devices: str | int | None,
+    num_nodes: int | None,
+    precision: str,
+) -> Hardware:
+    """What to train on; one device and several are said in different words, never in both."""
+    if accelerator is None and devices is None and num_nodes is None:
+        return single_device(select_device(device or "auto"), precision, asked_for=device is not None)
+    if device is not None:
+        raise InputError(
+            "--device names one device, --accelerator, --devices and --num-nodes name several",
+            got=f"--device {device} beside one of them",
+            remedy="leave out --device",
+        )
+    return several_devices(accelerator, None if devices is None else str(devices), num_nodes, precision)
+
+
+def _check_loading(cache: str, num_workers: int) -> None:
+    if cache not in get_args(Cache):
+        raise InputError(f"unknown cache '{cache}'", remedy=near_misses(cache, get_args(Cache)))
+    if num_workers < 0:
+        raise InputError("the number of workers is negative", got=f"--num-workers {num_workers}")
+    if num_workers > 0 and cache == "memory":
+        raise InputError(
+            "worker processes load slices from the disk, and the studies are kept in memory",
+            got=f"--num-workers {num_workers}",
+            remedy="add --cache disk, or leave out --num-workers",
+        )
+
+
+def _gmm(config: RunConfig, prior: PopulationPrior | None) -> tuple[EpochModule, Prepare]:
+    """Network and objective of `nll` or `nll_v`, and how studies are prepared for it."""
     network = build_network(config, prior)
     means = None if prior is None else torch.tensor(prior.means, dtype=torch.float32)
-    samples = [
-        training_study(run_input(study, config, network.unet.divisor)[1], study.present) for study in studies
-    ]
-    return DeepGMMModule(network, config, means), samples
+
+    def prepare(study: StudyTensors) -> tuple[TrainingStudy, Sequence[str]]:
+        view = run_input(study, config, network.unet.divisor)[1]
+        return training_study(study.id, view, study.present), ()
+
+    return DeepGMMModule(network, config, means), prepare
 
 
-def _gem_samples(
-    studies: Sequence[StudyTensors], config: RunConfig, start: MapEM2Step, track: Track
-) -> tuple[EpochModule, list[TrainingStudy], list[StudyTensors], list[Problem]]:
-    """Network and objective of `gem`, first E-steps to train on, the studies that have one, problems."""
+def _gem(config: RunConfig, start: MapEM2Step) -> tuple[EpochModule, Prepare]:
+    """Network and objective of `gem`, and the first E-step, whose posteriors it is trained on."""
     network = build_spatial_prior(config)
-    samples: list[TrainingStudy] = []
-    used: list[StudyTensors] = []
+
+    def prepare(study: StudyTensors) -> tuple[TrainingStudy, Sequence[str]]:
+        wall = start.solve(study)
+        view = wall_view(study, wall, config, divisor=network.unet.divisor)
+        return training_study(study.id, view, study.present), wall.notes
+
+    return DeepGEMModule(network, config), prepare
+
+
+def _fill(
+    store: StudyStore, entries: Sequence[Entry], read: StudyReader, prepare: Prepare, track: Track
+) -> tuple[list[Entry], list[Problem]]:
+    """Prepare studies into a store; those for which it fails are left out and reported.
+
+    Raises:
+        InputError: when none of several is left.
+    """
+    used: list[Entry] = []
     problems: list[Problem] = []
-    for study in track(studies, "First E-step"):
+    for entry in track(entries, "Preparing"):
         try:
-            wall = start.solve(study)
+            study, notes = prepare(read(entry))
         except InputError as error:
             problems += error.problems
             continue
-        used.append(study)
-        view = wall_view(study, wall, config, divisor=network.unet.divisor)
-        samples.append(training_study(view, study.present))
-        problems += warnings_of(study.id, wall.notes)
-    if not samples:
+        store.append(study)
+        used.append(entry)
+        problems += warnings_of(entry.study.id, notes)
+    if entries and not used:
         raise InputError.from_problems(problems)
-    return DeepGEMModule(network, config), samples, used, problems
+    return used, problems
 
 
 def _config(run: RunFolder, preset: str | None, overrides: Sequence[str], resume: bool) -> RunConfig:
@@ -184,43 +287,17 @@ def _resolve(
     return config.model_copy(update={"sequences": sequences, "classes": classes}), prior
 
 
-def _load(cohort: Manifest, config: RunConfig, track: Track) -> tuple[list[StudyTensors], list[Problem]]:
-    """Read the training studies; those that cannot be read are left out and reported."""
-    assert config.sequences is not None
-    assert config.classes is not None
-    studies: list[StudyTensors] = []
-    problems: list[Problem] = []
-    for study in track(cohort.split("training"), "Reading"):
-        try:
-            tensors = load_study(study, config.sequences, config.classes, labels=cohort.labels)
-        except InputError as error:
-            problems += error.problems
-            continue
-        studies.append(tensors)
-        problems += warnings_of(study.id, tensors.warnings)
-    if not studies:
-        raise InputError.from_problems(problems)
-    return studies, problems
-
-
-def _record(
-    config: RunConfig, network: nn.Module, studies: Sequence[StudyTensors], prior: PopulationPrior | None
+def _with_order(
+    record: RunRecord,
+    config: RunConfig,
+    network: nn.Module,
+    studies: Iterable[StudyTensors],
+    prior: PopulationPrior | None,
 ) -> RunRecord:
-    """What prediction needs to know, the order of the components included."""
-    assert config.sequences is not None
-    assert config.classes is not None
-    record = RunRecord(
-        classes=config.classes,
-        sequences=config.sequences,
-        component_order=tuple(range(len(config.classes))),
-        training_studies=tuple(study.id for study in studies),
-        versions=versions(),
-    )
+    """The record with the network's components in the order of the classes."""
     if prior is not None and (config.mean_regulariser > 0 or config.prior_strength > 0):
         return record  # the prior has tied each component to its class
     assert isinstance(network, DeepGMM)
-    complete = [study for study in studies if bool(study.present.all())] or list(studies)
-    order = component_order(
-        DeepGMMMethod(network, config, record, prior, torch.device("cpu")), complete, prior
-    )
+    method = DeepGMMMethod(network, config, record, prior, torch.device("cpu"))
+    order = component_order(method, studies, prior)
     return record.model_copy(update={"component_order": tuple(order)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -269,7 +269,7 @@ def slice_of_voxel(region: Tensor) -> Tensor:
 
 
 def component_order(
-    method: DeepGMMMethod, studies: list[StudyTensors], prior: PopulationPrior | None
+    method: DeepGMMMethod, studies: Iterable[StudyTensors], prior: PopulationPrior | None
 ) -> list[int]:
     """Which network output is which class, decided without labels.
 

@@ -84,7 +84,7 @@ class DeepSingle:
         study, view = network_input(
             study,
             standardise=settings.standardise,
-            spacing_mm=settings.spacing_mm or median_spacing_mm([study]),
+            spacing_mm=settings.spacing_mm or median_spacing_mm([study.spacing_mm]),
             crop_mm=settings.crop_mm,
             divisor=2**settings.levels,
         )

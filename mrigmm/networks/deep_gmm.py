@@ -20,7 +20,7 @@ from mrigmm.mixture import (
     statistics,
 )
 from mrigmm.networks.parameter_head import ParameterHead
-from mrigmm.networks.unet import UNet
+from mrigmm.networks.unet import UNet, at_least_single
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,11 @@ class DeepGMM(nn.Module):
     def forward(self, batch: SliceBatch) -> DeepGMMOutput:
         """Responsibilities of every slice and the mixture of every study (or slice) in the batch."""
         logits, bottleneck = self._maps(batch)  # (B, K, X, Y), (B, F, X', Y')
+        with full_precision(logits.device):
+            return self._implied(at_least_single(logits), at_least_single(bottleneck), batch)
+
+    def _implied(self, logits: Tensor, bottleneck: Tensor, batch: SliceBatch) -> DeepGMMOutput:
+        """Responsibilities and mixture that follow from logits (B, K, X, Y) and features (B, F, X', Y')."""
         log_resp = constrained_log_softmax(logits, batch)
         inside = (batch.region > 0).unsqueeze(1)  # (B, 1, X, Y)
         resp = log_resp.exp() * inside
@@ -153,6 +158,11 @@ class DeepGMM(nn.Module):
             bottlenecks.append(features[-1][0].movedim(-1, 0))
         back = torch.cat(members).argsort()
         return torch.cat(logits)[back], torch.cat(bottlenecks)[back]
+
+
+def full_precision(device: torch.device) -> torch.autocast:
+    """Context without mixed precision: sums over voxels and covariances do not bear half of the digits."""
+    return torch.autocast(device.type, enabled=False)
 
 
 def flat(maps: Tensor) -> Tensor:

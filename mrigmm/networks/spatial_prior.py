@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mrigmm.networks.unet import UNet
+from mrigmm.networks.unet import UNet, at_least_single
 
 # Channels beside the sequences; depth is that in the wall.
 ANATOMY_CHANNELS = ("cavity", "wall", "depth")
@@ -30,4 +30,4 @@ class SpatialPrior(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Log prior (B, K, X, Y) of images (B, C + 3, X, Y)."""
-        return torch.log_softmax(self.unet(image), dim=1)
+        return torch.log_softmax(at_least_single(self.unet(image)), dim=1)

@@ -102,3 +102,8 @@ class UNet(nn.Module):
         for up, merge, skip in zip(self.up, self.merge, reversed(features[:-1]), strict=True):
             x = merge(torch.cat([skip, up(x)], dim=1))
         return self.head(x)
+
+
+def at_least_single(logits: Tensor) -> Tensor:
+    """Logits of a network in mixed precision as float32; others as they are."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

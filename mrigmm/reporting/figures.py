@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -67,6 +67,29 @@ def overlay_figure(
         fontsize=8,
         frameon=False,
     )
+    return _png(figure)
+
+
+def loss_figure(log: Mapping[str, Sequence[float]]) -> bytes:
+    """Objective per epoch, of training and of held-out studies, and the learning rate below.
+
+    Args:
+        log: columns of a run's `log.csv`.
+
+    Returns:
+        A PNG file.
+    """
+    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    for name, label in {"objective": "training", "held_out": "held-out studies"}.items():
+        if name in log:
+            above.plot(log["epoch"], log[name], marker=".", label=label)
+    above.set_ylabel("objective")
+    above.legend(frameon=False)
+    below.plot(log["epoch"], log["learning_rate"], marker=".", color="grey")
+    below.set_ylabel("learning rate")
+    below.set_xlabel("epoch")
+    below.xaxis.get_major_locator().set_params(integer=True)
     return _png(figure)
 
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn.functional import conv2d, grid_sample
 
 from mrigmm.data.standardise import crop_zscore
-from mrigmm.networks.deep_gmm import SliceBatch
+from mrigmm.training.augment import Chance
+from mrigmm.training.batches import TrainingBatch
 
 SPATIAL_PROBABILITY = 0.2  # of the elastic deformation, of the rotation, and of the scale
 MAX_ALPHA = 175.0  # pixels: factor of the smoothed noise that is the elastic displacement
@@ -28,8 +29,8 @@ _TRUNCATE = 4.0  # SDs of the Gaussian that smooths the displacement
 
 
 def augmented(
-    batch: SliceBatch, generator: torch.Generator, *, whole_mixtures: bool, standardise: bool
-) -> SliceBatch:
+    batch: TrainingBatch, generator: torch.Generator, *, whole_mixtures: bool, standardise: bool
+) -> TrainingBatch:
     """The batch with image and region moved alike, standardised again, and with noise.
 
     Args:
@@ -38,20 +39,25 @@ def augmented(
         whole_mixtures: move all slices of a mixture alike, for a network that sees them as a volume.
         standardise: z-score over the crop again, as published; False keeps other units.
     """
-    one_each = torch.arange(len(batch.image), device=batch.image.device)
-    group = batch.mixture_index if whole_mixtures else one_each
-    image, region = random_warp(batch.image, batch.region, group, generator)
+    each = Chance(generator, batch.n_rows, batch.rows)
+    if whole_mixtures:  # the random numbers of each mixture's first slice
+        index = batch.mixture_index.cpu()
+        first = torch.stack([(index == s).nonzero()[0, 0] for s in range(batch.n_mixtures)])
+        warp_chance, group = Chance(generator, batch.n_rows, batch.rows[first]), index
+    else:
+        warp_chance, group = each, torch.arange(len(batch.image))
+    image, region = random_warp(batch.image, batch.region, group, warp_chance)
     if standardise:
         centre, scale = crop_zscore(image)
         image = torch.where(image != 0, (image - centre) / scale, 0.0)
-    return replace(batch, image=random_noise(image, generator), region=region)
+    return replace(batch, image=random_noise(image, each), region=region)
 
 
 def random_warp(
     image: Tensor,
     region: Tensor,
     group: Tensor,
-    generator: torch.Generator,
+    chance: Chance,
     probability: float = SPATIAL_PROBABILITY,
 ) -> tuple[Tensor, Tensor]:
     """Deform, rotate and scale slices about their middle; zeros beyond the border.
@@ -59,17 +65,18 @@ def random_warp(
     Args:
         image: (B, C, A, B') intensities, interpolated cubically.
         region: (B, A, B') codes, nearest neighbour.
-        group: (B,) slices of the same number move alike.
-        generator: on the CPU.
+        group: (B,) numbers below n; slices of the same number move alike.
+        chance: for these n numbers.
         probability: of each of the three.
     """
-    n, shape = int(group.max()) + 1, (int(image.shape[-2]), int(image.shape[-1]))
-    deformed, rotated, scaled = (torch.rand(3, n, generator=generator) < probability).unbind()
-    alpha = torch.where(deformed, _uniform(n, 0.0, MAX_ALPHA, generator), 0.0)
-    displacement = elastic_displacement(shape, alpha, _uniform(n, *SIGMAS, generator), generator)
-    angle = torch.where(rotated, _uniform(n, 0.0, 2 * math.pi, generator), 0.0)
-    factor = torch.where(scaled, random_factors(n, generator), 1.0)
+    shape = (int(image.shape[-2]), int(image.shape[-1]))
+    deformed, rotated, scaled = (chance.rand(3) < probability).unbind(dim=1)  # (n,)
+    alpha = torch.where(deformed, _uniform(0.0, MAX_ALPHA, chance), 0.0)
+    displacement = elastic_displacement(shape, alpha, _uniform(*SIGMAS, chance), chance)
+    angle = torch.where(rotated, _uniform(0.0, 2 * math.pi, chance), 0.0)
+    factor = torch.where(scaled, random_factors(chance), 1.0)
     points = sampled_points(displacement, angle, factor)
+    group = group.to(image.device)
     moved = (deformed | rotated | scaled).to(image.device)[group]  # (B,)
     warped, codes = warp(image, region, points.to(image)[group])
     return (
@@ -78,10 +85,10 @@ def random_warp(
     )
 
 
-def random_factors(n: int, generator: torch.Generator) -> Tensor:
+def random_factors(chance: Chance) -> Tensor:
     """Factors (n,) of the coordinates, half of them below 1."""
-    below, above = _uniform(n, SCALES[0], 1.0, generator), _uniform(n, 1.0, SCALES[1], generator)
-    return torch.where(torch.rand(n, generator=generator) < 0.5, below, above)
+    below, above = _uniform(SCALES[0], 1.0, chance), _uniform(1.0, SCALES[1], chance)
+    return torch.where(chance.rand() < 0.5, below, above)
 
 
 def sampled_points(displacement: Tensor, angle: Tensor, factor: Tensor) -> Tensor:
@@ -112,9 +119,7 @@ def warp(image: Tensor, region: Tensor, points: Tensor) -> tuple[Tensor, Tensor]
     return warped, codes[:, 0].to(region.dtype)
 
 
-def elastic_displacement(
-    shape: tuple[int, int], alpha: Tensor, sigma: Tensor, generator: torch.Generator
-) -> Tensor:
+def elastic_displacement(shape: tuple[int, int], alpha: Tensor, sigma: Tensor, chance: Chance) -> Tensor:
     """`alpha` times uniform noise in -1 to 1 smoothed by a Gaussian, (n, 2, A, B') pixels.
 
     Simard, Steinkraus, Platt 2003.
@@ -123,10 +128,10 @@ def elastic_displacement(
         shape: (A, B').
         alpha: (n,) factors.
         sigma: (n,) widths of the Gaussian in pixels.
-        generator: on the CPU.
+        chance: for these n displacements.
     """
     n = len(alpha)
-    noise = 2 * torch.rand(n, 2, *shape, generator=generator) - 1
+    noise = 2 * chance.rand(2, *shape) - 1
     reach = math.ceil(_TRUNCATE * SIGMAS[1])
     offsets = torch.arange(-reach, reach + 1)
     kernel = torch.exp(-0.5 * (offsets / sigma[:, None]).square())
@@ -137,20 +142,19 @@ def elastic_displacement(
     return alpha[:, None, None, None] * smooth.view(n, 2, *shape)
 
 
-def random_noise(image: Tensor, generator: torch.Generator, probability: float = NOISE_PROBABILITY) -> Tensor:
+def random_noise(image: Tensor, chance: Chance, probability: float = NOISE_PROBABILITY) -> Tensor:
     """Add Gaussian noise to some slices; where the image is exactly 0 (nothing was seen) it stays so.
 
     Args:
         image: (B, C, A, B') z-scores.
-        generator: on the CPU.
+        chance: for these B slices.
         probability: per slice.
     """
-    n = len(image)
-    noisy = torch.rand(n, generator=generator) < probability
-    sd = torch.where(noisy, _uniform(n, 0.0, MAX_NOISE_SD, generator), 0.0)
-    noise = sd[:, None, None, None] * torch.randn(image.shape, generator=generator)
+    noisy = chance.rand() < probability
+    sd = torch.where(noisy, _uniform(0.0, MAX_NOISE_SD, chance), 0.0)
+    noise = sd[:, None, None, None] * chance.randn(*image.shape[1:])
     return torch.where(image != 0, image + noise.to(image), 0.0)
 
 
-def _uniform(n: int, low: float, high: float, generator: torch.Generator) -> Tensor:
-    return low + (high - low) * torch.rand(n, generator=generator)
+def _uniform(low: float, high: float, chance: Chance) -> Tensor:
+    return low + (high - low) * chance.rand()

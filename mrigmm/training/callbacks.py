@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import lightning
@@ -15,14 +16,17 @@ from mrigmm.config import RunConfig
 from mrigmm.data.files import write_text
 from mrigmm.data.run_folder import RunFolder
 from mrigmm.errors import InputError
-from mrigmm.training.module import EpochModule
+from mrigmm.training.module import HELD_OUT, EpochModule
 
 
 class EpochKeeper(Callback):
     """Writes the log and the best weights after every epoch and stops when the objective settles.
 
-    The stop rule is the published one: after `min_epochs`, stop when the epoch's mean likelihood
-    term changes by less than `stop_tolerance`. Weights are saved whether or not it ever fires.
+    The best weights are those of the smallest objective: of the held-out studies, or without any, of
+    training. There are two stop rules. The published one: after `min_epochs`, stop when the epoch's
+    mean likelihood term changes by less than `stop_tolerance`. With held-out studies: stop after
+    `patience` epochs without better weights. Weights are saved whether or not a rule ever fires.
+    Of several processes, all decide alike and the first one writes.
     """
 
     def __init__(self, run: RunFolder, config: RunConfig) -> None:
@@ -53,22 +57,37 @@ class EpochKeeper(Callback):
             "learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
             "seconds": round(time.monotonic() - self._started, 3),
         }
-        if not math.isfinite(row["objective"]):
+        judged = "objective"
+        if HELD_OUT in trainer.callback_metrics:
+            judged = HELD_OUT
+            row[HELD_OUT] = float(trainer.callback_metrics[HELD_OUT])
+        if not all(math.isfinite(row[name]) for name in ("objective", judged)):
             raise InputError(
                 "training diverged",
                 file=self.run.path,
-                got=f"objective {row['objective']} in epoch {trainer.current_epoch}",
+                got=f"objective {row[judged]} in epoch {trainer.current_epoch}",
                 remedy="lower learning_rate, or raise variance_floor",
             )
-        best = min((r["objective"] for r in self.rows), default=math.inf)
         previous = self.rows[-1][self.config.objective] if self.rows else math.inf
         self.rows.append(row)
-        write_text(self.run.log, _csv(self.rows))
-        if row["objective"] < best:
-            self.run.write_weights(pl_module.network)
+        values = [r[judged] for r in self.rows]
+        best = values.index(min(values))
+        if trainer.is_global_zero:
+            write_text(self.run.log, _csv(self.rows))
+            if best == len(values) - 1:
+                self.run.write_weights(pl_module.network)
         settled = abs(row[self.config.objective] - previous) < self.config.stop_tolerance
         if trainer.current_epoch >= self.config.min_epochs and settled:
             trainer.should_stop = True
+        if judged == HELD_OUT and len(values) - 1 - best >= self.config.patience:
+            trainer.should_stop = True
+
+
+def read_log(path: Path) -> dict[str, list[float]]:
+    """Columns of a run's log."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: [float(row[name]) for row in rows] for name in rows[0]}
 
 
 def _csv(rows: list[dict[str, float]]) -> str:

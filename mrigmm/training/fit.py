@@ -4,108 +4,216 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
+from importlib import import_module
 
 import lightning
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mrigmm.config import RunConfig
 from mrigmm.data.crops import NetworkView
 from mrigmm.data.run_folder import RunFolder
-from mrigmm.errors import InputError
+from mrigmm.errors import InputError, missing_extra
 from mrigmm.labels import allowed_classes
-from mrigmm.training.batches import MixtureBatchSampler, SliceDataset, TrainingStudy, collate
+from mrigmm.networks.batch_norm import share_batch_norm
+from mrigmm.training.batches import (
+    MixtureBatchSampler,
+    Share,
+    SliceDataset,
+    TrainingStudy,
+    collate,
+)
 from mrigmm.training.callbacks import EpochKeeper
+from mrigmm.training.hardware import Hardware
 from mrigmm.training.module import EpochModule
 
+# The first process to have prepared its studies waits for the others.
+_PATIENCE = timedelta(days=1)
 
-def training_study(view: NetworkView, present: Tensor) -> TrainingStudy:
+
+def training_study(study_id: str, view: NetworkView, present: Tensor) -> TrainingStudy:
     """A study as the network sees it, without the slices that lie outside the region."""
     used = (view.region > 0).flatten(0, 1).any(dim=0)  # (Z,)
-    return TrainingStudy(view.image.as_tensor()[..., used].float(), view.region[..., used], present)
+    return TrainingStudy(study_id, view.image.as_tensor()[..., used].float(), view.region[..., used], present)
+
+
+def make_trainer(
+    config: RunConfig, run: RunFolder, hardware: Hardware, *, progress: bool, tensorboard: bool
+) -> lightning.Trainer:
+    """A trainer that keeps a run folder; it knows which of several processes it is.
+
+    Args:
+        config: of the run.
+        run: folder to write to.
+        hardware: what to train on.
+        progress: show a progress bar.
+        tensorboard: write TensorBoard's event files too.
+
+    Raises:
+        InputError: the hardware does not fit how the processes were started, or no TensorBoard.
+    """
+    if tensorboard:
+        try:
+            import_module("tensorboard")
+        except ImportError as error:
+            raise missing_extra("tensorboard", error) from None
+    callbacks: list[Callback] = [
+        EpochKeeper(run, config),
+        # After the keeper, so that the checkpoint holds this epoch's row.
+        ModelCheckpoint(
+            dirpath=run.checkpoint.parent,
+            filename="last",
+            save_top_k=1,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        ),
+    ]
+    if progress:
+        callbacks.append(RichProgressBar(leave=False))
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # hardware banners
+    devices = hardware.devices
+    try:
+        trainer = lightning.Trainer(
+            accelerator=hardware.accelerator,
+            devices=devices if isinstance(devices, int) else list(devices),
+            num_nodes=hardware.num_nodes,
+            strategy=DDPStrategy(timeout=_PATIENCE) if hardware.n_processes > 1 else "auto",
+            precision=hardware.precision,
+            max_epochs=config.epochs,
+            gradient_clip_val=config.clip_norm,
+            callbacks=callbacks,
+            logger=TensorBoardLogger(run.path, name=run.tensorboard.name, version="")
+            if tensorboard
+            else False,
+            log_every_n_steps=1,
+            num_sanity_val_steps=0,
+            enable_progress_bar=progress,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+        if hardware.n_processes > 1:  # Lightning itself would look only after all studies are prepared
+            trainer.strategy.cluster_environment.validate_settings(
+                num_devices=hardware.n_processes // hardware.num_nodes, num_nodes=hardware.num_nodes
+            )
+    # What Lightning finds wrong with torchrun's, SLURM's and the user's numbers.
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        raise InputError(
+            "the hardware asked for cannot be used",
+            expected="as many devices and nodes as torchrun or SLURM started processes",
+            got=str(error),
+            remedy="see docs/training.md for --accelerator, --devices and --num-nodes",
+        ) from None
+
+    return trainer
 
 
 def fit(
+    trainer: lightning.Trainer,
     module: EpochModule,
     studies: Sequence[TrainingStudy],
+    held_out: Sequence[TrainingStudy],
     config: RunConfig,
     run: RunFolder,
     *,
-    device: torch.device,
     resume: bool,
-    progress: bool,
+    num_workers: int,
 ) -> None:
     """Train and leave the best weights in the run folder.
 
     Args:
+        trainer: of `make_trainer`.
         module: network and objective; the network's weights afterwards are the last epoch's.
         studies: what to train on.
+        held_out: what the objective is only watched on; may be empty.
         config: of the run, with `classes` resolved.
         run: folder to write to.
-        device: where to train.
         resume: continue from the last completed epoch in the run folder.
-        progress: show a progress bar.
+        num_workers: processes that load slices beside each training process.
 
     Raises:
-        InputError: nothing to resume, or training diverged.
+        InputError: nothing to resume, training diverged, or a worker process died.
     """
     if resume and not run.checkpoint.exists():
         raise InputError(
             "there is no training to resume", file=run.checkpoint, remedy="start it without --resume"
         )
-    assert config.classes is not None
-    allowed = torch.tensor(allowed_classes(config.classes), dtype=torch.bool)
-    # The network steps of gem need no mixture, so that their slices come in any order.
-    scope = "slice" if config.objective == "gem" else config.scope
-    loader = DataLoader(
-        SliceDataset(studies),
-        batch_size=None,  # the sampler makes the batches; as `sampler`, it is told each epoch
-        sampler=MixtureBatchSampler(
-            [study.region.shape[-1] for study in studies],
-            batch_slices=config.batch_slices,
-            scope=scope,
-            flip_probability=config.flip_probability,
-            seed=config.seed,
-        ),
-        collate_fn=partial(collate, scope=scope, allowed=allowed),
-    )
-    callbacks: list[Callback] = [
-        EpochKeeper(run, config),
-        # After the keeper, so that the checkpoint holds this epoch's row.
-        ModelCheckpoint(
-            dirpath=run.checkpoint.parent, filename="last", save_top_k=1, enable_version_counter=False
-        ),
-    ]
-    if progress:
-        callbacks.append(RichProgressBar(leave=False))
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # hardware banners
-    trainer = lightning.Trainer(
-        accelerator="gpu" if device.type == "cuda" else "cpu",
-        devices=[device.index or 0] if device.type == "cuda" else 1,
-        max_epochs=config.epochs,
-        gradient_clip_val=config.clip_norm,
-        callbacks=callbacks,
-        logger=False,
-        enable_progress_bar=progress,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
-    with warnings.catch_warnings():
-        # The studies are in memory: workers would only copy them. The folder is ours to reuse.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
-        # Lightning's own use of torch.
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    if trainer.world_size > 1:
+        share_batch_norm(module.network)
+    load = partial(_loader, trainer=trainer, config=config, num_workers=num_workers)
+    with _lightning_noises():
         try:
             trainer.fit(
                 module,
-                loader,
+                load(studies, shuffled=True),
+                load(held_out, shuffled=False) if held_out else None,
                 ckpt_path=run.checkpoint if resume else None,
                 weights_only=True,
             )
         except SystemExit:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from None
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            raise InputError(
+                "a process that loads slices died",
+                got=str(error).splitlines()[0],
+                expected="enough memory for each of them",
+                remedy="use fewer --num-workers",
+            ) from None
+
+
+def _loader(
+    studies: Sequence[TrainingStudy],
+    *,
+    shuffled: bool,
+    trainer: lightning.Trainer,
+    config: RunConfig,
+    num_workers: int,
+) -> DataLoader[Share]:
+    """Batches of slices: shuffled and mirrored for training, in one order for the held-out studies."""
+    assert config.classes is not None
+    allowed = torch.tensor(allowed_classes(config.classes), dtype=torch.bool)
+    # The network steps of gem need no mixture, so that their slices come in any order.
+    scope = "slice" if config.objective == "gem" else config.scope
+    return DataLoader(
+        SliceDataset(studies),  # type: ignore[arg-type]
+        batch_size=None,  # the sampler makes the batches; as `sampler`, it is told each epoch
+        sampler=MixtureBatchSampler(
+            [study.shape for study in studies],
+            batch_slices=config.batch_slices,
+            scope=scope,
+            flip_probability=config.flip_probability if shuffled else 0.0,
+            seed=config.seed,
+            shuffled=shuffled,
+            rank=trainer.global_rank,
+            n_processes=trainer.world_size,
+        ),
+        collate_fn=partial(collate, scope=scope, allowed=allowed),
+        num_workers=num_workers,
+        # The same on every system, and safe beside the threads of torch.
+        multiprocessing_context="spawn" if num_workers else None,
+        persistent_workers=num_workers > 0,
+    )
+
+
+@contextmanager
+def _lightning_noises() -> Iterator[None]:
+    """Keep to itself what Lightning warns about though it is meant."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*have no `val_dataloader`.*")
+        # The folder is ours to reuse.
+        warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+        # Lightning's own use of torch.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        yield

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from mrigmm.config import RunConfig
-from mrigmm.networks.deep_gmm import SliceBatch
+from mrigmm.networks.deep_gmm import full_precision
 from mrigmm.networks.spatial_prior import N_ANATOMY_CHANNELS, SpatialPrior
-from mrigmm.training.augment import drop_sequences, random_affine, random_intensities
+from mrigmm.training.augment import Chance, drop_sequences, random_affine, random_intensities
+from mrigmm.training.batches import TrainingBatch
 from mrigmm.training.module import EpochModule
 
 
@@ -27,18 +30,24 @@ class DeepGEMModule(EpochModule):
         assert config.sequences is not None
         self.n_sequences = len(config.sequences)
 
-    def training_step(self, batch: SliceBatch, batch_idx: int) -> Tensor:
-        """Objective of one batch; all chance follows from (seed, step)."""
+    def augmented(self, batch: TrainingBatch) -> TrainingBatch:
+        """Moved, changed and thinned-out slices; all chance follows from (seed, step)."""
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.global_step)
-        maps = random_affine(batch.image, generator)
-        n_inputs = self.n_sequences + N_ANATOMY_CHANNELS
-        image, anatomy, target = maps.tensor_split([self.n_sequences, n_inputs], dim=1)
-        image = random_intensities(image, generator)
-        image = drop_sequences(image, self.config.sequence_dropout, generator)
-        log_prior = self.network(torch.cat([image, anatomy], dim=1))
-        loss = cross_entropy(log_prior, target)
-        self.log_epoch({"objective": loss, self.config.objective: loss}, batch.n_mixtures)
-        return loss
+        chance = Chance(generator, batch.n_rows, batch.rows)
+        with full_precision(batch.image.device):
+            maps = random_affine(batch.image, chance)
+            image, rest = maps.tensor_split([self.n_sequences], dim=1)
+            image = random_intensities(image, chance)
+            image = drop_sequences(image, self.config.sequence_dropout, chance)
+        return replace(batch, image=torch.cat([image, rest], dim=1))
+
+    def objectives(self, batch: TrainingBatch) -> tuple[dict[str, Tensor], Tensor]:
+        """The cross-entropy; a batch weighs as much as there is wall in it."""
+        # Slices that do not count must not count in batch norm either.
+        image = batch.image if batch.counts else batch.image[:0]
+        inputs, target = image.tensor_split([self.n_sequences + N_ANATOMY_CHANNELS], dim=1)
+        loss = cross_entropy(self.network(inputs), target)
+        return {"objective": loss, self.config.objective: loss}, target.sum()
 
 
 def cross_entropy(log_prior: Tensor, target: Tensor) -> Tensor:

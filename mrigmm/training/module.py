@@ -9,12 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from mrigmm.config import RunConfig
-from mrigmm.networks.deep_gmm import DeepGMM, SliceBatch, mean_distance, negative_log_likelihood
+from mrigmm.errors import InputError
+from mrigmm.networks.deep_gmm import DeepGMM, full_precision, mean_distance, negative_log_likelihood
 from mrigmm.training.augment_published import augmented
+from mrigmm.training.batches import TrainingBatch
+from mrigmm.training.processes import mean_over_processes
+
+HELD_OUT = "held_out"  # name of the held-out objective in logs
 
 
 class EpochModule(lightning.LightningModule):
-    """What both objectives share: optimiser, schedule, logging per epoch.
+    """What both objectives share: steps, optimiser, schedule, logging per epoch.
 
     Args:
         network: what is trained.
@@ -26,23 +31,48 @@ class EpochModule(lightning.LightningModule):
         self.network = network
         self.config = config
 
+    def augmented(self, batch: TrainingBatch) -> TrainingBatch:
+        """The batch as it is trained on."""
+        return batch
+
+    def objectives(self, batch: TrainingBatch) -> tuple[dict[str, Tensor], Tensor]:
+        """Values to log, "objective" (what is minimised) among them, and how much the batch weighs."""
+        raise NotImplementedError
+
+    def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
+        """Objective of this process's share of a batch."""
+        values, weight = self.objectives(self.augmented(batch))
+        # Gradients are averaged over the processes: together they are those of the whole batch's mean.
+        means, part = mean_over_processes(values, weight * batch.counts)
+        for name, value in means.items():
+            self.log_epoch(name, value, batch)
+        return values["objective"] * part
+
+    def validation_step(self, batch: TrainingBatch, batch_idx: int) -> None:
+        """Objective of held-out studies, without augmentation."""
+        values, weight = self.objectives(batch)
+        means, _ = mean_over_processes({HELD_OUT: values["objective"]}, weight * batch.counts)
+        self.log_epoch(HELD_OUT, means[HELD_OUT], batch)
+
     def transfer_batch_to_device(
-        self, batch: SliceBatch, device: torch.device, dataloader_idx: int
-    ) -> SliceBatch:
+        self, batch: TrainingBatch | InputError, device: torch.device, dataloader_idx: int
+    ) -> TrainingBatch:
         """Move a batch; Lightning does not look into dataclasses of tensors that are frozen."""
+        if isinstance(batch, InputError):
+            raise batch
         return batch.to(device)
 
-    def log_epoch(self, values: dict[str, Tensor], weight: int) -> None:
-        """Log epoch means, the objective's own name in the progress bar."""
-        for name, value in values.items():
-            self.log(
-                name,
-                value,
-                prog_bar=name == self.config.objective,
-                on_step=False,
-                on_epoch=True,
-                batch_size=weight,
-            )
+    def log_epoch(self, name: str, value: Tensor, batch: TrainingBatch) -> None:
+        """Log an epoch mean, the objective's own name in the progress bar."""
+        self.log(
+            name,
+            value,
+            prog_bar=name == self.config.objective,
+            on_step=False,
+            on_epoch=True,
+            batch_size=batch.n_groups,
+            sync_dist=self.trainer.world_size > 1,  # equal everywhere already, but Lightning cannot know
+        )
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with polynomial decay `(1 - epoch / epochs) ** 0.9`."""
@@ -69,20 +99,25 @@ class DeepGMMModule(EpochModule):
         super().__init__(network, config)
         self.register_buffer("prior_means", prior_means, persistent=False)
 
-    def training_step(self, batch: SliceBatch, batch_idx: int) -> Tensor:
-        """Objective of one batch; all chance follows from (seed, step)."""
-        if self.config.published_augmentation:
-            generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.global_step)
-            batch = augmented(
+    def augmented(self, batch: TrainingBatch) -> TrainingBatch:
+        """The published augmentation; all chance follows from (seed, step)."""
+        if not self.config.published_augmentation:
+            return batch
+        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.global_step)
+        with full_precision(batch.image.device):
+            return augmented(
                 batch,
                 generator,
                 whole_mixtures=self.config.spatial_dims == 3,
                 standardise=self.config.standardise == "crop",
             )
+
+    def objectives(self, batch: TrainingBatch) -> tuple[dict[str, Tensor], Tensor]:
+        """The likelihood term and the whole objective; a batch weighs as much as it has mixtures."""
         output = self.network(batch)
-        likelihood = negative_log_likelihood(output, batch, self.config.objective)
-        loss = likelihood
-        if self.config.mean_regulariser > 0 and self.prior_means is not None:
-            loss = loss + self.config.mean_regulariser * mean_distance(output, batch, self.prior_means)
-        self.log_epoch({self.config.objective: likelihood, "objective": loss}, batch.n_mixtures)
-        return loss
+        with full_precision(batch.image.device):
+            likelihood = negative_log_likelihood(output, batch, self.config.objective)
+            loss = likelihood
+            if self.config.mean_regulariser > 0 and self.prior_means is not None:
+                loss = loss + self.config.mean_regulariser * mean_distance(output, batch, self.prior_means)
+        return {self.config.objective: likelihood, "objective": loss}, loss.new_tensor(batch.n_mixtures)

@@ -152,7 +152,8 @@ class Trainer:
         """The U-Net of a seed for a protocol's region map; finished weights are kept."""
         cases, _ = read_cases(self.cohort, Protocol("", protocol.region), classes, self.track)
         studies = [case.tensors for case in cases]
-        settings = SupervisedSettings(filters=filters, epochs=epochs, spacing_mm=median_spacing_mm(studies))
+        spacing_mm = median_spacing_mm(study.spacing_mm for study in studies)
+        settings = SupervisedSettings(filters=filters, epochs=epochs, spacing_mm=spacing_mm)
         digest = _digest(asdict(settings), self.cohort.identity)
         weights = self.folder / f"supervised{count}_{protocol.region}_{digest}_seed{seed}.safetensors"
         if weights.exists():

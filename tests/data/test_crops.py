@@ -164,4 +164,4 @@ def test_median_spacing(tmp_path):
     for index, spacing in enumerate([(1.0, 1.0, 8), (1.204, 1.204, 8), (2.0, 2.0, 8)]):
         (tmp_path / str(index)).mkdir()
         studies.append(make(tmp_path / str(index), spacing=spacing))
-    assert median_spacing_mm(studies) == 1.2
+    assert median_spacing_mm(study.spacing_mm for study in studies) == 1.2

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mrigmm.reporting.figures import MAX_SLICES, overlay_figure
+from mrigmm.reporting.figures import MAX_SLICES, loss_figure, overlay_figure
 
 IDS = {"blood": 1, "myocardium": 2, "edema": 3, "scar": 4}
 DPI, CELL, EXTRA = 90, 1.9, 0.5  # of the figure: dots per inch, inches per panel, inches around
@@ -103,3 +103,12 @@ def test_the_first_axis_runs_right_and_the_second_up():
 def test_a_constant_image_is_drawn(value):
     _, labels = study()
     assert pixels(overlay_figure({"LGE": np.full(labels.shape, value, np.float32)}, labels, IDS)).size
+
+
+def test_the_loss_figure_shows_held_out_studies_when_there_are_any():
+    log = {"epoch": [0.0, 1.0], "objective": [2.0, 1.0], "learning_rate": [1e-3, 0.0]}
+    blue, orange = (31, 119, 180), (255, 127, 14)  # matplotlib's first two
+    plain, watched = pixels(loss_figure(log)), pixels(loss_figure({**log, "held_out": [1.5, 1.8]}))
+    assert near(plain, blue) > 100
+    assert near(plain, orange) == 0
+    assert near(watched, orange) > 100

@@ -1,11 +1,12 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from mrigmm.labels import Region, allowed_classes
-from mrigmm.networks.deep_gmm import SliceBatch
 from mrigmm.training import augment_published
+from mrigmm.training.augment import Chance
 from mrigmm.training.augment_published import (
     augmented,
     elastic_displacement,
@@ -15,12 +16,17 @@ from mrigmm.training.augment_published import (
     sampled_points,
     warp,
 )
+from mrigmm.training.batches import TrainingBatch
 
 SIDE = 64
 
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+def chance(n, seed=0):
+    return Chance(generator(seed), n, torch.arange(n))
 
 
 def discs(n):
@@ -35,12 +41,17 @@ def discs(n):
 
 
 def batch_of(image, region, index):
-    return SliceBatch(
+    n, n_mixtures = len(image), int(index.max()) + 1
+    return TrainingBatch(
         image,
         region,
         index,
-        torch.ones(int(index.max()) + 1, image.shape[1], dtype=torch.bool),
+        torch.ones(n_mixtures, image.shape[1], dtype=torch.bool),
         torch.tensor(allowed_classes(("blood", "myocardium"))),
+        rows=torch.arange(n),
+        n_rows=n,
+        n_groups=n_mixtures,
+        counts=True,
     )
 
 
@@ -52,16 +63,16 @@ def noise_batch(n=6, mixtures=None):
 
 def test_probability_0_is_the_identity():
     batch = noise_batch()
-    image, region = random_warp(batch.image, batch.region, batch.mixture_index, generator(), probability=0)
+    image, region = random_warp(batch.image, batch.region, batch.mixture_index, chance(6), probability=0)
     assert torch.equal(image, batch.image)
     assert torch.equal(region, batch.region)
-    assert torch.equal(random_noise(batch.image, generator(), probability=0), batch.image)
+    assert torch.equal(random_noise(batch.image, chance(6), probability=0), batch.image)
 
 
 def test_each_spatial_part_has_a_chance_of_one_in_five():
     image, region = discs(500)
     image = image + torch.rand(SIDE, SIDE, generator=generator())
-    warped, _ = random_warp(image, region, torch.arange(500), generator())
+    warped, _ = random_warp(image, region, torch.arange(500), chance(500))
     unmoved = (warped == image).flatten(1).all(dim=1).sum().item()
     # .8^3 of 500 = 256; 4 standard deviations of a binomial are 4 * sqrt(500 * .512 * .488) = 45
     assert abs(unmoved - 256) < 45
@@ -69,7 +80,7 @@ def test_each_spatial_part_has_a_chance_of_one_in_five():
 
 def test_the_region_keeps_its_codes_and_moves_with_the_image():
     image, region = discs(40)
-    warped, codes = random_warp(image, region, torch.arange(40), generator(1), probability=1)
+    warped, codes = random_warp(image, region, torch.arange(40), chance(40, 1), probability=1)
     assert codes.dtype == torch.uint8
     assert set(codes.unique().tolist()) == {Region.OUTSIDE, Region.CAVITY, Region.WALL}
     moved = (codes != region).flatten(1).any(dim=1)
@@ -81,7 +92,7 @@ def test_the_region_keeps_its_codes_and_moves_with_the_image():
 
 
 def test_half_of_the_factors_are_below_1():
-    factors = random_factors(4000, generator())
+    factors = random_factors(chance(4000))
     # 4 * sqrt(4000 / 4) = 126
     assert abs(int((factors < 1).sum()) - 2000) < 126
     assert factors.min() >= 0.7
@@ -115,7 +126,7 @@ def test_where_values_are_read():
 def test_displacement_has_the_spread_of_smoothed_uniform_noise():
     """SD = alpha / sqrt(3) / (2 sqrt(pi) sigma) pixels: 100 / sqrt(3) / (2 sqrt(pi) 10) = 1.629."""
     n = 400
-    field = elastic_displacement((120, 120), torch.full((n,), 100.0), torch.full((n,), 10.0), generator())
+    field = elastic_displacement((120, 120), torch.full((n,), 100.0), torch.full((n,), 10.0), chance(n))
     middle = field[:, :, 60, 60]  # (n, 2), independent of one another, no border in reach
     # relative standard error of an SD from 800 numbers: 1 / sqrt(1600) = 2.5 %
     assert middle.std().item() == pytest.approx(1.629, rel=0.1)
@@ -126,7 +137,7 @@ def test_displacement_has_the_spread_of_smoothed_uniform_noise():
 
 
 def test_no_displacement_without_alpha():
-    field = elastic_displacement((20, 30), torch.zeros(2), torch.full((2,), 9.0), generator())
+    field = elastic_displacement((20, 30), torch.zeros(2), torch.full((2,), 9.0), chance(2))
     assert field.shape == (2, 2, 20, 30)
     assert (field == 0).all()
 
@@ -134,7 +145,7 @@ def test_no_displacement_without_alpha():
 def test_noise_has_its_chance_and_its_moments():
     n = 4000
     clean = torch.ones(n, 1, 8, 8)
-    noise = (random_noise(clean, generator()) - clean)[:, 0]
+    noise = (random_noise(clean, chance(n)) - clean)[:, 0]
     noisy = noise.flatten(1).abs().sum(dim=1) > 0
     # 600 expected; 4 * sqrt(4000 * .15 * .85) = 90
     assert abs(int(noisy.sum()) - 600) < 90
@@ -144,7 +155,7 @@ def test_noise_has_its_chance_and_its_moments():
 
 
 def test_afterwards_every_sequence_of_every_slice_has_mean_0_and_sd_1_again(monkeypatch):
-    monkeypatch.setattr(augment_published, "random_noise", lambda image, generator: image)  # comes last
+    monkeypatch.setattr(augment_published, "random_noise", lambda image, chance: image)  # comes last
     batch = noise_batch()
     result = augmented(batch, generator(3), whole_mixtures=False, standardise=True)
     for channel in result.image.flatten(0, 1):
@@ -179,7 +190,25 @@ def test_chance_comes_from_the_generator_alone():
 def test_the_slices_of_a_volume_move_alike():
     image, region = discs(20)
     index = torch.tensor([0] * 10 + [1] * 10)
-    _, codes = random_warp(image, region, index, generator(4), probability=1)
+    _, codes = random_warp(image, region, index, chance(2, 4), probability=1)
     assert (codes[:10] == codes[0]).all()
     assert (codes[10:] == codes[10]).all()
     assert not torch.equal(codes[0], codes[10])
+
+
+@pytest.mark.parametrize("whole_mixtures", [True, False])
+def test_a_share_of_the_batch_is_augmented_as_in_the_whole(whole_mixtures):
+    batch = noise_batch(4, mixtures=torch.tensor([0, 0, 1, 1]))
+    whole = augmented(batch, generator(2), whole_mixtures=whole_mixtures, standardise=True)
+    second = replace(
+        batch,
+        image=batch.image[2:],
+        region=batch.region[2:],
+        mixture_index=torch.tensor([0, 0]),
+        present=batch.present[1:],
+        rows=torch.tensor([2, 3]),
+    )
+    part = augmented(second, generator(2), whole_mixtures=whole_mixtures, standardise=True)
+    torch.testing.assert_close(part.image, whole.image[2:], atol=1e-5, rtol=0)
+    assert torch.equal(part.region, whole.region[2:])
+    assert not torch.equal(part.image, batch.image[2:])

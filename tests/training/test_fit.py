@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -13,7 +14,9 @@ import mrigmm
 from mrigmm.data.run_folder import RunFolder
 from mrigmm.errors import InputError
 from mrigmm.phantom import simulate_cohort
+from mrigmm.training import fit
 
+KEEPS_LOSS = 1e-5  # of the objective, relative: sums in another order, in float32
 QUICK = ("filters=2", "levels=1", "spacing_mm=3", "min_epochs=100")
 
 
@@ -65,14 +68,17 @@ def test_training_does_not_read_the_reference_labels(manifest, tmp_path):
     assert all(torch.equal(with_labels[name], without[name]) for name in with_labels)
 
 
-@pytest.mark.parametrize("preset", ["tiny", "deepsvg"])
-def test_a_killed_training_resumes_to_the_same_weights(manifest, tmp_path, preset):
+@pytest.mark.parametrize(
+    ("preset", "more", "cache"),
+    [("tiny", (), "memory"), ("deepsvg", (), "memory"), ("tiny", ("held_out_share=0.3",), "disk")],
+)
+def test_a_killed_training_resumes_to_the_same_weights(manifest, tmp_path, preset, more, cache):
     """SIGKILL after an epoch; the resumed run's weights and log are those of the uninterrupted one."""
-    options = (*QUICK, "epochs=12")
+    options = (*QUICK, *more, "epochs=12")
     mrigmm.train(manifest, tmp_path / "whole", preset=preset, overrides=options, device="cpu")
     call = (
         f"import mrigmm; mrigmm.train({str(manifest)!r}, {str(tmp_path / 'cut')!r}, "
-        f"preset={preset!r}, overrides={options!r}, device='cpu')"
+        f"preset={preset!r}, overrides={options!r}, device='cpu', cache={cache!r})"
     )
     with subprocess.Popen([sys.executable, "-c", call]) as process:
         checkpoint = RunFolder(tmp_path / "cut").checkpoint
@@ -81,11 +87,17 @@ def test_a_killed_training_resumes_to_the_same_weights(manifest, tmp_path, prese
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
     assert not RunFolder(tmp_path / "cut").record.exists(), "the training ended before it could be killed"
-    mrigmm.train(manifest, tmp_path / "cut", preset=preset, overrides=options, device="cpu", resume=True)
+    mrigmm.train(
+        manifest, tmp_path / "cut", preset=preset, overrides=options, device="cpu", cache=cache, resume=True
+    )
+    assert not RunFolder(tmp_path / "cut").cache.exists()
     whole, cut = (load_file(tmp_path / n / "weights.safetensors") for n in ("whole", "cut"))
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
-    objective = [[row["objective"] for row in rows(tmp_path / name)] for name in ("whole", "cut")]
-    assert objective[0] == objective[1]
+    logs = [
+        [{name: value for name, value in row.items() if name != "seconds"} for row in rows(tmp_path / name)]
+        for name in ("whole", "cut")
+    ]
+    assert logs[0] == logs[1]
 
 
 def test_resuming_what_was_never_started_is_refused(manifest, tmp_path):
@@ -125,3 +137,233 @@ def test_a_study_that_cannot_be_read_does_not_stop_training(manifest, tmp_path):
         broken.write_bytes(content)
     assert entry["id"] not in result.done
     assert [p.study for p in result.problems if p.severity == "error"] == [entry["id"]]
+
+
+def test_a_run_leaves_its_log_a_figure_and_what_it_ran_on(manifest, tmp_path):
+    options = (*QUICK, "epochs=1")
+    mrigmm.train(manifest, tmp_path / "run", preset="tiny", overrides=options, accelerator="cpu")
+    run = RunFolder(tmp_path / "run")
+    assert run.loss_figure.read_bytes().startswith(b"\x89PNG")
+    expected = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "precision": "32-true", "processes": 1}
+    assert run.read()[1].hardware == expected
+    assert {file.name for file in run.path.iterdir()} == {
+        "checkpoints",
+        "config.yaml",
+        "log.csv",
+        "loss.png",
+        "multiscale_prior.json",
+        "prior.json",
+        "run.json",
+        "weights.safetensors",
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device": "cpu", "devices": 2}, "--device names one"),
+        ({"precision": "half"}, "unknown precision"),
+        ({"cache": "tape"}, "unknown cache"),
+        ({"num_workers": 1}, "--cache disk"),
+        ({"num_workers": -1}, "negative"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_before_anything_is_done(manifest, tmp_path, options, message):
+    with pytest.raises(InputError) as caught:
+        mrigmm.train(manifest, tmp_path / "run", preset="tiny", **options)
+    assert message in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_slurm_that_does_not_fit_is_refused(manifest, tmp_path, monkeypatch):
+    for name, value in {
+        "NTASKS": "2",
+        "NTASKS_PER_NODE": "2",
+        "PROCID": "0",
+        "LOCALID": "0",
+        "NODEID": "0",
+    }.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.setenv("SLURM_JOB_NAME", "training")
+    with pytest.raises(InputError, match="cannot be used") as caught:
+        mrigmm.train(manifest, tmp_path / "run", preset="tiny", accelerator="cpu", devices=3)
+    assert "ntasks" in caught.value.problems[0].got
+
+
+def test_tensorboard_that_is_not_installed_is_named(manifest, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(InputError, match="not installed") as caught:
+        mrigmm.train(manifest, tmp_path / "run", preset="tiny", device="cpu", tensorboard=True)
+    assert "mrigmm[tensorboard]" in caught.value.problems[0].remedy
+
+
+def test_tensorboard_gets_what_the_log_has(manifest, tmp_path):
+    pytest.importorskip("tensorboard")
+    code = (
+        "import sys, warnings, mrigmm\n"
+        f"mrigmm.train({str(manifest)!r}, {str(tmp_path / 'run')!r}, preset='tiny', device='cpu',\n"
+        f"    overrides={(*QUICK, 'epochs=2', 'held_out_share=0.3')!r}, tensorboard=True)\n"
+        "from tensorboard.backend.event_processing.event_accumulator import EventAccumulator\n"
+        f"events = EventAccumulator({str(tmp_path / 'run' / 'tensorboard')!r}); events.Reload()\n"
+        "print(*(scalar.value for name in ('objective', 'held_out') for scalar in events.Scalars(name)))\n"
+    )
+    # In a process of its own: tensorboard's own imports warn.
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found = [float(value) for value in result.stdout.split()[-4:]]
+    log = rows(tmp_path / "run")
+    expected = [float(row[name]) for name in ("objective", "held_out") for row in log]
+    assert found == pytest.approx(expected, rel=1e-6)  # event files hold float32
+
+
+@pytest.mark.parametrize("preset", ["tiny", "deepsvg"])
+def test_mixed_precision_trains_nearly_alike(manifest, tmp_path, preset):
+    """bfloat16 has 8 bits: the objective of the first epochs moves by 2 % at most, and does move."""
+    for precision in ("32-true", "bf16-mixed"):
+        mrigmm.train(
+            manifest,
+            tmp_path / precision,
+            preset=preset,
+            overrides=(*QUICK, "epochs=2"),
+            device="cpu",
+            precision=precision,
+        )
+    objective = [[float(row["objective"]) for row in rows(tmp_path / p)] for p in ("32-true", "bf16-mixed")]
+    assert objective[0] != objective[1]
+    assert objective[1] == pytest.approx(objective[0], rel=0.02)
+    kept = load_file(tmp_path / "bf16-mixed" / "weights.safetensors").values()
+    assert {tensor.dtype for tensor in kept if tensor.is_floating_point()} == {torch.float32}
+
+
+def test_held_out_studies_are_watched_not_learnt_from(manifest, tmp_path):
+    """The best weights are those of the smallest held-out objective."""
+    options = (*QUICK, "epochs=4", "held_out_share=0.3", "learning_rate=0.02")
+    result = mrigmm.train(manifest, tmp_path / "run", preset="tiny", overrides=options, device="cpu")
+    run = RunFolder(tmp_path / "run")
+    config, record, _ = run.read()
+    assert len(record.held_out_studies) == 1  # of 3
+    assert result.done == record.training_studies
+    assert not set(record.held_out_studies) & set(record.training_studies)
+    held_out = [float(row["held_out"]) for row in rows(run.path)]
+    assert all(np.isfinite(held_out))
+
+    checkpoint = torch.load(run.checkpoint, weights_only=True)  # of the last epoch
+    last = {name.removeprefix("network."): t for name, t in checkpoint["state_dict"].items()}
+    kept = load_file(run.weights)
+    is_last = all(torch.equal(kept[name], last[name]) for name in kept)
+    assert is_last == (held_out.index(min(held_out)) == config.epochs - 1)
+
+
+def test_patience_ends_a_training_that_does_not_get_better(manifest, tmp_path):
+    """A learning rate at which nothing is learnt, so that the first epoch stays the best.
+
+    With a preset without batch norm, whose running means change at any rate.
+    """
+    options = (
+        *QUICK,
+        "epochs=9",
+        "held_out_share=0.3",
+        "patience=2",
+        "learning_rate=1e-30",
+        "weight_decay=0",
+    )
+    mrigmm.train(manifest, tmp_path / "run", preset="deepsvg", overrides=options, device="cpu")
+    assert len({row["held_out"] for row in rows(tmp_path / "run")}) == 1
+    assert len(rows(tmp_path / "run")) == 3  # epoch 0, and two that are no better
+
+
+def test_other_manifests_add_studies(manifest, tmp_path):
+    other = simulate_cohort(tmp_path / "other", n_studies=2, seed=5, preset="small")
+    content = json.loads(other.read_text())
+    for split in ("training", "validation", "test"):
+        for entry in content.get(split, []):
+            entry["id"] = f"other_{entry['id']}"
+    other.write_text(json.dumps(content))
+    added = [entry["id"] for entry in content["training"]]
+    assert added
+    result = mrigmm.train(
+        manifest, tmp_path / "run", also=[other], preset="tiny", overrides=(*QUICK, "epochs=1"), device="cpu"
+    )
+    assert list(result.done[-len(added) :]) == added
+    assert len(result.done) == 3 + len(added)
+
+
+@pytest.mark.slow
+def test_cache_and_workers_change_nothing(manifest, tmp_path):
+    ways = {"plain": {}, "disk": {"cache": "disk"}, "workers": {"cache": "disk", "num_workers": 2}}
+    for name, options in ways.items():
+        mrigmm.train(
+            manifest, tmp_path / name, preset="tiny", overrides=(*QUICK, "epochs=2"), device="cpu", **options
+        )
+        assert not RunFolder(tmp_path / name).cache.exists()
+    plain, disk, workers = (load_file(tmp_path / name / "weights.safetensors") for name in ways)
+    assert all(torch.equal(plain[name], disk[name]) for name in plain)
+    assert all(torch.equal(plain[name], workers[name]) for name in plain)
+
+
+@pytest.mark.slow
+def test_an_error_in_a_worker_names_the_study(manifest, tmp_path, monkeypatch):
+    make_loader = fit._loader
+
+    def then_damage(*arguments, **options):
+        loader = make_loader(*arguments, **options)
+        loader.dataset.studies.files[0].write_bytes(b"damaged")
+        return loader
+
+    monkeypatch.setattr(fit, "_loader", then_damage)
+    with pytest.raises(InputError, match="cannot be read back") as caught:
+        mrigmm.train(
+            manifest,
+            tmp_path / "run",
+            preset="tiny",
+            overrides=QUICK,
+            device="cpu",
+            cache="disk",
+            num_workers=1,
+        )
+    assert caught.value.problems[0].study == "study_000"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("preset", "more"),
+    [
+        ("tiny", ("held_out_share=0.3",)),
+        ("tiny", ("batch_slices=1",)),  # one process has no slice, and batch norm must not see any
+        ("deepsvg", ("batch_slices=5",)),  # 3 and 2 mixtures
+        ("deepsvg", ("scope=study", "batch_slices=1", "mean_regulariser=1")),  # one process has none
+    ],
+)
+def test_two_processes_train_as_one(manifest, tmp_path, torchrun, preset, more):
+    options = [part for text in (*QUICK, "epochs=3", *more) for part in ("--set", text)]
+    mrigmm.train(
+        manifest, tmp_path / "one", preset=preset, overrides=(*QUICK, "epochs=3", *more), device="cpu"
+    )
+    result = torchrun(
+        "train", manifest, "-o", tmp_path / "two", "--preset", preset, *options, "--quiet", "--device", "cpu"
+    )
+    assert result.code == 0, result.err
+    assert result.out.count("trained on") == 1  # the first process speaks
+    one, two = rows(tmp_path / "one"), rows(tmp_path / "two")
+    for name in ("objective", "held_out") if "held_out" in one[0] else ("objective",):
+        assert [float(row[name]) for row in two] == pytest.approx(
+            [float(row[name]) for row in one], rel=KEEPS_LOSS
+        )
+    assert RunFolder(tmp_path / "two").read()[1].hardware["processes"] == 2
+    weights = [load_file(tmp_path / name / "weights.safetensors") for name in ("one", "two")]
+    for name in weights[0]:
+        torch.testing.assert_close(weights[1][name], weights[0][name], rtol=1e-3, atol=1e-4)
+
+
+def test_a_run_that_was_moved_predicts_the_same_bytes(manifest, tmp_path):
+    run = mrigmm.train(
+        manifest, tmp_path / "run", preset="tiny", overrides=(*QUICK, "epochs=1"), device="cpu"
+    ).output
+    mrigmm.predict(manifest, tmp_path / "before", run=run, device="cpu", save_probabilities=True)
+    moved = tmp_path / "elsewhere" / "ünder another name"
+    moved.parent.mkdir()
+    run.rename(moved)
+    mrigmm.predict(manifest, tmp_path / "after", run=moved, device="cpu", save_probabilities=True)
+    maps = sorted(file.name for file in (tmp_path / "before").glob("*.nii.gz"))
+    assert len(maps) == 2
+    for name in maps:
+        assert (tmp_path / "before" / name).read_bytes() == (tmp_path / "after" / name).read_bytes()

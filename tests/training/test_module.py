@@ -4,8 +4,9 @@ import torch
 from mrigmm.config import make_config
 from mrigmm.labels import Region, allowed_classes
 from mrigmm.methods.deep_gmm import build_network
-from mrigmm.networks.deep_gmm import SliceBatch, mean_distance, negative_log_likelihood
+from mrigmm.networks.deep_gmm import mean_distance, negative_log_likelihood
 from mrigmm.training import module
+from mrigmm.training.batches import TrainingBatch
 from mrigmm.training.module import DeepGMMModule
 
 CLASSES = ("blood", "myocardium", "edema", "scar")
@@ -15,7 +16,9 @@ def make_batch():
     image = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     region = torch.full((2, 8, 8), int(Region.LV), dtype=torch.uint8)
     present = torch.ones(2, 3, dtype=torch.bool)
-    return SliceBatch(image, region, torch.arange(2), present, torch.tensor(allowed_classes(CLASSES)))
+    rows = torch.arange(2)
+    allowed = torch.tensor(allowed_classes(CLASSES))
+    return TrainingBatch(image, region, rows, present, allowed, rows, n_rows=2, n_groups=2, counts=True)
 
 
 def make_module(monkeypatch, step, *overrides):
@@ -24,7 +27,7 @@ def make_module(monkeypatch, step, *overrides):
     )
     torch.manual_seed(0)
     made = DeepGMMModule(build_network(config, None), config, torch.zeros(4, 3))
-    monkeypatch.setattr(made, "log_epoch", lambda values, weight: None)
+    monkeypatch.setattr(made, "log_epoch", lambda name, value, batch: None)
     monkeypatch.setattr(DeepGMMModule, "global_step", step)
     return made
 

@@ -1,0 +1,181 @@
+"""Where a training runs: accelerator, devices, nodes, precision."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from mrigmm.errors import InputError, near_misses
+
+ACCELERATORS = ("auto", "cpu", "gpu")
+# Others of Lightning's would turn intensities or mixtures into half precision.
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+DEFAULT_PRECISION = "32-true"
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a training runs on.
+
+    Attributes:
+        accelerator: "cpu" or "gpu".
+        devices: number of processes per node, or the indices of the GPUs of this node.
+        num_nodes: number of computers.
+        precision: one of `PRECISIONS`.
+    """
+
+    accelerator: str
+    devices: int | tuple[int, ...]
+    num_nodes: int
+    precision: str
+
+    @property
+    def n_processes(self) -> int:
+        """Of all nodes together."""
+        return self.num_nodes * (self.devices if isinstance(self.devices, int) else len(self.devices))
+
+    def describe(self) -> dict[str, Any]:
+        """For the run's record."""
+        return {**asdict(self), "processes": self.n_processes}
+
+
+def single_device(device: torch.device, precision: str, *, asked_for: bool) -> Hardware:
+    """One device per process; as many processes as torchrun started.
+
+    Args:
+        device: the device.
+        precision: one of `PRECISIONS`.
+        asked_for: by the user, and not only the default. Tasks of srun then train each for itself.
+
+    Raises:
+        InputError: unknown precision, one device by its index for several processes, or several tasks of
+            srun without a word whether they train together.
+    """
+    if _slurm_tasks() > 1 and not asked_for:
+        raise InputError(
+            "srun started several tasks, and nothing says whether they train together",
+            got=f"{_slurm_tasks()} tasks",
+            remedy="--accelerator, --devices and --num-nodes for one training, --device for one each",
+        )
+    per_node, nodes = _launched()
+    if device.index is not None and per_node > 1:
+        raise InputError(
+            "one device was named for several processes",
+            got=f"--device {device} in {per_node} processes per node",
+            remedy="use --accelerator gpu, and let torchrun's --nproc-per-node say how many",
+        )
+    devices = per_node if device.index is None else (device.index,)
+    return _checked(Hardware("gpu" if device.type == "cuda" else "cpu", devices, nodes, precision))
+
+
+def several_devices(
+    accelerator: str | None, devices: str | None, num_nodes: int | None, precision: str
+) -> Hardware:
+    """Devices as Lightning names them; what torchrun says is taken over.
+
+    Args:
+        accelerator: one of `ACCELERATORS`; None: "auto".
+        devices: a number, "auto" (all GPUs; one process on the CPU), or indices of GPUs such as "0,2";
+            None: as torchrun started, else "auto".
+        num_nodes: number of computers; None: as torchrun started, else 1.
+        precision: one of `PRECISIONS`.
+
+    Raises:
+        InputError: a value that is not allowed, or devices that are not there.
+    """
+    accelerator = accelerator or "auto"
+    if accelerator not in ACCELERATORS:
+        raise InputError(
+            f"unknown accelerator '{accelerator}'",
+            remedy=near_misses(accelerator, ACCELERATORS),
+        )
+    n_gpus = torch.cuda.device_count()
+    if accelerator == "auto":
+        accelerator = "gpu" if n_gpus else "cpu"
+    per_node, nodes = _launched()
+    launched = per_node * nodes > 1
+    wanted = _devices(devices or (str(per_node) if launched else "auto"), accelerator, n_gpus)
+    hardware = Hardware(accelerator, wanted, nodes if num_nodes is None else num_nodes, precision)
+    if launched and hardware.n_processes != per_node * nodes:
+        raise InputError(
+            "the devices do not fit the processes that torchrun started",
+            expected=f"{per_node} devices on each of {nodes} nodes",
+            got=f"{wanted} devices on each of {hardware.num_nodes} nodes",
+            remedy="leave out --devices and --num-nodes: torchrun says them",
+        )
+    if hardware.n_processes != _slurm_tasks() > 1:
+        raise InputError(
+            "the devices do not fit the tasks that srun started",
+            expected=f"{_slurm_tasks()} processes",
+            got=f"{wanted} devices on each of {hardware.num_nodes} nodes",
+            remedy="--devices is --ntasks-per-node, --num-nodes is --nodes",
+        )
+    return _checked(hardware)
+
+
+def _devices(text: str, accelerator: str, n_gpus: int) -> int | tuple[int, ...]:
+    """`--devices` as a number, or as indices of GPUs."""
+    if text == "auto":
+        return n_gpus if accelerator == "gpu" else 1
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts or not all(part.isascii() and part.isdigit() for part in parts):
+        raise InputError(
+            "--devices is not a number of devices",
+            expected="a number, auto, or indices of GPUs such as 0,2",
+            got=text,
+        )
+    numbers = tuple(int(part) for part in parts)
+    if "," not in text:
+        if numbers[0] == 0:
+            raise InputError("a training needs one device at least", got=f"--devices {text}")
+        return numbers[0]
+    if accelerator != "gpu":
+        raise InputError(
+            "only GPUs have indices", got=f"--devices {text}", remedy="give the number of processes"
+        )
+    if len(set(numbers)) < len(numbers):
+        raise InputError("a GPU is named twice", got=f"--devices {text}")
+    return numbers
+
+
+def _slurm_tasks() -> int:
+    """Tasks that srun started, this one among them; 1 without srun, or under torchrun."""
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    return int(tasks) if tasks.isdecimal() and "LOCAL_WORLD_SIZE" not in os.environ else 1
+
+
+def _launched() -> tuple[int, int]:
+    """Processes per node and nodes as torchrun started them; one and one without it."""
+    try:
+        per_node = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        total = int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_WORLD_SIZE" in os.environ else 1
+    except ValueError:
+        raise InputError(
+            "WORLD_SIZE or LOCAL_WORLD_SIZE is not a number", remedy="unset it, or start with torchrun"
+        ) from None
+    return per_node, max(total // max(per_node, 1), 1)
+
+
+def _checked(hardware: Hardware) -> Hardware:
+    if hardware.precision not in PRECISIONS:
+        raise InputError(
+            f"unknown precision '{hardware.precision}'",
+            remedy=near_misses(hardware.precision, PRECISIONS),
+        )
+    if hardware.precision == "16-mixed" and hardware.accelerator == "cpu":
+        raise InputError("a CPU has no 16-mixed precision", remedy="use bf16-mixed or 32-true")
+    if hardware.num_nodes < 1:
+        raise InputError("a training needs one node at least", got=f"--num-nodes {hardware.num_nodes}")
+    n_gpus = torch.cuda.device_count()
+    needed = hardware.devices if isinstance(hardware.devices, int) else max(hardware.devices, default=-1) + 1
+    if hardware.accelerator == "gpu" and not 0 < needed <= n_gpus:
+        raise InputError(
+            "there are not as many GPUs",
+            expected=f"at most {n_gpus} per node" if n_gpus else "a GPU that torch can use",
+            got=f"{needed} asked for" if needed else "none",
+            remedy="use --accelerator cpu, or fewer --devices",
+        )
+    return hardware

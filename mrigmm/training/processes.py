@@ -1,0 +1,31 @@
+"""Training as several processes that share each batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, distributed
+
+
+def mean_over_processes(values: Mapping[str, Tensor], weight: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """Means over a batch of which each process holds a share.
+
+    With value `v_r` and weight `w_r` of process r, the mean is `sum w_r v_r / sum w_r`. The mean over R
+    processes of the gradients of `v_r part_r`, `part_r = R w_r / sum w`, is its gradient.
+
+    Args:
+        values: means () over this process's share.
+        weight: () of the share, 0 for one that does not count.
+
+    Returns:
+        Means () over the batch, without gradient, and this process's part ().
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return {name: value.detach() for name, value in values.items()}, torch.ones_like(weight)
+    weight = weight.detach()
+    sums = torch.stack([weight, *(value.detach() * weight for value in values.values())])
+    distributed.all_reduce(sums)
+    total = sums[0].clamp_min(torch.finfo(sums.dtype).tiny)
+    means = dict(zip(values, sums[1:] / total, strict=True))
+    return means, distributed.get_world_size() * weight / total
