@@ -194,7 +194,7 @@ def manifest(
         if any(option is not None for option in others):
             raise InputError("manifest dicom takes --map and --pseudonyms only", remedy="see docs/dicom.md")
         made = manifest_dicom(src, out, map_file=map_file, pseudonyms=pseudonyms, track=_track(quiet))
-        _finish(made, f"wrote {len(made.done)} studies; manifest: {made.output}", quiet)
+        _finish(made, f"wrote {_studies(len(made.done))}; manifest: {made.output}", quiet)
         return
     if map_file is not None or pseudonyms:
         raise InputError(f"--map and --pseudonyms belong to DICOM, not to '{kind}'")
@@ -218,7 +218,7 @@ def manifest(
     )
     if result.data_root is not None:
         text += f"\nuse it with --data-root {result.data_root}"
-    _finish(result, f"{len(result.done)} studies\n{text}", quiet)
+    _finish(result, f"{_studies(len(result.done))}\n{text}", quiet)
 
 
 @app.command()

@@ -198,7 +198,7 @@ def test_one_bad_series_stops_no_other(tmp_path, cli):
     assert result.code == 2
     for text in ("LGE: the slices do not lie at regular distances", str(short), str(cut)):
         assert text in result.err
-    assert "1 studies could not be processed" in result.err  # B; the others have a sequence left
+    assert "1 study could not be processed" in result.err  # B; the others have a sequence left
     manifest = json.loads((tmp_path / "out" / "m.json").read_text())
     assert {entry["id"]: list(entry["image"]) for entry in manifest["test"]} == {"A": ["T2"], "C": ["bSSFP"]}
     assert manifest["modality"] == {"0": "T2", "1": "bSSFP"}
@@ -208,7 +208,7 @@ def test_the_command(tmp_path, cli):
     series(tmp_path / "dicom")
     out = tmp_path / "out" / "manifest.json"
     result = cli("manifest", "dicom", tmp_path / "dicom", "-o", out)
-    assert (result.code, result.out) == (0, f"wrote 1 studies; manifest: {out}\n")
+    assert (result.code, result.out) == (0, f"wrote 1 study; manifest: {out}\n")
     result = cli("manifest", "dicom", tmp_path / "dicom", "-o", out, "--map", out.with_name("map.yaml"))
     assert result.code == 0
 
