@@ -56,12 +56,12 @@ from mrigmm.methods.deep_gem import build_spatial_prior
 from mrigmm.methods.deep_gmm import build_network
 from mrigmm.methods.registry import RUNTIMES, make_method, method_of_run
 from mrigmm.mixture import Mixture, fit_gmm
-from mrigmm.networks.deep_gmm import SliceBatch
+from mrigmm.networks.deep_gmm import SliceBatch, negative_log_likelihood
 from mrigmm.networks.spatial_prior import N_ANATOMY_CHANNELS
 from mrigmm.networks.unet import UNet
 from mrigmm.phantom import PRESETS, simulate_study
 from mrigmm.training.gem_module import DeepGEMModule
-from mrigmm.training.module import DeepGMMModule, EpochModule, negative_log_likelihood
+from mrigmm.training.module import DeepGMMModule, EpochModule
 
 SEQUENCES, CLASSES = ("LGE", "T2", "bSSFP"), ("blood", "myocardium", "edema", "scar")
 C, K = len(SEQUENCES), len(CLASSES)
