@@ -8,7 +8,7 @@ by the package and by scikit-learn; then whole predictions in memory, as `mrigmm
 Training step. Batch 4 of 160 x 160, forward, loss, backward, clipping, AdamW. The peer is the published
 U-Net and the published loss as they were published: nearest upsampling before its 1x1 convolution; the loss
 image by image, class by class and channel by channel, densities multiplied instead of their logs added.
-Augmentation is part of the default's step and not of the peer's.
+The published augmentation is left out of the peer's step and of deepsvg's; the default's own is in its step.
 
 One process, one thread; times are CPU time, which other work on the machine disturbs less than the clock. All
 programs of a table run in turn, and a ratio is the median over the rounds of the ratio within a round
@@ -56,12 +56,12 @@ from mrigmm.methods.deep_gem import build_spatial_prior
 from mrigmm.methods.deep_gmm import build_network
 from mrigmm.methods.registry import RUNTIMES, make_method, method_of_run
 from mrigmm.mixture import Mixture, fit_gmm
-from mrigmm.networks.deep_gmm import SliceBatch
+from mrigmm.networks.deep_gmm import SliceBatch, negative_log_likelihood
 from mrigmm.networks.spatial_prior import N_ANATOMY_CHANNELS
 from mrigmm.networks.unet import UNet
 from mrigmm.phantom import PRESETS, simulate_study
 from mrigmm.training.gem_module import DeepGEMModule
-from mrigmm.training.module import DeepGMMModule, EpochModule, negative_log_likelihood
+from mrigmm.training.module import DeepGMMModule, EpochModule
 
 SEQUENCES, CLASSES = ("LGE", "T2", "bSSFP"), ("blood", "myocardium", "edema", "scar")
 C, K = len(SEQUENCES), len(CLASSES)
@@ -359,9 +359,14 @@ def peer_step(filters: int, batch: SliceBatch) -> Callable[[], None]:
 
 
 def own_step(preset: str, filters: int, batch: SliceBatch) -> Callable[[], None]:
-    """A training step of one of our presets, its augmentation on the fly included."""
+    """A training step of one of our presets, without the published augmentation, as the peer's."""
     config = make_config(preset).model_copy(
-        update={"sequences": SEQUENCES, "classes": CLASSES, "filters": filters}
+        update={
+            "sequences": SEQUENCES,
+            "classes": CLASSES,
+            "filters": filters,
+            "published_augmentation": False,
+        }
     )
     torch.manual_seed(SEED)
     module: EpochModule

@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 
+from mrigmm.config import RunConfig
 from mrigmm.data.files import require_not_input
 from mrigmm.data.run_folder import RunFolder
+from mrigmm.data.standardise import STANDARDISATIONS, UNITS
 from mrigmm.errors import InputError, near_misses
 from mrigmm.export.onnx_model import write_onnx
 from mrigmm.jobs.common import DISCLAIMER, Outcome
@@ -35,7 +37,8 @@ def export_run(run: Path | str, out: Path | str, *, format: str) -> Outcome:
         format: "onnx": inputs, outputs and metadata as docs/onnx.md says.
 
     Raises:
-        InputError: no such format; the run or a package is missing; the run is unfinished or damaged.
+        InputError: no such format; the run or a package is missing; the run is unfinished or damaged; its
+            network is 3-D or has a parameter head.
     """
     if format not in FORMATS:
         raise InputError(f"unknown format '{format}'", remedy=near_misses(format, FORMATS))
@@ -43,6 +46,7 @@ def export_run(run: Path | str, out: Path | str, *, format: str) -> Outcome:
     method, _ = method_of_run(folder, torch.device("cpu"))
     require_not_input(out, [file for file in folder.path.iterdir() if file != folder.onnx])
     assert isinstance(method, DeepGEMMethod | DeepGMMMethod)
+    _require_exportable(folder, method.config)
     interface = _interface(method)
     write_onnx(
         out,
@@ -52,6 +56,20 @@ def export_run(run: Path | str, out: Path | str, *, format: str) -> Outcome:
         metadata=_metadata(method, interface),
     )
     return Outcome(out, ())
+
+
+def _require_exportable(run: RunFolder, config: RunConfig) -> None:
+    """The file holds a U-Net of slices and nothing beside it."""
+    found = {"spatial_dims": config.spatial_dims, "parameters": config.parameters}
+    wanted = {"spatial_dims": 2, "parameters": "mstep"}
+    if found != wanted:
+        raise InputError(
+            "this network cannot be exported: it is 3-D, or has means and covariances as a second output",
+            file=run.config,
+            expected=", ".join(f"{key}={value}" for key, value in wanted.items()),
+            got=", ".join(f"{key}={value}" for key, value in found.items()),
+            remedy="predict with torch, or train without these settings",
+        )
 
 
 @dataclass(frozen=True)
@@ -76,7 +94,7 @@ def _interface(method: DeepGEMMethod | DeepGMMMethod) -> _Interface:
     class_of_output = dict(zip(record.component_order, record.classes, strict=True))
     return _Interface(
         channels=record.sequences,
-        units="z-score inside the study's region, 0 where not acquired",
+        units=f"{UNITS[STANDARDISATIONS[method.config.standardise]]}, 0 where not acquired",
         classes=tuple(name for _, name in sorted(class_of_output.items())),
     )
 

@@ -18,7 +18,8 @@ WEIGHTS_KEY = "weights_sha256"
 class OnnxUNet(nn.Module):
     """Stands in for `UNet` at prediction: log-probabilities are logits of themselves.
 
-    Computes on the CPU, with as many threads as torch.
+    Computes on the CPU, with as many threads as torch. For networks of slices whose bottleneck nothing else
+    uses: `mrigmm export` writes no others.
 
     Args:
         file: network that `mrigmm export` wrote.
@@ -28,6 +29,8 @@ class OnnxUNet(nn.Module):
     Raises:
         InputError: missing extra, missing or damaged file, or a network of other weights.
     """
+
+    spatial_dims = 2
 
     def __init__(self, file: Path, *, divisor: int, weights_sha256: str) -> None:
         super().__init__()
@@ -59,6 +62,14 @@ class OnnxUNet(nn.Module):
             )
         self.divisor = divisor
         self.runtime = f"onnxruntime {onnxruntime.__version__}"
+
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """The whole pass, since the file has no other output than the last."""
+        return [self(image)]
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        """What `encode` gave."""
+        return features[-1]
 
     def forward(self, image: Tensor) -> Tensor:
         """Log-probabilities (B, channels_out, X, Y) of images (B, channels_in, X, Y)."""

@@ -62,31 +62,53 @@ def test_metadata(run):
         assert "normal wall in 2 of its SDs" in found["input_units"]
     else:
         assert channels == ["LGE", "T2", "bSSFP"]
-        assert "z-score" in found["input_units"]
+        assert found["input_units"] == "z-score over the crop, per slice, 0 where not acquired"
+        assert found["method"] == "deepsvg"
         assert [classes[output] for output in record.component_order] == list(record.classes)
     assert not any(study in str(found) for study in record.training_studies)
 
 
 def test_output_classes_stand_in_the_order_of_the_outputs(tmp_path):
     """Entry k of the component order is the output that is class k: here blood is output 2."""
-    config = make_config("deepsvg", PUBLISHED)
+    folder = untrained(tmp_path / "run", component_order=(2, 0, 1))
+    mrigmm.export_run(folder, tmp_path / "n.onnx", format="onnx")
+    assert json.loads(properties(tmp_path / "n.onnx")["output_classes"]) == ["myocardium", "scar", "blood"]
+
+
+def untrained(path, *overrides, component_order=(0, 1, 2)):
+    """A finished run of three classes with random weights."""
+    config = make_config("deepsvg", (*PUBLISHED, *overrides))
     config = config.model_copy(
         update={"sequences": ("LGE",), "classes": ("blood", "myocardium", "scar"), "spacing_mm": 2.0}
     )
-    folder = RunFolder(tmp_path / "run")
+    folder = RunFolder(path)
     folder.write_settings(config, None, None)
     folder.write_weights(build_network(config, None))
     folder.write_record(
         RunRecord(
             classes=config.classes,
             sequences=config.sequences,
-            component_order=(2, 0, 1),
+            component_order=component_order,
             training_studies=(),
             versions={},
         )
     )
-    mrigmm.export_run(folder.path, tmp_path / "n.onnx", format="onnx")
-    assert json.loads(properties(tmp_path / "n.onnx")["output_classes"]) == ["myocardium", "scar", "blood"]
+    return path
+
+
+@pytest.mark.parametrize(
+    ("overrides", "got"),
+    [
+        (("spatial_dims=3", "scope=study"), "spatial_dims=3, parameters=mstep"),
+        (("parameters=head",), "spatial_dims=2, parameters=head"),
+    ],
+)
+def test_networks_that_are_more_than_a_unet_of_slices_are_refused(tmp_path, overrides, got):
+    folder = untrained(tmp_path / "run", *overrides)
+    with pytest.raises(InputError, match="this network cannot be exported") as caught:
+        mrigmm.export_run(folder, tmp_path / "n.onnx", format="onnx")
+    assert caught.value.problems[0].got == got
+    assert not (tmp_path / "n.onnx").exists()
 
 
 def test_prediction_is_that_of_torch(run, studies, tmp_path):
