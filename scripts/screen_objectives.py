@@ -28,6 +28,7 @@ from quality.cohorts import PROTOCOLS, SEEDS, Case, read_cases, simulated_cohort
 from quality.scoring import score
 from rich.progress import track
 from torch import Tensor
+from torch.nn.functional import pad
 
 from mrigmm.config import RunConfig, make_config
 from mrigmm.data.crops import network_view
@@ -199,6 +200,12 @@ def training_slices(case: Case, start: MapEM2Step, config: RunConfig, divisor: i
     return TrainingSlices(maps.permute(3, 0, 1, 2), wall.prior)
 
 
+def one_size(studies: Sequence[TrainingSlices]) -> list[TrainingSlices]:
+    """All slices padded with zeros (no wall) to the side of the largest."""
+    side = max(study.maps.shape[-1] for study in studies)
+    return [replace(study, maps=pad(study.maps, (0, side - study.maps.shape[-1]) * 2)) for study in studies]
+
+
 def train(
     network: SpatialPrior,
     studies: Sequence[TrainingSlices],
@@ -325,7 +332,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config, task, cases = _cohorts(options)
     start = starting_method(config, task.prior, task.multiscale)
     divisor = build_spatial_prior(config).unet.divisor
-    studies = [training_slices(case, start, config, divisor) for case in track(cases["training"], "E-step")]
+    studies = one_size(
+        [training_slices(case, start, config, divisor) for case in track(cases["training"], "E-step")]
+    )
     base = scores(start, cases["tuning"], task.classes)
     base_row = summary(base, base, scores(start, cases["healthy"], task.classes))
     table: dict[str, dict[str, Any]] = {"map-em-2step": {"labels": {"fit": base_row}, "minutes": 0.0}}

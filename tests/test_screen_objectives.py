@@ -12,7 +12,15 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
 import screen_objectives
 from benchmark_subsets import subsets
-from screen_objectives import Forward, continuity, free_energy, negative_mutual_information, nll_v
+from screen_objectives import (
+    Forward,
+    TrainingSlices,
+    continuity,
+    free_energy,
+    negative_mutual_information,
+    nll_v,
+    one_size,
+)
 
 from mrigmm.mixture import MapPrior
 
@@ -83,6 +91,14 @@ def test_subsets_of_the_sequences():
     assert len(found) == 7
     assert found[0] == ("LGE", "T2", "bSSFP")
     assert found[-1] == ("bSSFP",)
+
+
+def test_slices_of_two_sizes_are_padded_to_one():
+    studies = [TrainingSlices(torch.ones(2, 3, side, side), PRIOR) for side in (4, 6)]
+    small, large = one_size(studies)
+    assert small.maps.shape == (2, 3, 6, 6)
+    assert small.maps.sum() == 2 * 3 * 4 * 4
+    assert torch.equal(large.maps, studies[1].maps)
 
 
 @pytest.mark.slow
