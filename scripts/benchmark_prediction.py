@@ -48,6 +48,7 @@ from mrigmm.data.crops import network_view
 from mrigmm.data.manifest import Study
 from mrigmm.data.priors import default_multiscale_prior, default_prior
 from mrigmm.data.run_folder import RunFolder, RunRecord
+from mrigmm.data.standardise import STANDARDISATIONS
 from mrigmm.data.study import StudyTensors, load_study
 from mrigmm.jobs.export import export_run
 from mrigmm.labels import allowed_classes
@@ -134,7 +135,7 @@ def random_run(folder: Path, preset: str, filters: int) -> RunFolder:
     )
     run = RunFolder(folder / f"{preset}_{filters}")
     torch.manual_seed(SEED)
-    prior = default_prior()
+    prior = default_prior(STANDARDISATIONS[config.standardise])
     run.write_settings(config, prior, default_multiscale_prior() if config.objective == "gem" else None)
     network = build_spatial_prior(config) if config.objective == "gem" else build_network(config, prior)
     run.write_weights(network)
