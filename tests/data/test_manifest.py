@@ -44,6 +44,16 @@ def test_what_a_manifest_says(tmp_path):
     assert [study.id for study in cohort.split("all")] == ["p2", "p3", "p1"]
 
 
+def test_frames_and_patients(tmp_path):
+    image = {"LGE": {"file": "lge.nii"}, "T2": {"file": "cine.nii", "frame": 3}}
+    listed = ["lge.nii", {"file": "cine.nii", "frame": 0}]
+    entries = [{"id": "a", "image": image, "patient": "p1"}, {"id": "b", "image": listed}]
+    a, b = read_manifest(write(tmp_path, {**GOOD, "test": entries})).split("test")
+    assert a.images == b.images == {"LGE": tmp_path / "lge.nii", "T2": tmp_path / "cine.nii"}
+    assert (a.frames, b.frames) == ({"T2": 3}, {"T2": 0})
+    assert (a.patient, b.patient) == ("p1", None)
+
+
 def test_channel_order_is_that_of_the_keys(tmp_path):
     names = [f"s{i}" for i in range(11)]
     modality = {str(i): names[i] for i in (10, *range(10))}
@@ -133,6 +143,14 @@ def test_zero_is_the_background(tmp_path, labels, expected):
         ({"test": [{**STUDY, "image": [None, None]}]}, "the study has no image"),
         ({"test": [{**STUDY, "image": {}}]}, "the study has no image"),
         ({"test": [{**STUDY, "image": {"LGE": {"a": 1}}}]}, "LGE: a path must be"),
+        ({"test": [{**STUDY, "image": {"LGE": {"file": 1}}}]}, "LGE: a path must be"),
+        ({"test": [{**STUDY, "image": {"LGE": {"file": "../a"}}}]}, "LGE: the path leads out"),
+        ({"test": [{**STUDY, "image": {"LGE": {"file": "a", "fram": 1}}}]}, "LGE: unknown key 'fram'"),
+        ({"test": [{**STUDY, "image": {"LGE": {"file": "a", "frame": -1}}}]}, "LGE: a frame must be"),
+        ({"test": [{**STUDY, "image": {"LGE": {"file": "a", "frame": 1.0}}}]}, "LGE: a frame must be"),
+        ({"test": [{**STUDY, "image": {"LGE": {"file": "a", "frame": True}}}]}, "LGE: a frame must be"),
+        ({"test": [{**STUDY, "patient": 7}]}, "'patient' must be"),
+        ({"test": [{**STUDY, "patient": " "}]}, "'patient' must be"),
         ({"test": [{**STUDY, "label": {"rule": "lv"}}]}, "label: a path must be"),
         ({"test": [{**STUDY, "label": ""}]}, "label: a path must be"),
         ({"test": [{**STUDY, "region": True}]}, "region: a path must be"),

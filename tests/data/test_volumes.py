@@ -13,7 +13,7 @@ from ..conftest import SHAPE, oblique_affine, save_nifti
 
 DATA = np.arange(np.prod(SHAPE), dtype=np.float32).reshape(SHAPE)
 # Offsets of header fields in NIfTI-1.
-DIM, DATATYPE, SCL_SLOPE, XYZT_UNITS, SROW_X = 40, 70, 112, 123, 280
+DIM, DATATYPE, VOX_OFFSET, SCL_SLOPE, XYZT_UNITS, SROW_X = 40, 70, 108, 112, 123, 280
 
 
 @pytest.fixture
@@ -60,6 +60,39 @@ def test_two_and_four_dimensions_become_three(tmp_path, stored, read):
     volume = read_image(save_nifti(tmp_path / "a.nii", data, oblique_affine()), study="p1", role="LGE")
     assert (volume.stored_shape, volume.grid.shape) == (stored, read)
     np.testing.assert_array_equal(volume.data, data.reshape(read))
+
+
+def test_a_frame_of_a_series(tmp_path):
+    data = np.arange(16 * 14 * 3 * 4, dtype=np.float32).reshape(16, 14, 3, 4)
+    data[0, 0, 0, 1] = np.nan  # of no interest unless that frame is taken
+    path = save_nifti(tmp_path / "a.nii.gz", data, oblique_affine())
+    volume = read_image(path, study="p1", role="bSSFP", frame=2)
+    np.testing.assert_array_equal(volume.data, data[..., 2])
+    assert (volume.frame, volume.stored_shape, volume.grid.shape) == (2, (16, 14, 3), (16, 14, 3))
+    asked = []
+
+    def choose(frames, grid):
+        asked.append((frames.shape, grid.shape))
+        return 3
+
+    volume = read_image(path, study="p1", role="bSSFP", choose_frame=choose)
+    np.testing.assert_array_equal(volume.data, data[..., 3])
+    assert (volume.frame, asked) == (3, [((16, 14, 3, 4), (16, 14, 3))])
+    refusal(path, "NaN", frame=1)
+    problem = refusal(path, "LGE has no frame 4", frame=4)
+    assert problem.expected == "a frame from 0 to 3"
+    refusal(path, "is not one volume", read_map)
+
+
+def test_a_file_without_frames_has_the_first_only(path):
+    assert read_image(path, study="p1", role="LGE", frame=0).frame is None
+    assert read_image(path, study="p1", role="LGE", choose_frame=lambda *_: 7).frame is None
+    refusal(path, "LGE has no frame 1", frame=1)
+
+
+def test_an_offset_of_0_means_behind_the_header(path):
+    patched(path, VOX_OFFSET, "<f", 0)
+    np.testing.assert_array_equal(read_image(path, study="p1", role="LGE").data, DATA)
 
 
 def test_slope_and_intercept_are_applied(tmp_path):

@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+
+from mrigmm.data.quality import cavity_contrast, implausible_size, misplaced, swapped, touches_border
+from mrigmm.labels import Region
+
+SPACING = (2.0, 2.0, 10.0)
+EVERYWHERE = np.ones((40, 40, 2), bool)
+
+
+def disc(radius, shape=(40, 40), centre=(19.5, 19.5)):
+    x, y = np.indices(shape)
+    return np.hypot(x - centre[0], y - centre[1]) <= radius
+
+
+def stack(plane):
+    return np.repeat(plane[..., None], 2, axis=2)
+
+
+LV = stack(disc(14)).astype(np.uint8) * np.uint8(Region.LV)
+PARTS = stack(np.where(disc(8), Region.CAVITY, np.where(disc(14), Region.WALL, 0))).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("radius_mm", "volume_ml", "good"),
+    [(28, 49, True), (12, 10, False), (13, 10, True), (64, 200, True), (66, 200, False), (40, 801, False)],
+)
+def test_implausible_size(radius_mm, volume_ml, good):
+    """Circles of 12 and 13 mm have 452 and 531 mm2, of 64 and 66 mm 12868 and 13685 mm2."""
+    region = stack(disc(radius_mm / 0.5, (280, 280), (139.5, 139.5))).astype(np.uint8)
+    found = implausible_size(region, (0.5, 0.5, 10.0), volume_ml)
+    assert (found is None) is good
+    if found:
+        assert found.severity == "warning"
+
+
+def test_the_size_is_that_of_the_largest_slice_in_mm2():
+    region = np.zeros((40, 40, 3), np.uint8)
+    region[:10, :10, 0], region[:5, :4, 1] = 1, 1
+    found = implausible_size(region, (2.0, 1.5, 10.0), 3.6)
+    assert found.got == "300 mm2, 3.6 ml"  # 100 voxels of 3 mm2
+
+
+def test_touches_border():
+    assert touches_border(LV) is None  # the first and the last slice are no border
+    for edge in (np.s_[0, 5, 1], np.s_[-1, 5, 1], np.s_[5, 0, 1], np.s_[5, -1, 1]):
+        region = LV.copy()
+        region[edge] = 1
+        found = touches_border(region)
+        assert (found.severity, found.got) == ("warning", "1 of 2 slices")
+
+
+@pytest.mark.parametrize("region", [LV, PARTS], ids=["lv", "parts"])
+@pytest.mark.parametrize("cavity", [1.0, 5.0])
+def test_cavity_contrast_is_in_sd_of_the_region(region, cavity):
+    values = np.where(stack(disc(8)), cavity, 3).astype(np.float32)
+    share = disc(8).sum() / disc(14).sum()
+    sd = 2 * np.sqrt(share * (1 - share))
+    found = cavity_contrast(values, region, EVERYWHERE, SPACING)
+    assert found == pytest.approx((cavity - 3) / sd, rel=1e-5)
+    # Units do not matter, nor what lies outside the region.
+    outside = np.where(region > 0, 7 * values - 100, 1e6).astype(np.float32)
+    assert cavity_contrast(outside, region, EVERYWHERE, SPACING) == pytest.approx(found, rel=1e-4)
+
+
+def test_without_anything_to_compare_there_is_no_contrast():
+    values = np.where(stack(disc(8)), 1, 3).astype(np.float32)
+    wall = np.where(PARTS == Region.WALL, PARTS, 0).astype(np.uint8)
+    assert cavity_contrast(values, wall, EVERYWHERE, SPACING) is None
+    assert cavity_contrast(values * 0, PARTS, EVERYWHERE, SPACING) is None
+    assert cavity_contrast(values, PARTS, stack(~disc(8)), SPACING) is None
+
+
+@pytest.mark.parametrize(
+    ("contrasts", "names"),
+    [
+        ({"LGE": 1.2, "T2": -1.2, "bSSFP": 1.6}, []),
+        ({"LGE": -1.2, "T2": -1.2}, []),  # a large scar
+        ({"T2": 1.2, "bSSFP": 1.6}, ["T2"]),
+        ({"T2": 1.2, "bSSFP": -1.6}, ["T2", "bSSFP"]),
+        ({"T2": 0.49, "bSSFP": -0.49}, []),
+        ({"T2": 0.51}, ["T2"]),
+        ({}, []),
+    ],
+)
+def test_swapped(contrasts, names):
+    found = list(swapped(contrasts))
+    assert [problem.what for problem in found] == [f"{name} does not look like {name}" for name in names]
+    assert {problem.severity for problem in found} <= {"warning"}
+
+
+@pytest.mark.parametrize(
+    ("contrasts", "good"),
+    [
+        ({"T2": -0.41}, True),
+        ({"T2": -0.39}, False),
+        ({"T2": 0.1, "bSSFP": 0.3}, False),
+        ({"T2": 0.1, "bSSFP": 0.5}, True),  # one that shows the cavity is enough
+        ({"T2": 0.6, "bSSFP": 0.3}, True),  # said by `swapped`
+        ({"T2": 0.6, "bSSFP": -0.6}, True),
+        ({"LGE": 0.0}, True),  # LGE alone cannot tell
+        ({}, True),
+    ],
+)
+def test_misplaced(contrasts, good):
+    found = misplaced(contrasts)
+    assert (found is None) is good
+    if found:
+        assert found.severity == "warning"
+
+
+def test_a_region_beside_the_ventricle_is_misplaced():
+    t2 = np.where(stack(disc(8)), 1, 3).astype(np.float32)
+    t2 += np.random.default_rng(0).normal(0, 0.5, t2.shape).astype(np.float32)
+    for shift, good in ((0, True), (15, False)):
+        moved = stack(disc(10, centre=(19.5, 19.5 + shift))).astype(np.uint8)
+        assert (misplaced({"T2": cavity_contrast(t2, moved, EVERYWHERE, SPACING)}) is None) is good

@@ -1,0 +1,45 @@
+import gzip
+
+import numpy as np
+import pytest
+
+from mrigmm.data.inflate import InflateError, inflate, inflate_start
+
+CONTENT = np.random.default_rng(0).integers(0, 50, 3_000_000, dtype=np.uint8).tobytes()
+PACKED = gzip.compress(CONTENT)
+
+
+@pytest.mark.parametrize("size", [1, 540, 1 << 20, len(CONTENT) - 1, len(CONTENT), len(CONTENT) + 9])
+def test_the_first_bytes(size):
+    assert inflate(PACKED, size) == CONTENT[:size]
+    assert inflate_start(PACKED, size) == CONTENT[:size]
+
+
+def test_several_members_and_zeros_behind_them():
+    packed = gzip.compress(CONTENT[:1000]) + gzip.compress(CONTENT[1000:]) + bytes(100)
+    assert inflate(packed, 2000) == CONTENT[:2000]
+
+
+@pytest.mark.parametrize("kept", [1, 100, len(PACKED) // 2, len(PACKED) - 8, len(PACKED) - 1])
+def test_a_stream_that_ends_early(kept):
+    with pytest.raises(InflateError):
+        inflate(PACKED[:kept], 500)
+
+
+@pytest.mark.parametrize("place", [0, 1, -1, -6])
+def test_a_damaged_header_checksum_or_length(place):
+    """The checksum stands behind the data; it counts although only the first bytes are asked for."""
+    spoilt = bytearray(PACKED)
+    spoilt[place] ^= 0x10
+    with pytest.raises(InflateError):
+        inflate(bytes(spoilt), 500)
+
+
+def test_garbage_behind_the_stream():
+    with pytest.raises(InflateError):
+        inflate(PACKED + b"garbage", 500)
+
+
+def test_nothing():
+    assert inflate(b"", 500) == inflate_start(b"", 500) == b""
+    assert inflate(gzip.compress(b""), 500) == inflate_start(gzip.compress(b""), 500) == b""
