@@ -344,7 +344,7 @@ def test_warnings_alone_are_no_failure(cli, workshop):
     manifest = workshop.manifest([patient(workshop, sequences=("LGE", "bSSFP"))])
     result = cli("check", manifest)
     assert result.code == 0
-    assert result.out.endswith("1 studies without errors\n")
+    assert result.out.endswith("1 study without errors\n")
     assert json.loads(cli("check", manifest, "--json").out)["n_warnings"] == 2
 
 

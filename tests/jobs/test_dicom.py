@@ -61,10 +61,10 @@ def test_geometry_is_that_of_simpleitk(tmp_path, slope):
 def test_a_cohort(tmp_path):
     source = tmp_path / "dicom"
     series(source / "1", patient="A", study=1, series=1, description="LGE_sax")
-    series(source / "2", patient="A", study=1, series=2, description="T2_STIR_sax")
+    series(source / "2", voxels(7), patient="A", study=1, series=2, description="T2_STIR_sax")
     write_cine(source / "3", [60.0, 0.0, 30.0, 90.0], patient="A", study=1, series=3)
     series(source / "4", patient="A", study=1, series=4, description="localizer")
-    series(source / "5", patient="B", study=2, series=1, description="de_psir_sax")
+    series(source / "5", voxels(8), patient="B", study=2, series=1, description="de_psir_sax")
     (source / "junk.txt").write_text("no image")
     result = run(tmp_path)
     assert result.done == ("A", "B")

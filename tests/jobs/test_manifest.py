@@ -170,7 +170,7 @@ def test_evaluate_tells_a_prior_that_has_seen_the_test_studies(download, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
-        (["dicom", "."], "unknown kind of folder 'dicom'"),
+        (["dycom", "."], "unknown kind of folder 'dycom'"),
         (["myops", "nowhere"], "the folder does not exist"),
         (["myops", "."], "no study was found in the folder"),
         (["myops", ".", "--image", "LGE={id}.nii"], "--image belongs to files, not to myops"),
