@@ -3,7 +3,7 @@
 Prediction. A run of random weights (time does not depend on them) segments a simulated study: one forward
 pass per slice and one M-step, with torch and with ONNX Runtime. Beside it EM on the same voxels to
 convergence (tolerance 2e-4 per voxel as published, one mixture per study, started at the population's means),
-by the package and by scikit-learn; then whole predictions in memory, as `mrigmm predict` makes them.
+by the package and by scikit-learn. Reading, resampling and writing are left out on both sides.
 
 Training step. Batch 4 of 160 x 160, forward, loss, backward, clipping, AdamW. The peer is the published
 U-Net and the published loss as they were published: nearest upsampling before its 1x1 convolution; the loss
@@ -46,16 +46,16 @@ from torch import Tensor, nn
 from mrigmm.config import make_config
 from mrigmm.data.crops import network_view
 from mrigmm.data.manifest import Study
-from mrigmm.data.priors import default_multiscale_prior, default_prior
+from mrigmm.data.priors import default_prior
 from mrigmm.data.run_folder import RunFolder, RunRecord
 from mrigmm.data.standardise import STANDARDISATIONS
 from mrigmm.data.study import StudyTensors, load_study
 from mrigmm.jobs.export import export_run
 from mrigmm.labels import allowed_classes
-from mrigmm.methods.base import Method, Task, responsible_mixture
+from mrigmm.methods.base import Method, responsible_mixture
 from mrigmm.methods.deep_gem import build_spatial_prior
 from mrigmm.methods.deep_gmm import build_network
-from mrigmm.methods.registry import RUNTIMES, make_method, method_of_run
+from mrigmm.methods.registry import RUNTIMES, method_of_run
 from mrigmm.mixture import Mixture, fit_gmm
 from mrigmm.networks.deep_gmm import SliceBatch, negative_log_likelihood
 from mrigmm.networks.spatial_prior import N_ANATOMY_CHANNELS
@@ -128,17 +128,16 @@ def simulated_study(n_slices: int, folder: Path) -> StudyTensors:
     return load_study(Study(study.id, images, region), SEQUENCES, CLASSES)
 
 
-def random_run(folder: Path, preset: str, filters: int) -> RunFolder:
-    """A finished run with random weights, exported."""
-    config = make_config(preset).model_copy(
+def random_run(folder: Path, filters: int) -> RunFolder:
+    """A finished run of `deepsvg` with random weights, exported."""
+    config = make_config("deepsvg").model_copy(
         update={"sequences": SEQUENCES, "classes": CLASSES, "spacing_mm": 0.75, "filters": filters}
     )
-    run = RunFolder(folder / f"{preset}_{filters}")
+    run = RunFolder(folder / f"filters_{filters}")
     torch.manual_seed(SEED)
     prior = default_prior(STANDARDISATIONS[config.standardise])
-    run.write_settings(config, prior, default_multiscale_prior() if config.objective == "gem" else None)
-    network = build_spatial_prior(config) if config.objective == "gem" else build_network(config, prior)
-    run.write_weights(network)
+    run.write_settings(config, prior, None)
+    run.write_weights(build_network(config, prior))
     run.write_record(
         RunRecord(
             classes=CLASSES,
@@ -229,45 +228,29 @@ def predictions(repeats: int, filters: Sequence[int], slices: Sequence[int]) -> 
     report = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        published = {n: random_run(folder, "deepsvg", n) for n in filters}
-        default = random_run(folder, "default", make_config("default").filters)
+        runs = {n: random_run(folder, n) for n in filters}
         for n_slices in slices:
             study = simulated_study(n_slices, folder)
-            report.append(_prediction_tables(study, published, default, repeats))
+            report.append(_one_size(study, runs, repeats))
     return report
 
 
-def _prediction_tables(
-    study: StudyTensors, published: Mapping[int, RunFolder], default: RunFolder, repeats: int
-) -> dict[str, Any]:
+def _one_size(study: StudyTensors, runs: Mapping[int, RunFolder], repeats: int) -> dict[str, Any]:
     cpu = torch.device("cpu")
     x = study.voxels.double()
     em = {name: make(x, covariance) for name, (make, covariance) in EM_PROGRAMS.items()}
     methods: dict[str, Method] = {
         f"{n} filters, {runtime}": method_of_run(run, cpu, runtime=runtime)[0]
-        for n, run in published.items()
+        for n, run in runs.items()
         for runtime in RUNTIMES
     }
-    bare = {**em, **{name: one_pass(method, study) for name, method in methods.items()}}
-    bare_times = in_turn(bare, repeats)
-
-    task = Task(CLASSES, SEQUENCES, default_prior(), multiscale=default_multiscale_prior())
-    whole: dict[str, Method] = {
-        method: make_method(method, task, {"scope": "study", "covariance": "full"})
-        for method in ("em-gmm", "em-gmm-sklearn")
-    }
-    whole |= {"map-em-2step": make_method("map-em-2step", task, {})}
-    # The last is the widest, as published.
-    whole |= {f"deepsvg, {name}": methods[name] for name in list(methods)[-len(RUNTIMES) :]}
-    whole |= {f"default, {r}": method_of_run(default, cpu, runtime=r)[0] for r in RUNTIMES}
-    segment = {name: (lambda m=method: m.segment(study)) for name, method in whole.items()}
-    whole_times = in_turn(segment, repeats)
+    programs = {**em, **{name: one_pass(method, study) for name, method in methods.items()}}
+    times = in_turn(programs, repeats)
     return {
         "slices": int(study.region.shape[-1]),
         "voxels": len(x),
         "iterations": {name: program() for name, program in em.items()},
-        "pass_ms": bare_times,
-        "segment_ms": whole_times,
+        "pass_ms": times,
     }
 
 
@@ -449,23 +432,6 @@ def em_table(report: Sequence[Mapping[str, Any]]) -> str:
     return _markdown(["slices", "voxels", "EM", "iterations", "median ms"], rows)
 
 
-def segment_table(report: Sequence[Mapping[str, Any]]) -> str:
-    """Whole predictions in memory."""
-    header = [
-        "method",
-        *(f"{part['slices']} slices, {what}" for part in report for what in ("ms", "em-gmm / this")),
-    ]
-    names = report[0]["segment_ms"]
-    rows = []
-    for name in names:
-        cells = []
-        for part in report:
-            times = part["segment_ms"]
-            cells += [f"{np.median(times[name]):.0f}", str(ratio(times, "em-gmm", name))]
-        rows.append([name, *cells])
-    return _markdown(header, rows)
-
-
 def step_table(report: Mapping[str, Any]) -> str:
     """The peer's step beside ours, and which share is the width's and which the loss's."""
     times, (narrow, wide) = report["step_ms"], report["widths"]
@@ -505,7 +471,7 @@ def main() -> None:
     torch.set_num_threads(1)
     prediction = predictions(options.repeats, FILTERS, SLICES)
     training = training_steps(options.repeats)
-    tables = (em_table(prediction), pass_table(prediction), segment_table(prediction), step_table(training))
+    tables = (em_table(prediction), pass_table(prediction), step_table(training))
     sys.stdout.write("\n\n".join(tables) + "\n")
     if options.output:
         report = {
