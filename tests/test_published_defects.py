@@ -71,7 +71,7 @@ def test_slices_are_not_chosen_by_the_reference_label(workshop):
     tensors = load_study(study, SEQUENCES, CLASSES)
     assert tensors.label is None
     view = network_view(tensors, spacing_mm=1.2, crop_mm=20, divisor=4)
-    assert training_study(view, tensors.present).region.shape[-1] == 3
+    assert training_study("s1", view, tensors.present).region.shape[-1] == 3
 
 
 def test_prediction_does_not_read_the_reference_label(workshop, tmp_path):
