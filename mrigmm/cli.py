@@ -51,6 +51,12 @@ PriorFile = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars, no notes.")]
 Split = Annotated[str, typer.Option(help="training, validation, test or all.")]
+Register = Annotated[
+    bool, typer.Option("--register", help="Register the sequences to the reference sequence first.")
+]
+BiasCorrect = Annotated[
+    bool, typer.Option("--bias-correct", help="Remove the bias field of every sequence first.")
+]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting.")]
 
 
@@ -136,6 +142,8 @@ def train(
     data_root: DataRoot = None,
     prior: PriorFile = None,
     device: Device = "auto",
+    register: Register = False,
+    bias_correct: BiasCorrect = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the last completed epoch.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -151,6 +159,8 @@ def train(
             data_root=data_root,
             prior=prior,
             device=device,
+            register=register,
+            bias_correct=bias_correct,
             resume=resume,
             progress=not quiet,
             track=_track(quiet),
@@ -180,6 +190,8 @@ def predict(
     save_probabilities: Annotated[
         bool, typer.Option("--save-probabilities", help="Write <id>_probabilities.nii.gz too.")
     ] = False,
+    register: Register = False,
+    bias_correct: BiasCorrect = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in the folder.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -194,6 +206,8 @@ def predict(
         "overrides": overrides or (),
         "device": device,
         "save_probabilities": save_probabilities,
+        "register": register,
+        "bias_correct": bias_correct,
         "overwrite": overwrite,
     }
     if (manifest is None) == (not image):

@@ -96,7 +96,11 @@ def coverage(grid: Grid, mask: NDArray[np.bool_], other: Grid) -> NDArray[np.boo
         One flag per voxel of the mask, in `np.argwhere` order.
     """
     to_other = np.linalg.inv(other.affine) @ grid.affine
-    index = apply_affine(to_other, np.argwhere(mask))
-    upper = np.asarray(other.shape) - 0.5
+    return in_field_of_view(apply_affine(to_other, np.argwhere(mask)), other.shape)
+
+
+def in_field_of_view(index: NDArray[np.float64], shape: tuple[int, int, int]) -> NDArray[np.bool_]:
+    """Which voxel positions (..., 3) lie inside a volume, up to half a voxel beyond its outermost centres."""
     slack = 1e-3  # voxels; float32 headers
-    return np.asarray(np.all((index >= -0.5 - slack) & (index <= upper + slack), axis=1))
+    upper = np.asarray(shape) - 0.5
+    return np.asarray(np.all((index >= -0.5 - slack) & (index <= upper + slack), axis=-1))

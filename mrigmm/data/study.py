@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import nibabel as nib
@@ -18,9 +18,11 @@ from monai.transforms import Orientation, ResampleToMatch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mrigmm.data.geometry import Grid, canonical_axcodes, coverage
+from mrigmm.data.bias_field import Shading, remove_shading
+from mrigmm.data.geometry import Grid, canonical_axcodes, coverage, in_field_of_view
 from mrigmm.data.manifest import RegionRule, Study
 from mrigmm.data.maps import read_reference_label, region_from_label, region_map, where_classes_fit
+from mrigmm.data.registration import SliceMotion, find_motion, sample, sampling_index
 from mrigmm.data.standardise import fit_zscore
 from mrigmm.data.volumes import Volume, read_image
 from mrigmm.errors import InputError
@@ -32,6 +34,23 @@ REFERENCE_SEQUENCE = "LGE"
 MIN_COVERAGE = 0.5
 
 _AXIS_LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
+
+
+@dataclass(frozen=True)
+class Corrections:
+    """Optional steps of loading a study.
+
+    Attributes:
+        bias_correction: divide every sequence by its bias field (`mrigmm.data.bias_field`).
+        registration: register every sequence to the reference sequence, slice by slice
+            (`mrigmm.data.registration`); after the bias field.
+    """
+
+    bias_correction: bool = False
+    registration: bool = False
+
+
+NO_CORRECTIONS = Corrections()
 
 
 @dataclass(frozen=True)
@@ -63,6 +82,8 @@ class StudyTensors:
         inputs: file of each sequence that was read.
         region_source: file or rule of the region map.
         warnings: what the user should know about this study.
+        motion: what each registered sequence was moved by, per slice of the reference file.
+        shading: what the bias field of each corrected sequence was.
     """
 
     id: str
@@ -77,6 +98,8 @@ class StudyTensors:
     inputs: Mapping[str, Path]
     region_source: Path | RegionRule | None = None
     warnings: tuple[str, ...] = ()
+    motion: Mapping[str, tuple[SliceMotion, ...]] = field(default_factory=dict)
+    shading: Mapping[str, Shading] = field(default_factory=dict)
 
     @property
     def present(self) -> Tensor:
@@ -119,6 +142,7 @@ def load_study(
     *,
     labels: Mapping[str, Sequence[int]] | None = None,
     with_label: bool = False,
+    corrections: Corrections = NO_CORRECTIONS,
 ) -> StudyTensors:
     """Read a study, put its sequences on one grid, standardise them inside the region.
 
@@ -129,6 +153,7 @@ def load_study(
         labels: class name -> ids in the reference label file (the manifest's); needed when the label
             is read, that is with `with_label` or for a region that is derived from the label.
         with_label: read the reference label too.
+        corrections: optional steps on the images.
 
     Raises:
         InputError: naming study, file, what was expected and found, and the remedy.
@@ -143,8 +168,14 @@ def load_study(
     warnings: list[str] = []
     if region_from_label(study):
         warnings.append("the region comes from the reference label")
+    shading: dict[str, Shading] = {}
+    if corrections.bias_correction:
+        images, shading = remove_shading(images, warnings)
+    motion: dict[str, tuple[SliceMotion, ...]] = {}
+    if corrections.registration:
+        motion = find_motion(images, reference_sequence(images), region > 0, warnings)
     on_grid = {
-        name: _on_grid(volume, reference, region > 0, study.id, name, warnings)
+        name: _on_grid(volume, reference, region > 0, motion.get(name), study.id, name, warnings)
         for name, volume in images.items()
     }
     image, observed = _standardise(study, sequences, on_grid, region, warnings)
@@ -177,6 +208,8 @@ def load_study(
         inputs={name: volume.path for name, volume in images.items()},
         region_source=study.region,
         warnings=tuple(warnings),
+        motion=motion,
+        shading=shading,
     )
 
 
@@ -202,15 +235,25 @@ def _read_sequences(study: Study, sequences: Sequence[str]) -> dict[str, Volume]
 
 
 def _on_grid(
-    volume: Volume, reference: Volume, inside: NDArray[np.bool_], study: str, name: str, warnings: list[str]
+    volume: Volume,
+    reference: Volume,
+    inside: NDArray[np.bool_],
+    motion: tuple[SliceMotion, ...] | None,
+    study: str,
+    name: str,
+    warnings: list[str],
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """One sequence (X, Y, Z) on the reference grid, linearly where the grids differ, and where it was
-    acquired (X, Y, Z).
+    """One sequence (X, Y, Z) on the reference grid, linearly where the grids differ or the sequence moved,
+    and where it was acquired (X, Y, Z).
     """
     everywhere = np.ones(reference.grid.shape, dtype=bool)
-    if volume.grid.same_as(reference.grid):
+    if motion is None and volume.grid.same_as(reference.grid):
         return volume.data.astype(np.float32), everywhere
-    acquired = coverage(reference.grid, everywhere, volume.grid).reshape(reference.grid.shape)
+    if motion is None:
+        acquired = coverage(reference.grid, everywhere, volume.grid).reshape(reference.grid.shape)
+    else:
+        index = sampling_index(reference.grid, inside, motion, volume.grid)
+        acquired = in_field_of_view(index, volume.grid.shape)
     covered = float(acquired[inside].mean())
     if covered < MIN_COVERAGE:
         raise InputError(
@@ -226,6 +269,8 @@ def _on_grid(
         warnings.append(
             f"{name} covers {100 * covered:.1f} % of the region and counts as missing in the rest"
         )
+    if motion is not None:
+        return sample(volume.data, index), acquired
     moving = MetaTensor(
         torch.from_numpy(volume.data.astype(np.float32)[None]), affine=torch.from_numpy(volume.grid.affine)
     )

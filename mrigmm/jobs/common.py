@@ -10,14 +10,17 @@ from typing import Any
 
 import torch
 
+from mrigmm.config import RunConfig
 from mrigmm.data.manifest import Manifest
 from mrigmm.data.priors import default_multiscale_prior, prior_for
+from mrigmm.data.study import Corrections
 from mrigmm.errors import InputError, Problem
 from mrigmm.methods.base import Task
 
 DISCLAIMER = "Research software. Not for clinical use."
 LABELS_SUFFIX = "_labels.nii.gz"
 PROBABILITIES_SUFFIX = "_probabilities.nii.gz"
+MOTION_SUFFIX = "_motion.png"
 METRICS_FILE = "metrics.json"
 REPORT_FILE = "report.html"
 
@@ -95,6 +98,11 @@ def cohort_task(manifest: Manifest, prior_file: Path | None, device: str) -> Tas
         multiscale=default_multiscale_prior() if shipped else None,
         device=select_device(device),
     )
+
+
+def run_corrections(config: RunConfig) -> Corrections:
+    """How a run's studies are read."""
+    return Corrections(bias_correction=config.bias_correction, registration=config.registration)
 
 
 def warnings_of(study: str, warnings: Iterable[str]) -> list[Problem]:

@@ -16,7 +16,15 @@ from mrigmm.data.priors import default_multiscale_prior, prior_for
 from mrigmm.data.run_folder import RunFolder, RunRecord
 from mrigmm.data.study import StudyTensors, load_study
 from mrigmm.errors import InputError, Problem, near_misses
-from mrigmm.jobs.common import Outcome, Track, no_progress, select_device, versions, warnings_of
+from mrigmm.jobs.common import (
+    Outcome,
+    Track,
+    no_progress,
+    run_corrections,
+    select_device,
+    versions,
+    warnings_of,
+)
 from mrigmm.methods.deep_gem import build_spatial_prior, starting_method, wall_view
 from mrigmm.methods.deep_gmm import DeepGMMMethod, build_network, component_order
 from mrigmm.methods.map_em_2step import MapEM2Step
@@ -37,6 +45,8 @@ def train(
     data_root: Path | str | None = None,
     prior: Path | str | None = None,
     device: str = "auto",
+    register: bool = False,
+    bias_correct: bool = False,
     resume: bool = False,
     progress: bool = False,
     track: Track = no_progress,
@@ -54,6 +64,8 @@ def train(
         data_root: folder that the manifest's paths resolve against; default the manifest's.
         prior: population prior; default the shipped one where it fits.
         device: "auto", "cpu", "cuda" or "cuda:N".
+        register: register the sequences to the reference sequence; recorded as `registration=true`.
+        bias_correct: remove the bias field first; recorded as `bias_correction=true`.
         resume: continue an interrupted training from its last epoch.
         progress: show the training's progress bar.
         track: progress bar for reading the studies.
@@ -66,7 +78,8 @@ def train(
     """
     cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
     run = RunFolder(Path(out))
-    config = _config(run, preset, overrides, resume)
+    steps = {"registration=true": register, "bias_correction=true": bias_correct}
+    config = _config(run, preset, [*overrides, *(step for step, asked in steps.items() if asked)], resume)
     if resume and run.record.exists():
         return Outcome(run.path, run.read()[1].training_studies)
     if not resume:
@@ -200,7 +213,13 @@ def _load(cohort: Manifest, config: RunConfig, track: Track) -> tuple[list[Study
     problems: list[Problem] = []
     for study in track(cohort.split("training"), "Reading"):
         try:
-            tensors = load_study(study, config.sequences, config.classes, labels=cohort.labels)
+            tensors = load_study(
+                study,
+                config.sequences,
+                config.classes,
+                labels=cohort.labels,
+                corrections=run_corrections(config),
+            )
         except InputError as error:
             problems += error.problems
             continue
