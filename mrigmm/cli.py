@@ -52,6 +52,12 @@ PriorFile = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars, no notes.")]
 Split = Annotated[str, typer.Option(help="training, validation, test or all.")]
+Register = Annotated[
+    bool, typer.Option("--register", help="Register the sequences to the reference sequence first.")
+]
+BiasCorrect = Annotated[
+    bool, typer.Option("--bias-correct", help="Remove the bias field of every sequence first.")
+]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting.")]
 
 
@@ -275,6 +281,8 @@ def train(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write TensorBoard's event files too.")
     ] = False,
+    register: Register = False,
+    bias_correct: BiasCorrect = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the last completed epoch.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -298,6 +306,8 @@ def train(
             cache=cache,  # type: ignore[arg-type]
             num_workers=num_workers,
             tensorboard=tensorboard,
+            register=register,
+            bias_correct=bias_correct,
             resume=resume,
             progress=not quiet,
             track=_track(quiet),
@@ -336,6 +346,8 @@ def predict(
     save_probabilities: Annotated[
         bool, typer.Option("--save-probabilities", help="Write <id>_probabilities.nii.gz too.")
     ] = False,
+    register: Register = False,
+    bias_correct: BiasCorrect = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in the folder.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -351,6 +363,8 @@ def predict(
         "device": device,
         "runtime": runtime.value,
         "save_probabilities": save_probabilities,
+        "register": register,
+        "bias_correct": bias_correct,
         "overwrite": overwrite,
     }
     if (manifest is None) == (not image):

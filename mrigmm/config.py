@@ -36,6 +36,10 @@ class RunConfig(BaseModel):
         description="Without a population prior: order components by rising mean of these sequences.",
     )
 
+    # How a study is read
+    bias_correction: bool = Field(False, description="Divide every sequence by its bias field.")
+    registration: bool = Field(False, description="Register every sequence to the reference sequence.")
+
     # What the network sees
     spacing_mm: float | None = Field(None, gt=0, description="In-plane pixel. None: the cohort's median.")
     crop_mm: float = Field(120.0, gt=0, description="Side of the square crop around the region.")

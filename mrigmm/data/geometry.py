@@ -129,3 +129,10 @@ def slice_normal(grid: Grid) -> NDArray[np.float64]:
     first, second = np.delete(grid.affine[:3, :3], grid.slice_axis, axis=1).T
     normal = np.cross(first, second)
     return np.asarray(normal / np.linalg.norm(normal))
+
+
+def in_field_of_view(index: NDArray[np.float64], shape: tuple[int, int, int]) -> NDArray[np.bool_]:
+    """Which voxel positions (..., 3) lie inside a volume, up to half a voxel beyond its outermost centres."""
+    slack = 1e-3  # voxels; float32 headers
+    upper = np.asarray(shape) - 0.5
+    return np.asarray(np.all((index >= -0.5 - slack) & (index <= upper + slack), axis=-1))

@@ -19,8 +19,9 @@ from monai.transforms import Orientation
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mrigmm.data.bias_field import Shading, remove_shading
 from mrigmm.data.cine import CINE_SEQUENCE, end_diastolic_frame, values_in_centre, values_in_region
-from mrigmm.data.geometry import Grid, canonical_axcodes, coverage
+from mrigmm.data.geometry import Grid, canonical_axcodes, coverage, in_field_of_view
 from mrigmm.data.manifest import RegionRule, Study
 from mrigmm.data.maps import (
     own_region,
@@ -29,6 +30,7 @@ from mrigmm.data.maps import (
     region_map,
     where_classes_fit,
 )
+from mrigmm.data.registration import SliceMotion, find_motion, sample, sampling_index
 from mrigmm.data.resample import resample_linear
 from mrigmm.data.standardise import fit_zscore
 from mrigmm.data.volumes import Volume, read_image
@@ -41,6 +43,23 @@ REFERENCE_SEQUENCE = "LGE"
 MIN_COVERAGE = 0.5
 
 _AXIS_LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
+
+
+@dataclass(frozen=True)
+class Corrections:
+    """Optional steps of loading a study.
+
+    Attributes:
+        bias_correction: divide every sequence by its bias field (`mrigmm.data.bias_field`).
+        registration: register every sequence to the reference sequence, slice by slice
+            (`mrigmm.data.registration`); after the bias field.
+    """
+
+    bias_correction: bool = False
+    registration: bool = False
+
+
+NO_CORRECTIONS = Corrections()
 
 
 @dataclass(frozen=True)
@@ -73,6 +92,8 @@ class StudyTensors:
         frames: the frame, from 0, that was taken of each file that holds several.
         region_source: file or rule of the region map.
         warnings: what the user should know about this study.
+        motion: what each registered sequence was moved by, per slice of the reference file.
+        shading: what the bias field of each corrected sequence was.
     """
 
     id: str
@@ -88,6 +109,8 @@ class StudyTensors:
     region_source: Path | RegionRule | None = None
     warnings: tuple[str, ...] = ()
     frames: Mapping[str, int] = field(default_factory=dict)
+    motion: Mapping[str, tuple[SliceMotion, ...]] = field(default_factory=dict)
+    shading: Mapping[str, Shading] = field(default_factory=dict)
 
     @property
     def present(self) -> Tensor:
@@ -131,6 +154,7 @@ def load_study(
     labels: Mapping[str, Sequence[int]] | None = None,
     with_label: bool = False,
     images: Mapping[str, Volume] | None = None,
+    corrections: Corrections = NO_CORRECTIONS,
 ) -> StudyTensors:
     """Read a study, put its sequences on one grid, standardise them inside the region.
 
@@ -142,6 +166,7 @@ def load_study(
             is read, that is with `with_label` or for a region that is derived from the label.
         with_label: read the reference label too.
         images: what `read_sequences` returned for this study, where the caller has it already.
+        corrections: optional steps on the images.
 
     Raises:
         InputError: naming study, file, what was expected and found, and the remedy.
@@ -162,10 +187,17 @@ def load_study(
         for name, volume in images.items()
         if volume.frame is not None and name not in study.frames
     ]
+    shading: dict[str, Shading] = {}
+    if corrections.bias_correction:
+        images, shading = remove_shading(images, warnings)
+    inside = region > 0
+    motion: dict[str, tuple[SliceMotion, ...]] = {}
+    if corrections.registration:
+        motion = find_motion(images, reference_sequence(images), inside, warnings)
     with ThreadPoolExecutor(len(images)) as threads:
-        inside = region > 0
         results = threads.map(
-            lambda item: _on_grid(item[1], reference, inside, study.id, item[0]), images.items()
+            lambda item: _on_grid(item[1], reference, inside, motion.get(item[0]), study.id, item[0]),
+            images.items(),
         )
         on_grid = dict(zip(images, results, strict=True))
     warnings += [resampled.note for resampled in on_grid.values() if resampled.note]
@@ -206,6 +238,8 @@ def load_study(
         region_source=study.region,
         warnings=tuple(warnings),
         frames={name: volume.frame for name, volume in images.items() if volume.frame is not None},
+        motion=motion,
+        shading=shading,
     )
 
 
@@ -272,11 +306,22 @@ class _OnGrid:
     note: str | None = None
 
 
-def _on_grid(volume: Volume, reference: Volume, inside: NDArray[np.bool_], study: str, name: str) -> _OnGrid:
-    """One sequence on the reference grid, linearly where the grids differ."""
-    if volume.grid.same_as(reference.grid):
+def _on_grid(
+    volume: Volume,
+    reference: Volume,
+    inside: NDArray[np.bool_],
+    motion: tuple[SliceMotion, ...] | None,
+    study: str,
+    name: str,
+) -> _OnGrid:
+    """One sequence on the reference grid, linearly where the grids differ or the sequence moved."""
+    if motion is None and volume.grid.same_as(reference.grid):
         return _OnGrid(volume.data.astype(np.float32, copy=False))
-    acquired = coverage(reference.grid, volume.grid)
+    if motion is None:
+        acquired = coverage(reference.grid, volume.grid)
+    else:
+        index = sampling_index(reference.grid, inside, motion, volume.grid)
+        acquired = in_field_of_view(index, volume.grid.shape)
     covered = float(acquired[inside].mean())
     if covered < MIN_COVERAGE:
         raise InputError(
@@ -291,7 +336,10 @@ def _on_grid(volume: Volume, reference: Volume, inside: NDArray[np.bool_], study
     note = None
     if covered < 1:
         note = f"{name} covers {100 * covered:.1f} % of the region and counts as missing in the rest"
-    data = resample_linear(volume.data.astype(np.float32, copy=False), volume.grid, reference.grid)
+    if motion is not None:
+        data = sample(volume.data, index)
+    else:
+        data = resample_linear(volume.data.astype(np.float32, copy=False), volume.grid, reference.grid)
     return _OnGrid(data, None if acquired.all() else acquired, note)
 
 

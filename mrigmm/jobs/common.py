@@ -10,15 +10,18 @@ from typing import Any
 
 import torch
 
+from mrigmm.config import RunConfig
 from mrigmm.data.manifest import Manifest
 from mrigmm.data.priors import default_multiscale_prior, default_prior, prior_for
 from mrigmm.data.standardise import CROP_ZSCORE
+from mrigmm.data.study import Corrections
 from mrigmm.errors import InputError, Problem
 from mrigmm.methods.base import Task
 
 DISCLAIMER = "Research software. Not for clinical use."
 LABELS_SUFFIX = "_labels.nii.gz"
 PROBABILITIES_SUFFIX = "_probabilities.nii.gz"
+MOTION_SUFFIX = "_motion.png"
 METRICS_FILE = "metrics.json"
 REPORT_FILE = "report.html"
 
@@ -99,6 +102,11 @@ def cohort_task(manifest: Manifest, prior_file: Path | None, device: str) -> Tas
         crop_prior=default_prior(CROP_ZSCORE).select(classes, manifest.sequences) if shipped else None,
         device=select_device(device),
     )
+
+
+def run_corrections(config: RunConfig) -> Corrections:
+    """How a run's studies are read."""
+    return Corrections(bias_correction=config.bias_correction, registration=config.registration)
 
 
 def warnings_of(study: str, warnings: Iterable[str]) -> list[Problem]:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from mrigmm.config import parse_overrides
-from mrigmm.data.files import remove, require_new_folder, require_not_input
+from mrigmm.config import load_config, parse_overrides
+from mrigmm.data.files import atomic, remove, require_new_folder, require_not_input
 from mrigmm.data.manifest import Manifest, RegionRule, Study, check_study_id, read_manifest
 from mrigmm.data.priors import sequence_remedy
 from mrigmm.data.provenance import provenance_record
 from mrigmm.data.run_folder import RunFolder
-from mrigmm.data.study import StudyTensors, load_study, reference_sequence
+from mrigmm.data.study import Corrections, StudyTensors, load_study, reference_sequence
 from mrigmm.errors import InputError, Problem, near_misses
 from mrigmm.export.nifti import write_labels, write_probabilities
 from mrigmm.export.side_files import write_itksnap_labels, write_json, write_slicer_colours
@@ -24,12 +26,14 @@ from mrigmm.jobs.common import (
     DISCLAIMER,
     LABELS_SUFFIX,
     METRICS_FILE,
+    MOTION_SUFFIX,
     PROBABILITIES_SUFFIX,
     REPORT_FILE,
     Outcome,
     Track,
     cohort_task,
     no_progress,
+    run_corrections,
     select_device,
     versions,
     warnings_of,
@@ -39,6 +43,7 @@ from mrigmm.labels import class_ids
 from mrigmm.methods.base import Method, Segmentation
 from mrigmm.methods.registry import METHODS, RUNTIMES, make_method, method_of_run
 from mrigmm.mixture import PopulationPrior
+from mrigmm.reporting.figures import motion_figure
 
 
 def predict(
@@ -54,6 +59,8 @@ def predict(
     device: str = "auto",
     runtime: str = "torch",
     save_probabilities: bool = False,
+    register: bool = False,
+    bias_correct: bool = False,
     overwrite: bool = False,
     track: Track = no_progress,
 ) -> Outcome:
@@ -76,6 +83,8 @@ def predict(
         device: "auto", "cpu", "cuda" or "cuda:N".
         runtime: what computes the network of a run: "torch" or "onnx" (docs/onnx.md).
         save_probabilities: write `<id>_probabilities.nii.gz` too.
+        register: register the sequences to the reference sequence; a run trained so does it anyway.
+        bias_correct: remove the bias field first; a run trained so does it anyway.
         overwrite: allow to replace results in `out`.
         track: progress bar.
 
@@ -93,6 +102,7 @@ def predict(
         segmenter, classes, sequences, used_prior = _segmenter(
             cohort, run, method, prior, overrides, processes.device(device), runtime
         )
+        corrections = _corrections(run, register=register, bias_correct=bias_correct)
         processes.wait()  # until all have seen the folder as it was
         if processes.first:
             _remove_conclusions(out)
@@ -102,7 +112,15 @@ def predict(
         for study in (track if processes.first else no_progress)(processes.share(studies), "Segmenting"):
             try:
                 problems += _predict_study(
-                    study, segmenter, classes, sequences, used_prior, cohort.labels, out, save_probabilities
+                    study,
+                    segmenter,
+                    classes,
+                    sequences,
+                    used_prior,
+                    cohort.labels,
+                    corrections,
+                    out,
+                    save_probabilities,
                 )
                 done.append(study.id)
             except InputError as error:
@@ -130,6 +148,8 @@ def predict_study(
     device: str = "auto",
     runtime: str = "torch",
     save_probabilities: bool = False,
+    register: bool = False,
+    bias_correct: bool = False,
     overwrite: bool = False,
 ) -> Outcome:
     """Segment one study given by its files.
@@ -152,6 +172,8 @@ def predict_study(
         device: "auto", "cpu", "cuda" or "cuda:N".
         runtime: what computes the network of a run: "torch" or "onnx" (docs/onnx.md).
         save_probabilities: write `<id>_probabilities.nii.gz` too.
+        register: register the sequences to the reference sequence; a run trained so does it anyway.
+        bias_correct: remove the bias field first; a run trained so does it anyway.
         overwrite: allow to replace results in `out`.
 
     Raises:
@@ -177,8 +199,11 @@ def predict_study(
     segmenter, classes, sequences, used_prior = _segmenter(
         cohort, run, method, prior, overrides, device, runtime
     )
+    corrections = _corrections(run, register=register, bias_correct=bias_correct)
     _remove_conclusions(out)
-    problems = _predict_study(study, segmenter, classes, sequences, used_prior, {}, out, save_probabilities)
+    problems = _predict_study(
+        study, segmenter, classes, sequences, used_prior, {}, corrections, out, save_probabilities
+    )
     write_itksnap_labels(out / "labels_itksnap.txt", classes)
     write_slicer_colours(out / "labels_slicer.ctbl", classes)
     return Outcome(out, (study.id,), tuple(problems))
@@ -189,6 +214,7 @@ def _results(study_id: str, out: Path) -> dict[str, Path]:
     return {
         "labels": out / f"{study_id}{LABELS_SUFFIX}",
         "probabilities": out / f"{study_id}{PROBABILITIES_SUFFIX}",
+        "motion": out / f"{study_id}{MOTION_SUFFIX}",
         "json": out / f"{study_id}.json",
     }
 
@@ -285,6 +311,15 @@ def _run_device(device: str, runtime: str) -> torch.device:
     return torch.device("cpu")
 
 
+def _corrections(run: Path | str | None, *, register: bool, bias_correct: bool) -> Corrections:
+    """What the run was trained with, and what is asked for."""
+    trained = Corrections() if run is None else run_corrections(load_config(RunFolder(Path(run)).config))
+    return Corrections(
+        bias_correction=trained.bias_correction or bias_correct,
+        registration=trained.registration or register,
+    )
+
+
 def _predict_study(
     study: Study,
     segmenter: Method,
@@ -292,6 +327,7 @@ def _predict_study(
     sequences: tuple[str, ...],
     prior: PopulationPrior | None,
     labels: Mapping[str, Sequence[int]],
+    corrections: Corrections,
     out: Path,
     save_probabilities: bool,
 ) -> list[Problem]:
@@ -300,13 +336,23 @@ def _predict_study(
     files = _results(study.id, out)
     for stale in files.values():  # an older result must not stand in for one that fails now
         remove(stale)
-    tensors = load_study(study, sequences, classes, labels=labels)
+    tensors = load_study(study, sequences, classes, labels=labels, corrections=corrections)
     result = _segment(segmenter, tensors)
     warnings = (*tensors.warnings, *result.warnings)
     try:
         write_labels(files["labels"], tensors.to_input_grid(result.labels[None])[0], tensors.output)
         if save_probabilities:
             write_probabilities(files["probabilities"], tensors.to_input_grid(result.resp), tensors.output)
+        if tensors.motion:
+            unmoved = load_study(
+                study,
+                sequences,
+                classes,
+                labels=labels,
+                corrections=replace(corrections, registration=False),
+            )
+            with atomic(files["motion"]) as temporary:
+                temporary.write_bytes(_motion_picture(unmoved, tensors))
         content = _side_file(tensors, result, segmenter, classes, prior, warnings)
         write_json(files["json"], {**content, "seconds": round(time.perf_counter() - started, 3)})
     except BaseException:  # a label map without its side file is half a result
@@ -330,6 +376,25 @@ def _segment(segmenter: Method, study: StudyTensors) -> Segmentation:
             got=f"{type(error).__name__}: {error}",
             remedy="please report it, with the header of the file",
         ) from error
+
+
+def _motion_picture(before: StudyTensors, after: StudyTensors) -> bytes:
+    """The registered sequences of a study without and with registration, in the order of the file."""
+    grid = after.output.grid
+
+    def slices_last(study: StudyTensors) -> dict[str, NDArray[np.float32]]:
+        maps = np.moveaxis(study.to_input_grid(study.image.as_tensor()), grid.slice_axis + 1, -1)
+        return {name: maps[study.sequences.index(name)] for name in study.inputs}
+
+    region = np.moveaxis(after.to_input_grid(after.region[None])[0] > 0, grid.slice_axis, -1)
+    across, up = np.delete(grid.spacing_mm, grid.slice_axis)
+    captions = {
+        name: [f"{m.shift_mm[0]:.1f}, {m.shift_mm[1]:.1f} mm, {m.degrees:.1f}°" for m in slices]
+        for name, slices in after.motion.items()
+    }
+    return motion_figure(
+        slices_last(before), slices_last(after), captions, region, pixel_aspect=float(up / across)
+    )
 
 
 def _side_file(
@@ -367,7 +432,18 @@ def _side_file(
         if isinstance(study.region_source, RegionRule)
         else str(study.region_source and study.region_source.resolve()),
         "reference_grid": str(study.output.file.resolve()),
+        **_corrections_made(study),
         "warnings": warnings,
         "versions": versions(),
         "disclaimer": DISCLAIMER,
     }
+
+
+def _corrections_made(study: StudyTensors) -> dict[str, Any]:
+    """Motion per sequence and slice (in the order of the reference file), and bias fields."""
+    made: dict[str, Any] = {}
+    if study.motion:
+        made["motion"] = {name: [asdict(m) for m in slices] for name, slices in study.motion.items()}
+    if study.shading:
+        made["bias_field"] = {name: asdict(shading) for name, shading in study.shading.items()}
+    return made

@@ -18,7 +18,14 @@ from mrigmm.data.run_folder import RunFolder, RunRecord
 from mrigmm.data.standardise import STANDARDISATIONS
 from mrigmm.data.study import StudyTensors
 from mrigmm.errors import InputError, Problem, near_misses
-from mrigmm.jobs.common import Outcome, Track, no_progress, select_device, versions, warnings_of
+from mrigmm.jobs.common import (
+    Outcome,
+    Track,
+    no_progress,
+    select_device,
+    versions,
+    warnings_of,
+)
 from mrigmm.jobs.training_studies import Entry, StudyReader, draw_held_out, read_all, training_entries
 from mrigmm.methods.deep_gem import build_spatial_prior, starting_method, wall_view
 from mrigmm.methods.deep_gmm import DeepGMMMethod, build_network, component_order, run_input
@@ -55,6 +62,8 @@ def train(
     cache: Cache = "memory",
     num_workers: int = 0,
     tensorboard: bool = False,
+    register: bool = False,
+    bias_correct: bool = False,
     resume: bool = False,
     progress: bool = False,
     track: Track = no_progress,
@@ -80,6 +89,8 @@ def train(
         cache: where prepared studies are kept: "memory", or "disk" for cohorts that do not fit.
         num_workers: processes that load slices from the disk beside each training process.
         tensorboard: write TensorBoard's event files too.
+        register: register the sequences to the reference sequence; recorded as `registration=true`.
+        bias_correct: remove the bias field first; recorded as `bias_correction=true`.
         resume: continue an interrupted training from its last epoch.
         progress: show the training's progress bar.
         track: progress bar for reading the studies.
@@ -93,7 +104,8 @@ def train(
     cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
     entries = training_entries(cohort, also)
     run = RunFolder(Path(out))
-    config = _config(run, preset, overrides, resume)
+    steps = {"registration=true": register, "bias_correction=true": bias_correct}
+    config = _config(run, preset, [*overrides, *(step for step, asked in steps.items() if asked)], resume)
     _check_loading(cache, num_workers)
     hardware = _hardware(device, accelerator, devices, num_nodes, precision)
     trainer = make_trainer(config, run, hardware, progress=progress, tensorboard=tensorboard)

@@ -11,7 +11,7 @@ from mrigmm.config import RunConfig
 from mrigmm.data.manifest import Manifest, Study, read_manifest
 from mrigmm.data.study import StudyTensors, load_study
 from mrigmm.errors import InputError, Problem, near_misses
-from mrigmm.jobs.common import Track, warnings_of
+from mrigmm.jobs.common import Track, run_corrections, warnings_of
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class StudyReader:
         assert config.sequences is not None
         assert config.classes is not None
         self.sequences, self.classes = config.sequences, config.classes
+        self.corrections = run_corrections(config)
         self.keep = keep
         self._kept: dict[str, StudyTensors] = {}
 
@@ -82,7 +83,13 @@ class StudyReader:
         """The study's tensors; raises InputError when it cannot be read."""
         if entry.study.id in self._kept:
             return self._kept[entry.study.id]
-        tensors = load_study(entry.study, self.sequences, self.classes, labels=entry.labels)
+        tensors = load_study(
+            entry.study,
+            self.sequences,
+            self.classes,
+            labels=entry.labels,
+            corrections=self.corrections,
+        )
         if self.keep:
             self._kept[entry.study.id] = tensors
         return tensors
