@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from mrigmm.data.manifest import Manifest
-from mrigmm.data.priors import default_multiscale_prior, default_prior, prior_for
+from mrigmm.data.priors import default_prior, multiscale_prior_for, prior_for
 from mrigmm.data.standardise import CROP_ZSCORE
 from mrigmm.errors import InputError, Problem
 from mrigmm.methods.base import Task
@@ -95,7 +95,7 @@ def cohort_task(manifest: Manifest, prior_file: Path | None, device: str) -> Tas
         classes,
         manifest.sequences,
         prior,
-        multiscale=default_multiscale_prior() if shipped else None,
+        multiscale=multiscale_prior_for(prior, prior_file),
         crop_prior=default_prior(CROP_ZSCORE).select(classes, manifest.sequences) if shipped else None,
         device=select_device(device),
     )
