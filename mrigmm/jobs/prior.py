@@ -142,6 +142,7 @@ def _wall_sample(study: StudyTensors, label: Tensor, classes: tuple[str, ...]) -
     # A voxel that some sequence does not show has no smoothed value there.
     shown = study.observed[study.present].all(dim=0)[wall].numpy()
     smooth = wall_features(study, wall, SIGMAS_MM).double().numpy()
-    x = np.full((len(smooth), len(SIGMAS_MM), len(study.sequences)), np.nan)
-    x[..., study.present.numpy()] = smooth.reshape(len(smooth), len(SIGMAS_MM), -1)
-    return x.reshape(len(smooth), -1)[shown], np.searchsorted(rows, label[wall].numpy())[shown]
+    present = study.present.repeat(len(SIGMAS_MM)).numpy()
+    x = np.full((len(smooth), len(present)), np.nan)
+    x[:, present] = smooth
+    return x[shown], np.searchsorted(rows, label[wall].numpy())[shown]
