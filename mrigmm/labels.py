@@ -111,6 +111,16 @@ def nested_regions(classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return {name: members for name, members in present.items() if len(members) > 1}
 
 
+def of_the_ventricle(classes: Sequence[str]) -> bool:
+    """Whether all classes are tissues of the left ventricle, so that each belongs to cavity or wall."""
+    return all(name in TISSUES for name in classes)
+
+
+def wall_classes(classes: Sequence[str]) -> tuple[str, ...]:
+    """The classes that occur in the wall."""
+    return tuple(name for name in classes if name not in CAVITY_CLASSES)
+
+
 def allowed_classes(classes: Sequence[str]) -> tuple[tuple[bool, ...], ...]:
     """Anatomy constraint: which classes each region code allows.
 
@@ -124,7 +134,7 @@ def allowed_classes(classes: Sequence[str]) -> tuple[tuple[bool, ...], ...]:
         One row of K flags per `Region` code.
     """
     everything = (True,) * len(classes)
-    if not all(name in TISSUES for name in classes):
+    if not of_the_ventricle(classes):
         return (everything,) * len(Region)
     cavity = tuple(name in CAVITY_CLASSES for name in classes)
     rows = {

@@ -12,7 +12,7 @@ import torch
 
 from mrigmm.config import RunConfig
 from mrigmm.data.manifest import Manifest
-from mrigmm.data.priors import default_multiscale_prior, default_prior, prior_for
+from mrigmm.data.priors import default_prior, multiscale_prior_for, prior_for
 from mrigmm.data.standardise import CROP_ZSCORE
 from mrigmm.data.study import Corrections
 from mrigmm.errors import InputError, Problem
@@ -98,7 +98,7 @@ def cohort_task(manifest: Manifest, prior_file: Path | None, device: str) -> Tas
         classes,
         manifest.sequences,
         prior,
-        multiscale=default_multiscale_prior() if shipped else None,
+        multiscale=multiscale_prior_for(prior, prior_file),
         crop_prior=default_prior(CROP_ZSCORE).select(classes, manifest.sequences) if shipped else None,
         device=select_device(device),
     )

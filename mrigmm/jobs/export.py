@@ -16,9 +16,9 @@ from mrigmm.data.standardise import STANDARDISATIONS, UNITS
 from mrigmm.errors import InputError, near_misses
 from mrigmm.export.onnx_model import write_onnx
 from mrigmm.jobs.common import DISCLAIMER, Outcome
+from mrigmm.labels import wall_classes
 from mrigmm.methods.deep_gem import UNIT_SDS, DeepGEMMethod
 from mrigmm.methods.deep_gmm import DeepGMMMethod
-from mrigmm.methods.map_em_2step import wall_classes
 from mrigmm.methods.registry import method_of_run
 from mrigmm.networks.spatial_prior import ANATOMY_CHANNELS
 

@@ -13,7 +13,7 @@ from mrigmm.config import DEFAULT_PRESET, RunConfig, load_config, make_config
 from mrigmm.data.crops import median_spacing_mm
 from mrigmm.data.files import atomic, require_new_folder
 from mrigmm.data.manifest import Manifest, read_manifest
-from mrigmm.data.priors import default_multiscale_prior, prior_for
+from mrigmm.data.priors import multiscale_prior_for, prior_for
 from mrigmm.data.run_folder import RunFolder, RunRecord
 from mrigmm.data.standardise import STANDARDISATIONS
 from mrigmm.data.study import StudyTensors
@@ -116,7 +116,8 @@ def train(
         require_new_folder(
             run.path, holds="config.yaml", instead="continue an interrupted training with --resume"
         )
-    config, population = _resolve(config, cohort, None if prior is None else Path(prior))
+    prior_file = None if prior is None else Path(prior)
+    config, population = _resolve(config, cohort, prior_file)
     track = track if first else no_progress
 
     read = StudyReader(config, keep=cache == "memory")
@@ -125,9 +126,7 @@ def train(
         update={"spacing_mm": config.spacing_mm or median_spacing_mm(readable.spacings_mm)}
     )
     chosen, held_out = draw_held_out(readable.entries, config)
-    multiscale = None
-    if config.objective == "gem" and population is not None and prior is None:
-        multiscale = default_multiscale_prior()
+    multiscale = multiscale_prior_for(population, prior_file) if config.objective == "gem" else None
     if first:
         run.write_settings(config, population, multiscale)
 

@@ -40,7 +40,7 @@ class Task:
         classes: K class names.
         sequences: C sequence names, the channels of every study.
         prior: population prior for these classes and sequences, or None.
-        multiscale: prior of the wall's classes for smoothed intensities; only with the shipped prior.
+        multiscale: prior of the wall's classes for smoothed intensities, where the prior has that part.
         crop_prior: the prior in crop z-score units; only with the shipped prior.
         order_by: sequences whose brightness orders the components where there is no prior.
         device: where tensors are computed.

@@ -22,9 +22,9 @@ from mrigmm.data.depth import wall_depth
 from mrigmm.data.priors import MultiscalePrior
 from mrigmm.data.run_folder import RunRecord
 from mrigmm.data.study import StudyTensors
-from mrigmm.labels import Region
+from mrigmm.labels import Region, wall_classes
 from mrigmm.methods.base import Segmentation, Task
-from mrigmm.methods.map_em_2step import MapEM2Step, Wall, wall_classes, wall_segmentation
+from mrigmm.methods.map_em_2step import MapEM2Step, Wall, wall_segmentation
 from mrigmm.mixture import PopulationPrior
 from mrigmm.networks.spatial_prior import SpatialPrior
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mrigmm.data.study import StudyTensors
 from mrigmm.errors import InputError
-from mrigmm.labels import CAVITY_CLASSES, Region
+from mrigmm.labels import CAVITY_CLASSES, Region, of_the_ventricle, wall_classes
 from mrigmm.methods.base import (
     Segmentation,
     Task,
@@ -101,6 +101,11 @@ class MapEM2Step:
             InputError: when the study has no wall, or a cavity that cannot be found.
         """
         notes: list[str] = []
+        if self.task.multiscale is None and of_the_ventricle(self.task.classes):
+            notes.append(
+                "the prior knows nothing about smoothed intensities, and the wall was fitted at one scale: "
+                "make the prior again with mrigmm prior"
+            )
         region = study.region
         if (region == Region.LV).any():
             region = self._split(study)
@@ -158,36 +163,40 @@ class MapEM2Step:
     def _features(self, study: StudyTensors, wall: Tensor) -> tuple[Tensor, Tensor | None, PopulationPrior]:
         """Features (N, F) of the wall's voxels, where they were observed, and the prior that knows them."""
         present = present_sequences(study)
-        study = replace(study, region=wall.to(torch.uint8))
-        if self.task.multiscale is None:  # the user's prior knows no scales
+        values, observed = replace(study, region=wall.to(torch.uint8)).present_voxels()
+        if self.task.multiscale is None:  # a prior without that part
             assert self.task.prior is not None
-            prior = self.task.prior.select(classes=self.wall_classes, sequences=present)
-            return *study.present_voxels(), prior
+            return values, observed, self.task.prior.select(classes=self.wall_classes, sequences=present)
         scales = self.task.multiscale
-        smooth = [
-            # Nothing leaks in from the cavity, nor from where the sequence was not acquired.
-            multiscale_features(
-                image[None],
-                (wall & acquired).long(),
-                sigmas_mm=scales.sigmas_mm,
-                spacing_mm=study.spacing_mm,
-            )
-            for image, acquired in zip(
-                study.image.as_tensor()[study.present], study.observed[study.present], strict=True
-            )
-        ]
-        # per sequence (scale, X, Y, Z) -> (scale, sequence, N) -> (N, F), scales outermost
-        features = torch.stack(smooth, dim=1)[..., wall].flatten(0, 1).T
-        _, observed = study.present_voxels()
+        features = wall_features(study, wall, scales.sigmas_mm)
         if observed is not None:
             observed = observed.repeat(1, len(scales.sigmas_mm))
         channels = scales.channels(present)
         return features, observed, scales.prior.select(classes=self.wall_classes, sequences=channels)
 
 
-def wall_classes(classes: tuple[str, ...]) -> tuple[str, ...]:
-    """The classes that occur in the wall."""
-    return tuple(name for name in classes if name not in CAVITY_CLASSES)
+def wall_features(study: StudyTensors, wall: Tensor, sigmas_mm: Sequence[float]) -> Tensor:
+    """Intensities smoothed in plane inside the wall, of the sequences that the study has.
+
+    Args:
+        study: the study.
+        wall: (X, Y, Z) bool.
+        sigmas_mm: Gaussian widths in mm.
+
+    Returns:
+        (N, len(sigmas_mm) * C') of the wall's voxels: all sequences at the first width, then at the next.
+    """
+    smooth = [
+        # Nothing leaks in from the cavity, nor from where the sequence was not acquired.
+        multiscale_features(
+            image[None], (wall & acquired).long(), sigmas_mm=sigmas_mm, spacing_mm=study.spacing_mm
+        )
+        for image, acquired in zip(
+            study.image.as_tensor()[study.present], study.observed[study.present], strict=True
+        )
+    ]
+    # per sequence (scale, X, Y, Z) -> (scale, sequence, N) -> (N, F), scales outermost
+    return torch.stack(smooth, dim=1)[..., wall].flatten(0, 1).T
 
 
 def wall_segmentation(

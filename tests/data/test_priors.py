@@ -3,7 +3,15 @@ import json
 import numpy as np
 import pytest
 
-from mrigmm.data.priors import default_prior, load_prior, prior_for, save_prior
+from mrigmm.data.priors import (
+    SIGMAS_MM,
+    default_multiscale_prior,
+    default_prior,
+    load_prior,
+    multiscale_prior_for,
+    prior_for,
+    save_prior,
+)
 from mrigmm.data.standardise import CROP_ZSCORE, REGION_ZSCORE
 from mrigmm.errors import InputError
 
@@ -153,3 +161,59 @@ def test_a_prior_in_crop_units_is_refused_elsewhere(tmp_path):
     save_prior(default_prior(CROP_ZSCORE), tmp_path / "p.json")
     with pytest.raises(InputError, match="'crop-zscore', got 'region-zscore'"):
         load_prior(tmp_path / "p.json", REGION_ZSCORE)
+
+
+def test_the_part_for_smoothed_intensities_comes_back(tmp_path):
+    path, prior, scales = tmp_path / "p.json", default_prior(), default_multiscale_prior()
+    save_prior(prior, path, scales)
+    assert load_prior(path).to_dict() == prior.to_dict()
+    loaded = multiscale_prior_for(prior, path)
+    assert loaded.sigmas_mm == SIGMAS_MM == (0.75, 3.0)
+    assert loaded.prior.to_dict() == scales.prior.to_dict()
+
+
+def test_whose_part_for_smoothed_intensities(tmp_path):
+    prior = default_prior()
+    save_prior(prior, tmp_path / "older.json")
+    assert multiscale_prior_for(prior, tmp_path / "older.json") is None
+    assert multiscale_prior_for(None, None) is None
+    shipped = multiscale_prior_for(prior, None)
+    assert shipped.prior.to_dict() == default_multiscale_prior().prior.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"version": 2}, "expected version 1, got 2"),
+        ({"sigmas_mm": []}, "rising widths"),
+        ({"sigmas_mm": [3.0, 0.75]}, "rising widths"),
+        ({"sigmas_mm": [0.75, 1e9]}, "rising widths"),
+        ({"sigmas_mm": [float("nan"), 3.0]}, "rising widths"),
+        ({"sigmas_mm": ["0.75", 3.0]}, "rising widths"),
+        ({"sigmas_mm": 3.0}, "not iterable"),
+        ({"sigmas_mm": [0.75, 2.0]}, "sequences: expected"),
+        ({"classes": ["myocardium", "scar", "edema"]}, "classes: expected"),
+        ({"means": [[0.0] * 3] * 3}, "expected shape"),
+        ({"means": [[200.0] * 6] * 3}, "means within 100"),
+        ({"covariances": np.zeros((3, 6, 6)).tolist()}, "positive definite"),
+        ({"extra": 1}, "expected the keys"),
+    ],
+)
+def test_a_damaged_part_for_smoothed_intensities(tmp_path, change, message):
+    path = tmp_path / "p.json"
+    part = default_multiscale_prior().to_dict() | change
+    path.write_text(json.dumps({**default_prior().to_dict(), "multiscale": part}))
+    with pytest.raises(InputError, match="the prior cannot be used") as caught:
+        load_prior(path)
+    (problem,) = caught.value.problems
+    assert "its part 'multiscale' for smoothed intensities" in problem.got
+    assert message in problem.got
+    assert problem.file == str(path)
+
+
+@pytest.mark.parametrize("part", [None, 5, "x", [], {}])
+def test_a_part_for_smoothed_intensities_that_is_none(tmp_path, part):
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps({**default_prior().to_dict(), "multiscale": part}))
+    with pytest.raises(InputError, match="part 'multiscale'"):
+        load_prior(path)

@@ -6,7 +6,7 @@ import pytest
 
 import mrigmm
 from mrigmm.data.manifest import read_manifest
-from mrigmm.data.priors import load_prior
+from mrigmm.data.priors import load_prior, multiscale_prior_for
 from mrigmm.data.sources.table import KINDS
 from mrigmm.errors import InputError
 from mrigmm.labels import SCHEMES
@@ -105,6 +105,7 @@ def test_a_prior_of_the_training_studies_alone(download, tmp_path):
     assert result.priors == (tmp_path / "m_prior.json",)
     prior = load_prior(tmp_path / "m_prior.json")
     assert prior.provenance["dataset"] == "MyoPS"
+    assert multiscale_prior_for(prior, tmp_path / "m_prior.json").sigmas_mm == (0.75, 3.0)
     assert list(prior.provenance["study_ids"]) == [s.id for s in cohort.split("training")]
     assert not set(PUBLISHED_TEST) & set(prior.provenance["study_ids"])
     notes = [problem.what for problem in result.problems]

@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 
 import mrigmm
-from mrigmm.data.priors import load_prior
+from mrigmm.data.manifest import read_manifest
+from mrigmm.data.priors import load_prior, multiscale_prior_for
+from mrigmm.data.study import load_study
 from mrigmm.errors import InputError
+from mrigmm.jobs.prior import _wall_sample
 
-from ..conftest import SEQUENCES, intensities, ventricle
+from ..conftest import SEQUENCES, intensities, oblique_affine, ventricle
 
 LV = ventricle() > 0
 
@@ -114,3 +117,93 @@ def test_an_existing_file_is_replaced_only_when_asked(workshop, tmp_path):
     assert out.read_text() == "mine"
     mrigmm.prior(manifest, out, overwrite=True)
     assert load_prior(out).sequences == SEQUENCES
+
+
+def scales_of(file):
+    return multiscale_prior_for(load_prior(file), file)
+
+
+# Two wall pixels of 2 mm side by side: smoothed, each is (own + g other) / (1 + g).
+G = {sigma: np.exp(-0.5 * (2 / sigma) ** 2) for sigma in (0.75, 3.0)}
+
+
+def two_pixel_study(workshop, study_id, pixels, sequences=SEQUENCES):
+    """Rows of blood and of one pair of wall pixels per class, far apart, all in the ventricle.
+
+    `pixels`: (6,) LGE of two pixels each of myocardium, edema and scar; T2 is twice that + 1 in the second
+    of each pair, bSSFP the negative.
+    """
+    label = np.zeros((60, 5, 1), dtype=np.uint8)
+    label[0:4, 2, 0] = 1
+    label[20:22, 2, 0], label[36:38, 2, 0], label[52:54, 2, 0] = 2, 3, 4
+    lge = np.zeros(label.shape, dtype=np.float32)
+    lge[0:4, 2, 0] = (6, 7, 8, 9)
+    lge[label > 1] = pixels
+    odd = np.zeros(label.shape, dtype=np.float32)
+    odd[[21, 37, 53], 2, 0] = 1
+    images = {"LGE": lge, "T2": 2 * lge + odd, "bSSFP": -lge + 3 * odd}
+    affine = oblique_affine((2.0, 2.0, 10.0))
+    entry = {"id": study_id, "image": {}, "region": f"{study_id}_r.nii.gz", "label": f"{study_id}_l.nii.gz"}
+    for name in sequences:
+        entry["image"][name] = f"{study_id}_{name}.nii.gz"
+        workshop.volume(entry["image"][name], images[name], affine)
+    workshop.volume(entry["region"], (label > 0).astype(np.uint8), affine)
+    workshop.volume(entry["label"], label, affine)
+    z = {name: (x - x[label > 0].mean()) / x[label > 0].std() for name, x in images.items()}
+    return entry, z, label
+
+
+@pytest.mark.parametrize("second", [SEQUENCES, ("LGE", "bSSFP")], ids=["complete", "no T2"])
+def test_hand_computed_figures_of_the_smoothed_wall(workshop, tmp_path, second):
+    """Two studies with two pixels per class. Pairs are 28 mm apart (the Gaussian ends at 12 mm)."""
+    a, za, label = two_pixel_study(workshop, "a", (1, 2, 3, 5, 8, 12))
+    b, zb, _ = two_pixel_study(workshop, "b", (2, 1, 4, 5, 7, 11), second)
+    mrigmm.prior(workshop.manifest([], training=[a, b]), tmp_path / "p.json")
+    scales = scales_of(tmp_path / "p.json")
+    assert scales.prior.classes == ("myocardium", "edema", "scar")
+    assert scales.prior.sequences == scales.channels(SEQUENCES)
+    np.testing.assert_allclose(scales.prior.weights, [1 / 3] * 3)
+
+    def smoothed(z, k):  # (2 pixels, 6 channels)
+        pairs = [(z[name][label == k].astype(float), g) for g in G.values() for name in SEQUENCES]
+        return np.transpose([(x + g * x[::-1]) / (1 + g) for x, g in pairs])
+
+    for row, k in enumerate((2, 3, 4)):
+        xa, xb = smoothed(za, k), smoothed(zb, k)
+        means = (xa.mean(0) + xb.mean(0)) / 2  # each study counts the same
+        if second == SEQUENCES:
+            covariance = (np.cov(xa.T, bias=True) + np.cov(xb.T, bias=True)) / 2
+            # of rank 2: lifted by a millionth of its largest eigenvalue
+            np.testing.assert_allclose(scales.prior.covariances[row], covariance, atol=1e-5)
+        else:
+            means[[1, 4]] = xa.mean(0)[[1, 4]]  # T2: of the one study that has it
+        np.testing.assert_allclose(scales.prior.means[row], means, atol=1e-5)
+
+
+def test_a_voxel_that_a_sequence_does_not_show_is_left_out_of_the_smoothed_wall(workshop):
+    entry, _, _ = two_pixel_study(workshop, "a", (1, 2, 3, 5, 8, 12))
+    cohort = read_manifest(workshop.manifest([], training=[entry]))
+    (one,) = cohort.split("all")
+    study = load_study(one, SEQUENCES, cohort.classes, labels=cohort.labels, with_label=True)
+    first = (study.label == 3).nonzero()[0]  # of scar
+    study.observed[1, *first] = False
+    x, label = _wall_sample(study, study.label, cohort.classes)
+    assert label.tolist().count(2) == 1
+    assert x.shape == (5, 6)
+    assert np.isfinite(x).all()
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [{"background": 0, "dark": [2, 3], "bright": [1, 4]}, {"background": 0, "blood": 1, "scar": [2, 3, 4]}],
+)
+def test_no_part_for_smoothed_intensities_without_a_wall_of_two_classes(workshop, tmp_path, labels):
+    mrigmm.prior(workshop.manifest([], training=[workshop.study()], labels=labels), tmp_path / "p.json")
+    assert "multiscale" not in json.loads((tmp_path / "p.json").read_text())
+
+
+def test_a_part_for_smoothed_intensities_without_blood(workshop, tmp_path):
+    labels = {"background": [0, 1], "myocardium": 2, "edema": 3, "scar": 4}
+    one = workshop.study(region="cavity-wall")
+    mrigmm.prior(workshop.manifest([], training=[one], labels=labels), tmp_path / "p.json")
+    assert scales_of(tmp_path / "p.json").prior.classes == ("myocardium", "edema", "scar")

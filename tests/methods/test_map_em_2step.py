@@ -4,11 +4,13 @@ import pytest
 import torch
 from scipy.ndimage import binary_fill_holes, label
 
+import mrigmm
 from mrigmm.data.manifest import read_manifest
-from mrigmm.data.priors import default_multiscale_prior, default_prior
+from mrigmm.data.priors import default_multiscale_prior, default_prior, save_prior
 from mrigmm.data.study import load_study
 from mrigmm.errors import InputError
 from mrigmm.evaluation.cohort import study_overlaps, summarise
+from mrigmm.jobs.common import cohort_task
 from mrigmm.labels import Region
 from mrigmm.methods.base import Task
 from mrigmm.methods.registry import make_method
@@ -18,8 +20,12 @@ SEQUENCES, CLASSES = ("LGE", "T2", "bSSFP"), ("blood", "myocardium", "edema", "s
 
 
 @pytest.fixture(scope="module")
-def studies(tmp_path_factory):
-    path = simulate_cohort(tmp_path_factory.mktemp("two") / "cohort", n_studies=6, seed=77, preset="small")
+def path(tmp_path_factory):
+    return simulate_cohort(tmp_path_factory.mktemp("two") / "cohort", n_studies=6, seed=77, preset="small")
+
+
+@pytest.fixture(scope="module")
+def studies(path):
     cohort = read_manifest(path)
     return [
         load_study(s, SEQUENCES, CLASSES, labels=cohort.labels, with_label=True) for s in cohort.split("all")
@@ -61,8 +67,30 @@ def test_the_cavity_is_one_piece_without_holes_in_every_slice(task, studies):
 
 def test_users_prior_without_scales_is_used_as_it_is(studies):
     task = Task(CLASSES, SEQUENCES, default_prior())
-    result = make_method("map-em-2step", task, {}).segment(studies[0])
+    method = make_method("map-em-2step", task, {})
+    result = method.segment(studies[0])
     assert set(result.labels.unique().tolist()) == {0, 1, 2, 3, 4}
+    assert any("fitted at one scale" in text for text in result.warnings)
+    assert method.solve(studies[0]).features.shape[1] == 3  # LGE, T2, bSSFP
+
+
+def test_a_prior_of_ones_own_fits_the_wall_at_two_scales(path, studies, tmp_path):
+    mrigmm.prior(path, tmp_path / "own.json")
+    task = cohort_task(read_manifest(path), tmp_path / "own.json", "cpu")
+    wall = make_method("map-em-2step", task, {}).solve(studies[0])
+    assert wall.features.shape[1] == 6  # three sequences at 0.75 and 3 mm
+    assert wall.prior.means.shape == (3, 6)
+    assert not any("one scale" in text for text in wall.notes)
+
+
+def test_a_file_with_the_shipped_numbers_is_the_shipped_prior(path, studies, tmp_path):
+    save_prior(default_prior(), tmp_path / "p.json", default_multiscale_prior())
+    cohort = read_manifest(path)
+    labels = [
+        make_method("map-em-2step", cohort_task(cohort, file, "cpu"), {}).segment(studies[0]).labels
+        for file in (None, tmp_path / "p.json")
+    ]
+    assert torch.equal(*labels)
 
 
 def test_lge_alone_in_an_undivided_ventricle_is_warned_about(task, studies):

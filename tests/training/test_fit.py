@@ -11,8 +11,10 @@ import torch
 from safetensors.torch import load_file
 
 import mrigmm
+from mrigmm.data.priors import load_prior, multiscale_prior_for
 from mrigmm.data.run_folder import RunFolder
 from mrigmm.errors import InputError
+from mrigmm.methods.registry import method_of_run
 from mrigmm.phantom import simulate_cohort
 from mrigmm.training import fit
 
@@ -38,6 +40,20 @@ def test_weights_are_saved_though_the_stop_rule_never_fires(manifest, tmp_path):
     assert record.classes == ("blood", "myocardium", "edema", "scar")
     assert len(record.training_studies) == 3
     assert prior is not None
+
+
+def test_a_run_keeps_both_parts_of_a_prior_of_ones_own(manifest, tmp_path):
+    own, run = tmp_path / "own.json", RunFolder(tmp_path / "run")
+    mrigmm.prior(manifest, own)
+    options = (*QUICK, "epochs=1")
+    mrigmm.train(manifest, run.path, preset="tiny", prior=own, overrides=options, device="cpu")
+    prior = load_prior(own)
+    np.testing.assert_array_equal(run.read()[2].means, prior.means)
+    kept, expected = run.read_multiscale_prior(), multiscale_prior_for(prior, own)
+    assert kept.sigmas_mm == expected.sigmas_mm
+    assert kept.to_dict() == expected.to_dict()
+    method, _ = method_of_run(run, torch.device("cpu"))
+    assert method.start.task.multiscale.to_dict() == expected.to_dict()
 
 
 def test_the_stop_rule_fires(manifest, tmp_path):
