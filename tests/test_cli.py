@@ -92,7 +92,7 @@ def test_info(cli):
 
 def test_info_lists_what_can_be_set_for_a_method(cli):
     settings = json.loads(cli("info", "--json").out)["method_settings"]
-    assert set(settings) == set(METHODS) - {"otsu"}
+    assert set(settings) == set(METHODS) - {"otsu", "two-gaussians"}
     assert "scope [slice]" in settings["em-gmm"]
     assert "prior_strength [0.1]" in settings["map-em"]
     assert "smoothing_mm [2.25]" in settings["map-em-2step"]

@@ -47,6 +47,15 @@ class ZScore:
         x /= self.scale
         return x.astype(np.float32)
 
+    def undo(self, z: float) -> float:
+        """The intensity that a standardised value stands for, in the units of the file."""
+        return z * self.scale + self.centre
+
+    @property
+    def zero(self) -> float:
+        """What intensity 0 becomes: the reference of methods that need magnitudes."""
+        return float(np.float32(-self.centre / self.scale))
+
 
 def fit_zscore(values: NDArray[np.float32]) -> ZScore:
     """Mean and SD over the region's voxels of one sequence of one study.

@@ -32,7 +32,7 @@ from mrigmm.data.maps import (
 )
 from mrigmm.data.registration import SliceMotion, find_motion, sample, sampling_index
 from mrigmm.data.resample import resample_linear
-from mrigmm.data.standardise import fit_zscore
+from mrigmm.data.standardise import ZScore, fit_zscore
 from mrigmm.data.volumes import Volume, read_image
 from mrigmm.errors import InputError
 from mrigmm.labels import KEY_SEQUENCES
@@ -90,6 +90,7 @@ class StudyTensors:
         output: the grid to write results on.
         inputs: file of each sequence that was read.
         frames: the frame, from 0, that was taken of each file that holds several.
+        zscores: how the intensities of each sequence that the study has became `image`.
         region_source: file or rule of the region map.
         warnings: what the user should know about this study.
         motion: what each registered sequence was moved by, per slice of the reference file.
@@ -111,6 +112,7 @@ class StudyTensors:
     frames: Mapping[str, int] = field(default_factory=dict)
     motion: Mapping[str, tuple[SliceMotion, ...]] = field(default_factory=dict)
     shading: Mapping[str, Shading] = field(default_factory=dict)
+    zscores: Mapping[str, ZScore] = field(default_factory=dict)
 
     @property
     def present(self) -> Tensor:
@@ -201,7 +203,7 @@ def load_study(
         )
         on_grid = dict(zip(images, results, strict=True))
     warnings += [resampled.note for resampled in on_grid.values() if resampled.note]
-    image, observed = _standardise(study, sequences, on_grid, region, warnings)
+    image, observed, zscores = _standardise(study, sequences, on_grid, region, warnings)
     region = where_classes_fit(study, region, classes)
     present = [name for name, seen in zip(sequences, observed, strict=True) if seen.any()]
     warnings += [f"no {name}" for name in sequences if name not in images]
@@ -240,6 +242,7 @@ def load_study(
         frames={name: volume.frame for name, volume in images.items() if volume.frame is not None},
         motion=motion,
         shading=shading,
+        zscores=zscores,
     )
 
 
@@ -349,10 +352,13 @@ def _standardise(
     on_grid: Mapping[str, _OnGrid],
     region: NDArray[np.uint8],
     warnings: list[str],
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Stack the sequences in region z-score units (C, X, Y, Z), and say where they carry information."""
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], dict[str, ZScore]]:
+    """Stack the sequences in region z-score units (C, X, Y, Z), say where they carry information, and how
+    each was standardised.
+    """
     image = np.zeros((len(sequences), *region.shape), dtype=np.float32)
     observed = np.zeros(image.shape, dtype=bool)
+    zscores: dict[str, ZScore] = {}
     inside = region > 0
     for index, name in enumerate(sequences):
         if name not in on_grid:
@@ -364,6 +370,7 @@ def _standardise(
             continue
         if zscore.n_clipped:
             warnings.append(f"{name}: {zscore.n_clipped} extreme voxels of the region were clipped")
+        zscores[name] = zscore
         image[index] = zscore.apply(channel)
         observed[index] = True if acquired is None else acquired
         if acquired is not None:
@@ -377,4 +384,4 @@ def _standardise(
             got=f"one value in all {int((region > 0).sum())} voxels",
             remedy="check that region and images belong together",
         )
-    return image, observed
+    return image, observed, zscores

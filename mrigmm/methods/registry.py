@@ -53,6 +53,30 @@ METHODS: Mapping[str, MethodEntry] = {
         "Otsu's threshold on LGE inside the wall: scar and normal wall only",
         uses_prior=False,
     ),
+    "nsd": MethodEntry(
+        "mrigmm.methods.nsd:NSD",
+        "n SD above remote myocardium on LGE inside the wall: scar; edema where T2 is 2 SD above it",
+        uses_prior=False,
+    ),
+    "fwhm": MethodEntry(
+        "mrigmm.methods.fwhm:FWHM",
+        "full width at half maximum on LGE inside the wall: scar and normal wall only",
+        uses_prior=False,
+    ),
+    "two-gaussians": MethodEntry(
+        "mrigmm.methods.two_gaussians:TwoGaussians",
+        "the brighter of two Gaussians on LGE inside the wall: scar and normal wall only",
+        uses_prior=False,
+    ),
+    "em-threshold": MethodEntry(
+        "mrigmm.methods.em_threshold:EMThreshold",
+        "threshold between two Gaussians on LGE, small regions removed, infarct size weighted by intensity",
+        uses_prior=False,
+    ),
+    "kmeans": MethodEntry(
+        "mrigmm.methods.kmeans:KMeans",
+        "k-means on all sequences (scikit-learn), clusters named by the population prior or by brightness",
+    ),
     "map-em-2step": MethodEntry(
         "mrigmm.methods.map_em_2step:MapEM2Step",
         "MAP-EM for the cavity, then for the wall on intensities at two scales, posterior smoothed",

@@ -74,6 +74,31 @@ class SingleSettings(MethodSettings):
     seed: int = Field(0, ge=0)
 
 
+class NSDSettings(MethodSettings):
+    """Settings of n-SD."""
+
+    n: Literal[2, 3, 5, 6] = Field(5, description="Standard deviations above the mean of remote LGE.")
+
+
+class FWHMSettings(MethodSettings):
+    """Settings of the full width at half maximum."""
+
+    definition: Literal["half-maximum", "midway"] = "half-maximum"
+
+
+class EMThresholdSettings(MethodSettings):
+    """Settings of the EM threshold."""
+
+    min_region_ml: float = Field(1.0, ge=0, description="Smaller connected scars are removed.")
+
+
+class KMeansSettings(MethodSettings):
+    """Settings of k-means."""
+
+    order_by: tuple[str, ...] | None = None
+    seed: int = Field(0, ge=0)
+
+
 # Methods that are not named here have no settings.
 METHOD_SETTINGS: Mapping[str, type[MethodSettings]] = {
     "em-gmm": EMSettings,
@@ -81,9 +106,23 @@ METHOD_SETTINGS: Mapping[str, type[MethodSettings]] = {
     "em-svgmm": EMSettings,
     "map-em": MapEMSettings,
     "map-em-2step": TwoStepSettings,
+    "nsd": NSDSettings,
+    "fwhm": FWHMSettings,
+    "em-threshold": EMThresholdSettings,
+    "kmeans": KMeansSettings,
     "deepg-single": SingleSettings,
     "deepsvg-single": SingleSettings,
 }
+
+
+def refuse_settings(method: str, overrides: Mapping[str, object]) -> None:
+    """Refuse every setting, for a method that has none.
+
+    Raises:
+        InputError: there is one.
+    """
+    if overrides:
+        raise InputError(f"{method} has no settings", got=", ".join(overrides))
 
 
 def validated_settings(method: str, settings: type[Settings], overrides: Mapping[str, object]) -> Settings:

@@ -365,7 +365,7 @@ def test_an_unforeseen_error_does_not_stop_the_cohort(cohort, tmp_path, monkeypa
     assert not (tmp_path / "out" / f"{failed[0]}_labels.nii.gz").exists()
 
 
-@pytest.mark.parametrize(("method", "used"), [("map-em", True), ("em-gmm", True), ("otsu", False)])
+@pytest.mark.parametrize(("method", "used"), [("map-em", True), ("em-gmm", True), ("nsd", False)])
 def test_the_side_file_says_where_the_prior_comes_from(workshop, tmp_path, method, used):
     manifest = workshop.manifest([workshop.study(region="cavity-wall")])
     mrigmm.predict(manifest, tmp_path / "out", method=method)
