@@ -92,26 +92,25 @@ def motion_figure(
     """
     slices = _chosen_slices(region.astype(np.uint8))
     window = _window(region.astype(np.uint8))
-    rows: list[tuple[str, NDArray[np.float32], Sequence[str] | None]]
-    rows = [(name, before[name], None) for name in before if name not in captions]
-    for name, moved in captions.items():
-        rows += [(f"{name} before", before[name], None), (f"{name} after", after[name], moved)]
+    blank = [""] * region.shape[2]
+    rows = [(name, before[name], blank) for name in before if name not in captions]
+    for name, texts in captions.items():
+        rows += [(f"{name} before", before[name], blank), (f"{name} after", after[name], [*texts])]
     figure = Figure(figsize=(1.9 * len(slices) + 0.5, 1.9 * len(rows) + 0.5), layout="compressed")
     axes = figure.subplots(len(rows), len(slices), squeeze=False)
     for row, (name, volume, texts) in enumerate(rows):
         for column, z in enumerate(slices):
             axis = axes[row, column]
-            image, outline = _shown(volume[(*window, z)]), _shown(region[(*window, z)])
-            low, high = np.percentile(np.asarray(image, dtype=np.float64), [1, 99])
-            axis.imshow(image, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=pixel_aspect)
+            image, outline = volume[(*window, z)], _shown(region[(*window, z)])
+            low, high = np.percentile(image, [1, 99])
+            axis.imshow(_shown(image), cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=pixel_aspect)
             if outline.any() and not outline.all():
                 axis.contour(outline, levels=[0.5], colors="yellow", linewidths=0.7)
             axis.set_xticks([])
             axis.set_yticks([])
             if row == 0:
                 axis.set_title(f"slice {z + 1}", fontsize=8)
-            if texts is not None:
-                axis.set_xlabel(texts[z], fontsize=7)
+            axis.set_xlabel(texts[z], fontsize=7)
             if column == 0:
                 axis.set_ylabel(name, fontsize=9)
     return _png(figure)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mrigmm.reporting.figures import MAX_SLICES, loss_figure, overlay_figure
+from mrigmm.reporting.figures import MAX_SLICES, loss_figure, motion_figure, overlay_figure
 
 IDS = {"blood": 1, "myocardium": 2, "edema": 3, "scar": 4}
 DPI, CELL, EXTRA = 90, 1.9, 0.5  # of the figure: dots per inch, inches per panel, inches around
@@ -112,3 +112,22 @@ def test_the_loss_figure_shows_held_out_studies_when_there_are_any():
     assert near(plain, blue) > 100
     assert near(plain, orange) == 0
     assert near(watched, orange) > 100
+
+
+def test_motion_is_shown_before_and_after():
+    images, labels = study(slices=3)
+    after = {**images, "T2": 1 - images["T2"]}
+    picture = pixels(motion_figure(images, after, {"T2": ["0.0, 1.5 mm, 0.0°"] * 3}, labels > 0))
+    # LGE, T2 before, T2 after
+    expected = (round((CELL * 3 + EXTRA) * DPI), round((CELL * 3 + EXTRA) * DPI))
+    np.testing.assert_allclose(picture.shape[:2], expected, atol=1)
+    assert near(picture, (255, 255, 0), tolerance=60) > 100  # outlines
+    # White is above in the array's second axis, hence up, and after registration of T2 below.
+    height = picture.shape[0]
+    rows = [
+        picture[int(height * (row + 0.5) / 3) - 60 : int(height * (row + 0.5) / 3) + 60] for row in range(3)
+    ]
+    halves = [(row[:60].mean(), row[60:].mean()) for row in rows]
+    assert halves[0][0] > halves[0][1]
+    assert halves[1][0] > halves[1][1]
+    assert halves[2][0] < halves[2][1]
