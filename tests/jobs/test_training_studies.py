@@ -5,7 +5,7 @@ import pytest
 from mrigmm.config import make_config
 from mrigmm.data.manifest import Study, read_manifest
 from mrigmm.errors import InputError
-from mrigmm.jobs.training_studies import Entry, draw_held_out, training_entries
+from mrigmm.jobs.training_studies import Entry, StudyReader, draw_held_out, read_all, training_entries
 
 
 def entries(*patients):
@@ -113,3 +113,15 @@ def test_every_patient_is_drawn_at_times():
     )
     # 50 expected each; 4 standard deviations of a binomial are 4 * sqrt(200 * 3/16) = 25
     assert all(abs(drawn[f"s{i}"] - 50) < 25 for i in range(4))
+
+
+def test_studies_are_kept_only_when_asked_to(workshop):
+    cohort = read_manifest(workshop.manifest([], training=[workshop.study("a"), workshop.study("b")]))
+    config = make_config(overrides=["sequences=[LGE, T2]", "classes=[blood, myocardium, edema, scar]"])
+    entries = training_entries(cohort, [])
+    for keep in (True, False):
+        read = StudyReader(config, keep=keep)
+        readable = read_all(entries, read, lambda items, _: items)
+        assert ids(readable.entries) == ["a", "b"]
+        assert readable.spacings_mm[0] == pytest.approx((1.2, 1.2, 10.0))
+        assert (read(entries[0]) is read(entries[0])) == keep

@@ -213,6 +213,7 @@ def test_tensorboard_that_is_not_installed_is_named(manifest, tmp_path, monkeypa
     assert "mrigmm[tensorboard]" in caught.value.problems[0].remedy
 
 
+@pytest.mark.slow
 def test_tensorboard_gets_what_the_log_has(manifest, tmp_path):
     pytest.importorskip("tensorboard")
     code = (
