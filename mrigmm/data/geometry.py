@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -70,21 +71,54 @@ class Grid:
         return f"{shape} voxels of {spacing} mm, {codes}, origin ({origin}) mm"
 
 
-def canonical_axcodes(grid: Grid) -> str:
-    """Orientation with in-plane axes first and slices last, whatever order the file stores.
+@dataclass(frozen=True)
+class Turn:
+    """Permutation and flips of the array axes that put the slices last, whatever order a file stores.
 
     Stored flips and axis permutations of one acquisition all lead to the same array this way, so
     that a network sees the same picture.
 
-    Returns:
-        Axis codes for `nibabel`/MONAI, such as "RAS" for axial and "RSA" for coronal slices.
+    Attributes:
+        axes: array axis of the file behind each axis of the turned array; world axes ascend in plane.
+        flipped: which axes of the turned array run against the file's.
+        axcodes: orientation of the turned array, such as "RAS" for axial and "RSA" for coronal slices.
+        affine: (4, 4) of the turned array.
     """
-    ornt = nib.io_orientation(grid.affine)
-    world_axis_of_slices = int(ornt[grid.slice_axis, 0])
-    letters = "RAS"
-    return (
-        "".join(c for i, c in enumerate(letters) if i != world_axis_of_slices) + letters[world_axis_of_slices]
-    )
+
+    axes: tuple[int, int, int]
+    flipped: tuple[int, ...]
+    axcodes: str
+    affine: NDArray[np.float64]
+
+    def apply(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Turn the last three axes of an array (..., X, Y, Z) of the file."""
+        lead = array.ndim - 3
+        turned = array.transpose(*range(lead), *(lead + axis for axis in self.axes))
+        return np.ascontiguousarray(np.flip(turned, tuple(lead + axis for axis in self.flipped)))
+
+    def undo(self, array: NDArray[Any]) -> NDArray[Any]:
+        """The way back, exactly."""
+        lead = array.ndim - 3
+        straight = np.flip(array, tuple(lead + axis for axis in self.flipped))
+        back = np.argsort(self.axes)
+        return np.ascontiguousarray(straight.transpose(*range(lead), *(lead + int(axis) for axis in back)))
+
+
+def slices_last(grid: Grid) -> Turn:
+    """How to turn an array on this grid so that its slices lie along the last axis."""
+    ornt = nib.io_orientation(grid.affine)  # (3, 2): world axis and direction of each array axis
+    world = [int(axis) for axis in ornt[:, 0]]
+    last = world[grid.slice_axis]
+    order = [axis for axis in range(3) if axis != last] + [last]
+    axes = [world.index(axis) for axis in order]
+    flipped = tuple(i for i, axis in enumerate(axes) if ornt[axis, 1] < 0)
+    to_file = np.eye(4)  # index of the turned array -> index of the file's
+    to_file[:3, :3] = np.eye(3)[:, axes]
+    for i in flipped:
+        to_file[axes[i], i] = -1
+        to_file[axes[i], 3] = grid.shape[axes[i]] - 1
+    codes = "".join("RAS"[axis] for axis in order)
+    return Turn((axes[0], axes[1], axes[2]), flipped, codes, grid.affine @ to_file)
 
 
 def coverage(grid: Grid, other: Grid) -> NDArray[np.bool_]:

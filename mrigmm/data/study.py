@@ -6,22 +6,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Orientation
 from numpy.typing import NDArray
 from torch import Tensor
 
 from mrigmm.data.bias_field import Shading, remove_shading
 from mrigmm.data.cine import CINE_SEQUENCE, end_diastolic_frame, values_in_centre, values_in_region
-from mrigmm.data.geometry import Grid, canonical_axcodes, coverage, in_field_of_view
+from mrigmm.data.geometry import Grid, Turn, coverage, in_field_of_view, slices_last
 from mrigmm.data.manifest import RegionRule, Study
 from mrigmm.data.maps import (
     own_region,
@@ -41,8 +39,6 @@ from mrigmm.labels import KEY_SEQUENCES
 REFERENCE_SEQUENCE = "LGE"
 # A sequence must cover at least this share of the region: less is another examination, or a lost header.
 MIN_COVERAGE = 0.5
-
-_AXIS_LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
 
 
 @dataclass(frozen=True)
@@ -80,13 +76,13 @@ class StudyTensors:
         id: study id.
         sequences: names of the C channels.
         image: (C, X, Y, Z) float32, standardised inside the region, NaN-free, 0 for a missing
-            sequence; its MetaTensor history undoes every spatial step.
+            sequence; a MetaTensor, whose history will undo what a network's view does to it.
         observed: (C, X, Y, Z) bool, where each sequence was acquired and varies; the image is 0
             elsewhere.
         region: (X, Y, Z) uint8 `labels.Region` codes; above 0 where at least one class is allowed.
         label: (X, Y, Z) int64 class indices from 0, `maps.NO_CLASS` elsewhere; None when not asked for.
         spacing_mm: voxel spacing (3,) in mm of the array axes.
-        orientation: the MONAI transform that turned the slices last; undoes itself by that history.
+        turn: how the file's arrays were turned so that the slices lie last.
         output: the grid to write results on.
         inputs: file of each sequence that was read.
         frames: the frame, from 0, that was taken of each file that holds several.
@@ -104,7 +100,7 @@ class StudyTensors:
     region: Tensor
     label: Tensor | None
     spacing_mm: tuple[float, float, float]
-    orientation: Orientation
+    turn: Turn
     output: OutputGrid
     inputs: Mapping[str, Path]
     region_source: Path | RegionRule | None = None
@@ -140,12 +136,7 @@ class StudyTensors:
         Returns:
             (M, *grid shape), dtype kept; flips and permutations are undone exactly.
         """
-        history = MetaTensor(
-            maps.detach().cpu(),
-            affine=self.image.affine,
-            applied_operations=deepcopy(self.image.applied_operations),
-        )
-        return np.asarray(self.orientation.inverse(history).as_tensor().numpy())
+        return self.turn.undo(maps.detach().cpu().numpy())
 
 
 def load_study(
@@ -196,12 +187,10 @@ def load_study(
     motion: dict[str, tuple[SliceMotion, ...]] = {}
     if corrections.registration:
         motion = find_motion(images, reference_sequence(images), inside, warnings)
-    with ThreadPoolExecutor(len(images)) as threads:
-        results = threads.map(
-            lambda item: _on_grid(item[1], reference, inside, motion.get(item[0]), study.id, item[0]),
-            images.items(),
-        )
-        on_grid = dict(zip(images, results, strict=True))
+    on_grid = {
+        name: _on_grid(volume, reference, inside, motion.get(name), study.id, name)
+        for name, volume in images.items()
+    }
     warnings += [resampled.note for resampled in on_grid.values() if resampled.note]
     image, observed, zscores = _standardise(study, sequences, on_grid, region, warnings)
     region = where_classes_fit(study, region, classes)
@@ -213,28 +202,21 @@ def load_study(
         if name in classes and key not in present
     ]
 
-    axcodes = canonical_axcodes(reference.grid)
-    orient = Orientation(axcodes=axcodes, labels=_AXIS_LABELS)
-    # (C, X, Y, Z), slices last
-    stacked = orient(MetaTensor(torch.from_numpy(image), affine=torch.from_numpy(reference.grid.affine)))
-    turn = nib.orientations.ornt_transform(
-        nib.io_orientation(reference.grid.affine), nib.orientations.axcodes2ornt(axcodes, _AXIS_LABELS)
-    )
+    turn = slices_last(reference.grid)
 
-    def turned(array: NDArray[np.generic]) -> Tensor:  # without history, which one of them needs
-        back_last = np.moveaxis(nib.orientations.apply_orientation(np.moveaxis(array, 0, -1), turn), -1, 0)
-        return torch.from_numpy(np.ascontiguousarray(back_last))
+    def turned(array: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(turn.apply(array))
 
-    spacing = np.linalg.norm(np.asarray(stacked.affine)[:3, :3], axis=0)
+    spacing = Grid(region.shape, turn.affine).spacing_mm
     return StudyTensors(
         id=study.id,
         sequences=tuple(sequences),
-        image=stacked,
+        image=MetaTensor(turned(image), affine=torch.from_numpy(turn.affine)),
         observed=turned(observed),
-        region=turned(region[None])[0],
-        label=None if label is None else turned(label[None])[0],
+        region=turned(region),
+        label=None if label is None else turned(label),
         spacing_mm=(float(spacing[0]), float(spacing[1]), float(spacing[2])),
-        orientation=orient,
+        turn=turn,
         output=OutputGrid(reference.grid, reference.header, reference.stored_shape, reference.path),
         inputs={name: volume.path for name, volume in images.items()},
         region_source=study.region,
@@ -267,9 +249,7 @@ def read_sequences(
             expected=f"at least one of {', '.join(sequences)}",
             got=", ".join(study.images) or "no image",
         )
-    with ThreadPoolExecutor(len(wanted)) as threads:  # inflating holds no lock
-        volumes = threads.map(lambda name: read_sequence(study, name, labels), wanted)
-        return dict(zip(wanted, volumes, strict=True))
+    return {name: read_sequence(study, name, labels) for name in wanted}
 
 
 def read_sequence(study: Study, name: str, labels: Mapping[str, Sequence[int]]) -> Volume:

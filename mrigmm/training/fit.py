@@ -43,7 +43,10 @@ _PATIENCE = timedelta(days=1)
 def training_study(study_id: str, view: NetworkView, present: Tensor) -> TrainingStudy:
     """A study as the network sees it, without the slices that lie outside the region."""
     used = (view.region > 0).flatten(0, 1).any(dim=0)  # (Z,)
-    return TrainingStudy(study_id, view.image.as_tensor()[..., used].float(), view.region[..., used], present)
+    image = view.image.as_tensor()[..., used].float()
+    # Slices in one piece each: every epoch reads them one by one.
+    image = image.movedim(-1, 0).contiguous().movedim(0, -1)
+    return TrainingStudy(study_id, image, view.region[..., used], present)
 
 
 def make_trainer(

@@ -56,3 +56,14 @@ def test_zscore_over_a_crop_without_contrast():
     centre, scale = crop_zscore(torch.stack([torch.zeros(4, 4), torch.full((4, 4), 7.0)]))
     assert centre.flatten().tolist() == [0, 7]
     assert scale.flatten().tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e6 + 1 / 3])
+def test_a_large_offset_costs_no_accuracy(offset):
+    """The formula in float64 on the float32 intensities, which lie 0.0625 apart at a million."""
+    values = (np.random.default_rng(2).normal(0, 5, 2000) + offset).astype(np.float32)
+    zscore = fit_zscore(values)
+    expected = (values.astype(np.float64) - zscore.centre) / zscore.scale
+    found = zscore.apply(values)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-6)
