@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import get_args
@@ -13,7 +14,7 @@ from mrigmm.config import DEFAULT_PRESET, RunConfig, load_config, make_config
 from mrigmm.data.crops import median_spacing_mm
 from mrigmm.data.files import atomic, require_new_folder
 from mrigmm.data.manifest import Manifest, read_manifest
-from mrigmm.data.priors import multiscale_prior_for, prior_for
+from mrigmm.data.priors import load_prior, multiscale_prior_for, prior_for
 from mrigmm.data.run_folder import RunFolder, RunRecord
 from mrigmm.data.standardise import STANDARDISATIONS
 from mrigmm.data.study import StudyTensors
@@ -118,6 +119,8 @@ def train(
         )
     prior_file = None if prior is None else Path(prior)
     config, population = _resolve(config, cohort, prior_file)
+    if resume:
+        _check_same_prior(run, config, population)
     track = track if first else no_progress
 
     read = StudyReader(config, keep=cache == "memory")
@@ -296,6 +299,18 @@ def _resolve(
         if name not in sequences:
             raise InputError(f"order_by: unknown sequence '{name}'", remedy=near_misses(name, sequences))
     return config.model_copy(update={"sequences": sequences, "classes": classes}), prior
+
+
+def _check_same_prior(run: RunFolder, config: RunConfig, population: PopulationPrior | None) -> None:
+    """Refuse to go on with another prior than the training began with."""
+    units = STANDARDISATIONS[config.standardise]
+    begun = load_prior(run.prior, units).to_dict() if run.prior.exists() else None
+    if begun != (None if population is None else json.loads(json.dumps(population.to_dict()))):
+        raise InputError(
+            "the population prior differs from that of the training to resume",
+            file=run.prior,
+            remedy="resume with the same --prior (or none), or train into another folder",
+        )
 
 
 def _with_order(

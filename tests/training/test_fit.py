@@ -251,6 +251,22 @@ def test_mixed_precision_trains_nearly_alike(manifest, tmp_path, preset):
     assert {tensor.dtype for tensor in kept if tensor.is_floating_point()} == {torch.float32}
 
 
+def test_resuming_without_the_prior_it_began_with_is_refused(manifest, tmp_path):
+    """Silently, the shipped prior would take its place."""
+    mrigmm.prior(manifest, tmp_path / "prior.json")
+    options = {"preset": "tiny", "overrides": (*QUICK, "epochs=1"), "device": "cpu"}
+    mrigmm.train(manifest, tmp_path / "run", prior=tmp_path / "prior.json", **options)
+    (tmp_path / "run" / "run.json").unlink()  # as if killed after the first epoch
+    before = (tmp_path / "run" / "prior.json").read_bytes()
+    with pytest.raises(InputError, match="prior differs"):
+        mrigmm.train(manifest, tmp_path / "run", resume=True, device="cpu")
+    assert (tmp_path / "run" / "prior.json").read_bytes() == before
+    result = mrigmm.train(
+        manifest, tmp_path / "run", prior=tmp_path / "prior.json", resume=True, device="cpu"
+    )
+    assert len(result.done) == 3
+
+
 def test_held_out_studies_are_watched_not_learnt_from(manifest, tmp_path):
     """The best weights are those of the smallest held-out objective."""
     options = (*QUICK, "epochs=4", "held_out_share=0.3", "learning_rate=0.02")
