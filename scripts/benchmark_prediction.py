@@ -57,10 +57,11 @@ from mrigmm.methods.deep_gem import build_spatial_prior
 from mrigmm.methods.deep_gmm import build_network
 from mrigmm.methods.registry import RUNTIMES, method_of_run
 from mrigmm.mixture import Mixture, fit_gmm
-from mrigmm.networks.deep_gmm import SliceBatch, negative_log_likelihood
+from mrigmm.networks.deep_gmm import negative_log_likelihood
 from mrigmm.networks.spatial_prior import N_ANATOMY_CHANNELS
 from mrigmm.networks.unet import UNet
 from mrigmm.phantom import PRESETS, simulate_study
+from mrigmm.training.batches import TrainingBatch
 from mrigmm.training.gem_module import DeepGEMModule
 from mrigmm.training.module import DeepGMMModule, EpochModule
 
@@ -301,17 +302,21 @@ def published_loss(image: Tensor, w: Tensor, heart: Tensor, prior_means: Tensor)
     return values.mean(), distance
 
 
-def training_batch() -> SliceBatch:
+def training_batch() -> TrainingBatch:
     """Noise in a disc: the time does not depend on the values."""
     generator = torch.Generator().manual_seed(SEED)
     grid = torch.arange(SIDE) - (SIDE - 1) / 2
     heart = (grid[:, None] ** 2 + grid**2).sqrt() < RADIUS
-    return SliceBatch(
+    return TrainingBatch(
         image=torch.randn(BATCH, C, SIDE, SIDE, generator=generator),
         region=heart.expand(BATCH, SIDE, SIDE).to(torch.uint8),
         mixture_index=torch.arange(BATCH),
         present=torch.ones(BATCH, C, dtype=torch.bool),
         allowed=torch.tensor(allowed_classes(CLASSES), dtype=torch.bool),
+        rows=torch.arange(BATCH),
+        n_rows=BATCH,
+        n_groups=BATCH,
+        counts=True,
     )
 
 
@@ -328,7 +333,7 @@ def optimiser_step(network: nn.Module, loss: Callable[[], Tensor]) -> Callable[[
     return run
 
 
-def peer_step(filters: int, batch: SliceBatch) -> Callable[[], None]:
+def peer_step(filters: int, batch: TrainingBatch) -> Callable[[], None]:
     """A training step of the peer."""
     torch.manual_seed(SEED)
     network = PublishedUNet(C, K, filters=filters, levels=4)
@@ -342,7 +347,7 @@ def peer_step(filters: int, batch: SliceBatch) -> Callable[[], None]:
     return optimiser_step(network, loss)
 
 
-def own_step(preset: str, filters: int, batch: SliceBatch) -> Callable[[], None]:
+def own_step(preset: str, filters: int, batch: TrainingBatch) -> Callable[[], None]:
     """A training step of one of our presets, without the published augmentation, as the peer's."""
     config = make_config(preset).model_copy(
         update={
@@ -360,11 +365,11 @@ def own_step(preset: str, filters: int, batch: SliceBatch) -> Callable[[], None]
     else:
         means = torch.tensor(default_prior().means, dtype=torch.float32)
         module = DeepGMMModule(build_network(config, default_prior()), config, means)
-    module.log_epoch = lambda values, weight: None  # type: ignore[method-assign]  # needs a trainer
-    return optimiser_step(module.network, lambda: module.training_step(batch, 0))
+    # Without the logging of `training_step`, which needs a trainer.
+    return optimiser_step(module.network, lambda: module.objectives(module.augmented(batch))[0]["objective"])
 
 
-def gem_batch(batch: SliceBatch) -> SliceBatch:
+def gem_batch(batch: TrainingBatch) -> TrainingBatch:
     """The same with anatomy channels and responsibilities to learn."""
     generator = torch.Generator().manual_seed(SEED)
     inside = (batch.region > 0).unsqueeze(1)
@@ -389,7 +394,7 @@ def training_steps(repeats: int, widths: tuple[int, int] = (16, 32)) -> dict[str
     }
 
 
-def nll_difference(batch: SliceBatch) -> float:
+def nll_difference(batch: TrainingBatch) -> float:
     """How far peer and `deepsvg` differ in NLL_V for the same responsibilities."""
     torch.manual_seed(SEED)
     config = make_config("deepsvg").model_copy(
@@ -469,23 +474,22 @@ def main() -> None:
         parser.error("--repeats must be at least 7")
     warnings.simplefilter("ignore")  # of convergence; iterations are in the table
     torch.set_num_threads(1)
-    prediction = predictions(options.repeats, FILTERS, SLICES)
-    training = training_steps(options.repeats)
-    tables = (em_table(prediction), pass_table(prediction), step_table(training))
-    sys.stdout.write("\n\n".join(tables) + "\n")
+    report: dict[str, Any] = {
+        "repeats": options.repeats,
+        "seed": SEED,
+        "torch": torch.__version__,
+        "onnxruntime": onnxruntime.__version__,
+        "scikit-learn": sklearn.__version__,
+        "python": platform.python_version(),
+        "processor": platform.machine(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+    }
+    report["training"] = training_steps(options.repeats)
+    sys.stdout.write(step_table(report["training"]) + "\n\n")
+    sys.stdout.flush()  # the rest takes long
+    report["prediction"] = predictions(options.repeats, FILTERS, SLICES)
+    sys.stdout.write(em_table(report["prediction"]) + "\n\n" + pass_table(report["prediction"]) + "\n")
     if options.output:
-        report = {
-            "prediction": prediction,
-            "training": training,
-            "repeats": options.repeats,
-            "seed": SEED,
-            "torch": torch.__version__,
-            "onnxruntime": onnxruntime.__version__,
-            "scikit-learn": sklearn.__version__,
-            "python": platform.python_version(),
-            "processor": platform.machine(),
-            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        }
         options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(json.dumps(report, indent=1) + "\n")
 
