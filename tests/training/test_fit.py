@@ -93,6 +93,8 @@ def test_a_killed_training_resumes_to_the_same_weights(manifest, tmp_path, prese
     options = (*QUICK, *more, "epochs=12")
     mrigmm.train(manifest, tmp_path / "whole", preset=preset, overrides=options, device="cpu")
     call = (
+        # Bit-equal at the same number of threads: another test may have changed this process's.
+        f"import torch; torch.set_num_threads({torch.get_num_threads()}); "
         f"import mrigmm; mrigmm.train({str(manifest)!r}, {str(tmp_path / 'cut')!r}, "
         f"preset={preset!r}, overrides={options!r}, device='cpu', cache={cache!r})"
     )
