@@ -22,6 +22,7 @@ import platform
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -98,9 +99,12 @@ def chain_of(study: Study, axcodes: str) -> Callable[[], dict[Hashable, Any]]:
     """The MONAI chain of one study, ready to run."""
     names = list(study.images)
     keys = [*names, "region"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of readers that are offered and not asked for
+        load = LoadImaged(keys, reader="NibabelReader")
     chain = Compose(
         [
-            LoadImaged(keys, reader="NibabelReader"),
+            load,
             EnsureChannelFirstd(keys),
             ResampleToMatchd(
                 [name for name in names if name != "LGE"],

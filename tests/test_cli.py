@@ -41,7 +41,7 @@ OPTIONS = {
         "--rename",
         "--overwrite",
     ),
-    "check": ("--data-root",),
+    "check": ("--data-root", "--json", "--num-workers"),
     "train": ("-o", "--preset", "--set", "--resume", "--data-root"),
     "predict": (
         "-o",
@@ -55,6 +55,7 @@ OPTIONS = {
         "--overwrite",
         "--image",
         "--region",
+        "--frame",
         "--data-root",
     ),
     "evaluate": ("-o", "--split", "--data-root"),

@@ -43,10 +43,12 @@ _PATIENCE = timedelta(days=1)
 def training_study(study_id: str, view: NetworkView, present: Tensor) -> TrainingStudy:
     """A study as the network sees it, without the slices that lie outside the region."""
     used = (view.region > 0).flatten(0, 1).any(dim=0)  # (Z,)
-    image = view.image.as_tensor()[..., used].float()
-    # Slices in one piece each: every epoch reads them one by one.
-    image = image.movedim(-1, 0).contiguous().movedim(0, -1)
-    return TrainingStudy(study_id, image, view.region[..., used], present)
+
+    def in_pieces(x: Tensor) -> Tensor:
+        """Each slice in one piece of memory: every epoch reads them one by one."""
+        return x[..., used].movedim(-1, 0).contiguous().movedim(0, -1)
+
+    return TrainingStudy(study_id, in_pieces(view.image.as_tensor().float()), in_pieces(view.region), present)
 
 
 def make_trainer(
