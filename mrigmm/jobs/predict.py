@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from mrigmm.config import load_config, parse_overrides
 from mrigmm.data.files import atomic, remove, require_new_folder, require_not_input
 from mrigmm.data.manifest import Manifest, RegionRule, Study, check_study_id, read_manifest
-from mrigmm.data.priors import sequence_remedy
 from mrigmm.data.provenance import provenance_record
-from mrigmm.data.run_folder import RunFolder
-from mrigmm.data.study import Corrections, StudyTensors, load_study, reference_sequence
+from mrigmm.data.study import StudyTensors, reference_sequence
 from mrigmm.errors import InputError, Problem, near_misses
 from mrigmm.export.nifti import write_labels, write_probabilities
 from mrigmm.export.side_files import write_itksnap_labels, write_json, write_slicer_colours
@@ -31,18 +27,14 @@ from mrigmm.jobs.common import (
     REPORT_FILE,
     Outcome,
     Track,
-    cohort_task,
     no_progress,
-    run_corrections,
-    select_device,
     versions,
     warnings_of,
 )
 from mrigmm.jobs.processes import joined_processes
+from mrigmm.jobs.segmenter import Segmenter, choose_segmenter
 from mrigmm.labels import class_ids
-from mrigmm.methods.base import Method, Segmentation
-from mrigmm.methods.registry import METHODS, RUNTIMES, make_method, method_of_run
-from mrigmm.mixture import PopulationPrior
+from mrigmm.methods.base import Segmentation
 from mrigmm.reporting.figures import motion_figure
 
 
@@ -99,36 +91,35 @@ def predict(
     out = Path(out)
     with joined_processes() as processes:
         _require_free(out, studies, cohort.path, overwrite=overwrite)
-        segmenter, classes, sequences, used_prior = _segmenter(
-            cohort, run, method, prior, overrides, processes.device(device), runtime
+        segmenter = choose_segmenter(
+            cohort,
+            run=run,
+            method=method,
+            prior=prior,
+            overrides=overrides,
+            device=processes.device(device),
+            runtime=runtime,
+            register=register,
+            bias_correct=bias_correct,
         )
-        corrections = _corrections(run, register=register, bias_correct=bias_correct)
         processes.wait()  # until all have seen the folder as it was
         if processes.first:
             _remove_conclusions(out)
 
+        show = track if processes.first else no_progress
+        segmenter.fit_cohort(studies, show)
         problems: list[Problem] = []
         done: list[str] = []
-        for study in (track if processes.first else no_progress)(processes.share(studies), "Segmenting"):
+        for study in show(processes.share(studies), "Segmenting"):
             try:
-                problems += _predict_study(
-                    study,
-                    segmenter,
-                    classes,
-                    sequences,
-                    used_prior,
-                    cohort.labels,
-                    corrections,
-                    out,
-                    save_probabilities,
-                )
+                problems += _predict_study(study, segmenter, out, save_probabilities)
                 done.append(study.id)
             except InputError as error:
                 problems += error.problems
         done, problems = processes.gather(done), processes.gather(problems)
         if done and processes.first:
-            write_itksnap_labels(out / "labels_itksnap.txt", classes)
-            write_slicer_colours(out / "labels_slicer.ctbl", classes)
+            write_itksnap_labels(out / "labels_itksnap.txt", segmenter.classes)
+            write_slicer_colours(out / "labels_slicer.ctbl", segmenter.classes)
         if not processes.first:  # torchrun ends all when one ends with an error: the first does, at last
             problems = []
         return Outcome(out, tuple(done), tuple(problems), speaks=processes.first)
@@ -196,16 +187,22 @@ def predict_study(
     cohort = Manifest(Path("--image"), tuple(files), {}, {"test": (study,)})
     out = Path(out)
     _require_free(out, [study], None, overwrite=overwrite)
-    segmenter, classes, sequences, used_prior = _segmenter(
-        cohort, run, method, prior, overrides, device, runtime
+    segmenter = choose_segmenter(
+        cohort,
+        run=run,
+        method=method,
+        prior=prior,
+        overrides=overrides,
+        device=device,
+        runtime=runtime,
+        register=register,
+        bias_correct=bias_correct,
     )
-    corrections = _corrections(run, register=register, bias_correct=bias_correct)
     _remove_conclusions(out)
-    problems = _predict_study(
-        study, segmenter, classes, sequences, used_prior, {}, corrections, out, save_probabilities
-    )
-    write_itksnap_labels(out / "labels_itksnap.txt", classes)
-    write_slicer_colours(out / "labels_slicer.ctbl", classes)
+    segmenter.fit_cohort([study])
+    problems = _predict_study(study, segmenter, out, save_probabilities)
+    write_itksnap_labels(out / "labels_itksnap.txt", segmenter.classes)
+    write_slicer_colours(out / "labels_slicer.ctbl", segmenter.classes)
     return Outcome(out, (study.id,), tuple(problems))
 
 
@@ -257,125 +254,30 @@ def _remove_conclusions(out: Path) -> None:
         remove(out / name)
 
 
-def _segmenter(
-    cohort: Manifest,
-    run: Path | str | None,
-    method: str | None,
-    prior: Path | str | None,
-    overrides: Sequence[str],
-    device: str,
-    runtime: str,
-) -> tuple[Method, tuple[str, ...], tuple[str, ...], PopulationPrior | None]:
-    """The method, its classes, its channels and the prior that it uses."""
-    if (run is None) == (method is None):
-        raise InputError("give either a trained run or a method", expected="--run RUN or --method NAME")
-    if method is not None:
-        if runtime != "torch":
-            raise InputError("--runtime belongs to a trained run, not to a method", got=runtime)
-        task = cohort_task(cohort, None if prior is None else Path(prior), device)
-        made = make_method(method, task, parse_overrides(overrides))
-        return made, task.classes, task.sequences, task.prior if METHODS[method].uses_prior else None
-    if prior is not None or overrides:
-        raise InputError(
-            "a trained run brings its own prior and settings", remedy="leave out --prior and --set"
-        )
-    assert run is not None
-    folder = RunFolder(Path(run))
-    trained, record = method_of_run(folder, _run_device(device, runtime), runtime=runtime)
-    unknown = [name for name in cohort.sequences if name not in record.sequences]
-    if unknown:
-        raise InputError.from_problems(
-            Problem(
-                f"unknown sequence name '{name}'",
-                file=str(cohort.path),
-                expected=f"one of {', '.join(record.sequences)}, which the run was trained on",
-                remedy=sequence_remedy(name, record.sequences),
-            )
-            for name in unknown
-        )
-    return trained, record.classes, record.sequences, folder.read()[2]
-
-
-def _run_device(device: str, runtime: str) -> torch.device:
-    """Where a run's network is computed; ONNX Runtime is used on the CPU only."""
-    if runtime not in RUNTIMES:
-        raise InputError(f"unknown runtime '{runtime}'", remedy=near_misses(runtime, RUNTIMES))
-    if runtime == "torch":
-        return select_device(device)
-    if device not in ("auto", "cpu"):
-        raise InputError(
-            "ONNX Runtime predicts on the CPU",
-            got=f"device {device}",
-            remedy="use --device cpu, or --runtime torch",
-        )
-    return torch.device("cpu")
-
-
-def _corrections(run: Path | str | None, *, register: bool, bias_correct: bool) -> Corrections:
-    """What the run was trained with, and what is asked for."""
-    trained = Corrections() if run is None else run_corrections(load_config(RunFolder(Path(run)).config))
-    return Corrections(
-        bias_correction=trained.bias_correction or bias_correct,
-        registration=trained.registration or register,
-    )
-
-
-def _predict_study(
-    study: Study,
-    segmenter: Method,
-    classes: tuple[str, ...],
-    sequences: tuple[str, ...],
-    prior: PopulationPrior | None,
-    labels: Mapping[str, Sequence[int]],
-    corrections: Corrections,
-    out: Path,
-    save_probabilities: bool,
-) -> list[Problem]:
+def _predict_study(study: Study, segmenter: Segmenter, out: Path, save_probabilities: bool) -> list[Problem]:
     """Files to label map for one study; returns its warnings."""
     started = time.perf_counter()
     files = _results(study.id, out)
     for stale in files.values():  # an older result must not stand in for one that fails now
         remove(stale)
-    tensors = load_study(study, sequences, classes, labels=labels, corrections=corrections)
-    result = _segment(segmenter, tensors)
+    tensors = segmenter.read(study)
+    result = segmenter.segment(tensors)
     warnings = (*tensors.warnings, *result.warnings)
     try:
         write_labels(files["labels"], tensors.to_input_grid(result.labels[None])[0], tensors.output)
         if save_probabilities:
             write_probabilities(files["probabilities"], tensors.to_input_grid(result.resp), tensors.output)
         if tensors.motion:
-            unmoved = load_study(
-                study,
-                sequences,
-                classes,
-                labels=labels,
-                corrections=replace(corrections, registration=False),
-            )
+            unmoved = segmenter.read(study, registration=False)
             with atomic(files["motion"]) as temporary:
                 temporary.write_bytes(_motion_picture(unmoved, tensors))
-        content = _side_file(tensors, result, segmenter, classes, prior, warnings)
+        content = _side_file(tensors, result, segmenter, warnings)
         write_json(files["json"], {**content, "seconds": round(time.perf_counter() - started, 3)})
     except BaseException:  # a label map without its side file is half a result
         for file in files.values():
             remove(file)
         raise
     return warnings_of(study.id, warnings)
-
-
-def _segment(segmenter: Method, study: StudyTensors) -> Segmentation:
-    """Segment; an error that nobody foresaw must not stop a cohort, and is named as what it is."""
-    try:
-        return segmenter.segment(study)
-    except InputError as error:
-        raise InputError.from_problems(replace(p, study=study.id) for p in error.problems) from None
-    except Exception as error:
-        raise InputError(
-            "the study could not be segmented: unexpected error",
-            study=study.id,
-            file=study.output.file,
-            got=f"{type(error).__name__}: {error}",
-            remedy="please report it, with the header of the file",
-        ) from error
 
 
 def _motion_picture(before: StudyTensors, after: StudyTensors) -> bytes:
@@ -400,19 +302,17 @@ def _motion_picture(before: StudyTensors, after: StudyTensors) -> bytes:
 def _side_file(
     study: StudyTensors,
     result: Segmentation,
-    segmenter: Method,
-    classes: tuple[str, ...],
-    prior: PopulationPrior | None,
+    segmenter: Segmenter,
     warnings: tuple[str, ...],
 ) -> dict[str, Any]:
     """What stands in `<id>.json`; see docs/data.md."""
-    ids = class_ids(classes)
+    ids = class_ids(segmenter.classes)
     voxel_ml = study.output.grid.voxel_volume_ml
     return {
         "study": study.id,
-        "method": segmenter.name,
-        "settings": segmenter.describe(),
-        "prior": None if prior is None else provenance_record(prior.provenance),
+        "method": segmenter.method.name,
+        "settings": segmenter.method.describe(),
+        "prior": segmenter.prior and provenance_record(segmenter.prior.provenance),
         "classes": ids,
         "volume_ml": {name: float((result.labels == i).sum()) * voxel_ml for name, i in ids.items()},
         "mixture": {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -103,6 +104,20 @@ class Method(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Settings that reproduce the method, for the side file."""
+        ...
+
+
+@runtime_checkable
+class CohortMethod(Method, Protocol):
+    """A method that can learn from the whole cohort, without labels, before it segments its studies."""
+
+    @property
+    def wants_cohort(self) -> bool:
+        """Whether its settings ask for that."""
+        ...
+
+    def fit_cohort(self, studies: Callable[[], Iterator[StudyTensors]]) -> None:
+        """Learn from the studies; each call of `studies` reads all of them once more."""
         ...
 
 

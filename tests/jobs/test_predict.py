@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 - its own name
 
 import mrigmm
-import mrigmm.jobs.predict as job
+import mrigmm.jobs.segmenter as job
 from mrigmm.data.manifest import read_manifest
 from mrigmm.errors import InputError
 from mrigmm.methods.base import Segmentation
@@ -253,7 +253,7 @@ def test_a_label_map_without_its_side_file_is_not_left(workshop, tmp_path, monke
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(job, "write_json", fail)
+    monkeypatch.setattr("mrigmm.jobs.predict.write_json", fail)
     with pytest.raises(type(error)):
         mrigmm.predict(workshop.manifest(), tmp_path / "out", method="map-em", save_probabilities=True)
     assert names(tmp_path / "out") == []

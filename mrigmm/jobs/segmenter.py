@@ -1,0 +1,157 @@
+"""What `mrigmm predict` segments with: a method by name or a trained run, and how it reads its studies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from mrigmm.config import load_config, parse_overrides
+from mrigmm.data.manifest import Manifest, Study
+from mrigmm.data.priors import sequence_remedy
+from mrigmm.data.run_folder import RunFolder
+from mrigmm.data.study import Corrections, StudyTensors, load_study
+from mrigmm.errors import InputError, Problem, near_misses
+from mrigmm.jobs.common import Track, cohort_task, no_progress, run_corrections, select_device
+from mrigmm.methods.base import CohortMethod, Method, Segmentation
+from mrigmm.methods.registry import METHODS, RUNTIMES, make_method, method_of_run
+from mrigmm.mixture import PopulationPrior
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """A method and how the studies are read for it.
+
+    Attributes:
+        method: what segments.
+        classes: K class names.
+        sequences: C sequence names, the channels of every study.
+        prior: the population prior that the method uses, or None.
+        labels: class name -> ids in the reference label files, for regions that are derived from them.
+        corrections: optional steps of reading.
+    """
+
+    method: Method
+    classes: tuple[str, ...]
+    sequences: tuple[str, ...]
+    prior: PopulationPrior | None
+    labels: Mapping[str, Sequence[int]]
+    corrections: Corrections
+
+    def read(self, study: Study, *, registration: bool = True) -> StudyTensors:
+        """A study's tensors, where asked for without its registration; raises InputError."""
+        corrections = self.corrections
+        if not registration:
+            corrections = replace(corrections, registration=False)
+        return load_study(study, self.sequences, self.classes, labels=self.labels, corrections=corrections)
+
+    def fit_cohort(self, studies: Sequence[Study], track: Track = no_progress) -> None:
+        """Let a method that learns from the whole cohort see it; does nothing for all others.
+
+        Raises:
+            InputError: no study can be read.
+        """
+        if not isinstance(self.method, CohortMethod) or not self.method.wants_cohort:
+            return
+
+        def readable() -> Iterator[StudyTensors]:
+            problems: list[Problem] = []
+            some = False
+            for study in track(studies, "Learning from the cohort"):
+                try:
+                    tensors = self.read(study)
+                except InputError as error:  # told again when the study itself is due
+                    problems += error.problems
+                    continue
+                some = True
+                yield tensors
+            if not some:
+                raise InputError.from_problems(problems)
+
+        self.method.fit_cohort(readable)
+
+    def segment(self, study: StudyTensors) -> Segmentation:
+        """Segment; an error that nobody foresaw must not stop a cohort, and is named as what it is."""
+        try:
+            return self.method.segment(study)
+        except InputError as error:
+            raise InputError.from_problems(replace(p, study=study.id) for p in error.problems) from None
+        except Exception as error:
+            raise InputError(
+                "the study could not be segmented: unexpected error",
+                study=study.id,
+                file=study.output.file,
+                got=f"{type(error).__name__}: {error}",
+                remedy="please report it, with the header of the file",
+            ) from error
+
+
+def choose_segmenter(
+    cohort: Manifest,
+    *,
+    run: Path | str | None,
+    method: str | None,
+    prior: Path | str | None = None,
+    overrides: Sequence[str] = (),
+    device: str = "auto",
+    runtime: str = "torch",
+    register: bool = False,
+    bias_correct: bool = False,
+) -> Segmenter:
+    """The segmenter that the user asked for; a run's own corrections are always made.
+
+    Raises:
+        InputError: neither or both of run and method, or what they need is missing.
+    """
+    if (run is None) == (method is None):
+        raise InputError("give either a trained run or a method", expected="--run RUN or --method NAME")
+    if run is None:
+        assert method is not None
+        if runtime != "torch":
+            raise InputError("--runtime belongs to a trained run, not to a method", got=runtime)
+        task = cohort_task(cohort, None if prior is None else Path(prior), device)
+        made = make_method(method, task, parse_overrides(overrides))
+        used = task.prior if METHODS[method].uses_prior else None
+        return Segmenter(
+            made, task.classes, task.sequences, used, cohort.labels, Corrections(bias_correct, register)
+        )
+    if prior is not None or overrides:
+        raise InputError(
+            "a trained run brings its own prior and settings", remedy="leave out --prior and --set"
+        )
+    folder = RunFolder(Path(run))
+    trained, record = method_of_run(folder, _run_device(device, runtime), runtime=runtime)
+    unknown = [name for name in cohort.sequences if name not in record.sequences]
+    if unknown:
+        raise InputError.from_problems(
+            Problem(
+                f"unknown sequence name '{name}'",
+                file=str(cohort.path),
+                expected=f"one of {', '.join(record.sequences)}, which the run was trained on",
+                remedy=sequence_remedy(name, record.sequences),
+            )
+            for name in unknown
+        )
+    trained_with = run_corrections(load_config(folder.config))
+    corrections = Corrections(
+        bias_correction=trained_with.bias_correction or bias_correct,
+        registration=trained_with.registration or register,
+    )
+    return Segmenter(trained, record.classes, record.sequences, folder.read()[2], cohort.labels, corrections)
+
+
+def _run_device(device: str, runtime: str) -> torch.device:
+    """Where a run's network is computed; ONNX Runtime is used on the CPU only."""
+    if runtime not in RUNTIMES:
+        raise InputError(f"unknown runtime '{runtime}'", remedy=near_misses(runtime, RUNTIMES))
+    if runtime == "torch":
+        return select_device(device)
+    if device not in ("auto", "cpu"):
+        raise InputError(
+            "ONNX Runtime predicts on the CPU",
+            got=f"device {device}",
+            remedy="use --device cpu, or --runtime torch",
+        )
+    return torch.device("cpu")
