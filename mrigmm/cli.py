@@ -437,6 +437,10 @@ def prior(
     manifest: ManifestArg,
     out: Annotated[Path, typer.Option("-o", "--out", help="JSON file to write.")],
     split: Split = "training",
+    standardise: Annotated[
+        str,
+        typer.Option(help="Units: region (z-scores) or percentile (train --set standardise=percentile)."),
+    ] = "region",
     data_root: DataRoot = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
     quiet: Quiet = False,
@@ -444,7 +448,15 @@ def prior(
     """Estimate a population prior from labelled studies."""
     from mrigmm.jobs.prior import prior as job
 
-    result = job(manifest, out, split=split, data_root=data_root, overwrite=overwrite, track=_track(quiet))
+    result = job(
+        manifest,
+        out,
+        split=split,
+        standardise=standardise,
+        data_root=data_root,
+        overwrite=overwrite,
+        track=_track(quiet),
+    )
     _finish(result, f"prior of {_studies(len(result.done))}: {result.output}", quiet)
 
 

@@ -43,8 +43,9 @@ class RunConfig(BaseModel):
     # What the network sees
     spacing_mm: float | None = Field(None, gt=0, description="In-plane pixel. None: the cohort's median.")
     crop_mm: float = Field(120.0, gt=0, description="Side of the square crop around the region.")
-    standardise: Literal["region", "crop"] = Field(
-        "region", description="z-score inside the region per study, or (nll, nll_v) over the crop per slice."
+    standardise: Literal["region", "crop", "percentile"] = Field(
+        "region",
+        description="z-score inside the region per study; nll, nll_v: also crop (per slice), percentile.",
     )
     flip_probability: float = Field(2 / 3, ge=0, le=1, description="Augmentation by in-plane flips.")
     published_augmentation: bool = Field(

@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, Resize, SpatialCrop, SpatialPad
 from torch import Tensor
 
-from mrigmm.data.standardise import crop_zscore
+from mrigmm.data.standardise import crop_zscore, percentile_range
 from mrigmm.data.study import StudyTensors
 
 MARGIN_PIXELS = 8  # context kept around the region where the square is too small for it
@@ -89,13 +89,28 @@ def network_input(
 
     Args:
         study: in region z-scores, as `load_study` gives it.
-        standardise: "region" or "crop".
+        standardise: "region", "crop" or "percentile".
         spacing_mm: as `network_view`.
         crop_mm: as `network_view`.
         divisor: as `network_view`.
     """
+    if standardise == "percentile":
+        study = standardised_by_percentiles(study)
     view = network_view(study, spacing_mm=spacing_mm, crop_mm=crop_mm, divisor=divisor)
     return standardised_by_crop(study, view) if standardise == "crop" else (study, view)
+
+
+def standardised_by_percentiles(study: StudyTensors) -> StudyTensors:
+    """The study with the 1st and 99th percentile of each sequence inside the region at -1 and 1."""
+    inside, x = study.region > 0, study.image.as_tensor()
+    centre, scale = percentile_range(x[:, inside], study.observed[:, inside])
+    mapped = (x - centre[:, None, None, None]) / scale[:, None, None, None]
+    image = MetaTensor(
+        torch.where(study.observed, mapped, 0.0),
+        affine=study.image.affine,
+        applied_operations=study.image.applied_operations,
+    )
+    return replace(study, image=image)
 
 
 def standardised_by_crop(study: StudyTensors, view: NetworkView) -> tuple[StudyTensors, NetworkView]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mrigmm.data.files import write_text
-from mrigmm.data.standardise import CROP_ZSCORE, REGION_ZSCORE
+from mrigmm.data.standardise import CROP_ZSCORE, REGION_ZSCORE, STANDARDISATIONS, UNITS
 from mrigmm.errors import InputError, Problem, near_misses
 from mrigmm.labels import wall_classes
 from mrigmm.mixture import PopulationPrior
@@ -50,9 +50,18 @@ def default_prior(standardisation: str = REGION_ZSCORE) -> PopulationPrior:
 
     Args:
         standardisation: `REGION_ZSCORE` or `CROP_ZSCORE`.
+
+    Raises:
+        InputError: other units, in which there are no figures.
     """
     figures = _population_figures()
-    units = figures["crop_z" if standardisation == CROP_ZSCORE else "lv_z"]
+    tables = {REGION_ZSCORE: "lv_z", CROP_ZSCORE: "crop_z"}
+    if standardisation not in tables:
+        raise InputError(
+            f"the shipped prior is not stated in these units: {UNITS[standardisation]}",
+            remedy="make one with mrigmm prior --standardise percentile, and give it with --prior",
+        )
+    units = figures[tables[standardisation]]
     return PopulationPrior(
         classes=tuple(figures["classes"]),
         sequences=tuple(figures["sequences"]),
@@ -178,8 +187,9 @@ def _load(path: Path, standardisation: str) -> tuple[PopulationPrior, Multiscale
         content = dict(json.loads(path.read_text(encoding="utf-8")))
         part = {_MULTISCALE: content.pop(_MULTISCALE)} if _MULTISCALE in content else {}
         prior = PopulationPrior.from_dict(content)
-        if (prior.standardisation, standardisation) == (REGION_ZSCORE, CROP_ZSCORE):
-            remedy = "train in the prior's units: --set standardise=region; or use the shipped prior"
+        asked = {units: name for name, units in STANDARDISATIONS.items()}.get(prior.standardisation)
+        if prior.standardisation != standardisation and asked is not None:
+            remedy = f"train in the prior's units: --set standardise={asked}; or use the shipped prior"
         prior.require_standardisation(standardisation)
         require_plausible(prior)
         if not all(isinstance(name, str) for name in (*prior.classes, *prior.sequences)):
@@ -266,7 +276,7 @@ def prior_for(
         InputError: when the user's prior does not fit, when a sequence name is unknown although the
             classes are those of the shipped prior, or when nothing says what the classes are.
     """
-    prior = default_prior(standardisation) if file is None else load_prior(file, standardisation)
+    prior = default_prior() if file is None else load_prior(file, standardisation)
     wanted = tuple(prior.classes if classes is None else classes)
     unknown_classes = [name for name in wanted if name not in prior.classes]
     unknown_sequences = [name for name in sequences if name not in prior.sequences]
@@ -305,6 +315,8 @@ def prior_for(
     ]
     if problems:
         raise InputError.from_problems(problems)
+    if file is None:
+        prior = default_prior(standardisation)
     try:
         return wanted, prior.select(classes=wanted, sequences=tuple(sequences))
     except ValueError as error:

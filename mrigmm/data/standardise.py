@@ -1,7 +1,7 @@
 """Standardisation of intensities: the units every mixture and prior is in.
 
-Inside the region, over all slices of a study (every method but one); or over the network's crop, slice by
-slice, as published with the deep GMM.
+z-scores inside the region, over all slices of a study (every method but the published deep GMM); for that
+one also z-scores over the network's crop, slice by slice, as published, or percentiles inside the region.
 """
 
 from __future__ import annotations
@@ -16,9 +16,14 @@ from torch import Tensor
 # Names under which population priors record their units.
 REGION_ZSCORE = "region-zscore"
 CROP_ZSCORE = "crop-zscore"
+REGION_PERCENTILES = "region-percentiles"
 # What `RunConfig.standardise` calls them, and what users read.
-STANDARDISATIONS = {"region": REGION_ZSCORE, "crop": CROP_ZSCORE}
-UNITS = {REGION_ZSCORE: "z-score inside the region", CROP_ZSCORE: "z-score over the crop, per slice"}
+STANDARDISATIONS = {"region": REGION_ZSCORE, "crop": CROP_ZSCORE, "percentile": REGION_PERCENTILES}
+UNITS = {
+    REGION_ZSCORE: "z-score inside the region",
+    CROP_ZSCORE: "z-score over the crop, per slice",
+    REGION_PERCENTILES: "1st to 99th percentile inside the region as -1 to 1",
+}
 
 # Intensities further than this many (1st to 99th percentile) ranges outside that range are clipped:
 # a dead pixel must not set the scale, and no tissue lies there.
@@ -105,3 +110,24 @@ def crop_zscore(image: Tensor) -> tuple[Tensor, Tensor]:
     deviation = torch.where(seen, image - centre, 0.0)
     scale = (deviation.square().sum(dim=(-2, -1), keepdim=True) / n).sqrt()
     return centre, torch.where(scale > 1e-6 * centre.abs().clamp_min(1e-30), scale, 1.0)
+
+
+def percentile_range(values: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
+    """Middle and half width of the range from the 1st to the 99th percentile of each channel.
+
+    An infarct that fills half of the wall moves mean and SD, and these hardly; signs do not matter (PSIR).
+
+    Args:
+        values: (C, N) intensities inside the region.
+        observed: (C, N) bool; what is not observed does not count.
+
+    Returns:
+        Centre and scale, both (C,); 0 and 1 where nothing varies.
+    """
+    centre, scale = torch.zeros(len(values)), torch.ones(len(values))
+    for channel, (x, seen) in enumerate(zip(values, observed, strict=True)):
+        if seen.any():
+            low, high = np.percentile(x[seen].numpy().astype(np.float64), [1, 99])
+            centre[channel] = (low + high) / 2
+            scale[channel] = (high - low) / 2 if high > low else 1.0
+    return centre, scale

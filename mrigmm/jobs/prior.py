@@ -11,16 +11,20 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mrigmm.data.crops import standardised_by_percentiles
 from mrigmm.data.files import require_new_file, require_not_input
 from mrigmm.data.manifest import read_manifest
 from mrigmm.data.priors import SIGMAS_MM, MultiscalePrior, channel_names, require_plausible, save_prior
-from mrigmm.data.standardise import REGION_ZSCORE
+from mrigmm.data.standardise import REGION_ZSCORE, STANDARDISATIONS
 from mrigmm.data.study import StudyTensors, load_study
-from mrigmm.errors import InputError, Problem
+from mrigmm.errors import InputError, Problem, near_misses
 from mrigmm.jobs.common import Outcome, Track, no_progress
 from mrigmm.labels import of_the_ventricle, wall_classes
 from mrigmm.methods.map_em_2step import wall_features
 from mrigmm.mixture import PopulationPrior, estimate_population_prior
+
+# The published crop z-scores belong to a network's slices: their figures are shipped, and not estimated here.
+PRIOR_UNITS = ("region", "percentile")
 
 # Intensities (N, C) and class indices (N,) of a study.
 Sample = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]
@@ -31,6 +35,7 @@ def prior(
     out: Path | str,
     *,
     split: str = "training",
+    standardise: str = "region",
     data_root: Path | str | None = None,
     overwrite: bool = False,
     track: Track = no_progress,
@@ -47,6 +52,8 @@ def prior(
         manifest: the cohort, with `labels` and a `label` per study.
         out: JSON file to write.
         split: the studies to use.
+        standardise: units of the figures: "region" (z-scores inside the region, which every method takes)
+            or "percentile" (for `mrigmm train --set standardise=percentile`; without the smoothed part).
         data_root: folder that the manifest's paths resolve against; default the manifest's.
         overwrite: allow to replace `out`.
         track: progress bar.
@@ -54,6 +61,8 @@ def prior(
     Raises:
         InputError: when no study can be used, or `out` is already there.
     """
+    if standardise not in PRIOR_UNITS:
+        raise InputError(f"unknown units '{standardise}'", remedy=near_misses(standardise, PRIOR_UNITS))
     require_not_input(Path(out), [Path(manifest)])
     require_new_file(Path(out), overwrite=overwrite)
     cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
@@ -65,7 +74,8 @@ def prior(
             got=", ".join(cohort.classes) or "none",
         )
     in_wall = wall_classes(cohort.classes)
-    at_scales = of_the_ventricle(cohort.classes) and len(in_wall) > 1
+    in_zscores = standardise == "region"
+    at_scales = in_zscores and of_the_ventricle(cohort.classes) and len(in_wall) > 1
     samples: list[Sample] = []
     wall_samples: list[Sample] = []
     used: list[str] = []
@@ -82,7 +92,8 @@ def prior(
         if not (label >= 0).any():
             problems.append(Problem("the region holds no labelled voxel", study.id))
             continue
-        samples.append(_sample(tensors, label))
+        in_units = tensors if in_zscores else standardised_by_percentiles(tensors)
+        samples.append(_sample(in_units, label))
         if at_scales:
             wall_samples.append(_wall_sample(tensors, label, cohort.classes))
         used.append(study.id)
@@ -95,7 +106,8 @@ def prior(
     }
     multiscale = None
     try:
-        population = _estimate(samples, cohort.classes, cohort.sequences, provenance)
+        units = STANDARDISATIONS[standardise]
+        population = _estimate(samples, cohort.classes, cohort.sequences, provenance, units)
         if at_scales:
             channels = channel_names(cohort.sequences, SIGMAS_MM)
             multiscale = MultiscalePrior(SIGMAS_MM, _estimate(wall_samples, in_wall, channels, provenance))
@@ -108,14 +120,18 @@ def prior(
 
 
 def _estimate(
-    samples: Sequence[Sample], classes: Sequence[str], sequences: Sequence[str], provenance: dict[str, Any]
+    samples: Sequence[Sample],
+    classes: Sequence[str],
+    sequences: Sequence[str],
+    provenance: dict[str, Any],
+    units: str = REGION_ZSCORE,
 ) -> PopulationPrior:
     """The prior of these samples; ValueError when there is none that could be read again."""
     prior = estimate_population_prior(
         samples,
         classes=classes,
         sequences=sequences,
-        standardisation=REGION_ZSCORE,
+        standardisation=units,
         provenance=provenance,
     )
     require_plausible(prior)

@@ -131,7 +131,7 @@ def segmentation_by_responsibilities(
         mixture_of: (index, x (n, C'), resp (n, K), observed (n, C') or None) -> that mixture.
         classes: K class names.
         objective: "nll" (posterior under the mixture's weights) or "nll_v" (under `w`).
-        standardise: "region" or "crop".
+        standardise: "region", "crop" or "percentile".
         n_iter: for the side file.
         converged: for the side file.
         warnings: for the user.

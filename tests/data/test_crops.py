@@ -165,3 +165,20 @@ def test_median_spacing(tmp_path):
         (tmp_path / str(index)).mkdir()
         studies.append(make(tmp_path / str(index), spacing=spacing))
     assert median_spacing_mm(study.spacing_mm for study in studies) == 1.2
+
+
+def test_percentiles_inside_the_region_become_minus_one_and_one(tmp_path):
+    """The same whatever the units of the file, negative ones too; outside the region it is the same map."""
+    study = make(tmp_path, box=MIDDLE)
+    changed, view = crop_input(study, standardise="percentile")
+    x, inside = changed.image.as_tensor()[0], study.region > 0
+    low, high = np.percentile(x[inside].numpy(), [1, 99])
+    assert (low, high) == pytest.approx((-1, 1), abs=1e-5)
+    z = study.image.as_tensor()[0]
+    p01, p99 = np.percentile(z[inside].double().numpy(), [1, 99])
+    expected = (z - (p01 + p99) / 2) * 2 / (p99 - p01)
+    torch.testing.assert_close(x, expected, atol=1e-5, rtol=0, check_dtype=False)
+    torch.testing.assert_close(
+        view.image.as_tensor(),
+        network_view(changed, spacing_mm=1.2, crop_mm=40, divisor=8).image.as_tensor(),
+    )

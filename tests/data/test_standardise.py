@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrigmm.data.standardise import crop_zscore, fit_zscore
+from mrigmm.data.standardise import crop_zscore, fit_zscore, percentile_range
 
 
 def test_hand_computed():
@@ -67,3 +67,17 @@ def test_a_large_offset_costs_no_accuracy(offset):
     found = zscore.apply(values)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_percentiles_of_what_was_observed():
+    """Of -50..50 the 1st and 99th percentile are -49 and 49; a channel of one value, and one never seen."""
+    x = torch.arange(-50.0, 51.0)
+    values = torch.stack([x, torch.full_like(x, 7), x])
+    observed = torch.ones_like(values, dtype=torch.bool)
+    observed[2] = False
+    centre, scale = percentile_range(values, observed)
+    torch.testing.assert_close(centre, torch.tensor([0.0, 7.0, 0.0]))
+    torch.testing.assert_close(scale, torch.tensor([49.0, 1.0, 1.0]))
+    observed[0, x > 0] = False  # -50..0: -49.5 and -0.5
+    centre, scale = percentile_range(values, observed)
+    torch.testing.assert_close((centre[0], scale[0]), (torch.tensor(-25.0), torch.tensor(24.5)))

@@ -6,6 +6,7 @@ import pytest
 import mrigmm
 from mrigmm.data.manifest import read_manifest
 from mrigmm.data.priors import load_prior, multiscale_prior_for
+from mrigmm.data.standardise import REGION_PERCENTILES
 from mrigmm.data.study import load_study
 from mrigmm.errors import InputError
 from mrigmm.jobs.prior import _wall_sample
@@ -207,3 +208,36 @@ def test_a_part_for_smoothed_intensities_without_blood(workshop, tmp_path):
     one = workshop.study(region="cavity-wall")
     mrigmm.prior(workshop.manifest([], training=[one], labels=labels), tmp_path / "p.json")
     assert scales_of(tmp_path / "p.json").prior.classes == ("myocardium", "edema", "scar")
+
+
+def test_percentile_units_go_from_prior_through_train_to_predict(workshop, tmp_path):
+    manifest, own = training(workshop, n=2), tmp_path / "prior.json"
+    mrigmm.prior(manifest, own, standardise="percentile")
+    label, columns = ventricle(), []
+    for name in SEQUENCES:
+        means = []
+        for seed in (0, 1):
+            x = intensities(label, name, seed).astype(float)
+            low, high = np.percentile(x[LV], [1, 99])
+            y = (2 * x - low - high) / (high - low)
+            means.append([y[label == k].mean() for k in (1, 2, 3, 4)])
+        columns.append(np.mean(means, axis=0))
+    prior = load_prior(own, REGION_PERCENTILES)
+    np.testing.assert_allclose(prior.means, np.transpose(columns), atol=1e-4)
+    assert multiscale_prior_for(prior, own) is None
+
+    options = ("standardise=percentile", "filters=2", "levels=1", "spacing_mm=2", "epochs=2")
+    run, out = tmp_path / "run", tmp_path / "out"
+    mrigmm.train(manifest, run, preset="deepsvg", prior=own, overrides=options, device="cpu")
+    mrigmm.predict(manifest, out, run=run, split="training", device="cpu")
+    side = json.loads((out / "p0.json").read_text())
+    assert side["mixture"]["units"] == "1st to 99th percentile inside the region as -1 to 1"
+
+    with pytest.raises(InputError, match="--set standardise=percentile"):
+        mrigmm.predict(manifest, tmp_path / "no", method="map-em", split="training", prior=own)
+    with pytest.raises(InputError, match="not stated in these units") as caught:
+        mrigmm.train(manifest, tmp_path / "no", preset="deepsvg", overrides=options, device="cpu")
+    assert "mrigmm prior --standardise percentile" in str(caught.value)
+    with pytest.raises(InputError, match="unknown units 'percentiles'") as caught:
+        mrigmm.prior(manifest, tmp_path / "no.json", standardise="percentiles")
+    assert caught.value.problems[0].remedy == "did you mean percentile?"
