@@ -22,8 +22,8 @@ from mrigmm.data.depth import wall_depth
 from mrigmm.data.priors import MultiscalePrior
 from mrigmm.data.run_folder import RunRecord
 from mrigmm.data.study import StudyTensors
-from mrigmm.labels import Region, wall_classes
-from mrigmm.methods.base import Segmentation, Task
+from mrigmm.labels import KEY_SEQUENCES, Region, wall_classes
+from mrigmm.methods.base import Segmentation, Task, present_sequences
 from mrigmm.methods.map_em_2step import MapEM2Step, Wall, wall_segmentation
 from mrigmm.mixture import PopulationPrior
 from mrigmm.networks.spatial_prior import SpatialPrior
@@ -103,6 +103,12 @@ def wall_units(study: StudyTensors, wall: Wall) -> Tensor:
     return torch.where(study.observed, units, 0.0)
 
 
+def _key_sequences_present(study: StudyTensors, classes: tuple[str, ...]) -> float:
+    """Share of the sequences that show one of the classes which the study has; 1 when there are none."""
+    keys = {KEY_SEQUENCES[name] for name in classes if name in KEY_SEQUENCES}
+    return len(keys.intersection(present_sequences(study))) / len(keys) if keys else 1.0
+
+
 class DeepGEMMethod:
     """Segments the wall by a trained network and the study's own fit together."""
 
@@ -134,12 +140,13 @@ class DeepGEMMethod:
         """Cavity by MAP-EM; classes of the wall by what network and MAP-EM say, `w^s q^(1 - s)`.
 
         `w` is the network's prior, `q` the smoothed posterior of the study's own fit, `s` `network_share`:
-        what the cohort has in common, and what only this study shows.
+        what the cohort has in common, and what only this study shows. `s` is halved without LGE or without
+        T2: the network then seldom calls a class that nothing shows, and the fit guesses better.
         """
         wall = self.start.solve(study)
         log_prior = self._log_prior(study, wall)  # (K, X, Y, Z)
         log_fit = wall.resp.clamp_min(_LOWEST_POSTERIOR).log()
-        share = self.config.network_share
+        share = self.config.network_share * _key_sequences_present(study, self.record.classes)
         pooled = (share * log_prior + (1 - share) * log_fit).softmax(dim=0)
         resp = torch.where(wall.region == Region.WALL, pooled, 0.0)
         return wall_segmentation(study, self.record.classes, wall, resp, fit=wall.fit, notes=wall.notes)

@@ -84,6 +84,25 @@ def test_network_and_fit_share_the_label(run, study):
     assert (network - fit).abs().max() > 0.1
 
 
+@pytest.mark.parametrize(("missing", "share"), [((2,), 0.5), ((1,), 0.25), ((0, 2), 0.25), ((0, 1), 0.0)])
+def test_the_network_has_less_to_say_without_the_sequences_that_show_scar_or_edema(
+    run, study, missing, share
+):
+    observed = study.observed.clone()
+    image = study.image.clone()
+    for channel in missing:
+        observed[channel] = False
+        image[channel] = 0
+    partial = replace(study, image=image, observed=observed)
+    method, _ = method_of_run(RunFolder(run), CPU)
+    wall = method.start.solve(partial)
+    inside = wall.region == Region.WALL
+    network = method._log_prior(partial, wall).exp()[:, inside]
+    pooled = network**share * wall.resp[:, inside].clamp_min(1e-4) ** (1 - share)
+    resp = method.segment(partial).resp[1:, inside]
+    torch.testing.assert_close(resp, pooled / pooled.sum(0), atol=1e-5, rtol=0)
+
+
 def test_network_sees_distances_from_normal_wall(run, study):
     wall = method_of_run(RunFolder(run), CPU)[0].start.solve(study)
     image = study.image.as_tensor().clone()
