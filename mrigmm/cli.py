@@ -344,7 +344,7 @@ def predict(
         Runtime, typer.Option(help="What computes the run's network; onnx: after mrigmm export.")
     ] = Runtime.torch,
     save_probabilities: Annotated[
-        bool, typer.Option("--save-probabilities", help="Write <id>_probabilities.nii.gz too.")
+        bool, typer.Option("--save-probabilities", help="Write <id>_probabilities.nii.gz and further maps too.")
     ] = False,
     register: Register = False,
     bias_correct: BiasCorrect = False,

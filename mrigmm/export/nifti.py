@@ -27,6 +27,11 @@ def write_probabilities(path: Path, resp: NDArray[np.generic], output: OutputGri
     _save(_image(np.moveaxis(resp, 0, -1), output, np.float32), path)
 
 
+def write_map(path: Path, values: NDArray[np.generic], output: OutputGrid) -> None:
+    """Write a map (X, Y, Z) as float32."""
+    _save(_image(values.reshape(output.stored_shape), output, np.float32), path)
+
+
 def _image(data: NDArray[np.generic], output: OutputGrid, dtype: type) -> nib.Nifti1Image:
     header = output.header.copy()
     header.set_data_dtype(dtype)

@@ -23,7 +23,7 @@ def info() -> dict[str, Any]:
     return {
         "methods": {name: entry.summary for name, entry in METHODS.items()},
         "method_settings": {
-            name: [f"{key} [{field.default}]" for key, field in settings.model_fields.items()]
+            name: [f"{key} [{_shown(field.default)}]" for key, field in settings.model_fields.items()]
             for name, settings in METHOD_SETTINGS.items()
         },
         "presets": dict(PRESET_DESCRIPTIONS),
@@ -37,3 +37,8 @@ def info() -> dict[str, Any]:
         "nested_regions": {name: list(members) for name, members in NESTED_REGIONS.items()},
         "versions": {name: version(name) for name in _PACKAGES},
     }
+
+
+def _shown(default: object) -> str:
+    """A default as it is given on the command line."""
+    return ",".join(default) if isinstance(default, tuple) else str(default)

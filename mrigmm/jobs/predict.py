@@ -16,7 +16,7 @@ from mrigmm.data.manifest import Manifest, RegionRule, Study, check_study_id, re
 from mrigmm.data.provenance import provenance_record
 from mrigmm.data.study import StudyTensors, reference_sequence
 from mrigmm.errors import InputError, Problem, near_misses
-from mrigmm.export.nifti import write_labels, write_probabilities
+from mrigmm.export.nifti import write_labels, write_map, write_probabilities
 from mrigmm.export.side_files import write_itksnap_labels, write_json, write_slicer_colours
 from mrigmm.jobs.common import (
     DISCLAIMER,
@@ -34,7 +34,7 @@ from mrigmm.jobs.common import (
 from mrigmm.jobs.processes import joined_processes
 from mrigmm.jobs.segmenter import Segmenter, choose_segmenter
 from mrigmm.labels import class_ids
-from mrigmm.methods.base import Segmentation
+from mrigmm.methods.base import EXTRA_MAPS, Segmentation
 from mrigmm.reporting.figures import motion_figure
 
 
@@ -74,7 +74,7 @@ def predict(
         overrides: `key=value` settings of the method.
         device: "auto", "cpu", "cuda" or "cuda:N".
         runtime: what computes the network of a run: "torch" or "onnx" (docs/onnx.md).
-        save_probabilities: write `<id>_probabilities.nii.gz` too.
+        save_probabilities: write `<id>_probabilities.nii.gz` and a method's further maps too.
         register: register the sequences to the reference sequence; a run trained so does it anyway.
         bias_correct: remove the bias field first; a run trained so does it anyway.
         overwrite: allow to replace results in `out`.
@@ -162,7 +162,7 @@ def predict_study(
         overrides: `key=value` settings of the method.
         device: "auto", "cpu", "cuda" or "cuda:N".
         runtime: what computes the network of a run: "torch" or "onnx" (docs/onnx.md).
-        save_probabilities: write `<id>_probabilities.nii.gz` too.
+        save_probabilities: write `<id>_probabilities.nii.gz` and a method's further maps too.
         register: register the sequences to the reference sequence; a run trained so does it anyway.
         bias_correct: remove the bias field first; a run trained so does it anyway.
         overwrite: allow to replace results in `out`.
@@ -211,6 +211,7 @@ def _results(study_id: str, out: Path) -> dict[str, Path]:
     return {
         "labels": out / f"{study_id}{LABELS_SUFFIX}",
         "probabilities": out / f"{study_id}{PROBABILITIES_SUFFIX}",
+        **{name: out / f"{study_id}_{name}.nii.gz" for name in EXTRA_MAPS},
         "motion": out / f"{study_id}{MOTION_SUFFIX}",
         "json": out / f"{study_id}.json",
     }
@@ -267,6 +268,8 @@ def _predict_study(study: Study, segmenter: Segmenter, out: Path, save_probabili
         write_labels(files["labels"], tensors.to_input_grid(result.labels[None])[0], tensors.output)
         if save_probabilities:
             write_probabilities(files["probabilities"], tensors.to_input_grid(result.resp), tensors.output)
+            for name, values in result.maps.items():
+                write_map(files[name], tensors.to_input_grid(values[None])[0], tensors.output)
         if tensors.motion:
             unmoved = segmenter.read(study, registration=False)
             with atomic(files["motion"]) as temporary:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -28,6 +28,10 @@ from mrigmm.mixture import (
     region_log_prior,
     statistics,
 )
+
+# Maps that a segmentation may have beside the responsibilities, each a result file of its own.
+AGREEMENT = "agreement"
+EXTRA_MAPS = (AGREEMENT,)
 
 # Passes in which the expectation of missing values settles.
 _EXPECTATION_STEPS = 5
@@ -79,6 +83,7 @@ class Segmentation:
         details: further figures of the method for the side file.
         warnings: what the user should know.
         units: of means and covariances, as a user reads it.
+        maps: further maps (X, Y, Z) float32 by name, out of `EXTRA_MAPS`; 0 outside the region.
     """
 
     resp: Tensor
@@ -91,6 +96,7 @@ class Segmentation:
     details: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     units: str = UNITS[REGION_ZSCORE]
+    maps: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Method(Protocol):

@@ -81,6 +81,10 @@ METHODS: Mapping[str, MethodEntry] = {
         "mrigmm.methods.map_em_2step:MapEM2Step",
         "MAP-EM for the cavity, then for the wall on intensities at two scales, posterior smoothed",
     ),
+    "consensus": MethodEntry(
+        "mrigmm.methods.consensus:Consensus",
+        "several methods averaged or weighed by STAPLE, with a map of where they agree",
+    ),
     "deepg-single": MethodEntry(
         "mrigmm.methods.deep_gmm_single:DeepGSingle",
         "published deepG for single images: a fresh U-Net is fitted to every slice",

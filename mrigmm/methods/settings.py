@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from mrigmm.errors import InputError, near_misses
 
 Settings = TypeVar("Settings", bound="MethodSettings")
+
+
+def _names(value: object) -> object:
+    """Names separated by commas as the list that they are."""
+    return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
 
 
 class MethodSettings(BaseModel):
@@ -99,6 +104,18 @@ class KMeansSettings(MethodSettings):
     seed: int = Field(0, ge=0)
 
 
+class ConsensusSettings(MethodSettings):
+    """Settings of the consensus; members have their own defaults."""
+
+    members: Annotated[tuple[str, ...], BeforeValidator(_names)] = (
+        "em-gmm",
+        "map-em-2step",
+        "kmeans",
+    )
+    rule: Literal["average", "staple"] = "average"
+    seed: int = Field(0, ge=0, description="Of every member that starts at random.")
+
+
 # Methods that are not named here have no settings.
 METHOD_SETTINGS: Mapping[str, type[MethodSettings]] = {
     "em-gmm": EMSettings,
@@ -110,6 +127,7 @@ METHOD_SETTINGS: Mapping[str, type[MethodSettings]] = {
     "fwhm": FWHMSettings,
     "em-threshold": EMThresholdSettings,
     "kmeans": KMeansSettings,
+    "consensus": ConsensusSettings,
     "deepg-single": SingleSettings,
     "deepsvg-single": SingleSettings,
 }

@@ -375,3 +375,27 @@ def test_the_side_file_says_where_the_prior_comes_from(workshop, tmp_path, metho
         assert prior["study_ids"][0] == "myops_training_101"
     else:
         assert prior is None
+
+
+def test_the_map_of_agreement_is_a_result_like_the_others(workshop, tmp_path):
+    manifest, out = workshop.manifest(), tmp_path / "out"
+    file = out / "s1_agreement.nii.gz"
+    how = {"method": "consensus", "overrides": ["members=em-gmm,map-em,kmeans"]}
+    mrigmm.predict(manifest, out, **how, save_probabilities=True)
+    written, reference = nib.load(file), nib.load(workshop.folder / "s1_LGE.nii.gz")
+    assert written.get_data_dtype() == np.float32
+    np.testing.assert_array_equal(written.affine, reference.affine)
+    agreement = data_of(file)
+    assert set(np.unique(agreement[LV].round(4))) <= {0.0, 0.3333, 0.6667, 1.0}
+    assert not agreement[~LV].any()
+    assert json.loads((out / "s1.json").read_text())["agreement"]["mean"] == pytest.approx(
+        agreement[LV].mean(), abs=1e-6
+    )
+    with pytest.raises(InputError, match="already has results"):
+        mrigmm.predict(manifest, out, **how)
+    mrigmm.predict(manifest, out, **how, overwrite=True)  # without the probabilities: the old map is gone
+    assert not file.exists()
+    out.joinpath("s1_labels.nii.gz").unlink()
+    file.write_bytes(b"another file of that name")
+    with pytest.raises(InputError, match="a file of a result's name is already there"):
+        mrigmm.predict(manifest, out, **how)
