@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mrigmm.jobs.predict import predict, predict_study
     from mrigmm.jobs.prior import prior
     from mrigmm.jobs.report import report
+    from mrigmm.jobs.segment_image import segment_image
     from mrigmm.jobs.simulate import simulate
     from mrigmm.jobs.train import train
 
@@ -46,6 +47,7 @@ _LOCATIONS = {
     "predict_study": "mrigmm.jobs.predict",
     "prior": "mrigmm.jobs.prior",
     "report": "mrigmm.jobs.report",
+    "segment_image": "mrigmm.jobs.segment_image",
     "simulate": "mrigmm.jobs.simulate",
     "train": "mrigmm.jobs.train",
 }
@@ -65,6 +67,7 @@ __all__ = [
     "predict_study",
     "prior",
     "report",
+    "segment_image",
     "simulate",
     "train",
 ]

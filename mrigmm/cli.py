@@ -344,7 +344,8 @@ def predict(
         Runtime, typer.Option(help="What computes the run's network; onnx: after mrigmm export.")
     ] = Runtime.torch,
     save_probabilities: Annotated[
-        bool, typer.Option("--save-probabilities", help="Write <id>_probabilities.nii.gz and further maps too.")
+        bool,
+        typer.Option("--save-probabilities", help="Write <id>_probabilities.nii.gz and further maps too."),
     ] = False,
     register: Register = False,
     bias_correct: BiasCorrect = False,
@@ -384,6 +385,40 @@ def predict(
             _named_files(image or []), region, out, study_id=study_id, frames=_frames(frame or []), **options
         )
     _finish(result, f"segmented {_studies(len(result.done))}; label maps: {result.output}", quiet)
+
+
+@app.command()
+def segment_image(
+    image: Annotated[Path, typer.Argument(help="PNG, JPEG, TIFF or BMP.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Label image to write (PNG).")],
+    method: Annotated[str, typer.Option(metavar="NAME", help="Method (mrigmm info).")] = "kmeans",
+    k: Annotated[int, typer.Option("-k", min=2, max=255, help="Number of segments.")] = 5,
+    mask: Annotated[
+        Path | None, typer.Option(help="Image of the same size, not black where to segment.")
+    ] = None,
+    overlay: Annotated[
+        Path | None, typer.Option(help="Write the image with the segments' borders too (PNG).")
+    ] = None,
+    overrides: Overrides = None,
+    device: Device = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Segment a natural image (docs/photographs.md)."""
+    from mrigmm.jobs.segment_image import segment_image as job
+
+    result = job(
+        image,
+        out,
+        method=method,
+        k=k,
+        mask=mask,
+        overlay=overlay,
+        overrides=overrides or (),
+        device=device,
+        overwrite=overwrite,
+    )
+    _finish(result, f"segments: {result.output}", quiet)
 
 
 @app.command()

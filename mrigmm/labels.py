@@ -5,6 +5,7 @@ Every other module asks here; no class id or colour is written anywhere else.
 
 from __future__ import annotations
 
+import colorsys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -97,6 +98,17 @@ def class_colours(classes: Sequence[str]) -> dict[str, tuple[int, int, int]]:
         else _OTHER_COLOURS[spare.index(name) % len(_OTHER_COLOURS)]
         for name in classes
     }
+
+
+def segment_colours(k: int) -> tuple[tuple[int, int, int], ...]:
+    """Display colours (RGB, 0 to 255) of k segments without names, all different, neighbours far apart."""
+    golden = 0.618  # of the hue circle: later hues fall between the earlier ones
+    colours = []
+    for index in range(k):
+        saturation, value = ((0.75, 0.95), (0.95, 0.65), (0.4, 1.0))[index % 3]
+        rgb = colorsys.hsv_to_rgb(index * golden % 1, saturation, value)
+        colours.append((round(255 * rgb[0]), round(255 * rgb[1]), round(255 * rgb[2])))
+    return tuple(colours)
 
 
 def nested_regions(classes: Sequence[str]) -> dict[str, tuple[str, ...]]:

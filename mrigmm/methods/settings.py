@@ -109,6 +109,7 @@ class ConsensusSettings(MethodSettings):
 
     members: Annotated[tuple[str, ...], BeforeValidator(_names)] = (
         "em-gmm",
+        "map-em",
         "map-em-2step",
         "kmeans",
     )

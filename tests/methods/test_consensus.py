@@ -102,7 +102,7 @@ def test_members_of_the_registry_find_the_lesion(ring, segment, rule, divided):
         assert dice(result.labels == index, mask) > 0.95
     inside = study.region > 0
     assert torch.allclose(result.resp.sum(dim=0), inside.float(), atol=1e-6)
-    assert result.details["members"] == ["em-gmm", "map-em-2step", "kmeans"]
+    assert result.details["members"] == ["em-gmm", "map-em", "map-em-2step", "kmeans"]
 
 
 def rater(truth, accuracy, seed):
