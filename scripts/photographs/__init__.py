@@ -1,0 +1,1 @@
+"""What scripts/benchmark_images.py is made of."""
