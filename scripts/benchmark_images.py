@@ -29,22 +29,12 @@ from mrigmm.errors import InputError
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import versions
 from mrigmm.jobs.segment_image import segment_photograph
-from mrigmm.labels import segment_colours
 from mrigmm.methods.registry import METHODS
 from mrigmm.methods.settings import METHOD_SETTINGS
 
 ERRORS = Console(stderr=True, soft_wrap=True)
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")  # in the wheel of scikit-image
 PICTURE_SIDE = 160  # pixels of the longer side
-PICTURE_METHODS = (
-    "kmeans",
-    "em-gmm",
-    "consensus",
-    "slic-kmeans",
-    "mrf-gmm",
-    "cnn-superpixels",
-    "cnn-continuity",
-)
 
 
 @dataclass(frozen=True)
@@ -103,6 +93,12 @@ QUESTIONS: Mapping[str, tuple[Row, ...]] = {
         *_refined("em-gmm", "cnn-superpixels", "cnn-continuity"),
     ),
 }
+
+PICTURE_ROWS = (
+    *_plain("kmeans", "em-gmm"),
+    Row("consensus of three", "consensus", CONSENSUS),
+    *_plain("slic-kmeans", "mrf-gmm", "cnn-superpixels", "cnn-continuity"),
+)
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -212,18 +208,18 @@ def segmented(row: Row, case: Case, seed: int, options: argparse.Namespace) -> S
 
 
 def draw(path: Path, device: str) -> None:
-    """Photographs in rows, methods in columns; five segments in five colours, from dark to bright."""
+    """Photographs in rows, methods in columns; every segment in its mean colour."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
     from skimage import data
 
-    names = [name for name in PICTURE_METHODS if name in METHODS]
+    rows = [row for row in PICTURE_ROWS if row.known]
     figure, axes = plt.subplots(
         len(PHOTOGRAPHS),
-        1 + len(names),
-        figsize=(1.9 * (1 + len(names)), 1.6 * len(PHOTOGRAPHS)),
+        1 + len(rows),
+        figsize=(1.9 * (1 + len(rows)), 1.6 * len(PHOTOGRAPHS)),
         layout="constrained",
     )
     for line, photo in zip(axes, PHOTOGRAPHS, strict=True):
@@ -232,16 +228,26 @@ def draw(path: Path, device: str) -> None:
         pixels = _averaged(pixels, step)
         photograph = Photograph(Path(photo), pixels, ("R", "G", "B"), np.ones(pixels.shape[:2], dtype=bool))
         line[0].imshow(photograph.display)
-        for axis, name in zip(line[1:], names, strict=True):
-            found = segment_photograph(photograph, photograph.opaque, method=name, k=5, device=device)
-            axis.imshow(np.array([(0, 0, 0), *segment_colours(5)], dtype=np.uint8)[found.labels])
-    for axis, title in zip(axes[0], ["photograph", *names], strict=True):
+        for axis, row in zip(line[1:], rows, strict=True):
+            found = segment_photograph(
+                photograph, photograph.opaque, method=row.method, k=5, settings=row.settings, device=device
+            )
+            axis.imshow(_in_mean_colours(found.labels, photograph.display))
+    for axis, title in zip(axes[0], ["photograph", *(row.label for row in rows)], strict=True):
         axis.set_title(title, fontsize=9)
     for axis in axes.ravel():
         axis.set_axis_off()
     with atomic(path) as temporary:
         figure.savefig(temporary, dpi=100)
     plt.close(figure)
+
+
+def _in_mean_colours(labels: np.ndarray, display: np.ndarray) -> np.ndarray:
+    """An image (H, W, 3) in which every segment has one colour."""
+    flat = np.zeros_like(display)
+    for label in np.unique(labels):
+        flat[labels == label] = display[labels == label].mean(axis=0).round()
+    return flat
 
 
 def _averaged(pixels: np.ndarray, step: int) -> np.ndarray:
