@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mrigmm.jobs.report import report
     from mrigmm.jobs.simulate import simulate
     from mrigmm.jobs.train import train
+    from mrigmm.jobs.train_anatomy import train_anatomy
 
 __version__ = _version("mrigmm")
 
@@ -48,6 +49,7 @@ _LOCATIONS = {
     "report": "mrigmm.jobs.report",
     "simulate": "mrigmm.jobs.simulate",
     "train": "mrigmm.jobs.train",
+    "train_anatomy": "mrigmm.jobs.train_anatomy",
 }
 
 __all__ = [
@@ -67,6 +69,7 @@ __all__ = [
     "report",
     "simulate",
     "train",
+    "train_anatomy",
 ]
 
 

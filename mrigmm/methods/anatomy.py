@@ -1,0 +1,209 @@
+"""The anatomy stage: finds cavity and wall where no region map is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mrigmm.config_anatomy import AnatomyConfig
+from mrigmm.data.anatomy_run import AnatomyRecord, AnatomyRun
+from mrigmm.data.manifest import Study
+from mrigmm.data.run_folder import RunFolder
+from mrigmm.data.study import Corrections, StudyTensors, load_study, read_sequences
+from mrigmm.data.ventricle import closed_ventricle, implausible
+from mrigmm.data.whole import load_whole, middle_view
+from mrigmm.errors import InputError
+from mrigmm.labels import Region
+from mrigmm.networks.anatomy import AnatomyNet
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """Where a study's ventricle is.
+
+    Attributes:
+        codes: (X, Y, Z) `labels.Region` codes, slices along the last axis.
+        quality: (Z,) of each slice: mean log probability of what its ventricle's pixels are called, NaN
+            without a ventricle.
+        warnings: what the user should know.
+    """
+
+    codes: NDArray[np.uint8]
+    quality: NDArray[np.float64]
+    warnings: tuple[str, ...]
+
+    @property
+    def study_quality(self) -> float:
+        """Median over the slices that show a ventricle."""
+        return float(np.nanmedian(self.quality))
+
+
+def build_anatomy_net(config: AnatomyConfig) -> AnatomyNet:
+    """The network of a configuration with its sequences resolved, with random weights."""
+    assert config.sequences is not None
+    return AnatomyNet(len(config.sequences), filters=config.filters, levels=config.levels)
+
+
+class AnatomyFinder:
+    """A trained anatomy stage.
+
+    Args:
+        network: the network.
+        config: of its run.
+        lowest_quality: slices below it are flagged.
+        device: where the network is computed.
+        source: folder of the run, for side files.
+    """
+
+    def __init__(
+        self,
+        network: AnatomyNet,
+        config: AnatomyConfig,
+        lowest_quality: float,
+        device: torch.device,
+        source: Path | None = None,
+    ) -> None:
+        assert config.sequences is not None
+        self.network = network.to(device).eval()
+        self.config = config
+        self.sequences = config.sequences
+        self.lowest_quality = lowest_quality
+        self.device = device
+        self.source = source
+
+    @torch.inference_mode()
+    def probabilities(self, study: StudyTensors) -> Tensor:
+        """Probabilities (3, X, Y, Z) of outside, cavity and wall for a study of `load_whole`."""
+        view = middle_view(
+            study,
+            spacing_mm=self.config.spacing_mm,
+            view_mm=self.config.view_mm,
+            divisor=self.network.unet.divisor,
+        )
+        x = view.image.as_tensor().float()
+        maps = torch.stack(
+            [
+                self.network(x[None, ..., z].to(self.device))[0].softmax(dim=0).cpu()
+                for z in range(x.shape[-1])
+            ],
+            dim=-1,
+        )
+        inside = view.to_study_grid(maps[1:]).clamp(0, 1)  # 0 beyond the square, which is outside
+        return torch.cat([(1 - inside.sum(dim=0, keepdim=True)).clamp_min(0), inside])
+
+    def find(self, study: StudyTensors) -> Anatomy:
+        """Cavity and wall of a study of `load_whole`.
+
+        Raises:
+            InputError: there is no ventricle.
+        """
+        probabilities = self.probabilities(study)
+        codes = closed_ventricle(probabilities.numpy())
+        if not codes.any():
+            raise InputError(
+                "no left ventricle was found",
+                study=study.id,
+                file=study.output.file,
+                expected=f"short-axis slices as in the training, in {', '.join(self.sequences)}",
+                remedy="give a region map, or train the anatomy stage on studies like this one",
+            )
+        quality = slice_quality(probabilities.numpy(), codes)
+        warnings = implausible(codes, study.spacing_mm)
+        low = [str(z) for z in np.flatnonzero(quality < self.lowest_quality)]
+        if low:
+            warnings.append(
+                f"the ventricle is uncertain in slice{'s' if len(low) > 1 else ''} {', '.join(low)} "
+                "(from 0): look at the region map"
+            )
+        return Anatomy(codes, quality, tuple(warnings))
+
+
+def slice_quality(probabilities: NDArray[np.float32], codes: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Mean log probability of the code of each slice's ventricle (Z,), NaN without one.
+
+    Args:
+        probabilities: (3, X, Y, Z) of outside, cavity, wall.
+        codes: (X, Y, Z).
+    """
+    chosen = np.where(codes == Region.CAVITY, probabilities[1], probabilities[2])
+    inside = codes != Region.OUTSIDE
+    total = np.where(inside, np.log(chosen.astype(np.float64).clip(1e-6)), 0.0).sum(axis=(0, 1))
+    size = inside.sum(axis=(0, 1))
+    return np.where(size > 0, total / size.clip(1), np.nan)
+
+
+def region_ids(study: StudyTensors) -> Tensor:
+    """The region (X, Y, Z) in the ids of a region map: 1 cavity (or ventricle), 2 wall."""
+    return torch.where(study.region == Region.CAVITY, 1, study.region).to(torch.uint8)
+
+
+def read_anatomy_finder(folder: Path, device: torch.device) -> tuple[AnatomyFinder, AnatomyRecord]:
+    """The anatomy stage of a finished run.
+
+    Raises:
+        InputError: the run is missing, unfinished, damaged, or of another kind.
+    """
+    run = RunFolder(folder)
+    config, record = AnatomyRun(run).read()
+    network = build_anatomy_net(config)
+    run.load_weights(network)
+    return AnatomyFinder(network, config, record.lowest_quality, device, folder), record
+
+
+def load_found(
+    study: Study,
+    sequences: Sequence[str],
+    classes: Sequence[str],
+    finder: AnatomyFinder | None,
+    *,
+    labels: Mapping[str, Sequence[int]],
+    corrections: Corrections,
+    with_label: bool = False,
+) -> StudyTensors:
+    """A study as `load_study` gives it; one without a region map gets the one that is found.
+
+    Args:
+        study: the files.
+        sequences: channel order.
+        classes: of the mixture.
+        finder: None leaves a study without a region map to the error of `load_study`.
+        labels: class name -> ids in the reference label file.
+        corrections: optional steps on the images.
+        with_label: read the reference label too.
+
+    Raises:
+        InputError: as `load_study`, and where no ventricle is found.
+    """
+    options: dict[str, Any] = {"labels": labels, "corrections": corrections, "with_label": with_label}
+    if finder is None or study.region is not None:
+        return load_study(study, sequences, classes, **options)
+    images = read_sequences(study, sequences, labels)
+    seen = {name: volume for name, volume in images.items() if name in finder.sequences}
+    if not seen:
+        raise InputError(
+            "the anatomy stage knows none of the study's sequences",
+            study=study.id,
+            expected=f"one of {', '.join(finder.sequences)}",
+            got=", ".join(images),
+        )
+    whole = load_whole(study, finder.sequences, labels, images=images)
+    found = finder.find(whole)
+    region = whole.to_input_grid(torch.from_numpy(found.codes)[None])[0].astype(np.uint8)
+    tensors = load_study(study, sequences, classes, images=images, region=region, **options)
+    return replace(
+        tensors,
+        warnings=(*tensors.warnings, *found.warnings),
+        found_region={
+            "anatomy_run": None if finder.source is None else str(finder.source.resolve()),
+            "quality": found.study_quality,
+            "slice_quality": [None if np.isnan(q) else float(q) for q in found.quality],
+            "lowest_quality": finder.lowest_quality,
+        },
+    )

@@ -1,0 +1,51 @@
+"""The network of the anatomy stage: what lies outside the left ventricle, its cavity, its wall."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from mrigmm.networks.unet import UNet
+
+
+@dataclass(frozen=True)
+class AnatomyFeatures:
+    """What the network computes on the way.
+
+    Attributes:
+        bottleneck: (B, F, A', A') of the encoder.
+        half: (B, 2 f, A / 2, A / 2) of the decoder.
+        full: (B, f, A, A) of the decoder, which the head sees.
+        logits: (B, 3, A, A) log probabilities up to a constant.
+    """
+
+    bottleneck: Tensor
+    half: Tensor
+    full: Tensor
+    logits: Tensor
+
+
+class AnatomyNet(nn.Module):
+    """A 2-D U-Net with batch normalisation.
+
+    Args:
+        n_sequences: input channels.
+        filters: filters at full resolution, doubled at each of the `levels` poolings.
+        levels: number of poolings.
+    """
+
+    def __init__(self, n_sequences: int, *, filters: int, levels: int) -> None:
+        super().__init__()
+        self.unet = UNet(n_sequences, 3, filters=filters, levels=levels, norm="batch")
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (B, 3, A, A) of outside, cavity and wall for slices (B, C, A, A)."""
+        return self.features(image).logits
+
+    def features(self, image: Tensor) -> AnatomyFeatures:
+        """Logits with the features that led to them."""
+        encoded = self.unet.encode(image)
+        merged = self.unet.merged(encoded)
+        half = merged[-2] if len(merged) > 1 else encoded[-1]
+        return AnatomyFeatures(encoded[-1], half, merged[-1], self.unet.head(merged[-1]))
