@@ -194,10 +194,10 @@ def markdown(means: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     for arm, studies in means.items():
         cells = []
         for name in STRUCTURES:
-            values = [row[name] for row in studies.values()]
-            text = f"{estimate_mean(values).mean:.3f}"
+            values = {study: row[name] for study, row in studies.items()}
+            text = f"{estimate_mean(list(values.values())).mean:.3f}"
             if base is not None and arm != "supervised":
-                pair = paired_difference(values, [base[study][name] for study in studies])
+                pair = paired_difference(values, {study: row[name] for study, row in base.items()})
                 text += f" ({pair.mean:+.3f} [{pair.low:+.3f}, {pair.high:+.3f}])"
             cells.append(text)
         lines.append(f"| {arm} | {' | '.join(cells)} |")

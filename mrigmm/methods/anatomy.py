@@ -48,7 +48,7 @@ class Anatomy:
 def build_anatomy_net(config: AnatomyConfig) -> AnatomyNet:
     """The network of a configuration with its sequences resolved, with random weights."""
     assert config.sequences is not None
-    return AnatomyNet(len(config.sequences), filters=config.filters, levels=config.levels)
+    return AnatomyNet(len(config.sequences), filters=config.filters, levels=config.levels, head=config.head)
 
 
 class AnatomyFinder:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor, nn
 
+from mrigmm.networks.gmm_head import GMMHead
 from mrigmm.networks.unet import UNet
 
 
@@ -33,11 +35,15 @@ class AnatomyNet(nn.Module):
         n_sequences: input channels.
         filters: filters at full resolution, doubled at each of the `levels` poolings.
         levels: number of poolings.
+        head: "softmax", or "gmm": a mixture per class in feature space (`networks.gmm_head`).
     """
 
-    def __init__(self, n_sequences: int, *, filters: int, levels: int) -> None:
+    def __init__(
+        self, n_sequences: int, *, filters: int, levels: int, head: Literal["softmax", "gmm"] = "softmax"
+    ) -> None:
         super().__init__()
         self.unet = UNet(n_sequences, 3, filters=filters, levels=levels, norm="batch")
+        self.mixtures = GMMHead(filters, 3) if head == "gmm" else None
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (B, 3, A, A) of outside, cavity and wall for slices (B, C, A, A)."""
@@ -48,4 +54,5 @@ class AnatomyNet(nn.Module):
         encoded = self.unet.encode(image)
         merged = self.unet.merged(encoded)
         half = merged[-2] if len(merged) > 1 else encoded[-1]
-        return AnatomyFeatures(encoded[-1], half, merged[-1], self.unet.head(merged[-1]))
+        head = self.unet.head if self.mixtures is None else self.mixtures
+        return AnatomyFeatures(encoded[-1], half, merged[-1], head(merged[-1]))

@@ -158,7 +158,10 @@ class AnatomyModule(lightning.LightningModule):
         image, anatomy = maps.tensor_split([self.slices.labelled.shape[1]], dim=1)
         inside = anatomy[:, 1:]
         anatomy = torch.cat([1 - inside.sum(dim=1, keepdim=True), inside], dim=1)  # what came in is outside
-        return losses.supervised(self.network(self._seen(image, chance)), anatomy)
+        found = self.network.features(self._seen(image, chance))
+        if self.network.mixtures is not None:
+            self.network.mixtures.learn(found.full.detach(), anatomy, generator)
+        return losses.supervised(found.logits, anatomy)
 
     def _unlabelled(self, generator: torch.Generator) -> dict[str, Tensor]:
         """The terms that are switched on, by the name of their weight."""
