@@ -22,7 +22,6 @@ from mrigmm.data.study import read_sequences
 from mrigmm.data.whole import anatomy_channels, known_anatomy, load_whole, middle_view
 from mrigmm.errors import InputError, Problem, near_misses
 from mrigmm.jobs.common import Outcome, Track, no_progress, select_device, versions
-from mrigmm.labels import Region
 from mrigmm.methods.anatomy import AnatomyFinder, build_anatomy_net, slice_quality
 from mrigmm.reporting.figures import loss_figure
 from mrigmm.training.anatomy_fit import fit_anatomy
@@ -200,13 +199,7 @@ def _drawn(
 @torch.inference_mode()
 def _lowest_quality(finder: AnatomyFinder, image: Tensor) -> float:
     """The 5th percentile of the slices' quality over the training (M, C, A, A)."""
-    quality = []
-    for x in image:
-        p = finder.network(x[None].to(finder.device))[0].softmax(dim=0).cpu().numpy()  # (3, A, A)
-        codes = np.select(
-            [p.argmax(axis=0) == 1, p.argmax(axis=0) == 2], [Region.CAVITY, Region.WALL], Region.OUTSIDE
-        ).astype(np.uint8)
-        quality.append(slice_quality(p[..., None], codes[..., None])[0])
+    quality = [float(slice_quality(finder.network.features(x[None]))[0]) for x in image]
     known = np.array(quality)[~np.isnan(quality)]
     if not len(known):
         raise InputError(

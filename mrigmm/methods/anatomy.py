@@ -21,7 +21,7 @@ from mrigmm.data.ventricle import closed_ventricle, implausible
 from mrigmm.data.whole import load_whole, middle_view
 from mrigmm.errors import InputError
 from mrigmm.labels import Region
-from mrigmm.networks.anatomy import AnatomyNet
+from mrigmm.networks.anatomy import AnatomyFeatures, AnatomyNet
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Anatomy:
 
     Attributes:
         codes: (X, Y, Z) `labels.Region` codes, slices along the last axis.
-        quality: (Z,) of each slice: mean log probability of what its ventricle's pixels are called, NaN
+        quality: (Z,) of each slice: mean typicality of its ventricle's pixels (`networks.anatomy`), NaN
             without a ventricle.
         warnings: what the user should know.
     """
@@ -79,24 +79,28 @@ class AnatomyFinder:
         self.source = source
 
     @torch.inference_mode()
-    def probabilities(self, study: StudyTensors) -> Tensor:
-        """Probabilities (3, X, Y, Z) of outside, cavity and wall for a study of `load_whole`."""
+    def look(self, study: StudyTensors) -> tuple[Tensor, Tensor, Tensor]:
+        """What the network sees in a study of `load_whole`.
+
+        Returns:
+            Probabilities (3, X, Y, Z) of outside, cavity and wall; typicality (X, Y, Z); and quality (Z,).
+        """
         view = middle_view(
             study,
             spacing_mm=self.config.spacing_mm,
             view_mm=self.config.view_mm,
             divisor=self.network.unet.divisor,
         )
-        x = view.image.as_tensor().float()
-        maps = torch.stack(
-            [
-                self.network(x[None, ..., z].to(self.device))[0].softmax(dim=0).cpu()
-                for z in range(x.shape[-1])
-            ],
-            dim=-1,
-        )
-        inside = view.to_study_grid(maps[1:]).clamp(0, 1)  # 0 beyond the square, which is outside
-        return torch.cat([(1 - inside.sum(dim=0, keepdim=True)).clamp_min(0), inside])
+        slices, quality = [], []
+        for x in view.image.as_tensor().float().movedim(-1, 0):
+            found = self.network.features(x[None].to(self.device))
+            inside = found.logits.softmax(dim=1)[0, 1:]
+            slices.append(torch.cat([inside, found.typicality]))  # (3, A, A)
+            quality.append(slice_quality(found)[0])
+        maps = view.to_study_grid(torch.stack(slices, dim=-1).cpu())  # 0 beyond the square, which is outside
+        inside = maps[:2].clamp(0, 1)
+        probabilities = torch.cat([(1 - inside.sum(dim=0, keepdim=True)).clamp_min(0), inside])
+        return probabilities, maps[2], torch.stack(quality).cpu()
 
     def find(self, study: StudyTensors) -> Anatomy:
         """Cavity and wall of a study of `load_whole`.
@@ -104,7 +108,7 @@ class AnatomyFinder:
         Raises:
             InputError: there is no ventricle.
         """
-        probabilities = self.probabilities(study)
+        probabilities, _, found_quality = self.look(study)
         codes = closed_ventricle(probabilities.numpy())
         if not codes.any():
             raise InputError(
@@ -114,7 +118,7 @@ class AnatomyFinder:
                 expected=f"short-axis slices as in the training, in {', '.join(self.sequences)}",
                 remedy="give a region map, or train the anatomy stage on studies like this one",
             )
-        quality = slice_quality(probabilities.numpy(), codes)
+        quality = np.where(codes.any(axis=(0, 1)), found_quality.numpy(), np.nan)
         warnings = implausible(codes, study.spacing_mm)
         low = [str(z) for z in np.flatnonzero(quality < self.lowest_quality)]
         if low:
@@ -125,18 +129,11 @@ class AnatomyFinder:
         return Anatomy(codes, quality, tuple(warnings))
 
 
-def slice_quality(probabilities: NDArray[np.float32], codes: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Mean log probability of the code of each slice's ventricle (Z,), NaN without one.
-
-    Args:
-        probabilities: (3, X, Y, Z) of outside, cavity, wall.
-        codes: (X, Y, Z).
-    """
-    chosen = np.where(codes == Region.CAVITY, probabilities[1], probabilities[2])
-    inside = codes != Region.OUTSIDE
-    total = np.where(inside, np.log(chosen.astype(np.float64).clip(1e-6)), 0.0).sum(axis=(0, 1))
-    size = inside.sum(axis=(0, 1))
-    return np.where(size > 0, total / size.clip(1), np.nan)
+def slice_quality(features: AnatomyFeatures) -> Tensor:
+    """Mean typicality (B,) of the pixels of each slice that are called ventricle, NaN without any."""
+    ventricle = features.logits.argmax(dim=1) > 0
+    total = torch.where(ventricle, features.typicality, 0.0).double().sum(dim=(1, 2))
+    return total / ventricle.sum(dim=(1, 2))  # 0 / 0 is NaN
 
 
 def region_ids(study: StudyTensors) -> Tensor:

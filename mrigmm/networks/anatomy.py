@@ -20,12 +20,15 @@ class AnatomyFeatures:
         half: (B, 2 f, A / 2, A / 2) of the decoder.
         full: (B, f, A, A) of the decoder, which the head sees.
         logits: (B, 3, A, A) log probabilities up to a constant.
+        typicality: (B, A, A), low where a pixel is unlike what was learnt: the highest log density of a
+            class, or without a generative head the highest log probability.
     """
 
     bottleneck: Tensor
     half: Tensor
     full: Tensor
     logits: Tensor
+    typicality: Tensor
 
 
 class AnatomyNet(nn.Module):
@@ -54,5 +57,11 @@ class AnatomyNet(nn.Module):
         encoded = self.unet.encode(image)
         merged = self.unet.merged(encoded)
         half = merged[-2] if len(merged) > 1 else encoded[-1]
-        head = self.unet.head if self.mixtures is None else self.mixtures
-        return AnatomyFeatures(encoded[-1], half, merged[-1], head(merged[-1]))
+        full = merged[-1]
+        if self.mixtures is None:
+            logits = self.unet.head(full)
+            return AnatomyFeatures(
+                encoded[-1], half, full, logits, logits.detach().log_softmax(dim=1).amax(dim=1)
+            )
+        typicality = self.mixtures.log_density(full.detach()).detach()
+        return AnatomyFeatures(encoded[-1], half, full, self.mixtures(full), typicality)

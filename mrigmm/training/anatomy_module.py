@@ -211,4 +211,4 @@ class AnatomyModule(lightning.LightningModule):
 
 
 def _parts(features: AnatomyFeatures) -> tuple[Tensor, ...]:
-    return features.bottleneck, features.half, features.full, features.logits
+    return features.bottleneck, features.half, features.full, features.logits, features.typicality

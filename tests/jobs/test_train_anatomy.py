@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -8,6 +9,8 @@ import torch
 
 import mrigmm
 from mrigmm.config_anatomy import AnatomyConfig
+from mrigmm.data.manifest import Study
+from mrigmm.data.whole import load_whole
 from mrigmm.errors import InputError
 from mrigmm.evaluation.overlap import overlap
 from mrigmm.methods.anatomy import read_anatomy_finder
@@ -195,6 +198,25 @@ def test_a_study_without_a_ventricle_does_not_stop_the_others(cohort, run, tmp_p
     assert "good" in result.done
     told = [p for p in result.problems if p.study == "noise"]
     assert told  # refused, or flagged as implausible or uncertain
+
+
+def test_a_generative_head_learns_and_judges(cohort, tmp_path):
+    """Its densities are no probabilities: the slices of its own training are typical, noise is not."""
+    folder = tmp_path / "run"
+    mrigmm.train_anatomy(cohort, folder, overrides=(*LONGER, "head=gmm"), device="cpu")
+    finder, record = read_anatomy_finder(folder, torch.device("cpu"))
+    content = json.loads(cohort.read_text())["training"][0]
+    study = Study("s", {name: cohort.parent / file for name, file in content["image"].items()})
+    whole = load_whole(study, finder.sequences, {})
+    truth = np.asarray(nib.load(cohort.parent / content["label"]).dataobj)
+    found = finder.find(whole)
+    codes = whole.to_input_grid(torch.from_numpy(found.codes)[None])[0]
+    assert overlap(codes > 0, truth > 0, 1).dice > 0.8
+    assert found.study_quality > record.lowest_quality
+    torch.manual_seed(0)
+    noise = replace(whole, image=whole.image + 3 * torch.randn(whole.image.shape))
+    usual, unusual = (finder.look(study)[1][whole.region > 0].median() for study in (whole, noise))
+    assert unusual < usual
 
 
 def test_defaults_are_valid():
