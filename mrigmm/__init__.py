@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mrigmm.jobs.segment_image import segment_image
     from mrigmm.jobs.simulate import simulate
     from mrigmm.jobs.train import train
+    from mrigmm.jobs.train_anatomy import train_anatomy
 
 __version__ = _version("mrigmm")
 
@@ -50,6 +51,7 @@ _LOCATIONS = {
     "segment_image": "mrigmm.jobs.segment_image",
     "simulate": "mrigmm.jobs.simulate",
     "train": "mrigmm.jobs.train",
+    "train_anatomy": "mrigmm.jobs.train_anatomy",
 }
 
 __all__ = [
@@ -70,6 +72,7 @@ __all__ = [
     "segment_image",
     "simulate",
     "train",
+    "train_anatomy",
 ]
 
 

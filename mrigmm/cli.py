@@ -52,6 +52,14 @@ PriorFile = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars, no notes.")]
 Split = Annotated[str, typer.Option(help="training, validation, test or all.")]
+AnatomyFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--anatomy",
+        metavar="RUN",
+        help="Run of train-anatomy, for studies without a region map.",
+    ),
+]
 Register = Annotated[
     bool, typer.Option("--register", help="Register the sequences to the reference sequence first.")
 ]
@@ -265,6 +273,7 @@ def train(
     ] = None,
     data_root: DataRoot = None,
     prior: PriorFile = None,
+    anatomy: AnatomyFolder = None,
     device: Annotated[
         str | None, typer.Option(help="One device: auto, cpu, cuda or cuda:N. Default: auto.")
     ] = None,
@@ -298,6 +307,7 @@ def train(
             overrides=overrides or (),
             data_root=data_root,
             prior=prior,
+            anatomy=anatomy,
             device=device,
             accelerator=accelerator,
             devices=devices,
@@ -316,6 +326,40 @@ def train(
         err_console.print("interrupted: the same command with --resume goes on from the last completed epoch")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     _finish(result, f"trained on {_studies(len(result.done))}; run: {result.output}", quiet)
+
+
+@app.command("train-anatomy")
+def train_anatomy(
+    manifest: ManifestArg,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="RUN", help="Run folder to write.")],
+    labelled: Annotated[
+        int | None, typer.Option(help="Patients whose anatomy is used. Default: all that have one.")
+    ] = None,
+    overrides: Overrides = None,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last completed epoch.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train the anatomy stage: cavity and wall from few labelled and many unlabelled studies."""
+    from mrigmm.jobs.train_anatomy import train_anatomy as job
+
+    try:
+        result = job(
+            manifest,
+            out,
+            labelled=labelled,
+            overrides=overrides or (),
+            data_root=data_root,
+            device=device,
+            resume=resume,
+            progress=not quiet,
+            track=_track(quiet),
+        )
+    except KeyboardInterrupt:
+        err_console.print("interrupted: the same command with --resume goes on from the last completed epoch")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    _finish(result, f"trained on {_studies(len(result.done))}; anatomy run: {result.output}", quiet)
 
 
 @app.command()
@@ -343,6 +387,7 @@ def predict(
     runtime: Annotated[
         Runtime, typer.Option(help="What computes the run's network; onnx: after mrigmm export.")
     ] = Runtime.torch,
+    anatomy: AnatomyFolder = None,
     save_probabilities: Annotated[
         bool,
         typer.Option("--save-probabilities", help="Write <id>_probabilities.nii.gz and further maps too."),
@@ -363,6 +408,7 @@ def predict(
         "overrides": overrides or (),
         "device": device,
         "runtime": runtime.value,
+        "anatomy": anatomy,
         "save_probabilities": save_probabilities,
         "register": register,
         "bias_correct": bias_correct,
@@ -377,8 +423,11 @@ def predict(
             raise InputError("--frame belongs to --image", remedy='name "frame" in the manifest')
         result = job(manifest, out, split=split, data_root=data_root, track=_track(quiet), **options)
     else:
-        if region is None:
-            raise InputError("a single study needs a region map", remedy="give it with --region FILE")
+        if region is None and anatomy is None:
+            raise InputError(
+                "a single study needs a region map",
+                remedy="give it with --region FILE, or let an --anatomy run find it",
+            )
         if data_root is not None:
             raise InputError("--data-root belongs to a manifest, not to --image")
         result = study_job(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -17,6 +17,9 @@ from mrigmm.errors import InputError, Problem, near_misses
 
 CONFIG_VERSION: Literal[2] = 2
 DEFAULT_PRESET = "default"
+
+
+Config = TypeVar("Config", bound=BaseModel)
 
 
 class RunConfig(BaseModel):
@@ -181,7 +184,7 @@ def make_config(preset: str = DEFAULT_PRESET, overrides: Sequence[str] = ()) -> 
             "the preset is no setting", got=f"preset={changes['preset']}", remedy="choose it with --preset"
         )
     values = {"preset": preset, **PRESETS[preset], **changes}
-    return _validated(values, source="--set")
+    return validated(RunConfig, values, source="--set")
 
 
 def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
@@ -204,6 +207,23 @@ def load_config(path: Path) -> RunConfig:
     Raises:
         InputError: missing, damaged, from a newer version, or with unknown keys.
     """
+    values = read_config_file(path)
+    if values.get("kind") == "anatomy":
+        raise InputError(
+            "this run finds the ventricle, and segments no tissue", file=path, remedy="give it with --anatomy"
+        )
+    version = values.get("version")
+    if version != CONFIG_VERSION:
+        raise wrong_version(path, CONFIG_VERSION, version)
+    return validated(RunConfig, values, source=str(path))
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """The mapping in a run's configuration file.
+
+    Raises:
+        InputError: missing, damaged, or no mapping.
+    """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -216,19 +236,21 @@ def load_config(path: Path) -> RunConfig:
         raise InputError("the configuration cannot be read", file=path, got=str(error)) from None
     if not isinstance(values, dict):
         raise InputError("the configuration is not a mapping", file=path, got=type(values).__name__)
-    version = values.get("version")
-    if version != CONFIG_VERSION:
-        raise InputError(
-            "the configuration has another version",
-            file=path,
-            expected=str(CONFIG_VERSION),
-            got=str(version),
-            remedy="use the version of mrigmm that trained the run",
-        )
-    return _validated(values, source=str(path))
+    return values
 
 
-def dump_config(config: RunConfig) -> str:
+def wrong_version(path: Path, expected: int, got: object) -> InputError:
+    """The error of a configuration that another version of the package wrote."""
+    return InputError(
+        "the configuration has another version",
+        file=path,
+        expected=str(expected),
+        got=str(got),
+        remedy="use the version of mrigmm that trained the run",
+    )
+
+
+def dump_config(config: BaseModel) -> str:
     """The configuration as YAML, in the order of the fields."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
@@ -244,14 +266,25 @@ def _yaml_value(text: str) -> Any:
     return value
 
 
-def _validated(values: Mapping[str, Any], *, source: str) -> RunConfig:
+def validated(model: type[Config], values: Mapping[str, Any], *, source: str) -> Config:
+    """A configuration of these values.
+
+    Args:
+        model: the kind of configuration.
+        values: by field.
+        source: file or option they come from, for messages.
+
+    Raises:
+        InputError: unknown keys with near misses, and values that are not allowed, all of them.
+    """
     try:
-        return RunConfig.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
-        raise InputError.from_problems(_problem(dict(e), source) for e in error.errors()) from None
+        known = list(model.model_fields)
+        raise InputError.from_problems(_problem(dict(e), source, known) for e in error.errors()) from None
 
 
-def _problem(error: dict[str, Any], source: str) -> Problem:
+def _problem(error: dict[str, Any], source: str, known: Sequence[str]) -> Problem:
     key = ".".join(str(part) for part in error["loc"])
     if not key:
         return Problem("the settings do not fit together", file=source, got=str(error["ctx"]["error"]))
@@ -259,7 +292,7 @@ def _problem(error: dict[str, Any], source: str) -> Problem:
         return Problem(
             f"unknown configuration key '{key}'",
             file=source,
-            remedy=near_misses(key, list(RunConfig.model_fields)),
+            remedy=near_misses(key, known),
         )
     return Problem(
         f"the value of '{key}' is not allowed", file=source, expected=error["msg"], got=repr(error["input"])

@@ -34,6 +34,7 @@ from mrigmm.config import RunConfig, make_config
 from mrigmm.data.crops import network_view
 from mrigmm.data.files import write_text
 from mrigmm.data.run_folder import RunRecord
+from mrigmm.evaluation.calibration import calibration_error
 from mrigmm.evaluation.intervals import paired_difference
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import cohort_task, no_progress, versions
@@ -279,11 +280,8 @@ def _calibration_error(resp: Tensor, case: Case, classes: tuple[str, ...]) -> fl
     assert label is not None
     wall = torch.tensor([name in CLASSES for name in classes])
     inside = (case.tensors.region == Region.WALL) & (label >= 0) & (label < len(classes))
-    confidence, predicted = (resp * wall[:, None, None, None])[:, inside].max(dim=0)
-    right = (predicted == label[inside]).float()
-    bins = (confidence * 15).long().clamp(max=14)
-    gaps = torch.zeros(15).index_add(0, bins, confidence - right)
-    return float(gaps.abs().sum() / len(right))
+    probabilities = (resp * wall[:, None, None, None])[:, inside]
+    return calibration_error(probabilities.numpy(), label[inside].numpy())
 
 
 def summary(

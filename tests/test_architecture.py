@@ -8,13 +8,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mrigmm"
 
-ANYONE = {"labels", "errors", "config"}
+ANYONE = {"labels", "errors", "config", "config_anatomy"}
 STAGES = {"training", "methods", "evaluation", "reporting", "export"}
 # Part of the package -> parts that it may import beside itself and `ANYONE`.
 MAY_IMPORT = {
     "labels": set(),
     "errors": set(),
     "config": set(),
+    "config_anatomy": set(),
     "mixture": set(),
     "networks": {"mixture"},
     "data": {"mixture"},

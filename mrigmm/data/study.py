@@ -87,6 +87,7 @@ class StudyTensors:
         inputs: file of each sequence that was read.
         frames: the frame, from 0, that was taken of each file that holds several.
         zscores: how the intensities of each sequence that the study has became `image`.
+        found_region: how sure the anatomy stage is of the region that it found; None where one was given.
         region_source: file or rule of the region map.
         warnings: what the user should know about this study.
         motion: what each registered sequence was moved by, per slice of the reference file.
@@ -109,6 +110,7 @@ class StudyTensors:
     motion: Mapping[str, tuple[SliceMotion, ...]] = field(default_factory=dict)
     shading: Mapping[str, Shading] = field(default_factory=dict)
     zscores: Mapping[str, ZScore] = field(default_factory=dict)
+    found_region: Mapping[str, Any] | None = None
 
     @property
     def present(self) -> Tensor:
@@ -147,6 +149,7 @@ def load_study(
     labels: Mapping[str, Sequence[int]] | None = None,
     with_label: bool = False,
     images: Mapping[str, Volume] | None = None,
+    region: NDArray[np.uint8] | None = None,
     corrections: Corrections = NO_CORRECTIONS,
 ) -> StudyTensors:
     """Read a study, put its sequences on one grid, standardise them inside the region.
@@ -159,6 +162,7 @@ def load_study(
             is read, that is with `with_label` or for a region that is derived from the label.
         with_label: read the reference label too.
         images: what `read_sequences` returned for this study, where the caller has it already.
+        region: `labels.Region` codes on the grid of the reference sequence, in place of the study's own.
         corrections: optional steps on the images.
 
     Raises:
@@ -167,13 +171,15 @@ def load_study(
     if images is None:
         images = read_sequences(study, sequences, labels or {})
     reference = images[reference_sequence(images)]
-    region = region_map(study, images, reference, labels or {})
+    own = region is None
+    if region is None:
+        region = region_map(study, images, reference, labels or {})
     label = None
     if with_label:
         label = read_reference_label(study, reference.grid, labels or {}, classes)
 
     warnings: list[str] = []
-    if region_from_label(study):
+    if own and region_from_label(study):
         warnings.append("the region comes from the reference label")
     warnings += [
         f"{name}: frame {volume.frame} was taken as end-diastole (first frame: 0)"
@@ -219,7 +225,7 @@ def load_study(
         turn=turn,
         output=OutputGrid(reference.grid, reference.header, reference.stored_shape, reference.path),
         inputs={name: volume.path for name, volume in images.items()},
-        region_source=study.region,
+        region_source=study.region if own else None,
         warnings=tuple(warnings),
         frames={name: volume.frame for name, volume in images.items() if volume.frame is not None},
         motion=motion,

@@ -22,6 +22,7 @@ DISCLAIMER = "Research software. Not for clinical use."
 LABELS_SUFFIX = "_labels.nii.gz"
 PROBABILITIES_SUFFIX = "_probabilities.nii.gz"
 MOTION_SUFFIX = "_motion.png"
+REGION_SUFFIX = "_region.nii.gz"
 METRICS_FILE = "metrics.json"
 REPORT_FILE = "report.html"
 

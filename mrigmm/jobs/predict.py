@@ -24,6 +24,7 @@ from mrigmm.jobs.common import (
     METRICS_FILE,
     MOTION_SUFFIX,
     PROBABILITIES_SUFFIX,
+    REGION_SUFFIX,
     REPORT_FILE,
     Outcome,
     Track,
@@ -34,6 +35,7 @@ from mrigmm.jobs.common import (
 from mrigmm.jobs.processes import joined_processes
 from mrigmm.jobs.segmenter import Segmenter, choose_segmenter
 from mrigmm.labels import class_ids
+from mrigmm.methods.anatomy import region_ids
 from mrigmm.methods.base import EXTRA_MAPS, Segmentation
 from mrigmm.reporting.figures import motion_figure
 
@@ -50,6 +52,7 @@ def predict(
     overrides: Sequence[str] = (),
     device: str = "auto",
     runtime: str = "torch",
+    anatomy: Path | str | None = None,
     save_probabilities: bool = False,
     register: bool = False,
     bias_correct: bool = False,
@@ -74,6 +77,7 @@ def predict(
         overrides: `key=value` settings of the method.
         device: "auto", "cpu", "cuda" or "cuda:N".
         runtime: what computes the network of a run: "torch" or "onnx" (docs/onnx.md).
+        anatomy: folder of `mrigmm train-anatomy`, which finds the ventricle where no region map is given.
         save_probabilities: write `<id>_probabilities.nii.gz` and a method's further maps too.
         register: register the sequences to the reference sequence; a run trained so does it anyway.
         bias_correct: remove the bias field first; a run trained so does it anyway.
@@ -99,6 +103,7 @@ def predict(
             overrides=overrides,
             device=processes.device(device),
             runtime=runtime,
+            anatomy=anatomy,
             register=register,
             bias_correct=bias_correct,
         )
@@ -127,7 +132,7 @@ def predict(
 
 def predict_study(
     images: Mapping[str, Path | str],
-    region: Path | str,
+    region: Path | str | None,
     out: Path | str,
     *,
     study_id: str | None = None,
@@ -138,6 +143,7 @@ def predict_study(
     overrides: Sequence[str] = (),
     device: str = "auto",
     runtime: str = "torch",
+    anatomy: Path | str | None = None,
     save_probabilities: bool = False,
     register: bool = False,
     bias_correct: bool = False,
@@ -152,7 +158,7 @@ def predict_study(
 
     Args:
         images: sequence name -> NIfTI file.
-        region: region map.
+        region: region map; None needs `anatomy`.
         out: folder for the results.
         study_id: name of the results; default the file name of the reference sequence.
         frames: sequence name -> frame, from 0, of a file with several; default of a cine end-diastole.
@@ -162,6 +168,7 @@ def predict_study(
         overrides: `key=value` settings of the method.
         device: "auto", "cpu", "cuda" or "cuda:N".
         runtime: what computes the network of a run: "torch" or "onnx" (docs/onnx.md).
+        anatomy: folder of `mrigmm train-anatomy`, which finds the ventricle where no region map is given.
         save_probabilities: write `<id>_probabilities.nii.gz` and a method's further maps too.
         register: register the sequences to the reference sequence; a run trained so does it anyway.
         bias_correct: remove the bias field first; a run trained so does it anyway.
@@ -183,7 +190,7 @@ def predict_study(
             raise InputError(
                 f"a frame of '{sequence}' is named, but no such image", remedy=near_misses(sequence, [*files])
             )
-    study = Study(name, files, Path(region), frames=frames or {})
+    study = Study(name, files, None if region is None else Path(region), frames=frames or {})
     cohort = Manifest(Path("--image"), tuple(files), {}, {"test": (study,)})
     out = Path(out)
     _require_free(out, [study], None, overwrite=overwrite)
@@ -195,6 +202,7 @@ def predict_study(
         overrides=overrides,
         device=device,
         runtime=runtime,
+        anatomy=anatomy,
         register=register,
         bias_correct=bias_correct,
     )
@@ -213,6 +221,7 @@ def _results(study_id: str, out: Path) -> dict[str, Path]:
         "probabilities": out / f"{study_id}{PROBABILITIES_SUFFIX}",
         **{name: out / f"{study_id}_{name}.nii.gz" for name in EXTRA_MAPS},
         "motion": out / f"{study_id}{MOTION_SUFFIX}",
+        "region": out / f"{study_id}{REGION_SUFFIX}",
         "json": out / f"{study_id}.json",
     }
 
@@ -270,6 +279,8 @@ def _predict_study(study: Study, segmenter: Segmenter, out: Path, save_probabili
             write_probabilities(files["probabilities"], tensors.to_input_grid(result.resp), tensors.output)
             for name, values in result.maps.items():
                 write_map(files[name], tensors.to_input_grid(values[None])[0], tensors.output)
+        if tensors.found_region is not None:
+            write_labels(files["region"], tensors.to_input_grid(region_ids(tensors)[None])[0], tensors.output)
         if tensors.motion:
             unmoved = segmenter.read(study, registration=False)
             with atomic(files["motion"]) as temporary:
@@ -331,15 +342,21 @@ def _side_file(
         **result.details,
         "inputs": {name: str(path.resolve()) for name, path in study.inputs.items()},
         "frames": study.frames,
-        "region": study.region_source.kind
-        if isinstance(study.region_source, RegionRule)
-        else str(study.region_source and study.region_source.resolve()),
+        "region": _region_source(study),
         "reference_grid": str(study.output.file.resolve()),
         **_corrections_made(study),
         "warnings": warnings,
         "versions": versions(),
         "disclaimer": DISCLAIMER,
     }
+
+
+def _region_source(study: StudyTensors) -> str | Mapping[str, Any]:
+    """The region's file, the rule that it follows, or how sure the anatomy stage is of it."""
+    if study.found_region is not None:
+        return study.found_region
+    source = study.region_source
+    return source.kind if isinstance(source, RegionRule) else str(source and source.resolve())
 
 
 def _corrections_made(study: StudyTensors) -> dict[str, Any]:

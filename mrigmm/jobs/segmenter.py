@@ -12,9 +12,10 @@ from mrigmm.config import load_config, parse_overrides
 from mrigmm.data.manifest import Manifest, Study
 from mrigmm.data.priors import sequence_remedy
 from mrigmm.data.run_folder import RunFolder
-from mrigmm.data.study import Corrections, StudyTensors, load_study
+from mrigmm.data.study import Corrections, StudyTensors
 from mrigmm.errors import InputError, Problem, near_misses
 from mrigmm.jobs.common import Track, cohort_task, no_progress, run_corrections, select_device
+from mrigmm.methods.anatomy import AnatomyFinder, load_found, read_anatomy_finder
 from mrigmm.methods.base import CohortMethod, Method, Segmentation
 from mrigmm.methods.registry import METHODS, RUNTIMES, make_method, method_of_run
 from mrigmm.mixture import PopulationPrior
@@ -31,6 +32,7 @@ class Segmenter:
         prior: the population prior that the method uses, or None.
         labels: class name -> ids in the reference label files, for regions that are derived from them.
         corrections: optional steps of reading.
+        finder: finds the ventricle of studies without a region map; None: they are refused.
     """
 
     method: Method
@@ -39,13 +41,16 @@ class Segmenter:
     prior: PopulationPrior | None
     labels: Mapping[str, Sequence[int]]
     corrections: Corrections
+    finder: AnatomyFinder | None = None
 
     def read(self, study: Study, *, registration: bool = True) -> StudyTensors:
         """A study's tensors, where asked for without its registration; raises InputError."""
         corrections = self.corrections
         if not registration:
             corrections = replace(corrections, registration=False)
-        return load_study(study, self.sequences, self.classes, labels=self.labels, corrections=corrections)
+        return load_found(
+            study, self.sequences, self.classes, self.finder, labels=self.labels, corrections=corrections
+        )
 
     def fit_cohort(self, studies: Sequence[Study], track: Track = no_progress) -> None:
         """Let a method that learns from the whole cohort see it; does nothing for all others.
@@ -97,6 +102,7 @@ def choose_segmenter(
     overrides: Sequence[str] = (),
     device: str = "auto",
     runtime: str = "torch",
+    anatomy: Path | str | None = None,
     register: bool = False,
     bias_correct: bool = False,
 ) -> Segmenter:
@@ -114,9 +120,9 @@ def choose_segmenter(
         task = cohort_task(cohort, None if prior is None else Path(prior), device)
         made = make_method(method, task, parse_overrides(overrides))
         used = task.prior if METHODS[method].uses_prior else None
-        return Segmenter(
-            made, task.classes, task.sequences, used, cohort.labels, Corrections(bias_correct, register)
-        )
+        corrections = Corrections(bias_correct, register)
+        finder = _finder(anatomy, device)
+        return Segmenter(made, task.classes, task.sequences, used, cohort.labels, corrections, finder)
     if prior is not None or overrides:
         raise InputError(
             "a trained run brings its own prior and settings", remedy="leave out --prior and --set"
@@ -139,7 +145,19 @@ def choose_segmenter(
         bias_correction=trained_with.bias_correction or bias_correct,
         registration=trained_with.registration or register,
     )
-    return Segmenter(trained, record.classes, record.sequences, folder.read()[2], cohort.labels, corrections)
+    return Segmenter(
+        trained,
+        record.classes,
+        record.sequences,
+        folder.read()[2],
+        cohort.labels,
+        corrections,
+        _finder(anatomy, "cpu" if runtime == "onnx" else device),
+    )
+
+
+def _finder(anatomy: Path | str | None, device: str) -> AnatomyFinder | None:
+    return None if anatomy is None else read_anatomy_finder(Path(anatomy), select_device(device))[0]
 
 
 def _run_device(device: str, runtime: str) -> torch.device:

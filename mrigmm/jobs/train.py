@@ -28,6 +28,7 @@ from mrigmm.jobs.common import (
     warnings_of,
 )
 from mrigmm.jobs.training_studies import Entry, StudyReader, draw_held_out, read_all, training_entries
+from mrigmm.methods.anatomy import read_anatomy_finder
 from mrigmm.methods.deep_gem import build_spatial_prior, starting_method, wall_view
 from mrigmm.methods.deep_gmm import DeepGMMMethod, build_network, component_order, run_input
 from mrigmm.methods.map_em_2step import MapEM2Step
@@ -55,6 +56,7 @@ def train(
     overrides: Sequence[str] = (),
     data_root: Path | str | None = None,
     prior: Path | str | None = None,
+    anatomy: Path | str | None = None,
     device: str | None = None,
     accelerator: str | None = None,
     devices: str | int | None = None,
@@ -82,6 +84,7 @@ def train(
         overrides: `key=value` changes to it.
         data_root: folder that the manifest's paths resolve against; default the manifest's.
         prior: population prior; default the shipped one where it fits.
+        anatomy: folder of `mrigmm train-anatomy`, which finds the ventricle where no region map is given.
         device: one device: "auto" (the default), "cpu", "cuda" or "cuda:N".
         accelerator: instead, for several devices: "auto", "cpu" or "gpu".
         devices: number per node, "auto", or indices of GPUs such as "0,2".
@@ -123,7 +126,10 @@ def train(
         _check_same_prior(run, config, population)
     track = track if first else no_progress
 
-    read = StudyReader(config, keep=cache == "memory")
+    finder = None
+    if anatomy is not None:
+        finder = read_anatomy_finder(Path(anatomy), torch.device("cpu"))[0]
+    read = StudyReader(config, keep=cache == "memory", finder=finder)
     readable = read_all(entries, read, track)
     config = config.model_copy(
         update={"spacing_mm": config.spacing_mm or median_spacing_mm(readable.spacings_mm)}

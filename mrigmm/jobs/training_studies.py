@@ -9,9 +9,10 @@ from pathlib import Path
 
 from mrigmm.config import RunConfig
 from mrigmm.data.manifest import Manifest, Study, read_manifest
-from mrigmm.data.study import StudyTensors, load_study
+from mrigmm.data.study import StudyTensors
 from mrigmm.errors import InputError, Problem, near_misses
 from mrigmm.jobs.common import Track, run_corrections, warnings_of
+from mrigmm.methods.anatomy import AnatomyFinder, load_found
 
 
 @dataclass(frozen=True)
@@ -69,24 +70,27 @@ class StudyReader:
     Args:
         config: with `sequences` and `classes` resolved.
         keep: keep what was read, so that each study is read once; otherwise memory holds one at a time.
+        finder: finds the ventricle of studies without a region map; None: they are refused.
     """
 
-    def __init__(self, config: RunConfig, *, keep: bool) -> None:
+    def __init__(self, config: RunConfig, *, keep: bool, finder: AnatomyFinder | None = None) -> None:
         assert config.sequences is not None
         assert config.classes is not None
         self.sequences, self.classes = config.sequences, config.classes
         self.corrections = run_corrections(config)
         self.keep = keep
+        self.finder = finder
         self._kept: dict[str, StudyTensors] = {}
 
     def __call__(self, entry: Entry) -> StudyTensors:
         """The study's tensors; raises InputError when it cannot be read."""
         if entry.study.id in self._kept:
             return self._kept[entry.study.id]
-        tensors = load_study(
+        tensors = load_found(
             entry.study,
             self.sequences,
             self.classes,
+            self.finder,
             labels=entry.labels,
             corrections=self.corrections,
         )

@@ -98,10 +98,15 @@ class UNet(nn.Module):
 
     def decode(self, features: list[Tensor]) -> Tensor:
         """Logits from the features of every level."""
-        x = features[-1]
+        return self.head(self.merged(features)[-1])
+
+    def merged(self, features: list[Tensor]) -> list[Tensor]:
+        """The decoder's features, coarsest first; the last (B, filters, X, Y[, Z]) are what the head sees."""
+        x, found = features[-1], []
         for up, merge, skip in zip(self.up, self.merge, reversed(features[:-1]), strict=True):
             x = merge(torch.cat([skip, up(x)], dim=1))
-        return self.head(x)
+            found.append(x)
+        return found
 
 
 def at_least_single(logits: Tensor) -> Tensor:

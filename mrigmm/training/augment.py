@@ -50,12 +50,22 @@ def random_affine(maps: Tensor, chance: Chance) -> Tensor:
         maps: (B, M, A, A) square slices; all maps of a slice are moved alike.
         chance: for these B slices.
     """
+    return moved(maps, random_motion(chance))
+
+
+def random_motion(chance: Chance) -> Tensor:
+    """Rotation by any angle, mirroring and scale, as matrices (B, 2, 3) of `affine_grid`."""
     angle = (2 * chance.rand() - 1) * math.pi
     scale = torch.exp((2 * chance.rand() - 1) * MAX_LOG_SCALE)
     mirror = torch.where(chance.rand() < 0.5, 1.0, -1.0)
-    theta = torch.zeros(len(maps), 2, 3)
+    theta = torch.zeros(len(angle), 2, 3)
     theta[:, 0, 0], theta[:, 0, 1] = angle.cos() * scale * mirror, -angle.sin() * scale
     theta[:, 1, 0], theta[:, 1, 1] = angle.sin() * scale * mirror, angle.cos() * scale
+    return theta
+
+
+def moved(maps: Tensor, theta: Tensor) -> Tensor:
+    """Maps (B, M, A, A) moved by matrices (B, 2, 3); linear, zeros beyond the border."""
     grid = affine_grid(theta.to(maps), list(maps.shape), align_corners=False)
     return grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 

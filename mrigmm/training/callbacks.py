@@ -73,7 +73,7 @@ class EpochKeeper(Callback):
         values = [r[judged] for r in self.rows]
         best = values.index(min(values))
         if trainer.is_global_zero:
-            write_text(self.run.log, _csv(self.rows))
+            write_text(self.run.log, log_text(self.rows))
             if best == len(values) - 1:
                 self.run.write_weights(pl_module.network)
         settled = abs(row[self.config.objective] - previous) < self.config.stop_tolerance
@@ -90,7 +90,8 @@ def read_log(path: Path) -> dict[str, list[float]]:
     return {name: [float(row[name]) for row in rows] for name in rows[0]}
 
 
-def _csv(rows: list[dict[str, float]]) -> str:
+def log_text(rows: list[dict[str, float]]) -> str:
+    """A log of epochs as CSV."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()

@@ -155,7 +155,7 @@ def fit(
     if trainer.world_size > 1:
         share_batch_norm(module.network)
     load = partial(_loader, trainer=trainer, config=config, num_workers=num_workers)
-    with _lightning_noises():
+    with lightning_noises():
         try:
             trainer.fit(
                 module,
@@ -212,7 +212,7 @@ def _loader(
 
 
 @contextmanager
-def _lightning_noises() -> Iterator[None]:
+def lightning_noises() -> Iterator[None]:
     """Keep to itself what Lightning warns about though it is meant."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")

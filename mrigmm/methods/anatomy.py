@@ -1,0 +1,206 @@
+"""The anatomy stage: finds cavity and wall where no region map is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mrigmm.config_anatomy import AnatomyConfig
+from mrigmm.data.anatomy_run import AnatomyRecord, AnatomyRun
+from mrigmm.data.manifest import Study
+from mrigmm.data.run_folder import RunFolder
+from mrigmm.data.study import Corrections, StudyTensors, load_study, read_sequences
+from mrigmm.data.ventricle import closed_ventricle, implausible
+from mrigmm.data.whole import load_whole, middle_view
+from mrigmm.errors import InputError
+from mrigmm.labels import Region
+from mrigmm.networks.anatomy import AnatomyFeatures, AnatomyNet
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """Where a study's ventricle is.
+
+    Attributes:
+        codes: (X, Y, Z) `labels.Region` codes, slices along the last axis.
+        quality: (Z,) of each slice: mean typicality of its ventricle's pixels (`networks.anatomy`), NaN
+            without a ventricle.
+        warnings: what the user should know.
+    """
+
+    codes: NDArray[np.uint8]
+    quality: NDArray[np.float64]
+    warnings: tuple[str, ...]
+
+    @property
+    def study_quality(self) -> float:
+        """Median over the slices that show a ventricle."""
+        return float(np.nanmedian(self.quality))
+
+
+def build_anatomy_net(config: AnatomyConfig) -> AnatomyNet:
+    """The network of a configuration with its sequences resolved, with random weights."""
+    assert config.sequences is not None
+    return AnatomyNet(len(config.sequences), filters=config.filters, levels=config.levels, head=config.head)
+
+
+class AnatomyFinder:
+    """A trained anatomy stage.
+
+    Args:
+        network: the network.
+        config: of its run.
+        lowest_quality: slices below it are flagged.
+        device: where the network is computed.
+        source: folder of the run, for side files.
+    """
+
+    def __init__(
+        self,
+        network: AnatomyNet,
+        config: AnatomyConfig,
+        lowest_quality: float,
+        device: torch.device,
+        source: Path | None = None,
+    ) -> None:
+        assert config.sequences is not None
+        self.network = network.to(device).eval()
+        self.config = config
+        self.sequences = config.sequences
+        self.lowest_quality = lowest_quality
+        self.device = device
+        self.source = source
+
+    @torch.inference_mode()
+    def look(self, study: StudyTensors) -> tuple[Tensor, Tensor, Tensor]:
+        """What the network sees in a study of `load_whole`.
+
+        Returns:
+            Probabilities (3, X, Y, Z) of outside, cavity and wall; typicality (X, Y, Z); and quality (Z,).
+        """
+        view = middle_view(
+            study,
+            spacing_mm=self.config.spacing_mm,
+            view_mm=self.config.view_mm,
+            divisor=self.network.unet.divisor,
+        )
+        slices, quality = [], []
+        for x in view.image.as_tensor().float().movedim(-1, 0):
+            found = self.network.features(x[None].to(self.device))
+            inside = found.logits.softmax(dim=1)[0, 1:]
+            slices.append(torch.cat([inside, found.typicality]))  # (3, A, A)
+            quality.append(slice_quality(found)[0])
+        maps = view.to_study_grid(torch.stack(slices, dim=-1).cpu())  # 0 beyond the square, which is outside
+        inside = maps[:2].clamp(0, 1)
+        probabilities = torch.cat([(1 - inside.sum(dim=0, keepdim=True)).clamp_min(0), inside])
+        return probabilities, maps[2], torch.stack(quality).cpu()
+
+    def find(self, study: StudyTensors) -> Anatomy:
+        """Cavity and wall of a study of `load_whole`.
+
+        Raises:
+            InputError: there is no ventricle.
+        """
+        probabilities, _, found_quality = self.look(study)
+        codes = closed_ventricle(probabilities.numpy())
+        if not codes.any():
+            raise InputError(
+                "no left ventricle was found",
+                study=study.id,
+                file=study.output.file,
+                expected=f"short-axis slices as in the training, in {', '.join(self.sequences)}",
+                remedy="give a region map, or train the anatomy stage on studies like this one",
+            )
+        quality = np.where(codes.any(axis=(0, 1)), found_quality.numpy(), np.nan)
+        warnings = implausible(codes, study.spacing_mm)
+        low = [str(z) for z in np.flatnonzero(quality < self.lowest_quality)]
+        if low:
+            warnings.append(
+                f"the ventricle is uncertain in slice{'s' if len(low) > 1 else ''} {', '.join(low)} "
+                "(from 0): look at the region map"
+            )
+        return Anatomy(codes, quality, tuple(warnings))
+
+
+def slice_quality(features: AnatomyFeatures) -> Tensor:
+    """Mean typicality (B,) of the pixels of each slice that are called ventricle, NaN without any."""
+    ventricle = features.logits.argmax(dim=1) > 0
+    total = torch.where(ventricle, features.typicality, 0.0).double().sum(dim=(1, 2))
+    return total / ventricle.sum(dim=(1, 2))  # 0 / 0 is NaN
+
+
+def region_ids(study: StudyTensors) -> Tensor:
+    """The region (X, Y, Z) in the ids of a region map: 1 cavity (or ventricle), 2 wall."""
+    return torch.where(study.region == Region.CAVITY, 1, study.region).to(torch.uint8)
+
+
+def read_anatomy_finder(folder: Path, device: torch.device) -> tuple[AnatomyFinder, AnatomyRecord]:
+    """The anatomy stage of a finished run.
+
+    Raises:
+        InputError: the run is missing, unfinished, damaged, or of another kind.
+    """
+    run = RunFolder(folder)
+    config, record = AnatomyRun(run).read()
+    network = build_anatomy_net(config)
+    run.load_weights(network)
+    return AnatomyFinder(network, config, record.lowest_quality, device, folder), record
+
+
+def load_found(
+    study: Study,
+    sequences: Sequence[str],
+    classes: Sequence[str],
+    finder: AnatomyFinder | None,
+    *,
+    labels: Mapping[str, Sequence[int]],
+    corrections: Corrections,
+    with_label: bool = False,
+) -> StudyTensors:
+    """A study as `load_study` gives it; one without a region map gets the one that is found.
+
+    Args:
+        study: the files.
+        sequences: channel order.
+        classes: of the mixture.
+        finder: None leaves a study without a region map to the error of `load_study`.
+        labels: class name -> ids in the reference label file.
+        corrections: optional steps on the images.
+        with_label: read the reference label too.
+
+    Raises:
+        InputError: as `load_study`, and where no ventricle is found.
+    """
+    options: dict[str, Any] = {"labels": labels, "corrections": corrections, "with_label": with_label}
+    if finder is None or study.region is not None:
+        return load_study(study, sequences, classes, **options)
+    images = read_sequences(study, sequences, labels)
+    seen = {name: volume for name, volume in images.items() if name in finder.sequences}
+    if not seen:
+        raise InputError(
+            "the anatomy stage knows none of the study's sequences",
+            study=study.id,
+            expected=f"one of {', '.join(finder.sequences)}",
+            got=", ".join(images),
+        )
+    whole = load_whole(study, finder.sequences, labels, images=images)
+    found = finder.find(whole)
+    region = whole.to_input_grid(torch.from_numpy(found.codes)[None])[0].astype(np.uint8)
+    tensors = load_study(study, sequences, classes, images=images, region=region, **options)
+    return replace(
+        tensors,
+        warnings=(*tensors.warnings, *found.warnings),
+        found_region={
+            "anatomy_run": None if finder.source is None else str(finder.source.resolve()),
+            "quality": found.study_quality,
+            "slice_quality": [None if np.isnan(q) else float(q) for q in found.quality],
+            "lowest_quality": finder.lowest_quality,
+        },
+    )

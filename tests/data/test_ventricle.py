@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+
+from mrigmm.data.ventricle import closed_ventricle, implausible
+from mrigmm.labels import Region
+
+
+def probabilities(codes):
+    """Certain probabilities (3, X, Y, Z) of a drawing: 0 outside, 1 cavity, 2 wall."""
+    return np.stack([codes == code for code in (0, 1, 2)]).astype(np.float32)
+
+
+def ring(n_slices=3, size=40, inner=6, outer=12):
+    """Cavity of 6 and wall to 12 pixels around the middle."""
+    x, y = np.indices((size, size)) - size // 2
+    r = np.hypot(x, y)
+    drawing = np.where(r <= inner, 1, np.where(r <= outer, 2, 0))
+    return np.repeat(drawing[..., None], n_slices, axis=2)
+
+
+def test_a_clean_ring_stays_as_it_is():
+    drawing = ring()
+    codes = closed_ventricle(probabilities(drawing))
+    assert ((codes == Region.CAVITY) == (drawing == 1)).all()
+    assert ((codes == Region.WALL) == (drawing == 2)).all()
+
+
+def test_holes_are_filled_islands_removed_and_gaps_closed():
+    drawing = ring()
+    damaged = drawing.copy()
+    damaged[20, 20, 0] = 0  # a hole in the cavity: a papillary muscle called outside
+    damaged[20, 29, 1] = 0  # a hole in the wall
+    damaged[2:5, 2:5, :] = 2  # an island, the liver
+    damaged[20, 20, 2] = 2  # a papillary muscle called wall
+    damaged[36, 36, 2] = 1
+    codes = closed_ventricle(probabilities(damaged))
+    assert ((codes > 0) == (drawing > 0)).all()
+    assert ((codes == Region.CAVITY) == (drawing == 1)).all()
+    # Wall is missing on one side: the outermost pixels of the blood become wall.
+    drawing[:20] = np.where(drawing[:20] == 2, 0, drawing[:20])
+    codes = closed_ventricle(probabilities(drawing))
+    outside = codes == Region.OUTSIDE
+    touching = np.zeros_like(outside)
+    touching[1:] |= outside[:-1]
+    touching[:-1] |= outside[1:]
+    assert not (touching & (codes == Region.CAVITY)).any()
+    assert ((codes > 0) == (drawing > 0)).all()
+
+
+def test_nothing_is_found_in_nothing():
+    assert not closed_ventricle(probabilities(np.zeros((8, 8, 2), int))).any()
+
+
+def test_an_apical_slice_may_have_no_cavity():
+    drawing = ring()
+    drawing[..., 2] = np.where(ring(1, inner=-1, outer=5)[..., 0] > 0, 2, 0)
+    codes = closed_ventricle(probabilities(drawing))
+    assert set(np.unique(codes[..., 2])) == {Region.OUTSIDE, Region.WALL}
+
+
+@pytest.mark.parametrize(
+    ("spacing", "expected"),
+    [
+        ((2.5, 2.5, 10.0), []),  # 59 mm across, 83 ml
+        ((0.3, 0.3, 10.0), ["largest diameter 7.11", "volume 1.19"]),
+        ((6.0, 6.0, 10.0), ["largest diameter 142"]),
+    ],
+)
+def test_sizes_that_no_ventricle_has(spacing, expected):
+    """The ring has 441 pixels a slice, 113 of them cavity: as a disc of 23.7 pixels, a wall of 74 %."""
+    found = implausible(closed_ventricle(probabilities(ring())), spacing)
+    assert len(found) == len(expected)
+    for text, part in zip(found, expected, strict=True):
+        assert part in text
+
+
+def test_a_wall_without_cavity_is_implausible():
+    codes = closed_ventricle(probabilities(np.where(ring() > 0, 2, 0)))
+    assert ["share of the wall 1" in text for text in implausible(codes, (2.5, 2.5, 10.0))] == [True]
