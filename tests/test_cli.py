@@ -267,7 +267,7 @@ def test_an_interrupt_ends_with_its_own_code(cli, workshop, tmp_path, monkeypatc
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mrigmm.jobs.segmenter.load_study", interrupt)
+    monkeypatch.setattr("mrigmm.methods.anatomy.load_study", interrupt)
     result = cli("predict", workshop.manifest(), "-o", tmp_path / "out", "--method", "em-gmm")
     assert result.code == 130
     assert not (tmp_path / "out").exists()
@@ -277,7 +277,7 @@ def test_a_full_disk_is_no_traceback(cli, workshop, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device", "/somewhere")
 
-    monkeypatch.setattr("mrigmm.jobs.segmenter.load_study", full)
+    monkeypatch.setattr("mrigmm.methods.anatomy.load_study", full)
     result = cli("predict", workshop.manifest(), "-o", tmp_path / "out", "--method", "em-gmm")
     assert result.code == 2
     assert "file: /somewhere\n  got: No space left on device" in result.err
