@@ -121,6 +121,7 @@ def demo(
         ("trained run", result.run),
         ("label maps and metrics", result.folder / "predictions"),
         ("report", result.report),
+        ("report of a study without a region map", result.without_region),
     ):
         out_console.print(f"{what}: {path}", markup=False, highlight=False)
 

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from quality import competitors as rows_of
 from quality.cohorts import PROTOCOLS, SEEDS, Cohort, Protocol, given_cohort, read_cases, simulated_cohort
 from quality.figure import draw
@@ -27,9 +28,11 @@ from rich.console import Console
 from rich.progress import track as rich_track
 
 from mrigmm.data.files import write_text
+from mrigmm.data.run_folder import RunFolder
 from mrigmm.errors import InputError, near_misses
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import Track, cohort_task, no_progress, versions
+from mrigmm.methods.anatomy import AnatomyFinder, read_anatomy_finder
 from mrigmm.methods.base import Task
 from mrigmm.methods.registry import METHODS
 from mrigmm.phantom import PRESETS
@@ -45,7 +48,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add(
         "-o", "--out", type=Path, required=True, help="folder for everything; finished results in it are kept"
     )
-    add("--protocols", type=_names(PROTOCOLS), default=list(PROTOCOLS), help=f"of {', '.join(PROTOCOLS)}")
+    add(
+        "--protocols",
+        type=_names(PROTOCOLS),
+        default=[name for name, protocol in PROTOCOLS.items() if not protocol.found],
+        help=f"of {', '.join(PROTOCOLS)}; default: all that need no --anatomy",
+    )
+    add("--anatomy", type=Path, metavar="RUN", help="run of train-anatomy, for the protocol nothing")
     add(
         "--methods",
         type=_names(METHODS),
@@ -112,10 +121,12 @@ def benchmark(options: argparse.Namespace, command: str) -> None:
     first = next(iter(cohorts.values()))
     task = cohort_task(first.manifest, options.prior, "cpu")
     competitors = _competitors(options, task, track)
+    finder, anatomy = _finder(options)
     store = Store(options.out / "results")
     summaries, content = {}, {}
     for name, cohort in cohorts.items():
-        results, unreadable = _run_protocol(name, cohort, competitors, task, store, track)
+        stage = (finder, anatomy) if PROTOCOLS[name].found else (None, {})
+        results, unreadable = _run_protocol(name, cohort, competitors, task, store, track, *stage)
         rows: dict[str, dict[int | None, Result]] = {}
         for competitor, result in results:
             rows.setdefault(competitor.name, {})[competitor.seed] = result
@@ -136,18 +147,26 @@ def benchmark(options: argparse.Namespace, command: str) -> None:
 
 
 def _run_protocol(
-    name: str, cohort: Cohort, competitors: Sequence[Competitor], task: Task, store: Store, track: Track
+    name: str,
+    cohort: Cohort,
+    competitors: Sequence[Competitor],
+    task: Task,
+    store: Store,
+    track: Track,
+    finder: AnatomyFinder | None,
+    anatomy: dict[str, str],
 ) -> tuple[list[tuple[Competitor, Result]], dict[str, str]]:
     """Results of one protocol: from the store, or computed; and the studies that could not be read."""
     protocol = PROTOCOLS[name]
     labels = cohort.manifest.labels
     known = [c for c in task.classes if labels.get(c)]
     circumstances = {"cohort": cohort.identity, "classes": task.classes, "mrigmm": versions()["mrigmm"]}
+    circumstances |= anatomy
     entered = [c for c in competitors if not (protocol.healthy and c.needs_infarct)]
     found = {id(c): store.load(name, c, circumstances) for c in entered}
     unreadable: dict[str, str] = {}
     if any(result is None for result in found.values()):
-        cases, unreadable = read_cases(cohort, protocol, task.classes, track)
+        cases, unreadable = read_cases(cohort, protocol, task.classes, track, finder)
         for competitor in entered:
             if found[id(competitor)] is not None:
                 continue
@@ -162,6 +181,21 @@ def _run_protocol(
             store.save(name, competitor, circumstances, result)
             found[id(competitor)] = result
     return [(c, result) for c in entered if (result := found[id(c)]) is not None], unreadable
+
+
+def _finder(options: argparse.Namespace) -> tuple[AnatomyFinder | None, dict[str, str]]:
+    """The anatomy stage and the digest of its weights."""
+    if options.anatomy is None:
+        wanting = [name for name in options.protocols if PROTOCOLS[name].found]
+        if wanting:
+            raise InputError(
+                f"the protocol '{wanting[0]}' needs an anatomy stage",
+                expected="--anatomy RUN",
+                remedy="train one: mrigmm train-anatomy",
+            )
+        return None, {}
+    finder, _ = read_anatomy_finder(options.anatomy, torch.device("cpu"))
+    return finder, {"anatomy_sha256": RunFolder(options.anatomy).weights_sha256()[:16]}
 
 
 def _cohort(options: argparse.Namespace, protocol: Protocol, track: Track) -> Cohort:

@@ -63,6 +63,8 @@ def test_demo_runs_as_the_readme_says(tmp_path):
     for name in ("deep-gem", "em-gmm"):
         assert len(list((folder / "predictions" / name).glob("*_labels.nii.gz"))) == 3
         assert (folder / "predictions" / name / "metrics.json").exists()
+    assert (folder / "without_region.html").exists()
+    assert len(list((folder / "predictions" / "without-region").glob("*_region.nii.gz"))) == 1
 
 
 def myops_download(folder):

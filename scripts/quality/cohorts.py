@@ -14,11 +14,12 @@ from calibrate_phantom import REPORT_SEED, TUNING_SEED
 from monai.data import MetaTensor
 
 from mrigmm.data.manifest import Manifest, RegionRule, Study, read_manifest
-from mrigmm.data.study import StudyTensors, load_study
+from mrigmm.data.study import NO_CORRECTIONS, StudyTensors
 from mrigmm.errors import InputError
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import Track
 from mrigmm.labels import CAVITY_CLASSES, NESTED_REGIONS
+from mrigmm.methods.anatomy import AnatomyFinder, load_found
 from mrigmm.phantom import PRESETS, preset_hash, simulate_cohort
 
 TRAINING_SEED = 3000  # cohorts that networks are trained on
@@ -36,12 +37,14 @@ class Protocol:
         region: region map that the methods get, derived from the reference label.
         healthy: only studies whose reference has neither scar nor edema.
         per_slice: each slice that holds all classes is segmented and scored by itself.
+        found: no region map is given; an anatomy run finds it.
     """
 
     summary: str
     region: RegionKind
     healthy: bool = False
     per_slice: bool = False
+    found: bool = False
 
 
 PROTOCOLS = {
@@ -50,6 +53,7 @@ PROTOCOLS = {
     "cavity-wall": Protocol("cavity and wall given, whole studies", "cavity-wall"),
     "healthy-lv": Protocol("studies without infarct, LV mask", "lv", healthy=True),
     "healthy": Protocol("studies without infarct, cavity and wall given", "cavity-wall", healthy=True),
+    "nothing": Protocol("nothing given: an anatomy run finds the ventricle", "cavity-wall", found=True),
 }
 
 
@@ -165,9 +169,13 @@ def region_manifest(cohort: Cohort, kind: RegionKind, out: Path, *, split: str =
 
 
 def read_cases(
-    cohort: Cohort, protocol: Protocol, classes: Sequence[str], track: Track
+    cohort: Cohort,
+    protocol: Protocol,
+    classes: Sequence[str],
+    track: Track,
+    finder: AnatomyFinder | None = None,
 ) -> tuple[list[Case], dict[str, str]]:
-    """Read what a protocol scores.
+    """Read what a protocol scores; `finder` finds the ventricle where the protocol gives nothing.
 
     Returns:
         The cases, and study id -> reason of the studies that could not be read.
@@ -177,11 +185,15 @@ def read_cases(
     unreadable: dict[str, str] = {}
     for study in track(cohort.studies, "Reading"):
         try:
-            tensors = load_study(
-                region_of(study, manifest, protocol.region),
+            tensors = load_found(
+                replace(study, region=None)
+                if protocol.found
+                else region_of(study, manifest, protocol.region),
                 manifest.sequences,
                 classes,
+                finder,
                 labels=manifest.labels,
+                corrections=NO_CORRECTIONS,
                 with_label=True,
             )
         except InputError as error:

@@ -116,8 +116,8 @@ def score(
     reference = np.full(predicted.shape, NO_CLASS)
     for index, name in enumerate(known):
         reference[(study.label == list(classes).index(name)).numpy()] = index
-    # Boundaries are found faster in the region's box; one voxel more, so that none lies on its border.
-    box = _box(study.region.numpy() > 0)
+    # Boundaries are found faster in the ventricle's box; one voxel more, so that none lies on its border.
+    box = _box((study.region > 0).numpy() | (reference != NO_CLASS))
     groups = {name: (name,) for name in known} | nested_regions(known)
     overlaps = study_overlaps(predicted, reference, known, voxel_volume_ml=voxel_ml)
     row: dict[str, float] = {}
