@@ -55,6 +55,28 @@ def test_commands_of_the_training_page_run_in_their_order(tmp_path):
     assert (tmp_path / "run" / "loss.png").exists()
 
 
+@pytest.mark.slow
+def test_commands_of_the_anatomy_page(tmp_path):
+    page = (ROOT / "docs" / "anatomy.md").read_text()
+    program = [sys.executable, "-m", "mrigmm"]
+    run(
+        [
+            *program,
+            *["simulate", "-o", "cohort", "--studies", "5", "--seed", "1", "--preset", "small", "--quiet"],
+        ],
+        tmp_path,
+    )
+    quick = ["--set", "view_mm=120", "--set", "spacing_mm=2.5", "--set", "levels=3", "--set", "epochs=5"]
+    commands = blocks(page, "console")[0].splitlines()
+    assert len(commands) == 3
+    for command in commands:
+        _, name, *arguments = shlex.split(command)
+        extra = quick if name == "train-anatomy" else []
+        extra = ["--set", "epochs=1"] if name == "train" else extra
+        run([*program, name, *arguments, *extra, "--quiet"], tmp_path)
+    assert len(list((tmp_path / "auto").glob("*_region.nii.gz"))) == 1
+
+
 def test_demo_runs_as_the_readme_says(tmp_path):
     assert "mrigmm demo\n" in (ROOT / "README.md").read_text()
     run([sys.executable, "-m", "mrigmm", "demo", "--quiet"], tmp_path)

@@ -199,7 +199,8 @@ def _drawn(
 @torch.inference_mode()
 def _lowest_quality(finder: AnatomyFinder, image: Tensor) -> float:
     """The 5th percentile of the slices' quality over the training (M, C, A, A)."""
-    quality = [float(slice_quality(finder.network.features(x[None]))[0]) for x in image]
+    spacing = finder.config.spacing_mm
+    quality = [float(slice_quality(finder.network.features(x[None]), spacing)[0]) for x in image]
     known = np.array(quality)[~np.isnan(quality)]
     if not len(known):
         raise InputError(

@@ -21,7 +21,7 @@ from mrigmm.data.ventricle import closed_ventricle, implausible
 from mrigmm.data.whole import load_whole, middle_view
 from mrigmm.errors import InputError
 from mrigmm.labels import Region
-from mrigmm.networks.anatomy import AnatomyFeatures, AnatomyNet
+from mrigmm.networks.anatomy import AnatomyFeatures, AnatomyNet, neighbourhood
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Anatomy:
 
     Attributes:
         codes: (X, Y, Z) `labels.Region` codes, slices along the last axis.
-        quality: (Z,) of each slice: mean typicality of its ventricle's pixels (`networks.anatomy`), NaN
+        quality: (Z,) of each slice: mean typicality in and around its ventricle (`slice_quality`), NaN
             without a ventricle.
         warnings: what the user should know.
     """
@@ -96,7 +96,7 @@ class AnatomyFinder:
             found = self.network.features(x[None].to(self.device))
             inside = found.logits.softmax(dim=1)[0, 1:]
             slices.append(torch.cat([inside, found.typicality]))  # (3, A, A)
-            quality.append(slice_quality(found)[0])
+            quality.append(slice_quality(found, self.config.spacing_mm)[0])
         maps = view.to_study_grid(torch.stack(slices, dim=-1).cpu())  # 0 beyond the square, which is outside
         inside = maps[:2].clamp(0, 1)
         probabilities = torch.cat([(1 - inside.sum(dim=0, keepdim=True)).clamp_min(0), inside])
@@ -129,11 +129,15 @@ class AnatomyFinder:
         return Anatomy(codes, quality, tuple(warnings))
 
 
-def slice_quality(features: AnatomyFeatures) -> Tensor:
-    """Mean typicality (B,) of the pixels of each slice that are called ventricle, NaN without any."""
-    ventricle = features.logits.argmax(dim=1) > 0
-    total = torch.where(ventricle, features.typicality, 0.0).double().sum(dim=(1, 2))
-    return total / ventricle.sum(dim=(1, 2))  # 0 / 0 is NaN
+def slice_quality(features: AnatomyFeatures, spacing_mm: float) -> Tensor:
+    """Mean typicality (B,) in and around what is called ventricle in each slice, NaN where nothing is.
+
+    The surroundings count because a network is sure of the inside of nearly anything round.
+    """
+    ventricle = features.logits.argmax(dim=1, keepdim=True) > 0
+    near = neighbourhood(ventricle.float(), spacing_mm)[:, 0] > 0
+    total = torch.where(near, features.typicality, 0.0).double().sum(dim=(1, 2))
+    return total / near.sum(dim=(1, 2))  # 0 / 0 is NaN
 
 
 def region_ids(study: StudyTensors) -> Tensor:

@@ -6,9 +6,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor, nn
+from torch.nn.functional import max_pool2d
 
 from mrigmm.networks.gmm_head import GMMHead
 from mrigmm.networks.unet import UNet
+
+# What counts as near the ventricle: a wall's thickness and some tissue around it.
+NEAR_MM = 16.0
+
+
+def neighbourhood(ventricle: Tensor, spacing_mm: float) -> Tensor:
+    """Highest value (B, 1, A, A) within `NEAR_MM` (a square) of maps (B, 1, A, A)."""
+    reach = round(NEAR_MM / spacing_mm)
+    return max_pool2d(ventricle, 2 * reach + 1, stride=1, padding=reach)
 
 
 @dataclass(frozen=True)

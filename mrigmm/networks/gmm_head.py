@@ -64,7 +64,7 @@ class GMMHead(nn.Module):
     def __init__(self, n_features: int, n_classes: int, *, n_components: int = 3, n_dims: int = 16) -> None:
         super().__init__()
         self.embed = nn.Conv2d(n_features, n_dims, kernel_size=1)
-        self.log_temperature = nn.Parameter(torch.tensor(math.log(n_dims)))
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(2.0)))
         shape = (n_classes, n_components)
         self.register_buffer("means", normalize(torch.randn(*shape, n_dims), dim=-1))
         self.register_buffer("variances", torch.full((*shape, n_dims), 1 / n_dims))

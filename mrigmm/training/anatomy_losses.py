@@ -11,7 +11,8 @@ from __future__ import annotations
 import torch
 from monai.losses import DiceCELoss
 from torch import Tensor
-from torch.nn.functional import max_pool2d
+
+from mrigmm.networks.anatomy import neighbourhood
 
 _EPS = 1e-8
 # What pixels far from the ventricle count in the local term: early in training nobody knows where it is.
@@ -50,10 +51,10 @@ def entropy(logits: Tensor, near: Tensor) -> Tensor:
     return (each * near).sum() / near.sum().clamp_min(1)
 
 
-def near_ventricle(logits: Tensor, reach: int) -> Tensor:
-    """Weights (B, 1, A, A): 1 within `reach` pixels of what is called ventricle, little elsewhere."""
+def near_ventricle(logits: Tensor, spacing_mm: float) -> Tensor:
+    """Weights (B, 1, A, A): 1 near what is called ventricle (`networks.anatomy`), little elsewhere."""
     ventricle = 1 - logits.detach().softmax(dim=1)[:, :1]
-    return max_pool2d(ventricle, 2 * reach + 1, stride=1, padding=reach).clamp_min(_FAR)
+    return neighbourhood(ventricle, spacing_mm).clamp_min(_FAR)
 
 
 def mutual_information(joint: Tensor) -> Tensor:

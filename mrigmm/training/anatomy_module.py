@@ -24,7 +24,8 @@ JOINT_RATE = 0.3
 TEACHER_MOMENTUM = 0.99
 WARM_UP = 0.1  # share of the training in which the learning rate rises
 RAMP = 0.3  # share of the training in which the unlabelled terms come in
-NEAR_MM = 16.0  # what counts as near the ventricle
+# Of gain and offset, in SDs of the image: the contrast of a few studies must stand for all.
+INTENSITY_SD = 0.4
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,9 @@ class AnatomyModule(lightning.LightningModule):
 
     def _seen(self, image: Tensor, chance: Chance) -> Tensor:
         """Slices under a random change of intensities, some without a sequence."""
-        return drop_sequences(random_intensities(image, chance), self.config.sequence_dropout, chance)
+        return drop_sequences(
+            random_intensities(image, chance, INTENSITY_SD), self.config.sequence_dropout, chance
+        )
 
     def _supervised(self, generator: torch.Generator) -> Tensor:
         n = self.config.batch_labelled
@@ -175,7 +178,7 @@ class AnatomyModule(lightning.LightningModule):
         here = AnatomyFeatures(*(part[:n] for part in _parts(together)))
         there = AnatomyFeatures(*(part[n:] for part in _parts(together)))
         valid = (moved(torch.ones_like(image[:, :1]), theta) > 0.99).float()
-        near = losses.near_ventricle(there.logits, round(NEAR_MM / config.spacing_mm))
+        near = losses.near_ventricle(there.logits, config.spacing_mm)
         found: dict[str, Tensor] = {}
         if config.consistency > 0:
             target = moved(here.logits.detach().softmax(dim=1), theta)

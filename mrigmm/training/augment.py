@@ -70,16 +70,17 @@ def moved(maps: Tensor, theta: Tensor) -> Tensor:
     return grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
-def random_intensities(image: Tensor, chance: Chance) -> Tensor:
+def random_intensities(image: Tensor, chance: Chance, sd: float = INTENSITY_SD) -> Tensor:
     """Change gain and offset of each sequence and add noise; missing (all zero) sequences stay so.
 
     Args:
         image: (B, C, A, B) z-scores.
         chance: for these B slices.
+        sd: of gain (around 1) and of offset.
     """
     shape = (image.shape[1], 1, 1)
-    gain = 1 + INTENSITY_SD * chance.randn(*shape)
-    offset = INTENSITY_SD * chance.randn(*shape)
+    gain = 1 + sd * chance.randn(*shape)
+    offset = sd * chance.randn(*shape)
     noise_sd = MAX_NOISE_SD * chance.rand(*shape)
     noise = chance.randn(*image.shape[1:])
     there = image.abs().sum(dim=(2, 3), keepdim=True) > 0

@@ -65,12 +65,12 @@ def test_entropy_is_log_3_of_thirds_and_0_of_certainty():
     assert losses.entropy(logits, right).item() == pytest.approx(0, abs=1e-5)
 
 
-def test_near_ventricle_reaches_as_far_as_asked_and_has_no_gradient():
+def test_near_ventricle_reaches_16_mm_and_has_no_gradient():
     logits = torch.zeros(1, 3, 1, 9)
     logits[:, 0] = 50
     logits[:, :, 0, 4] = torch.tensor([0.0, 50, 0])
     logits.requires_grad_()
-    near = losses.near_ventricle(logits, reach=2)
+    near = losses.near_ventricle(logits, spacing_mm=8.0)
     torch.testing.assert_close(near[0, 0, 0], torch.tensor([0.05, 0.05, 1, 1, 1, 1, 1, 0.05, 0.05]))
     assert not near.requires_grad
 
