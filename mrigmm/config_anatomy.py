@@ -53,7 +53,7 @@ class AnatomyConfig(BaseModel):
     epochs: int = Field(12, ge=1)
     steps_per_epoch: int = Field(50, ge=1)
     batch_labelled: int = Field(4, ge=1, description="Labelled slices per step.")
-    batch_unlabelled: int = Field(8, ge=1, description="Unlabelled slices per step, each seen twice.")
+    batch_unlabelled: int = Field(4, ge=1, description="Unlabelled slices per step, each seen twice.")
     learning_rate: float = Field(2e-3, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
     clip_norm: float = Field(12.0, gt=0, description="Gradient norm limit.")

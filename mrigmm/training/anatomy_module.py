@@ -25,7 +25,7 @@ TEACHER_MOMENTUM = 0.99
 WARM_UP = 0.1  # share of the training in which the learning rate rises
 RAMP = 0.3  # share of the training in which the unlabelled terms come in
 # Of gain and offset, in SDs of the image: the contrast of a few studies must stand for all.
-INTENSITY_SD = 0.4
+INTENSITY_SD = 0.3
 
 
 @dataclass(frozen=True)
