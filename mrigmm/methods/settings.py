@@ -100,6 +100,7 @@ class EMThresholdSettings(MethodSettings):
 class KMeansSettings(MethodSettings):
     """Settings of k-means."""
 
+    scope: Literal["study", "cohort"] = Field("study", description="What one clustering serves.")
     order_by: tuple[str, ...] | None = None
     seed: int = Field(0, ge=0)
 
