@@ -84,6 +84,7 @@ class Segmentation:
         warnings: what the user should know.
         units: of means and covariances, as a user reads it.
         maps: further maps (X, Y, Z) float32 by name, out of `EXTRA_MAPS`; 0 outside the region.
+        mvo: (X, Y, Z) bool, microvascular obstruction, which `labels` call scar; None: not looked for.
     """
 
     resp: Tensor
@@ -97,6 +98,7 @@ class Segmentation:
     warnings: tuple[str, ...] = ()
     units: str = UNITS[REGION_ZSCORE]
     maps: Mapping[str, Tensor] = field(default_factory=dict)
+    mvo: Tensor | None = None
 
 
 class Method(Protocol):
