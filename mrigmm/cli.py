@@ -395,6 +395,9 @@ def predict(
     ] = False,
     register: Register = False,
     bias_correct: BiasCorrect = False,
+    mvo: Annotated[
+        bool, typer.Option("--mvo", help="Microvascular obstruction: to scar, and <id>_mvo.nii.gz.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in the folder.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -413,6 +416,7 @@ def predict(
         "save_probabilities": save_probabilities,
         "register": register,
         "bias_correct": bias_correct,
+        "mvo": mvo,
         "overwrite": overwrite,
     }
     if (manifest is None) == (not image):

@@ -33,7 +33,9 @@ TISSUES: Mapping[str, TissueClass] = {
 _OTHER_COLOURS = ((204, 121, 167), (0, 114, 178), (230, 159, 0), (213, 94, 0))
 
 # Names that a manifest's "labels" may use for ids that are no class of the mixture.
-AUXILIARY_NAMES = ("background", "rv_blood")
+AUXILIARY_NAMES = ("background", "rv_blood", "mvo")
+# Names whose ids may be ids of a class, too: microvascular obstruction is infarct.
+PARTS_OF_CLASSES = ("mvo",)
 
 CAVITY_CLASSES = ("blood",)
 # The sequence that shows a class; without it the others only hint at it.
@@ -69,8 +71,8 @@ SCHEMES: Mapping[str, Mapping[str, tuple[int, ...]]] = {
         "rv_blood": (600,),
     },
     # 4 is no-reflow (microvascular obstruction), which counts as infarct.
-    "emidec": {"background": (0,), "blood": (1,), "myocardium": (2,), "scar": (3, 4)},
-    "myosaiq": {"background": (0,), "blood": (1,), "myocardium": (2,), "scar": (3, 4)},
+    "emidec": {"background": (0,), "blood": (1,), "myocardium": (2,), "scar": (3, 4), "mvo": (4,)},
+    "myosaiq": {"background": (0,), "blood": (1,), "myocardium": (2,), "scar": (3, 4), "mvo": (4,)},
     # Here and below the wall is one class, diseased or not.
     "mscmr": {"background": (0,), "blood": (500,), "myocardium": (200,), "rv_blood": (600,)},
     "acdc": {"background": (0,), "blood": (3,), "myocardium": (2,), "rv_blood": (1,)},

@@ -3,6 +3,7 @@ import pytest
 from mrigmm.labels import (
     AUXILIARY_NAMES,
     BACKGROUND_ID,
+    PARTS_OF_CLASSES,
     SCHEMES,
     TISSUES,
     Region,
@@ -88,7 +89,7 @@ def test_a_cavity_allows_nothing_without_a_blood_class():
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_schemes_have_unique_ids_and_our_names(scheme):
-    ids = [i for values in SCHEMES[scheme].values() for i in values]
+    ids = [i for name, values in SCHEMES[scheme].items() if name not in PARTS_OF_CLASSES for i in values]
     assert len(ids) == len(set(ids))
     assert SCHEMES[scheme]["background"] == (0,)
     assert set(SCHEMES[scheme]) <= {*TISSUES, *AUXILIARY_NAMES}
@@ -98,3 +99,4 @@ def test_published_id_systems():
     assert SCHEMES["myops"]["scar"] == (2221,)
     assert SCHEMES["myops"]["edema"] == (1220,)
     assert SCHEMES["emidec"]["scar"] == (3, 4)  # no-reflow counts as infarct
+    assert SCHEMES["emidec"]["mvo"] == SCHEMES["myosaiq"]["mvo"] == (4,)

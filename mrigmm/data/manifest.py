@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mrigmm.errors import InputError, Problem, near_misses
-from mrigmm.labels import AUXILIARY_NAMES, SCHEMES
+from mrigmm.labels import AUXILIARY_NAMES, PARTS_OF_CLASSES, SCHEMES
 
 SPLITS = ("training", "validation", "test")
 _REQUIRED_KEYS = ("modality",)
@@ -258,9 +258,12 @@ class _Reader:
                 self.problem(f"label '{name}' has no valid id", expected=example, got=json.dumps(value))
                 continue
             result[name] = tuple(ids)
-        used = [i for ids in result.values() for i in ids]
+        used = [i for name, ids in result.items() if name not in PARTS_OF_CLASSES for i in ids]
         for repeated in sorted({i for i in used if used.count(i) > 1}):
             self.problem(f"the label id {repeated} is given more than once")
+        for name in PARTS_OF_CLASSES:
+            if 0 in result.get(name, ()):
+                self.problem(f"the label id 0 is the background and cannot be '{name}'")
         if 0 not in used:
             result = {"background": (0, *result.pop("background", ()))} | result
         elif 0 not in result.get("background", ()):

@@ -23,6 +23,7 @@ LABELS_SUFFIX = "_labels.nii.gz"
 PROBABILITIES_SUFFIX = "_probabilities.nii.gz"
 MOTION_SUFFIX = "_motion.png"
 REGION_SUFFIX = "_region.nii.gz"
+MVO_SUFFIX = "_mvo.nii.gz"
 METRICS_FILE = "metrics.json"
 REPORT_FILE = "report.html"
 

@@ -13,14 +13,16 @@ import numpy as np
 
 from mrigmm.data.files import require_not_input, write_text
 from mrigmm.data.manifest import Manifest, Study, read_manifest
-from mrigmm.data.maps import NO_CLASS, read_reference_label
+from mrigmm.data.maps import NO_CLASS, read_reference_label, require_grid
 from mrigmm.data.provenance import PriorOverlap, prior_overlap
 from mrigmm.data.volumes import read_map
 from mrigmm.errors import InputError, Problem
 from mrigmm.evaluation.cohort import ClassSummary, study_overlaps, summarise
-from mrigmm.evaluation.overlap import Overlap
+from mrigmm.evaluation.overlap import Overlap, overlap
 from mrigmm.export.side_files import write_json
-from mrigmm.jobs.common import LABELS_SUFFIX, METRICS_FILE, Outcome, Track, no_progress
+from mrigmm.jobs.common import LABELS_SUFFIX, METRICS_FILE, MVO_SUFFIX, Outcome, Track, no_progress
+
+_MVO = "mvo"
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,15 @@ def _evaluate_study(study: Study, folder: Path, cohort: Manifest) -> dict[str, O
     predicted = np.full(prediction.data.shape, NO_CLASS)
     for index, name in enumerate(classes):
         predicted[prediction.data == predicted_ids[name]] = index
-    return study_overlaps(predicted, reference, classes, voxel_volume_ml=prediction.grid.voxel_volume_ml)
+    voxel_ml = prediction.grid.voxel_volume_ml
+    overlaps = study_overlaps(predicted, reference, classes, voxel_volume_ml=voxel_ml)
+    mask = folder / f"{study.id}{MVO_SUFFIX}"
+    if cohort.labels.get(_MVO) and mask.exists():
+        found = read_map(mask, study=study.id, role="predicted mvo", known=(0, 1))
+        require_grid(found, prediction.grid, study.id, "predicted mvo")
+        true = read_reference_label(study, prediction.grid, cohort.labels, (_MVO,)) == 0
+        overlaps[_MVO] = overlap(found.data > 0, true, voxel_ml)
+    return overlaps
 
 
 def _predicted_classes(study: str, file: Path) -> dict[str, int]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from mrigmm.data.files import atomic, remove, require_new_folder, require_not_input
@@ -23,6 +24,7 @@ from mrigmm.jobs.common import (
     LABELS_SUFFIX,
     METRICS_FILE,
     MOTION_SUFFIX,
+    MVO_SUFFIX,
     PROBABILITIES_SUFFIX,
     REGION_SUFFIX,
     REPORT_FILE,
@@ -56,6 +58,7 @@ def predict(
     save_probabilities: bool = False,
     register: bool = False,
     bias_correct: bool = False,
+    mvo: bool = False,
     overwrite: bool = False,
     track: Track = no_progress,
 ) -> Outcome:
@@ -81,6 +84,7 @@ def predict(
         save_probabilities: write `<id>_probabilities.nii.gz` and a method's further maps too.
         register: register the sequences to the reference sequence; a run trained so does it anyway.
         bias_correct: remove the bias field first; a run trained so does it anyway.
+        mvo: give microvascular obstruction to scar, and write `<id>_mvo.nii.gz` too.
         overwrite: allow to replace results in `out`.
         track: progress bar.
 
@@ -106,6 +110,7 @@ def predict(
             anatomy=anatomy,
             register=register,
             bias_correct=bias_correct,
+            mvo=mvo,
         )
         processes.wait()  # until all have seen the folder as it was
         if processes.first:
@@ -147,6 +152,7 @@ def predict_study(
     save_probabilities: bool = False,
     register: bool = False,
     bias_correct: bool = False,
+    mvo: bool = False,
     overwrite: bool = False,
 ) -> Outcome:
     """Segment one study given by its files.
@@ -172,6 +178,7 @@ def predict_study(
         save_probabilities: write `<id>_probabilities.nii.gz` and a method's further maps too.
         register: register the sequences to the reference sequence; a run trained so does it anyway.
         bias_correct: remove the bias field first; a run trained so does it anyway.
+        mvo: give microvascular obstruction to scar, and write `<id>_mvo.nii.gz` too.
         overwrite: allow to replace results in `out`.
 
     Raises:
@@ -205,6 +212,7 @@ def predict_study(
         anatomy=anatomy,
         register=register,
         bias_correct=bias_correct,
+        mvo=mvo,
     )
     _remove_conclusions(out)
     segmenter.fit_cohort([study])
@@ -220,6 +228,7 @@ def _results(study_id: str, out: Path) -> dict[str, Path]:
         "labels": out / f"{study_id}{LABELS_SUFFIX}",
         "probabilities": out / f"{study_id}{PROBABILITIES_SUFFIX}",
         **{name: out / f"{study_id}_{name}.nii.gz" for name in EXTRA_MAPS},
+        "mvo": out / f"{study_id}{MVO_SUFFIX}",
         "motion": out / f"{study_id}{MOTION_SUFFIX}",
         "region": out / f"{study_id}{REGION_SUFFIX}",
         "json": out / f"{study_id}.json",
@@ -281,6 +290,9 @@ def _predict_study(study: Study, segmenter: Segmenter, out: Path, save_probabili
                 write_map(files[name], tensors.to_input_grid(values[None])[0], tensors.output)
         if tensors.found_region is not None:
             write_labels(files["region"], tensors.to_input_grid(region_ids(tensors)[None])[0], tensors.output)
+        if result.mvo is not None:
+            mvo = tensors.to_input_grid(result.mvo.to(torch.uint8)[None])[0]
+            write_labels(files["mvo"], mvo, tensors.output)
         if tensors.motion:
             unmoved = segmenter.read(study, registration=False)
             with atomic(files["motion"]) as temporary:
@@ -322,13 +334,16 @@ def _side_file(
     """What stands in `<id>.json`; see docs/data.md."""
     ids = class_ids(segmenter.classes)
     voxel_ml = study.output.grid.voxel_volume_ml
+    volume_ml = {name: float((result.labels == i).sum()) * voxel_ml for name, i in ids.items()}
+    if result.mvo is not None:
+        volume_ml["mvo"] = float(result.mvo.sum()) * voxel_ml
     return {
         "study": study.id,
         "method": segmenter.method.name,
         "settings": segmenter.method.describe(),
         "prior": segmenter.prior and provenance_record(segmenter.prior.provenance),
         "classes": ids,
-        "volume_ml": {name: float((result.labels == i).sum()) * voxel_ml for name, i in ids.items()},
+        "volume_ml": volume_ml,
         "mixture": {
             "sequences": result.sequences,
             "units": result.units,

@@ -17,6 +17,7 @@ from mrigmm.errors import InputError, Problem, near_misses
 from mrigmm.jobs.common import Track, cohort_task, no_progress, run_corrections, select_device
 from mrigmm.methods.anatomy import AnatomyFinder, load_found, read_anatomy_finder
 from mrigmm.methods.base import CohortMethod, Method, Segmentation
+from mrigmm.methods.mvo import add_mvo, require_mvo_classes
 from mrigmm.methods.registry import METHODS, RUNTIMES, make_method, method_of_run
 from mrigmm.mixture import PopulationPrior
 
@@ -33,6 +34,7 @@ class Segmenter:
         labels: class name -> ids in the reference label files, for regions that are derived from them.
         corrections: optional steps of reading.
         finder: finds the ventricle of studies without a region map; None: they are refused.
+        mvo: look for microvascular obstruction afterwards.
     """
 
     method: Method
@@ -42,6 +44,7 @@ class Segmenter:
     labels: Mapping[str, Sequence[int]]
     corrections: Corrections
     finder: AnatomyFinder | None = None
+    mvo: bool = False
 
     def read(self, study: Study, *, registration: bool = True) -> StudyTensors:
         """A study's tensors, where asked for without its registration; raises InputError."""
@@ -80,7 +83,8 @@ class Segmenter:
     def segment(self, study: StudyTensors) -> Segmentation:
         """Segment; an error that nobody foresaw must not stop a cohort, and is named as what it is."""
         try:
-            return self.method.segment(study)
+            found = self.method.segment(study)
+            return add_mvo(study, found, self.classes) if self.mvo else found
         except InputError as error:
             raise InputError.from_problems(replace(p, study=study.id) for p in error.problems) from None
         except Exception as error:
@@ -105,12 +109,43 @@ def choose_segmenter(
     anatomy: Path | str | None = None,
     register: bool = False,
     bias_correct: bool = False,
+    mvo: bool = False,
 ) -> Segmenter:
     """The segmenter that the user asked for; a run's own corrections are always made.
 
     Raises:
         InputError: neither or both of run and method, or what they need is missing.
     """
+    chosen = _segmenter(
+        cohort,
+        run=run,
+        method=method,
+        prior=prior,
+        overrides=overrides,
+        device=device,
+        runtime=runtime,
+        anatomy=anatomy,
+        register=register,
+        bias_correct=bias_correct,
+    )
+    if mvo:
+        require_mvo_classes(chosen.classes)
+    return replace(chosen, mvo=mvo)
+
+
+def _segmenter(
+    cohort: Manifest,
+    *,
+    run: Path | str | None,
+    method: str | None,
+    prior: Path | str | None,
+    overrides: Sequence[str],
+    device: str,
+    runtime: str,
+    anatomy: Path | str | None,
+    register: bool,
+    bias_correct: bool,
+) -> Segmenter:
     if (run is None) == (method is None):
         raise InputError("give either a trained run or a method", expected="--run RUN or --method NAME")
     if run is None:

@@ -84,6 +84,7 @@ class Segmentation:
         warnings: what the user should know.
         units: of means and covariances, as a user reads it.
         maps: further maps (X, Y, Z) float32 by name, out of `EXTRA_MAPS`; 0 outside the region.
+        mvo: (X, Y, Z) bool, microvascular obstruction, which `labels` call scar; None: not looked for.
     """
 
     resp: Tensor
@@ -97,6 +98,7 @@ class Segmentation:
     warnings: tuple[str, ...] = ()
     units: str = UNITS[REGION_ZSCORE]
     maps: Mapping[str, Tensor] = field(default_factory=dict)
+    mvo: Tensor | None = None
 
 
 class Method(Protocol):
@@ -211,7 +213,11 @@ def one_mixture(
 
 
 def brightness_order(
-    mixture: Mixture, sequences: tuple[str, ...], order_by: tuple[str, ...] | None
+    mixture: Mixture,
+    sequences: tuple[str, ...],
+    order_by: tuple[str, ...] | None,
+    *,
+    allowed: Tensor | None = None,
 ) -> list[int]:
     """Order of components by rising brightness, for classes that no prior knows.
 
@@ -220,6 +226,15 @@ def brightness_order(
         sequences: names of its C' sequences.
         order_by: sequences to sum; those that the study lacks are left out, and all sequences are
             summed when none remains.
+        allowed: (R, K) bool, the components that each region code of the study allowed in the fit;
+            only components of the same codes change places. None: all are alike.
     """
     chosen = [i for i, name in enumerate(sequences) if order_by is None or name in order_by]
-    return order_by_channels(mixture.means, chosen or list(range(len(sequences))))
+    channels = chosen or list(range(len(sequences)))
+    if allowed is None:
+        return order_by_channels(mixture.means, channels)
+    order = torch.empty(mixture.n_classes, dtype=torch.long)
+    for codes in allowed.T.unique(dim=0):
+        alike = (codes == allowed.T).all(dim=1).nonzero()[:, 0].cpu()
+        order[alike] = alike[order_by_channels(mixture.means.cpu()[alike], channels)]
+    return order.tolist()

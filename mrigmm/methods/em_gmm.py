@@ -26,6 +26,7 @@ from mrigmm.methods.base import (
 from mrigmm.methods.settings import EMSettings, MapEMSettings, validated_settings
 from mrigmm.mixture import (
     ConvergenceWarning,
+    Covariance,
     EMResult,
     Mixture,
     PopulationPrior,
@@ -141,29 +142,28 @@ class EMGMM:
             "variance_floor": self.settings.variance_floor,
         }
 
-    def _start(self, voxels: Voxels, prior: PopulationPrior | None) -> Mixture:
-        """The population's mixture where it is known, else k-means."""
-        x = voxels.x
-        if prior is not None:
-            known = prior.mixture(x.dtype, x.device)
-            return replace(known, covariances=_of_type(known.covariances, self.settings.covariance))
-        generator = torch.Generator().manual_seed(self.settings.seed)
-        resp = kmeans_responsibilities(x, self.task.allowed[voxels.region], generator)
-        return m_step(
-            statistics(x, resp),
-            covariance=self.settings.covariance,
-            variance_floor=self.settings.variance_floor,
-        )
-
     def _fit_named(
         self, voxels: Voxels, sequences: tuple[str, ...], prior: PopulationPrior | None
     ) -> EMResult:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # told as `converged`
-            result = self.fit(voxels, self._start(voxels, prior), prior)
+            start = starting_mixture(
+                voxels,
+                self.task,
+                prior,
+                covariance=self.settings.covariance,
+                variance_floor=self.settings.variance_floor,
+                seed=self.settings.seed,
+            )
+            result = self.fit(voxels, start, prior)
         if prior is not None:  # components keep the class they were started at
             return result
-        order = brightness_order(result.mixture, sequences, self.settings.order_by or self.task.order_by)
+        order = brightness_order(
+            result.mixture,
+            sequences,
+            self.settings.order_by or self.task.order_by,
+            allowed=self.task.allowed[voxels.region.unique()],
+        )
         return replace(result, mixture=result.mixture.permute(order), resp=result.resp[:, order])
 
     def _groups(self, study: StudyTensors) -> Iterator[Tensor]:
@@ -218,6 +218,25 @@ class MapEM(EMGMM):
         x = voxels.x
         map_prior = prior.map_prior(self.settings.prior_strength, dtype=x.dtype, device=x.device)
         return fit_gmm(start=start, prior=map_prior, **self._options(voxels))
+
+
+def starting_mixture(
+    voxels: Voxels,
+    task: Task,
+    prior: PopulationPrior | None,
+    *,
+    covariance: Covariance,
+    variance_floor: float,
+    seed: int,
+) -> Mixture:
+    """The population's mixture where it is known, else that of seeded k-means."""
+    x = voxels.x
+    if prior is not None:
+        known = prior.mixture(x.dtype, x.device)
+        return replace(known, covariances=_of_type(known.covariances, covariance))
+    generator = torch.Generator().manual_seed(seed)
+    resp = kmeans_responsibilities(x, task.allowed[voxels.region], generator)
+    return m_step(statistics(x, resp), covariance=covariance, variance_floor=variance_floor)
 
 
 def _of_type(covariances: Tensor, kind: str) -> Tensor:

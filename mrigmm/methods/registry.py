@@ -77,6 +77,14 @@ METHODS: Mapping[str, MethodEntry] = {
         "mrigmm.methods.kmeans:KMeans",
         "k-means on all sequences (scikit-learn), clusters named by the population prior or by brightness",
     ),
+    "slic-kmeans": MethodEntry(
+        "mrigmm.methods.slic_kmeans:SLICKMeans",
+        "k-means on SLIC superpixels' mean intensities, otherwise as kmeans",
+    ),
+    "mrf-gmm": MethodEntry(
+        "mrigmm.methods.mrf_gmm:MRFGMM",
+        "Gaussian mixture whose labels form a Potts field (MAP with the population prior, mean field)",
+    ),
     "map-em-2step": MethodEntry(
         "mrigmm.methods.map_em_2step:MapEM2Step",
         "MAP-EM for the cavity, then for the wall on intensities at two scales, posterior smoothed",

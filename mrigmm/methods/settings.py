@@ -100,6 +100,7 @@ class EMThresholdSettings(MethodSettings):
 class KMeansSettings(MethodSettings):
     """Settings of k-means."""
 
+    scope: Literal["study", "cohort"] = Field("study", description="What one clustering serves.")
     order_by: tuple[str, ...] | None = None
     seed: int = Field(0, ge=0)
 
@@ -117,6 +118,27 @@ class ConsensusSettings(MethodSettings):
     seed: int = Field(0, ge=0, description="Of every member that starts at random.")
 
 
+class SLICKMeansSettings(MethodSettings):
+    """Settings of k-means on superpixels."""
+
+    superpixel_mm: float = Field(4.0, gt=0, description="Side of the square of a superpixel's area.")
+    compactness: float = Field(
+        1.0, gt=0, description="z-scores that count as much as a superpixel's size in distance."
+    )
+    order_by: tuple[str, ...] | None = None
+    seed: int = Field(0, ge=0)
+
+
+class MRFSettings(FitSettings):
+    """Settings of the mixture with a Potts field; with a prior its counts are a share of the voxels."""
+
+    beta: float = Field(3.0, ge=0, description="Coupling per neighbour; 0: none.")
+    in_plane: bool = Field(True, description="Couple within slices only.")
+    prior_strength: float = Field(0.1, gt=0)
+    order_by: tuple[str, ...] | None = None
+    seed: int = Field(0, ge=0)
+
+
 # Methods that are not named here have no settings.
 METHOD_SETTINGS: Mapping[str, type[MethodSettings]] = {
     "em-gmm": EMSettings,
@@ -129,6 +151,8 @@ METHOD_SETTINGS: Mapping[str, type[MethodSettings]] = {
     "em-threshold": EMThresholdSettings,
     "kmeans": KMeansSettings,
     "consensus": ConsensusSettings,
+    "slic-kmeans": SLICKMeansSettings,
+    "mrf-gmm": MRFSettings,
     "deepg-single": SingleSettings,
     "deepsvg-single": SingleSettings,
 }

@@ -267,3 +267,12 @@ def test_good_study_ids(study_id):
 )
 def test_bad_study_ids(study_id):
     assert check_study_id(study_id)
+
+
+def test_mvo_may_share_ids_with_scar_but_not_with_the_background(workshop):
+    labels = {"background": 0, "myocardium": 2, "scar": [3, 4], "mvo": 4}
+    cohort = read_manifest(workshop.manifest(labels=labels))
+    assert cohort.labels["mvo"] == (4,)
+    assert cohort.classes == ("myocardium", "scar")
+    with pytest.raises(InputError, match="cannot be 'mvo'"):
+        read_manifest(workshop.manifest(labels={**labels, "mvo": 0}))

@@ -165,6 +165,16 @@ def test_without_a_prior_classes_follow_brightness(lv_study):
     assert any("brightness in bSSFP" in text for text in result.warnings)
 
 
+@pytest.mark.parametrize("name", ["em-gmm", "em-gmm-sklearn"])
+def test_brightness_moves_no_class_out_of_its_part(name, wall_study):
+    """Blood is brightest in bSSFP, yet stays the class of the cavity."""
+    classes = ("blood", "myocardium", "edema", "scar")
+    task = Task(classes, SEQUENCES, None, order_by=("bSSFP",))
+    result = make_method(name, task, {"scope": "study"}).segment(wall_study)
+    assert torch.equal(result.labels == 1, wall_study.region == Region.CAVITY)
+    assert (result.mixture.means[0, 1:, 2].diff() > 0).all()
+
+
 def test_slices_too_small_for_a_mixture_use_that_of_the_study(task, lv_study):
     region = lv_study.region.clone()
     kept = (region[..., 0] > 0).nonzero()[:5]

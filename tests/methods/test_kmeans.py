@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import pytest
@@ -91,6 +92,77 @@ def test_what_cannot_be_clustered_is_refused(ring, segment):
     with pytest.raises(InputError, match="this small") as caught:
         segment("kmeans", replace(study, region=region))
     assert (caught.value.problems[0].expected, caught.value.problems[0].got) == ("at least 3 voxels", "1")
+
+
+# One clustering for the whole cohort
+
+
+def darker(ring, fraction, *, t2=True):
+    """The lesion with so much of its contrast in LGE, and nothing else changed."""
+    study = lesion(ring)
+    image, observed = study.image.clone(), study.observed.clone()
+    image[0, ring.sector(0)] *= fraction
+    if not t2:
+        image[1], observed[1] = 0, False
+    return replace(study, image=image, observed=observed)
+
+
+def learned(*studies, prior=None, **settings):
+    method = make_method("kmeans", Task(CLASSES, ("LGE", "T2"), prior), {"scope": "cohort", **settings})
+    pair = [replace(s, sequences=("LGE", "T2"), image=s.image[:2], observed=s.observed[:2]) for s in studies]
+    method.fit_cohort(lambda: iter(pair))
+    return method, pair
+
+
+def test_a_cohort_shares_its_clusters(ring):
+    """Scar is at 4.0 in one study and at 3.0 in the other; as many voxels, so its centre is at 3.5."""
+    method, pair = learned(lesion(ring), darker(ring, 0.75))
+    centres = method._learned[int(Region.WALL)]
+    assert centres[2].tolist() == pytest.approx([3.5, 2.0], abs=0.01)  # myocardium, edema, scar
+    for study in pair:
+        result = method.segment(study)
+        assert torch.equal(result.labels == 4, ring.sector(0))
+        assert torch.equal(result.labels == 3, ring.sector(1))
+        assert torch.equal(result.labels == 1, ring.study.region == Region.CAVITY)
+        assert result.details == {"cohort_studies": 2}
+    again, _ = learned(lesion(ring), darker(ring, 0.75))
+    assert torch.equal(again._learned[int(Region.WALL)], centres)
+
+
+def test_a_study_without_t2_is_not_learned_from_but_assigned_by_lge(ring):
+    method, pair = learned(lesion(ring), darker(ring, 0.8, t2=False))
+    result = method.segment(pair[1])
+    assert result.details == {"cohort_studies": 1}
+    assert result.sequences == ("LGE",)
+    assert torch.equal(result.labels == 4, ring.sector(0))
+
+
+def test_a_cohort_without_a_complete_study_is_refused(ring):
+    with pytest.raises(InputError, match="cannot learn from this cohort") as caught:
+        learned(darker(ring, 1, t2=False))
+    assert caught.value.problems[0].expected == "a study with LGE, T2 all over its region"
+
+
+def test_a_part_that_was_not_learned_is_refused(ring):
+    method, pair = learned(lesion(ring))
+    undivided = torch.where(pair[0].region > 0, int(Region.LV), 0).to(torch.uint8)
+    with pytest.raises(InputError, match="has not learned this part") as caught:
+        method.segment(replace(pair[0], region=undivided))
+    problem = caught.value.problems[0]
+    assert (problem.study, problem.expected, problem.got) == ("s1", "wall or cavity", "lv")
+
+
+def test_a_cohort_has_to_be_seen_first(ring, segment):
+    with pytest.raises(InputError, match="has to see the cohort first"):
+        segment("kmeans", lesion(ring), scope="cohort")
+
+
+def test_predict_shows_it_the_cohort(cli, cohort, tmp_path):
+    done = cli("predict", cohort, "-o", tmp_path / "out", "--method", "kmeans", "--set", "scope=cohort",
+               "--split", "all")  # fmt: skip
+    assert done.code == 0, done.err
+    sides = [json.loads(path.read_text()) for path in sorted((tmp_path / "out").glob("study_*.json"))]
+    assert [side["cohort_studies"] for side in sides] == [4, 4, 4, 4]
 
 
 def test_unknown_settings_are_refused():

@@ -1,0 +1,110 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mrigmm.errors import InputError
+from mrigmm.labels import Region
+from mrigmm.methods import mvo as module
+from mrigmm.methods.mvo import add_mvo, require_mvo_classes
+
+from .conftest import CLASSES
+
+
+@pytest.fixture
+def infarct(ring, monkeypatch):
+    """LGE with a bright infarct in three sectors, and in it a dark core at the cavity in the first slice."""
+    monkeypatch.setattr(module, "MIN_AREA_MM2", 3.0)  # 1.44 mm2 per voxel: at least 3 voxels
+    lge = ring.base()
+    lge[ring.sector(0) | ring.sector(1) | ring.sector(2)] = 300
+    core = ring.sector(1).clone()
+    inside = ring.study.region > 0
+    for axis in (0, 1):
+        for step in (-1, 1):
+            core &= inside.roll(step, axis)  # not at the epicardium
+    core[..., 1:] = False
+    lge[core] = 60
+    return lge, core
+
+
+def test_a_closed_core_becomes_scar(ring, segment, infarct):
+    lge, core = infarct
+    study = ring.paint(lge)
+    before = segment("otsu", study)
+    assert (before.labels[core] == 2).all()
+    after = add_mvo(study, before, CLASSES)
+    assert int(core.sum()) > 5
+    assert torch.equal(after.mvo, core)
+    assert (after.labels[core] == 4).all()
+    assert (after.resp[CLASSES.index("scar")][core] == 1).all()
+    assert (after.resp.sum(0)[study.region > 0] == 1).all()
+    assert torch.equal(after.labels[~core], before.labels[~core])
+    assert after.details["mvo"]["min_area_mm2"] == 3.0
+    # Normal and core: 100 on average but for the core's 60; scar: 300.
+    normal = lge[before.labels == 2]
+    assert after.details["mvo"]["threshold_lge"] == pytest.approx((float(normal.mean()) + 300) / 2, abs=0.01)
+
+
+def test_a_core_that_the_method_smoothed_into_scar_is_found_too(ring, segment, infarct):
+    lge, core = infarct
+    study = ring.paint(lge)
+    before = segment("otsu", study)
+    labels = before.labels.clone()
+    labels[core] = 4
+    assert torch.equal(add_mvo(study, replace(before, labels=labels), CLASSES).mvo, core)
+
+
+def test_dark_wall_that_is_open_stays_normal(ring, segment, infarct):
+    lge, _ = infarct
+    lge[ring.sector(0)] = 100  # nothing closes the core on this side
+    study = ring.paint(lge)
+    assert not add_mvo(study, segment("otsu", study), CLASSES).mvo.any()
+
+
+def test_smaller_cores_are_left(ring, segment, infarct, monkeypatch):
+    lge, core = infarct
+    study = ring.paint(lge)
+    area = int(core.sum()) * 1.2 * 1.2
+    monkeypatch.setattr(module, "MIN_AREA_MM2", area + 0.1)
+    assert not add_mvo(study, segment("otsu", study), CLASSES).mvo.any()
+
+
+def test_an_undivided_ventricle_takes_the_methods_blood_for_the_cavity(ring, segment, infarct):
+    lge, core = infarct
+    study = ring.paint(lge)
+    before = segment("otsu", study)
+    undivided = torch.where(study.region > 0, int(Region.LV), 0).to(torch.uint8)
+    assert torch.equal(add_mvo(replace(study, region=undivided), before, CLASSES).mvo, core)
+
+
+def test_without_a_cavity_in_the_region_its_hole_closes(ring, segment, infarct):
+    lge, core = infarct
+    study = ring.paint(lge)
+    wall = torch.where(ring.wall, study.region, 0)
+    study, classes = replace(study, region=wall), CLASSES[1:]
+    assert torch.equal(add_mvo(study, segment("otsu", study, classes=classes), classes).mvo, core)
+
+
+def test_what_it_needs_is_named(ring, segment, infarct):
+    lge, _ = infarct
+    study = ring.paint(lge, t2=lge)
+    before = segment("otsu", study)
+    blind = study.observed.clone()
+    blind[0] = False
+    with pytest.raises(InputError, match="needs LGE") as caught:
+        add_mvo(replace(study, observed=blind), before, CLASSES)
+    assert caught.value.problems[0].study == "s1"
+    undivided = torch.where(study.region > 0, int(Region.LV), 0).to(torch.uint8)
+    with pytest.raises(InputError, match="needs to know the wall"):
+        add_mvo(replace(study, region=undivided), before, CLASSES[1:])
+    with pytest.raises(InputError, match="needs the classes myocardium and scar"):
+        require_mvo_classes(("blood", "scar"))
+
+
+def test_a_study_without_scar_has_none(ring, segment):
+    study = ring.paint(ring.base())
+    before = segment("otsu", study)
+    none = replace(before, labels=before.labels.clamp(max=2))
+    after = add_mvo(study, none, CLASSES)
+    assert not after.mvo.any()
+    assert after.details["mvo"]["threshold_lge"] is None
