@@ -31,6 +31,7 @@ class Segmenter:
         prior: the population prior that the method uses, or None.
         labels: class name -> ids in the reference label files, for regions that are derived from them.
         corrections: optional steps of reading.
+        uses_scribbles: whether the method takes a user's scribbles.
     """
 
     method: Method
@@ -39,13 +40,25 @@ class Segmenter:
     prior: PopulationPrior | None
     labels: Mapping[str, Sequence[int]]
     corrections: Corrections
+    uses_scribbles: bool = False
 
     def read(self, study: Study, *, registration: bool = True) -> StudyTensors:
         """A study's tensors, where asked for without its registration; raises InputError."""
         corrections = self.corrections
         if not registration:
             corrections = replace(corrections, registration=False)
-        return load_study(study, self.sequences, self.classes, labels=self.labels, corrections=corrections)
+        tensors = load_study(
+            study,
+            self.sequences,
+            self.classes,
+            labels=self.labels,
+            with_scribbles=self.uses_scribbles,
+            corrections=corrections,
+        )
+        if study.scribbles is None or self.uses_scribbles:
+            return tensors
+        unused = f"{self.method.name} does not use scribbles: they were not read"
+        return replace(tensors, warnings=(*tensors.warnings, unused))
 
     def fit_cohort(self, studies: Sequence[Study], track: Track = no_progress) -> None:
         """Let a method that learns from the whole cohort see it; does nothing for all others.
@@ -115,7 +128,13 @@ def choose_segmenter(
         made = make_method(method, task, parse_overrides(overrides))
         used = task.prior if METHODS[method].uses_prior else None
         return Segmenter(
-            made, task.classes, task.sequences, used, cohort.labels, Corrections(bias_correct, register)
+            made,
+            task.classes,
+            task.sequences,
+            used,
+            cohort.labels,
+            Corrections(bias_correct, register),
+            METHODS[method].uses_scribbles,
         )
     if prior is not None or overrides:
         raise InputError(
