@@ -123,8 +123,9 @@ def _look(
 def clustering_loss(responses: Tensor, crop: Crop, settings: CNNClusteringSettings) -> Tensor:
     """``CE(r, own) + s CE(r, scribbles) + mu sum_pairs w |r_i - r_j| / sum_pairs w + b max(0, e ln K - H)``.
 
-    ``H`` is the entropy of the mean of ``p = softmax(r)``; own labels are the argmax, or its majority in the superpixel. All terms are means
-    over pixels (or pairs) of the region, the difference of a pair also over the clusters.
+    ``H`` is the entropy of the region's mean of ``p = softmax(r)``; own labels are the argmax, or its
+    majority in the superpixel. A pixel counts in one of the cross-entropies, each a mean over its pixels;
+    the difference of a pair is a mean over the clusters.
 
     Args:
         responses: (B, K, A, D).

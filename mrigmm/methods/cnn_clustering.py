@@ -72,20 +72,23 @@ class CNNClustering:
         """
         stacks: dict[int, list[Stack]] = {}
         sizes: dict[int, int] = {}
-        reason = None
+        usable, reason = 0, None
         for study in studies():
             try:
                 self._require_all_sequences(study)
-                for inside, members in parts(self.name, study, self.task):
+                found = list(parts(self.name, study, self.task))
+            except InputError as error:  # told again when the study itself is due
+                reason = error
+                continue
+            usable += 1
+            for inside, members in found:
+                if len(members) > 1:
                     code = int(study.region[inside][0])
                     sizes[code] = len(members)
                     stacks.setdefault(code, []).append(stack_of(study, inside, members))
-            except InputError as error:  # told again when the study itself is due
-                reason = error
-        if not stacks:
-            assert reason is not None
+        if reason is not None and not usable:
             raise reason
-        self.cohort = {code: self._fit(stacks[code], k) for code, k in sizes.items() if k > 1}
+        self.cohort = {code: self._fit(stacks[code], k) for code, k in sizes.items()}
 
     def segment(self, study: StudyTensors) -> Segmentation:
         """Cluster the study, or take it through the cohort's networks; and name the clusters.
@@ -99,32 +102,27 @@ class CNNClustering:
             self._require_all_sequences(study)
         resp = torch.zeros((len(x), len(self.task.classes)))
         notes: list[str] = []
-        fits: dict[str, Any] = {}
+        networks: dict[str, Any] = {}
         unpinned = False
         for inside, members in parts(self.name, study, self.task):
             here = inside[study.region > 0]
-            code = int(study.region[inside][0])
             if len(members) == 1:
                 resp[here, int(members)] = 1
                 continue
-            stack = stack_of(study, inside, members)
-            clusters = (
-                self._cohort_clusters(code, study) if self.wants_cohort else self._fit([stack], len(members))
-            )
-            maps = clusters.fit.responsibilities(stack)  # (Z, k, X, Y)
-            p = maps.permute(1, 2, 3, 0)[:, inside].T  # (N, k)
-            order = self._names(x[here], p, members, clusters.pinned, study)
-            resp[here.nonzero(), members] = p[:, order]
+            clusters = self._clusters(study, inside, members)
+            maps = clusters.fit.responsibilities(stack_of(study, inside, members))  # (Z, k, X, Y)
+            p = maps.permute(1, 2, 3, 0)[:, inside].T  # (n, k)
+            p = p[:, self._names(x[here], p, members, clusters.pinned, study)]
+            resp[here.nonzero(), members] = p
             unpinned |= len(clusters.pinned) < len(members)
-            used = set(p.argmax(dim=1).unique().tolist())
-            empty = [
-                self.task.classes[m] for m, o in zip(members.tolist(), order, strict=True) if o not in used
-            ]
+            empty = set(members.tolist()) - set(members[p.argmax(dim=1)].tolist())
             if empty:
-                notes.append(f"clusters without a voxel: {', '.join(empty)}")
-            fits[Region(code).name.lower()] = {
-                "best_iteration": clusters.fit.iteration,
+                names = ", ".join(self.task.classes[index] for index in sorted(empty))
+                notes.append(f"clusters died out: no voxel is most probably {names}")
+            networks[Region(int(study.region[inside][0])).name.lower()] = {
+                "iteration": clusters.fit.iteration,
                 "loss": round(clusters.fit.loss, 6),
+                "clusters_alive": clusters.fit.alive,
             }
         if unpinned:
             notes += naming_note(self.task, self.settings.order_by)
@@ -134,7 +132,7 @@ class CNNClustering:
             resp,
             n_iter=self.settings.iterations,
             warnings=tuple(notes),
-            details={"networks": fits},
+            details={"networks": networks},
         )
 
     def _fit(self, stacks: list[Stack], k: int) -> Clusters:
@@ -142,12 +140,17 @@ class CNNClustering:
         fit = fit_network(stacks, k, self.settings, device=self.task.device)
         return Clusters(fit, frozenset(pinned[pinned != NO_CLASS].tolist()))
 
-    def _cohort_clusters(self, code: int, study: StudyTensors) -> Clusters:
+    def _clusters(self, study: StudyTensors, inside: Tensor, members: Tensor) -> Clusters:
+        """Of a part of the study: the cohort's, or its own."""
+        if not self.wants_cohort:
+            return self._fit([stack_of(study, inside, members)], len(members))
+        code = int(study.region[inside][0])
         if code not in self.cohort:
+            known = [Region(other).name.lower() for other in self.cohort]
             raise InputError(
-                f"{self.name} has not seen a study like this one in its cohort",
+                f"{self.name} has not learnt from a region like this study's",
                 study=study.id,
-                expected=f"a region map with {' or '.join(Region(c).name.lower() for c in self.cohort)}",
+                expected=" or ".join(known) or "a cohort to learn from",
                 got=Region(code).name.lower(),
                 remedy="give all studies the same kind of region map, or use scope=study",
             )

@@ -127,7 +127,7 @@ class CNNSuperpixelSettings(CNNClusteringSettings):
 class CNNContinuitySettings(CNNClusteringSettings):
     """Settings of cnn-continuity."""
 
-    continuity: float = Field(5.0, ge=0, description="Weight of differences between neighbours.")
+    continuity: float = Field(1.0, ge=0, description="Weight of differences between neighbours.")
     edge_aware: bool = False
     edge_scale: float = Field(1.0, gt=0, description="Difference in z-scores that counts as an edge.")
 
