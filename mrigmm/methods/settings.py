@@ -103,6 +103,7 @@ class CNNClusteringSettings(MethodSettings):
     """What both CNN clustering methods have."""
 
     scope: Literal["study", "cohort"] = "study"
+    start: Literal["kmeans", "random"] = Field("kmeans", description="First targets; published: random.")
     channels: int = Field(32, ge=1, description="Of the hidden layers; the published number is 100.")
     layers: int = Field(2, ge=1, description="3x3 convolutions.")
     iterations: int = Field(50, ge=1, description="Updates of the network; the published number is 1000.")

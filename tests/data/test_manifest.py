@@ -267,3 +267,12 @@ def test_good_study_ids(study_id):
 )
 def test_bad_study_ids(study_id):
     assert check_study_id(study_id)
+
+
+def test_scribbles(tmp_path):
+    entries = [{**STUDY, "scribbles": "hints.nii"}, {**STUDY, "id": "p2"}]
+    first, second = read_manifest(write(tmp_path, {**GOOD, "test": entries})).split("test")
+    assert first.scribbles == tmp_path / "hints.nii"
+    assert second.scribbles is None
+    (problem,) = problems(tmp_path, {**GOOD, "test": [{**STUDY, "scribbles": "../hints.nii"}]})
+    assert "scribbles: the path leads out" in problem.what

@@ -7,7 +7,7 @@ from mrigmm.data.maps import NO_CLASS
 from mrigmm.errors import InputError
 from mrigmm.methods import cluster_network
 from mrigmm.methods.cluster_crop import Crop, Stack
-from mrigmm.methods.cluster_network import clustering_loss, fit_network, majority
+from mrigmm.methods.cluster_network import clustering_loss, fit_network, kmeans_labels, majority
 from mrigmm.methods.settings import CNNContinuitySettings, CNNSuperpixelSettings
 
 METHODS = (CNNContinuitySettings, CNNSuperpixelSettings)
@@ -48,15 +48,11 @@ def test_the_loss_by_hand():
     assert float(loss) == pytest.approx(own + 5 * step / 2, abs=1e-6)
 
     alone = torch.tensor([[[[step, step], [step, step]], [[0.0, 0.0], [0.0, 0.0]]]])
-    lacking = 0.7 * math.log(2) - (0.75 * math.log(4 / 3) + 0.25 * math.log(4))
     loss = clustering_loss(alone, square(alone, pairs=pairs), settings)
-    assert lacking < 0
-    assert float(loss) == pytest.approx(own, abs=1e-6)
-    whole = CNNContinuitySettings(continuity=5, balance=3, entropy_share=1)
-    lacking += 0.3 * math.log(2)
-    assert float(clustering_loss(alone, square(alone, pairs=pairs), whole)) == pytest.approx(
-        own + 3 * lacking, abs=1e-6
-    )
+    assert float(loss) == pytest.approx(own + 3 * 0.7 * math.log(2), abs=1e-6)  # one label: no entropy
+
+    given = clustering_loss(r, square(r), settings, torch.tensor([0, 0, 1, 1]))
+    assert float(given) == pytest.approx(math.log(4), abs=1e-6)
 
     named = torch.tensor([[[0, NO_CLASS], [NO_CLASS, NO_CLASS]]])  # where cluster 1 responds more
     scribbled = Crop(r, torch.ones(1, 2, 2, dtype=torch.bool), named)
@@ -149,5 +145,41 @@ def sizes(settings):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_entropy_keeps_clusters_alive(monkeypatch, seed):
     monkeypatch.setattr(cluster_network, "_LOOK_EVERY", 1000)
-    assert sizes(CNNContinuitySettings(continuity=2, balance=0, seed=seed)).min() == 0
-    assert sizes(CNNContinuitySettings(continuity=2, entropy_share=0.9, balance=10, seed=seed)).min() > 0.05
+    assert sizes(CNNContinuitySettings(continuity=2, balance=0, start="random", seed=seed)).min() == 0
+    kept = CNNContinuitySettings(continuity=2, balance=10, entropy_share=0.9, start="random", seed=seed)
+    assert sizes(kept).min() > 0.05
+
+
+def test_scribbles_say_which_cluster_of_kmeans_is_which():
+    stack, half = halves()
+    for cluster in (0, 1):
+        named = torch.full(half.shape, NO_CLASS)
+        named[0, 30, 18:22] = cluster  # in the half of x > 0
+        seen = cluster_network.crop(
+            Stack(stack.image, stack.region, (1.0, 1.0), named), CNNContinuitySettings()
+        )
+        (labels,) = kmeans_labels([seen], 2, seed=0)
+        upper = half[stack.region] == 1
+        assert float((labels[upper] == cluster).float().mean()) > 0.7
+
+
+def scar():
+    """A wall of noise with two bright scars of 3 x 3 pixels; and where they are."""
+    image = 0.3 * torch.randn(1, 1, 40, 40, generator=torch.Generator().manual_seed(0))
+    where = torch.zeros(1, 40, 40, dtype=torch.bool)
+    where[0, 10:13, 10:13] = where[0, 25:28, 20:23] = True
+    image[:, 0][where] += 5
+    return Stack((image - image.mean()) / image.std(), torch.ones_like(where), (1.0, 1.0)), where
+
+
+def test_an_edge_aware_term_costs_a_small_scar_nothing():
+    """Two responses that tell the scars exactly: continuity counts their 24 borders, or hardly."""
+    stack, where = scar()
+    costs = []
+    for aware in (False, True):
+        settings = CNNContinuitySettings(edge_aware=aware, balance=0)
+        seen = cluster_network.crop(stack, settings)
+        sharp = 50.0 * torch.nn.functional.one_hot(torch.nn.functional.pad(where.long(), [2] * 4), 2)
+        costs.append(float(clustering_loss(sharp.permute(0, 3, 1, 2), seen, settings)))
+    assert costs[0] == pytest.approx(50 * 24 / (2 * 39 * 40), rel=1e-4)
+    assert costs[1] < 0.001 * costs[0]

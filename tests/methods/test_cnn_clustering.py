@@ -1,9 +1,12 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+from mrigmm.data.manifest import read_manifest
 from mrigmm.data.maps import NO_CLASS
+from mrigmm.data.study import load_study
 from mrigmm.errors import InputError
 from mrigmm.labels import Region
 from mrigmm.methods.base import CohortMethod, Task
@@ -15,7 +18,7 @@ from .conftest import CLASSES, dice
 from .test_kmeans import lesion, prior
 
 METHODS = ("cnn-superpixels", "cnn-continuity")
-# Few, small pixels: a superpixel of one voxel's area or two.
+# The wall is three pixels wide.
 SETTINGS = {"cnn-superpixels": {"superpixel_mm2": 4.0}, "cnn-continuity": {"continuity": 0.2}}
 ALLOWED = {int(Region.CAVITY): {1}, int(Region.WALL): {2, 3, 4}}
 
@@ -49,11 +52,6 @@ def test_the_wall_is_clustered_and_named(ring, run, name):
 @pytest.mark.parametrize("name", METHODS)
 def test_one_picture_in_colours_of_unknown_classes(workshop, name):
     """A slice in three channels, the region everything, no prior: halves by brightness."""
-    import numpy as np
-
-    from mrigmm.data.manifest import read_manifest
-    from mrigmm.data.study import load_study
-
     colours = ("red", "green", "blue")
     rng = np.random.default_rng(0)
     half = np.zeros((20, 30, 1), dtype=np.uint8)
@@ -71,7 +69,10 @@ def test_one_picture_in_colours_of_unknown_classes(workshop, name):
     )
     study = load_study(read_manifest(path).split("test")[0], colours, ("a", "b"))
     result = make_method(name, Task(("a", "b"), colours, None), {}).segment(study)
-    assert dice(result.labels == 2, study.image.as_tensor().new_tensor(half).moveaxis(0, 0) == 1) > 0.95
+    assert (
+        dice(torch.from_numpy(study.to_input_grid(result.labels[None])[0] == 2), torch.from_numpy(half) == 1)
+        > 0.95
+    )
     assert result.warnings == ("no population prior: classes are ordered by brightness in all sequences",)
 
 
@@ -152,8 +153,9 @@ def complete(ring):
 @pytest.mark.parametrize("name", METHODS)
 def test_one_network_for_the_cohort(ring, name):
     first = complete(ring)
-    second = replace(first, id="s2", image=first.image.flip(1).contiguous(), region=first.region.flip(0))
-    second = replace(second, observed=first.observed.flip(1))
+    flipped = first.image.clone()
+    flipped[:] = first.image.flip(1)
+    second = replace(first, id="s2", image=flipped, region=first.region.flip(0))
     lacking = lesion(ring)
     made = method(name, scope="cohort")
     assert isinstance(made, CohortMethod)
@@ -166,9 +168,7 @@ def test_one_network_for_the_cohort(ring, name):
     assert made.cohort.keys() == {int(Region.WALL)}
     results = [made.segment(study) for study in (first, second)]
     assert dice(results[0].labels == 4, ring.sector(0)) > 0.8
-    assert torch.equal(results[1].labels, results[0].labels.flip(0)) or (
-        dice(results[1].labels == 4, ring.sector(0).flip(0)) > 0.8
-    )
+    assert dice(results[1].labels == 4, ring.sector(0).flip(0)) > 0.8
     assert results[0].details["networks"] == results[1].details["networks"]  # one network
     with pytest.raises(InputError, match="needs every sequence") as caught:
         made.segment(lacking)
