@@ -144,7 +144,7 @@ class ReconstructionSettings(MethodSettings):
 
     filters: int = Field(8, ge=1)
     levels: int = Field(3, ge=1, le=6)
-    skip_channels: int = Field(4, ge=0)
+    skip_channels: int = Field(8, ge=0)
     runs: int = Field(3, ge=1)
     learning_rate: float = Field(0.01, gt=0)
     max_iter: int = Field(200, ge=1)
