@@ -52,11 +52,11 @@ def test_skip_channels_keep_what_the_published_hourglass_loses():
     spot = (0, slice(24, 30), slice(38, 44))
     image[spot] = 3
     kept = {}
-    for skip_channels in (0, 8):
+    for skip_channels in (0, 4, 8):
         settings = ReconstructionSettings(skip_channels=skip_channels, max_iter=60, stop_gain=1e-9)
         found = reconstruct(image[None], (truth > 0)[None], settings)
         kept[skip_channels] = float(found.images[0][spot].mean())
-    assert kept[0] < 0.5  # the wall around it: -0.8
+    assert max(kept[0], kept[4]) < 0.5  # the wall around it: -0.8
     assert kept[8] > 1.5
 
 
