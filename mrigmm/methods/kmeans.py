@@ -74,7 +74,7 @@ class KMeans:
                 code = int(study.region[inside][0])
                 x = study.voxels[inside[study.region > 0]].double().numpy()
                 if code not in fits:
-                    start = self._fit(x, len(members)).cluster_centers_
+                    start = fit_kmeans(x, len(members), seed=self.settings.seed).cluster_centers_
                     # No centre jumps to a random voxel, however few voxels it has.
                     fits[code] = cluster.MiniBatchKMeans(
                         len(members), init=start, n_init=1, reassignment_ratio=0.0
@@ -109,7 +109,7 @@ class KMeans:
                 nearest = torch.cdist(x[here], self._centres(study, inside)).argmin(dim=1)
                 resp[here.nonzero()[:, 0], members[nearest]] = 1
                 continue
-            fit = self._fit(x[here].numpy(), len(members))
+            fit = fit_kmeans(x[here].numpy(), len(members), seed=self.settings.seed)
             if len(np.unique(fit.labels_)) < len(members):
                 notes.append("there are fewer intensities than classes: some classes are empty")
             order = self._named(torch.from_numpy(fit.cluster_centers_), members, present_sequences(study))
@@ -122,12 +122,6 @@ class KMeans:
         return cluster_segmentation(
             study, self.task, resp, n_iter=n_iter, warnings=tuple(notes), details=details
         )
-
-    def _fit(self, x: np.ndarray, k: int) -> cluster.KMeans:
-        """K clusters of voxels (N, C')."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # empty clusters are told as a note
-            return cluster.KMeans(k, n_init=_STARTS, random_state=self.settings.seed).fit(x)
 
     def _named(self, centres: Tensor, members: Tensor, sequences: tuple[str, ...]) -> list[int]:
         return named(centres, members, sequences, self.task, self.settings.order_by)
@@ -150,3 +144,10 @@ class KMeans:
                 remedy="give all studies the same kind of region map, or use scope=study",
             )
         return self._learned[code][:, study.present]
+
+
+def fit_kmeans(x: np.ndarray, k: int, *, seed: int) -> cluster.KMeans:
+    """K clusters of (N, C) values: the best of ten starts. Fewer different values leave clusters empty."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return cluster.KMeans(k, n_init=_STARTS, random_state=seed).fit(x)

@@ -96,6 +96,18 @@ METHODS: Mapping[str, MethodEntry] = {
         "the same with neighbours that are to respond alike (Kim, Kanezaki and Tanaka 2020)",
         uses_scribbles=True,
     ),
+    "kmeans-refined": MethodEntry(
+        "mrigmm.methods.kmeans_refined:KMeansRefined",
+        "k-means on intensities and another method's responsibilities, from its class means",
+    ),
+    "dsp-kmeans": MethodEntry(
+        "mrigmm.methods.dsp:DSPKMeans",
+        "deep segmentation prior: k-means on the study as an early-stopped hourglass sees it",
+    ),
+    "dsp-gmm": MethodEntry(
+        "mrigmm.methods.dsp:DSPGMM",
+        "deep segmentation prior: a Gaussian mixture on that reconstruction",
+    ),
     "map-em-2step": MethodEntry(
         "mrigmm.methods.map_em_2step:MapEM2Step",
         "MAP-EM for the cavity, then for the wall on intensities at two scales, posterior smoothed",

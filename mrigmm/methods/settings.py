@@ -173,6 +173,45 @@ class CNNContinuitySettings(CNNClusteringSettings):
     edge_scale: float = Field(1.0, gt=0, description="Difference in z-scores that counts as an edge.")
 
 
+class ReconstructionSettings(MethodSettings):
+    """Settings of the deep segmentation prior; docs/method.md says which are the published ones."""
+
+    filters: int = Field(8, ge=1)
+    levels: int = Field(3, ge=1, le=6)
+    skip_channels: int = Field(8, ge=0)
+    runs: int = Field(3, ge=1)
+    learning_rate: float = Field(0.01, gt=0)
+    max_iter: int = Field(200, ge=1)
+    window_iterations: int = Field(10, ge=1)
+    stop_gain: float = Field(0.02, gt=0)
+    seed: int = Field(0, ge=0)
+
+
+class DSPSettings(ReconstructionSettings):
+    """What the methods on the reconstruction share."""
+
+    order_by: tuple[str, ...] | None = None
+
+
+class DSPKMeansSettings(DSPSettings):
+    """Settings of dsp-kmeans."""
+
+    window: Literal[1, 3, 5, 7] = Field(1, description="Pixels; 5 and 7 are the published ones.")
+
+
+class DSPGMMSettings(DSPSettings):
+    """Settings of dsp-gmm."""
+
+    prior_strength: float = Field(0.1, gt=0)
+
+
+class KMeansRefinedSettings(MethodSettings):
+    """Settings of kmeans-refined."""
+
+    start: str = Field("em-gmm", description="The method that is refined, with its default settings.")
+    weight: float = Field(1.0, ge=0, description="Of a responsibility beside a z-score.")
+
+
 # Methods that are not named here have no settings.
 METHOD_SETTINGS: Mapping[str, type[MethodSettings]] = {
     "em-gmm": EMSettings,
@@ -189,6 +228,9 @@ METHOD_SETTINGS: Mapping[str, type[MethodSettings]] = {
     "mrf-gmm": MRFSettings,
     "cnn-superpixels": CNNSuperpixelSettings,
     "cnn-continuity": CNNContinuitySettings,
+    "kmeans-refined": KMeansRefinedSettings,
+    "dsp-kmeans": DSPKMeansSettings,
+    "dsp-gmm": DSPGMMSettings,
     "deepg-single": SingleSettings,
     "deepsvg-single": SingleSettings,
 }
