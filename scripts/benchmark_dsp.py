@@ -44,7 +44,7 @@ from mrigmm.methods.registry import make_method
 from mrigmm.methods.settings import ReconstructionSettings
 from mrigmm.phantom import PRESETS
 
-METHODS = ("kmeans",)
+METHODS = ("kmeans", "cnn-continuity")
 Row = dict[str, Any]
 
 

@@ -1,4 +1,4 @@
-"""`dsp-kmeans`, `dsp-gmm`: clustering of what the deep segmentation prior makes of a study."""
+"""`dsp-kmeans`, `dsp-gmm`, `dsp-cnn`: clustering of what the deep segmentation prior makes of a study."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from torch import Tensor
 from mrigmm.data.study import StudyTensors
 from mrigmm.errors import InputError, near_misses
 from mrigmm.methods.base import Segmentation, Task, present_sequences
+from mrigmm.methods.cluster_crop import Stack
+from mrigmm.methods.cluster_network import fit_network
 from mrigmm.methods.clusters import cluster_segmentation, covered_voxels, named, naming_note, parts
 from mrigmm.methods.deep_segmentation_prior import (
     DivergedError,
@@ -24,6 +26,7 @@ from mrigmm.methods.deep_segmentation_prior import (
 )
 from mrigmm.methods.kmeans import fit_kmeans
 from mrigmm.methods.settings import (
+    CNNContinuitySettings,
     DSPGMMSettings,
     DSPKMeansSettings,
     DSPSettings,
@@ -179,6 +182,27 @@ class DSPGMM(DSP):
         if self.task.prior is None:  # otherwise components keep the class they were started at
             resp = self._ordered(resp, x, members, sequences)
         return Clusters(resp, fit.n_iter, fit.converged)
+
+
+class DSPCNN(DSP):
+    """Clustering of the reconstruction by a CNN, as `cnn-continuity` with its defaults."""
+
+    name = "dsp-cnn"
+    settings_type = DSPSettings
+
+    def cluster(
+        self, images: Tensor, inside: Tensor, members: Tensor, sequences: tuple[str, ...]
+    ) -> Clusters:
+        """One network for the part; a part of one class needs none."""
+        x = values_at(images, inside).double()
+        if len(members) == 1:
+            return Clusters(torch.ones(len(x), 1, dtype=torch.double), 0, converged=True)
+        settings = CNNContinuitySettings.model_validate({"seed": self.settings.seed})
+        # Superpixels alone know about millimetres, and this method has none.
+        stack = Stack(images, inside.permute(2, 0, 1), (1.0, 1.0))
+        fit = fit_network([stack], len(members), settings, device=self.task.device)
+        resp = fit.responsibilities(stack).permute(1, 2, 3, 0)[:, inside].T.double()  # (n, k)
+        return Clusters(self._ordered(resp, x, members, sequences), settings.iterations, converged=True)
 
 
 def reconstructed(

@@ -108,6 +108,10 @@ METHODS: Mapping[str, MethodEntry] = {
         "mrigmm.methods.dsp:DSPGMM",
         "deep segmentation prior: a Gaussian mixture on that reconstruction",
     ),
+    "dsp-cnn": MethodEntry(
+        "mrigmm.methods.dsp:DSPCNN",
+        "deep segmentation prior: cnn-continuity on that reconstruction",
+    ),
     "map-em-2step": MethodEntry(
         "mrigmm.methods.map_em_2step:MapEM2Step",
         "MAP-EM for the cavity, then for the wall on intensities at two scales, posterior smoothed",

@@ -231,6 +231,7 @@ METHOD_SETTINGS: Mapping[str, type[MethodSettings]] = {
     "kmeans-refined": KMeansRefinedSettings,
     "dsp-kmeans": DSPKMeansSettings,
     "dsp-gmm": DSPGMMSettings,
+    "dsp-cnn": DSPSettings,
     "deepg-single": SingleSettings,
     "deepsvg-single": SingleSettings,
 }

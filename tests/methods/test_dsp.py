@@ -15,7 +15,7 @@ from .conftest import CLASSES, dice
 from .test_deep_segmentation_prior import ring as noisy_ring
 from .test_kmeans import lesion, prior
 
-METHODS = ("dsp-kmeans", "dsp-gmm")
+METHODS = ("dsp-kmeans", "dsp-gmm", "dsp-cnn")
 QUICK = {"filters": 4, "levels": 2, "runs": 1, "max_iter": 12}
 
 
