@@ -153,15 +153,15 @@ def _run_protocol(
     task: Task,
     store: Store,
     track: Track,
-    finder: AnatomyFinder | None,
-    anatomy: dict[str, str],
+    finder: AnatomyFinder | None = None,
+    anatomy: dict[str, str] | None = None,
 ) -> tuple[list[tuple[Competitor, Result]], dict[str, str]]:
     """Results of one protocol: from the store, or computed; and the studies that could not be read."""
     protocol = PROTOCOLS[name]
     labels = cohort.manifest.labels
     known = [c for c in task.classes if labels.get(c)]
     circumstances = {"cohort": cohort.identity, "classes": task.classes, "mrigmm": versions()["mrigmm"]}
-    circumstances |= anatomy
+    circumstances |= anatomy or {}
     entered = [c for c in competitors if not (protocol.healthy and c.needs_infarct)]
     found = {id(c): store.load(name, c, circumstances) for c in entered}
     unreadable: dict[str, str] = {}

@@ -227,12 +227,14 @@ def test_a_method_that_breaks_is_no_traceback(photo, tmp_path, monkeypatch):
 def test_a_method_that_learns_from_the_cohort_sees_the_image(photo, tmp_path, monkeypatch):
     from mrigmm.methods.kmeans import KMeans
 
-    seen = []
-    monkeypatch.setattr(KMeans, "wants_cohort", True, raising=False)
-    monkeypatch.setattr(
-        KMeans, "fit_cohort", lambda _, studies: seen.extend(s.id for s in studies()), raising=False
-    )
-    mrigmm.segment_image(photo, tmp_path / "l.png")
+    seen, learn = [], KMeans.fit_cohort
+
+    def watched(self, studies):
+        seen.extend(study.id for study in studies())
+        learn(self, studies)
+
+    monkeypatch.setattr(KMeans, "fit_cohort", watched)
+    mrigmm.segment_image(photo, tmp_path / "l.png", overrides=("scope=cohort",))
     assert seen == ["photo.png"]
 
 
