@@ -380,6 +380,9 @@ def predict(
             metavar="NAME=N", help="Frame, from 0, of a single study's series. Default: end-diastole."
         ),
     ] = None,
+    scribbles: Annotated[
+        Path | None, typer.Option(help="Single study: classes named in a few voxels (docs/data.md).")
+    ] = None,
     split: Split = "test",
     data_root: DataRoot = None,
     prior: PriorFile = None,
@@ -426,6 +429,8 @@ def predict(
             raise InputError("--region and --id belong to --image, not to a manifest")
         if frame:
             raise InputError("--frame belongs to --image", remedy='name "frame" in the manifest')
+        if scribbles is not None:
+            raise InputError("--scribbles belongs to --image", remedy='name "scribbles" in the manifest')
         result = job(manifest, out, split=split, data_root=data_root, track=_track(quiet), **options)
     else:
         if region is None and anatomy is None:
@@ -436,7 +441,13 @@ def predict(
         if data_root is not None:
             raise InputError("--data-root belongs to a manifest, not to --image")
         result = study_job(
-            _named_files(image or []), region, out, study_id=study_id, frames=_frames(frame or []), **options
+            _named_files(image or []),
+            region,
+            out,
+            study_id=study_id,
+            frames=_frames(frame or []),
+            scribbles=scribbles,
+            **options,
         )
     _finish(result, f"segmented {_studies(len(result.done))}; label maps: {result.output}", quiet)
 

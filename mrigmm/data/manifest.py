@@ -33,7 +33,7 @@ _DESCRIPTIVE_KEYS = (
     "numValidation",
 )
 _KEYS = (*_REQUIRED_KEYS, "labels", *SPLITS, *_DESCRIPTIVE_KEYS)
-_STUDY_KEYS = ("id", "image", "region", "label", "patient")
+_STUDY_KEYS = ("id", "image", "region", "label", "patient", "scribbles")
 _IMAGE_KEYS = ("file", "frame")
 _MAX_ID_BYTES = 150  # leaves room for suffixes within the 255 bytes of common file systems
 _MAX_LABEL_ID = 2**31  # exclusive; of any sign
@@ -65,6 +65,7 @@ class Study:
     label: Path | None = None
     patient: str | None = None  # None: the study is the patient's only one
     frames: Mapping[str, int] = field(default_factory=dict)  # which frame, from 0, of a file with several
+    scribbles: Path | None = None  # classes that a user named in a few voxels
 
 
 @dataclass(frozen=True)
@@ -309,6 +310,7 @@ class _Reader:
             label=self.file(study_id, "label", entry.get("label")),
             patient=self.patient(study_id, entry.get("patient")),
             frames=frames,
+            scribbles=self.file(study_id, "scribbles", entry.get("scribbles")),
         )
 
     def patient(self, study_id: str, patient: object) -> str | None:

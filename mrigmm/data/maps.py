@@ -12,7 +12,15 @@ from mrigmm.data.geometry import Grid
 from mrigmm.data.manifest import RegionRule, Study
 from mrigmm.data.volumes import Volume, read_map
 from mrigmm.errors import InputError
-from mrigmm.labels import AUXILIARY_NAMES, CAVITY_CLASSES, REGION_FILE_IDS, Region, allowed_classes
+from mrigmm.labels import (
+    AUXILIARY_NAMES,
+    BACKGROUND_ID,
+    CAVITY_CLASSES,
+    REGION_FILE_IDS,
+    Region,
+    allowed_classes,
+    class_ids,
+)
 
 # Label maps inside the program: class index from 0; everything that is no class has this value.
 NO_CLASS = -1
@@ -29,6 +37,41 @@ def read_reference_label(
     volume = _label_volume(study, labels)
     require_grid(volume, grid, study.id, "label")
     return _class_indices(volume.data.astype(np.int64), labels, classes)
+
+
+def read_scribbles(
+    path: Path, grid: Grid, region: NDArray[np.uint8], classes: Sequence[str], *, study: str
+) -> NDArray[np.int64]:
+    """Classes that a user named in a few voxels (X, Y, Z) in file order, `NO_CLASS` elsewhere.
+
+    Args:
+        path: map with the ids of our own label maps (`labels.class_ids`); 0 says nothing.
+        grid: that it must lie on.
+        region: (X, Y, Z) region codes.
+        classes: of the mixture.
+        study: id, for messages.
+
+    Raises:
+        InputError: unknown ids, another grid, or a class where the region does not allow it.
+    """
+    ids = class_ids(classes)
+    volume = read_map(path, study=study, role="scribbles", known=(BACKGROUND_ID, *ids.values()))
+    require_grid(volume, grid, study, "scribbles")
+    named = _class_indices(volume.data.astype(np.int64), {name: (i,) for name, i in ids.items()}, classes)
+    allowed = np.array(allowed_classes(classes))
+    allowed[Region.OUTSIDE] = False
+    wrong = (named != NO_CLASS) & ~allowed[region, named]
+    if wrong.any():
+        outside = int((wrong & (region == Region.OUTSIDE)).sum())
+        raise InputError(
+            "there are scribbles where the region map does not allow their class",
+            study=study,
+            file=path,
+            expected="scribbles inside the region; blood in the cavity and the other tissues in the wall",
+            got=f"{int(wrong.sum())} voxels, {outside} of them outside the region",
+            remedy="set them to 0, or correct the region map",
+        )
+    return named
 
 
 def _label_volume(study: Study, labels: Mapping[str, Sequence[int]]) -> Volume:

@@ -24,6 +24,7 @@ from mrigmm.data.manifest import RegionRule, Study
 from mrigmm.data.maps import (
     own_region,
     read_reference_label,
+    read_scribbles,
     region_from_label,
     region_map,
     where_classes_fit,
@@ -88,6 +89,8 @@ class StudyTensors:
         frames: the frame, from 0, that was taken of each file that holds several.
         zscores: how the intensities of each sequence that the study has became `image`.
         found_region: how sure the anatomy stage is of the region that it found; None where one was given.
+        scribbles: (X, Y, Z) int64 class indices that a user named, `maps.NO_CLASS` elsewhere; None when
+            there are none or they were not asked for.
         region_source: file or rule of the region map.
         warnings: what the user should know about this study.
         motion: what each registered sequence was moved by, per slice of the reference file.
@@ -111,6 +114,7 @@ class StudyTensors:
     shading: Mapping[str, Shading] = field(default_factory=dict)
     zscores: Mapping[str, ZScore] = field(default_factory=dict)
     found_region: Mapping[str, Any] | None = None
+    scribbles: Tensor | None = None
 
     @property
     def present(self) -> Tensor:
@@ -148,6 +152,7 @@ def load_study(
     *,
     labels: Mapping[str, Sequence[int]] | None = None,
     with_label: bool = False,
+    with_scribbles: bool = False,
     images: Mapping[str, Volume] | None = None,
     region: NDArray[np.uint8] | None = None,
     corrections: Corrections = NO_CORRECTIONS,
@@ -161,6 +166,7 @@ def load_study(
         labels: class name -> ids in the reference label file (the manifest's); needed when the label
             is read, that is with `with_label` or for a region that is derived from the label.
         with_label: read the reference label too.
+        with_scribbles: read the scribbles too, where the study has them.
         images: what `read_sequences` returned for this study, where the caller has it already.
         region: `labels.Region` codes on the grid of the reference sequence, in place of the study's own.
         corrections: optional steps on the images.
@@ -200,6 +206,9 @@ def load_study(
     warnings += [resampled.note for resampled in on_grid.values() if resampled.note]
     image, observed, zscores = _standardise(study, sequences, on_grid, region, warnings)
     region = where_classes_fit(study, region, classes)
+    scribbles = None
+    if with_scribbles and study.scribbles is not None:
+        scribbles = read_scribbles(study.scribbles, reference.grid, region, classes, study=study.id)
     present = [name for name, seen in zip(sequences, observed, strict=True) if seen.any()]
     warnings += [f"no {name}" for name in sequences if name not in images]
     warnings += [
@@ -231,6 +240,7 @@ def load_study(
         motion=motion,
         shading=shading,
         zscores=zscores,
+        scribbles=None if scribbles is None else turned(scribbles),
     )
 
 

@@ -21,7 +21,7 @@ from mrigmm.data.study import StudyTensors, load_study, read_sequence, reference
 from mrigmm.data.volumes import Volume, read_map
 from mrigmm.errors import InputError, Problem
 from mrigmm.jobs.common import Outcome, Track, cohort_task, no_progress, warnings_of
-from mrigmm.labels import REGION_FILE_IDS, TISSUES
+from mrigmm.labels import BACKGROUND_ID, REGION_FILE_IDS, TISSUES, class_ids
 
 
 def check(
@@ -178,7 +178,7 @@ def _inspect(study: Study, cohort: Manifest, classes: tuple[str, ...]) -> _Findi
             images[name] = read_sequence(study, name, cohort.labels)
         except InputError as error:
             problems += error.problems
-    maps, map_problems = _read_maps(study, cohort)
+    maps, map_problems = _read_maps(study, cohort, classes)
     # A cine that looks for end-diastole inside the region has met the region's problems already.
     problems += [problem for problem in map_problems if problem not in problems]
     fingerprints = {name: quality.fingerprint(volume.data) for name, volume in images.items()}
@@ -202,6 +202,7 @@ def _inspect(study: Study, cohort: Manifest, classes: tuple[str, ...]) -> _Findi
                 classes,
                 labels=cohort.labels,
                 with_label=study.label is not None,
+                with_scribbles=True,
                 images=images,
             )
             said = {f"no {name}" for name in study.images.keys() - images.keys()}
@@ -212,13 +213,17 @@ def _inspect(study: Study, cohort: Manifest, classes: tuple[str, ...]) -> _Findi
     return _Findings(tuple(problems), fingerprints, distances)
 
 
-def _read_maps(study: Study, cohort: Manifest) -> tuple[dict[str, Volume], list[Problem]]:
-    """Region and label files, as far as they can be read, and what is wrong with the others."""
+def _read_maps(
+    study: Study, cohort: Manifest, classes: tuple[str, ...]
+) -> tuple[dict[str, Volume], list[Problem]]:
+    """Region, label and scribble files, as far as they can be read, and what is wrong with the others."""
     files: list[tuple[str, Path, tuple[int, ...]]] = []
     if isinstance(study.region, Path):
         files.append(("region", study.region, REGION_FILE_IDS))
     if study.label is not None and cohort.labels:
         files.append(("label", study.label, tuple(i for ids in cohort.labels.values() for i in ids)))
+    if study.scribbles is not None:
+        files.append(("scribbles", study.scribbles, (BACKGROUND_ID, *class_ids(classes).values())))
     maps: dict[str, Volume] = {}
     problems: list[Problem] = []
     for role, path, known in files:

@@ -142,6 +142,7 @@ def predict_study(
     *,
     study_id: str | None = None,
     frames: Mapping[str, int] | None = None,
+    scribbles: Path | str | None = None,
     run: Path | str | None = None,
     method: str | None = None,
     prior: Path | str | None = None,
@@ -168,6 +169,7 @@ def predict_study(
         out: folder for the results.
         study_id: name of the results; default the file name of the reference sequence.
         frames: sequence name -> frame, from 0, of a file with several; default of a cine end-diastole.
+        scribbles: map of classes that a user named in a few voxels, for methods that learn from it.
         run: folder of a trained run; give either this or `method`.
         method: name of a method (`mrigmm info`).
         prior: population prior for `method`.
@@ -197,7 +199,13 @@ def predict_study(
             raise InputError(
                 f"a frame of '{sequence}' is named, but no such image", remedy=near_misses(sequence, [*files])
             )
-    study = Study(name, files, None if region is None else Path(region), frames=frames or {})
+    study = Study(
+        name,
+        files,
+        None if region is None else Path(region),
+        frames=frames or {},
+        scribbles=None if scribbles is None else Path(scribbles),
+    )
     cohort = Manifest(Path("--image"), tuple(files), {}, {"test": (study,)})
     out = Path(out)
     _require_free(out, [study], None, overwrite=overwrite)
@@ -244,9 +252,8 @@ def _require_free(out: Path, studies: Iterable[Study], manifest: Path | None, *,
         instead="allow to replace them with --overwrite",
     )
     for study in studies:
-        inputs = [
-            file for file in (*study.images.values(), study.region, study.label) if isinstance(file, Path)
-        ]
+        maps = (study.region, study.label, study.scribbles)
+        inputs = [file for file in (*study.images.values(), *maps) if isinstance(file, Path)]
         # Converters leave acquisition parameters in a JSON file of the image's name beside it.
         sidecars = [
             file.with_name(file.name.removesuffix(".gz").removesuffix(".nii") + ".json") for file in inputs
@@ -298,6 +305,8 @@ def _predict_study(study: Study, segmenter: Segmenter, out: Path, save_probabili
             with atomic(files["motion"]) as temporary:
                 temporary.write_bytes(_motion_picture(unmoved, tensors))
         content = _side_file(tensors, result, segmenter, warnings)
+        if study.scribbles is not None and tensors.scribbles is not None:
+            content["scribbles"] = str(study.scribbles.resolve())
         write_json(files["json"], {**content, "seconds": round(time.perf_counter() - started, 3)})
     except BaseException:  # a label map without its side file is half a result
         for file in files.values():

@@ -35,6 +35,7 @@ class Segmenter:
         corrections: optional steps of reading.
         finder: finds the ventricle of studies without a region map; None: they are refused.
         mvo: look for microvascular obstruction afterwards.
+        uses_scribbles: whether the method takes a user's scribbles.
     """
 
     method: Method
@@ -45,15 +46,26 @@ class Segmenter:
     corrections: Corrections
     finder: AnatomyFinder | None = None
     mvo: bool = False
+    uses_scribbles: bool = False
 
     def read(self, study: Study, *, registration: bool = True) -> StudyTensors:
         """A study's tensors, where asked for without its registration; raises InputError."""
         corrections = self.corrections
         if not registration:
             corrections = replace(corrections, registration=False)
-        return load_found(
-            study, self.sequences, self.classes, self.finder, labels=self.labels, corrections=corrections
+        tensors = load_found(
+            study,
+            self.sequences,
+            self.classes,
+            self.finder,
+            labels=self.labels,
+            with_scribbles=self.uses_scribbles,
+            corrections=corrections,
         )
+        if study.scribbles is None or self.uses_scribbles:
+            return tensors
+        unused = f"{self.method.name} does not use scribbles: they were not read"
+        return replace(tensors, warnings=(*tensors.warnings, unused))
 
     def fit_cohort(self, studies: Sequence[Study], track: Track = no_progress) -> None:
         """Let a method that learns from the whole cohort see it; does nothing for all others.
@@ -155,9 +167,16 @@ def _segmenter(
         task = cohort_task(cohort, None if prior is None else Path(prior), device)
         made = make_method(method, task, parse_overrides(overrides))
         used = task.prior if METHODS[method].uses_prior else None
-        corrections = Corrections(bias_correct, register)
-        finder = _finder(anatomy, device)
-        return Segmenter(made, task.classes, task.sequences, used, cohort.labels, corrections, finder)
+        return Segmenter(
+            made,
+            task.classes,
+            task.sequences,
+            used,
+            cohort.labels,
+            Corrections(bias_correct, register),
+            _finder(anatomy, device),
+            uses_scribbles=METHODS[method].uses_scribbles,
+        )
     if prior is not None or overrides:
         raise InputError(
             "a trained run brings its own prior and settings", remedy="leave out --prior and --set"

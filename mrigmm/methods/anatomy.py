@@ -167,6 +167,7 @@ def load_found(
     labels: Mapping[str, Sequence[int]],
     corrections: Corrections,
     with_label: bool = False,
+    with_scribbles: bool = False,
 ) -> StudyTensors:
     """A study as `load_study` gives it; one without a region map gets the one that is found.
 
@@ -178,11 +179,17 @@ def load_found(
         labels: class name -> ids in the reference label file.
         corrections: optional steps on the images.
         with_label: read the reference label too.
+        with_scribbles: read the scribbles too, where the study has them.
 
     Raises:
         InputError: as `load_study`, and where no ventricle is found.
     """
-    options: dict[str, Any] = {"labels": labels, "corrections": corrections, "with_label": with_label}
+    options: dict[str, Any] = {
+        "labels": labels,
+        "corrections": corrections,
+        "with_label": with_label,
+        "with_scribbles": with_scribbles,
+    }
     if finder is None or study.region is not None:
         return load_study(study, sequences, classes, **options)
     images = read_sequences(study, sequences, labels)

@@ -24,11 +24,12 @@ RUNTIMES = ("torch", "onnx")
 
 @dataclass(frozen=True)
 class MethodEntry:
-    """Where a method lives, what it does in one line, and whether a population prior tells it anything."""
+    """Where a method lives, what it does in one line, and what it learns from beside the images."""
 
     location: str  # "module:class"
     summary: str
     uses_prior: bool = True
+    uses_scribbles: bool = False
 
 
 METHODS: Mapping[str, MethodEntry] = {
@@ -84,6 +85,16 @@ METHODS: Mapping[str, MethodEntry] = {
     "mrf-gmm": MethodEntry(
         "mrigmm.methods.mrf_gmm:MRFGMM",
         "Gaussian mixture whose labels form a Potts field (MAP with the population prior, mean field)",
+    ),
+    "cnn-superpixels": MethodEntry(
+        "mrigmm.methods.cnn_clustering:CNNSuperpixels",
+        "a small CNN clusters the study by its own labels, one per superpixel (Kanezaki 2018)",
+        uses_scribbles=True,
+    ),
+    "cnn-continuity": MethodEntry(
+        "mrigmm.methods.cnn_clustering:CNNContinuity",
+        "the same with neighbours that are to respond alike (Kim, Kanezaki and Tanaka 2020)",
+        uses_scribbles=True,
     ),
     "map-em-2step": MethodEntry(
         "mrigmm.methods.map_em_2step:MapEM2Step",

@@ -139,6 +139,42 @@ class MRFSettings(FitSettings):
     seed: int = Field(0, ge=0)
 
 
+class CNNClusteringSettings(MethodSettings):
+    """What both CNN clustering methods have."""
+
+    scope: Literal["study", "cohort"] = "study"
+    start: Literal["kmeans", "random"] = Field("kmeans", description="First targets; published: random.")
+    channels: int = Field(32, ge=1, description="Of the hidden layers; the published number is 100.")
+    layers: int = Field(2, ge=1, description="3x3 convolutions.")
+    iterations: int = Field(50, ge=1, description="Updates of the network; the published number is 1000.")
+    learning_rate: float = Field(0.1, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    balance: float = Field(3.0, ge=0, description="Weight of the entropy that the mean response lacks.")
+    entropy_share: float = Field(
+        0.7, gt=0, le=1, description="Of the largest entropy; 1 asks for clusters of one size."
+    )
+    scribble_weight: float = Field(0.5, ge=0)
+    order_by: tuple[str, ...] | None = None
+    seed: int = Field(0, ge=0)
+
+
+class CNNSuperpixelSettings(CNNClusteringSettings):
+    """Settings of cnn-superpixels."""
+
+    superpixel_mm: float = Field(4.0, gt=0, description="Side of the square of a superpixel's area.")
+    compactness: float = Field(
+        1.0, gt=0, description="z-scores that count as much as a superpixel's size in distance."
+    )
+
+
+class CNNContinuitySettings(CNNClusteringSettings):
+    """Settings of cnn-continuity."""
+
+    continuity: float = Field(1.0, ge=0, description="Weight of differences between neighbours.")
+    edge_aware: bool = False
+    edge_scale: float = Field(1.0, gt=0, description="Difference in z-scores that counts as an edge.")
+
+
 # Methods that are not named here have no settings.
 METHOD_SETTINGS: Mapping[str, type[MethodSettings]] = {
     "em-gmm": EMSettings,
@@ -153,6 +189,8 @@ METHOD_SETTINGS: Mapping[str, type[MethodSettings]] = {
     "consensus": ConsensusSettings,
     "slic-kmeans": SLICKMeansSettings,
     "mrf-gmm": MRFSettings,
+    "cnn-superpixels": CNNSuperpixelSettings,
+    "cnn-continuity": CNNContinuitySettings,
     "deepg-single": SingleSettings,
     "deepsvg-single": SingleSettings,
 }

@@ -276,3 +276,12 @@ def test_mvo_may_share_ids_with_scar_but_not_with_the_background(workshop):
     assert cohort.classes == ("myocardium", "scar")
     with pytest.raises(InputError, match="cannot be 'mvo'"):
         read_manifest(workshop.manifest(labels={**labels, "mvo": 0}))
+
+
+def test_scribbles(tmp_path):
+    entries = [{**STUDY, "scribbles": "hints.nii"}, {**STUDY, "id": "p2"}]
+    first, second = read_manifest(write(tmp_path, {**GOOD, "test": entries})).split("test")
+    assert first.scribbles == tmp_path / "hints.nii"
+    assert second.scribbles is None
+    (problem,) = problems(tmp_path, {**GOOD, "test": [{**STUDY, "scribbles": "../hints.nii"}]})
+    assert "scribbles: the path leads out" in problem.what
