@@ -77,8 +77,8 @@ def crop(stack: Stack, settings: CNNClusteringSettings) -> Crop:
     image = _extended(pad(stack.image[z][..., x, y], [margin] * 4), region)
     scribbles = pad(stack.scribbles[z, x, y], [margin] * 4, value=NO_CLASS)
     if isinstance(settings, CNNSuperpixelSettings):
-        found = _superpixels(image, region, stack.spacing_mm, settings)
-        return Crop(image, region, scribbles, superpixels=found)
+        found = _superpixels(stack.image[z][..., x, y], stack.region[z, x, y], stack.spacing_mm, settings)
+        return Crop(image, region, scribbles, superpixels=pad(found, [margin] * 4))
     assert isinstance(settings, CNNContinuitySettings)
     return Crop(image, region, scribbles, pairs=_pairs(image, region, settings))
 
@@ -147,7 +147,7 @@ def _superpixels(
     image: Tensor, region: Tensor, spacing_mm: tuple[float, float], settings: CNNSuperpixelSettings
 ) -> Tensor:
     """SLIC superpixels of each slice inside the region, numbered from 0 over all slices; 0 outside."""
-    mask = region.permute(1, 2, 0)  # (A, D, B)
+    mask = region.permute(1, 2, 0)  # (X, Y, B)
     found = superpixels(
         image.permute(1, 2, 3, 0).double().numpy(),
         mask.numpy(),
