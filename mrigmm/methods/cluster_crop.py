@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
-from skimage.segmentation import slic
 from torch import Tensor
 from torch.nn.functional import pad
 
 from mrigmm.data.maps import NO_CLASS
 from mrigmm.methods.settings import CNNClusteringSettings, CNNContinuitySettings, CNNSuperpixelSettings
+from mrigmm.methods.slic_kmeans import superpixels
 
 
 @dataclass(frozen=True)
@@ -80,8 +77,8 @@ def crop(stack: Stack, settings: CNNClusteringSettings) -> Crop:
     image = _extended(pad(stack.image[z][..., x, y], [margin] * 4), region)
     scribbles = pad(stack.scribbles[z, x, y], [margin] * 4, value=NO_CLASS)
     if isinstance(settings, CNNSuperpixelSettings):
-        superpixels = _superpixels(image, region, stack.spacing_mm, settings)
-        return Crop(image, region, scribbles, superpixels=superpixels)
+        found = _superpixels(stack.image[z][..., x, y], stack.region[z, x, y], stack.spacing_mm, settings)
+        return Crop(image, region, scribbles, superpixels=pad(found, [margin] * 4))
     assert isinstance(settings, CNNContinuitySettings)
     return Crop(image, region, scribbles, pairs=_pairs(image, region, settings))
 
@@ -110,12 +107,12 @@ def joined(crops: Sequence[Crop]) -> Crop:
         ]
         return torch.cat(grown)
 
-    superpixels, pairs = None, None
+    numbers, pairs = None, None
     first = [part.superpixels for part in crops if part.superpixels is not None]
     if first:
         counts = [int(part.max()) + 1 for part in first]
         shifts = np.cumsum([0, *counts[:-1]]).tolist()
-        superpixels = stacked([part + shift for part, shift in zip(first, shifts, strict=True)], (a, d))
+        numbers = stacked([part + shift for part, shift in zip(first, shifts, strict=True)], (a, d))
     weights = [part.pairs for part in crops if part.pairs is not None]
     if weights:
         pairs = (
@@ -126,7 +123,7 @@ def joined(crops: Sequence[Crop]) -> Crop:
         stacked([part.image for part in crops], (a, d)),
         stacked([part.region for part in crops], (a, d)),
         stacked([part.scribbles for part in crops], (a, d), value=NO_CLASS),
-        superpixels,
+        numbers,
         pairs,
     )
 
@@ -149,37 +146,18 @@ def _extended(image: Tensor, region: Tensor) -> Tensor:
 def _superpixels(
     image: Tensor, region: Tensor, spacing_mm: tuple[float, float], settings: CNNSuperpixelSettings
 ) -> Tensor:
-    """SLIC of each slice inside the region, numbered from 0 over all slices; 0 outside."""
-    result = np.zeros(region.shape, dtype=np.int64)
-    area_mm2 = math.prod(spacing_mm)
-    count = 0
-    for number, (values, inside) in enumerate(zip(image.numpy(), region.numpy(), strict=True)):
-        n = max(round(float(inside.sum()) * area_mm2 / settings.superpixel_mm2), 1)
-        found = _slic(np.moveaxis(values, 0, -1), inside, n, settings.compactness)
-        kept, index = np.unique(found[inside], return_inverse=True)
-        result[number][inside] = index + count
-        count += len(kept)
-    return torch.from_numpy(result)
-
-
-def _slic(
-    values: NDArray[np.float32], inside: NDArray[np.bool_], n: int, compactness: float
-) -> NDArray[np.int64]:
-    if n == 1:
-        return inside.astype(np.int64)
-    whole = bool(inside.all())  # then no mask: starting points on a grid come at once
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of superpixels that stay empty
-        found: NDArray[np.int64] = slic(
-            values.astype(np.float64),
-            n_segments=n,
-            compactness=compactness,
-            convert2lab=False,
-            channel_axis=-1,
-            start_label=1,
-            mask=None if whole else inside,
-        )
-    return found
+    """SLIC superpixels of each slice inside the region, numbered from 0 over all slices; 0 outside."""
+    mask = region.permute(1, 2, 0)  # (X, Y, B)
+    found = superpixels(
+        image.permute(1, 2, 3, 0).double().numpy(),
+        mask.numpy(),
+        size_mm=settings.superpixel_mm,
+        compactness=settings.compactness,
+        spacing_mm=spacing_mm,
+    )
+    result = torch.zeros(mask.shape, dtype=torch.int64)
+    result[mask] = torch.from_numpy(found)
+    return result.permute(2, 0, 1)
 
 
 def _pairs(image: Tensor, region: Tensor, settings: CNNContinuitySettings) -> tuple[Tensor, Tensor]:

@@ -161,8 +161,10 @@ class CNNClusteringSettings(MethodSettings):
 class CNNSuperpixelSettings(CNNClusteringSettings):
     """Settings of cnn-superpixels."""
 
-    superpixel_mm2: float = Field(16.0, gt=0, description="Mean area of a superpixel.")
-    compactness: float = Field(0.1, gt=0, description="Of SLIC: distance against z-scores.")
+    superpixel_mm: float = Field(4.0, gt=0, description="Side of the square of a superpixel's area.")
+    compactness: float = Field(
+        1.0, gt=0, description="z-scores that count as much as a superpixel's size in distance."
+    )
 
 
 class CNNContinuitySettings(CNNClusteringSettings):

@@ -153,7 +153,7 @@ def _slic(
             compactness=compactness / (span or 1.0),
             spacing=np.array(spacing_mm) / min(spacing_mm),  # its seeds' distance is in voxels
             convert2lab=False,  # three sequences are no colours
-            mask=mask,
+            mask=None if mask.all() else mask,  # seeds on a grid come at once, in a mask by k-means
             channel_axis=0,
         )
     return np.asarray(found[mask], dtype=np.int64)

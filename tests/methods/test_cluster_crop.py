@@ -56,7 +56,7 @@ def test_superpixels_have_the_area_asked_for():
     """40 x 40 pixels of 0.5 mm: 400 mm2, so that 16 mm2 each makes about 25 in each slice."""
     image = torch.randn(2, 1, 40, 40, generator=torch.Generator().manual_seed(0)) * 0.1
     region = torch.ones(2, 40, 40, dtype=torch.bool)
-    settings = CNNSuperpixelSettings(superpixel_mm2=16, compactness=10)
+    settings = CNNSuperpixelSettings(superpixel_mm=4, compactness=10)
     seen = crop(Stack(image, region, (0.5, 0.5)), settings)
     first, second = (seen.superpixels[z][seen.region[z]] for z in (0, 1))
     assert 20 <= len(first.unique()) <= 30
@@ -77,7 +77,7 @@ def test_a_region_smaller_than_a_superpixel_is_one():
     assert seen.superpixels[seen.region].unique().tolist() == [0, 1]
 
 
-@pytest.mark.parametrize("settings", [PLAIN, CNNSuperpixelSettings(superpixel_mm2=4)])
+@pytest.mark.parametrize("settings", [PLAIN, CNNSuperpixelSettings(superpixel_mm=2)])
 def test_crops_of_several_sizes_become_one_batch(settings):
     named = torch.full((3, 12, 10), NO_CLASS)
     named[0, 2, 2] = 1

@@ -19,7 +19,7 @@ from .test_kmeans import lesion, prior
 
 METHODS = ("cnn-superpixels", "cnn-continuity")
 # The wall is three pixels wide.
-SETTINGS = {"cnn-superpixels": {"superpixel_mm2": 4.0}, "cnn-continuity": {"continuity": 0.2}}
+SETTINGS = {"cnn-superpixels": {"superpixel_mm": 2.0}, "cnn-continuity": {"continuity": 0.2}}
 ALLOWED = {int(Region.CAVITY): {1}, int(Region.WALL): {2, 3, 4}}
 
 
