@@ -36,15 +36,15 @@ from mrigmm.jobs.common import no_progress, versions
 from mrigmm.labels import Region
 from mrigmm.methods.anatomy import read_anatomy_finder
 
-SUPERVISED = {"consistency": 0.0, "global_mi": 0.0, "local_mi": 0.0}
+SUPERVISED: Mapping[str, float] = {}  # the default
 ARMS: Mapping[str, Mapping[str, float]] = {
     "supervised": SUPERVISED,
-    "consistency": {**SUPERVISED, "consistency": 5.0},
-    "global MI": {**SUPERVISED, "global_mi": 0.1},
-    "local MI": {**SUPERVISED, "local_mi": 0.1},
-    "all three (default)": {},
-    "mean teacher": {**SUPERVISED, "mean_teacher": 5.0},
-    "entropy": {**SUPERVISED, "entropy": 0.1},
+    "consistency": {"consistency": 5.0},
+    "global MI": {"global_mi": 0.1},
+    "local MI": {"local_mi": 0.1},
+    "all three": {"consistency": 5.0, "global_mi": 0.1, "local_mi": 0.1},
+    "mean teacher": {"mean_teacher": 5.0},
+    "entropy": {"entropy": 0.1},
 }
 ALL_LABELLED = "supervised, all labelled"
 STRUCTURES = {"cavity": Region.CAVITY, "wall": Region.WALL}

@@ -19,7 +19,7 @@ from mrigmm.jobs.train_anatomy import train_anatomy
 STUDIES, SEED, COHORT, PRESET = 12, 7, "small", "tiny"
 DEEP, BASELINE = "deep-gem", "em-gmm"
 LABELLED = 2  # of the cohort's studies: the anatomy stage learns from these
-ANATOMY = ("spacing_mm=2.5", "view_mm=120", "levels=3", "epochs=6", "batch_unlabelled=2")
+ANATOMY = ("spacing_mm=2.5", "view_mm=120", "levels=3", "epochs=6")
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import lightning
@@ -24,7 +23,7 @@ HEADS = 3
 JOINT_RATE = 0.3
 TEACHER_MOMENTUM = 0.99
 WARM_UP = 0.1  # share of the training in which the learning rate rises
-RAMP = 0.8  # share of the training in which the unlabelled terms come in
+RAMP = 0.3  # share of the training in which the unlabelled terms come in
 # Of gain and offset, in SDs of the image: the contrast of a few studies must stand for all.
 INTENSITY_SD = 0.3
 
@@ -42,23 +41,6 @@ class AnatomySlices:
     labelled: Tensor
     anatomy: Tensor
     unlabelled: Tensor
-
-
-@dataclass(frozen=True)
-class Views:
-    """Unlabelled slices seen twice.
-
-    Attributes:
-        first: (B, C, A, A).
-        second: (B, C, A, A), moved.
-        theta: (B, 2, 3) how.
-        valid: (B, 1, A, A) 1 where the moved slice shows something.
-    """
-
-    first: Tensor
-    second: Tensor
-    theta: Tensor
-    valid: Tensor
 
 
 class ClusterHead(nn.Module):
@@ -120,31 +102,16 @@ class AnatomyModule(lightning.LightningModule):
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Objective of a step."""
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.global_step)
-        labelled, anatomy = self._labelled(generator)
-        views = self._unlabelled(generator) if self.config.uses_unlabelled else None
-        # All slices in one pass: batch normalisation must treat labelled ones as it will treat new ones.
-        images = [labelled] if views is None else [labelled, views.first, views.second]
-        labelled_features, *pair = _split(self.network.features(torch.cat(images)), [len(x) for x in images])
-        if self.network.mixtures is not None:
-            self.network.mixtures.learn(labelled_features.full.detach(), anatomy, generator)
-        terms = {"supervised": losses.supervised(labelled_features.logits, anatomy)}
+        terms = {"supervised": self._supervised(generator)}
         total = terms["supervised"]
-        if views is not None:
-            ramp = self._ramp()
-            for name, value in self._unlabelled_terms(views, *pair).items():
+        if self.config.uses_unlabelled:
+            done = self.global_step / (RAMP * self.config.epochs * self.config.steps_per_epoch)
+            for name, value in self._unlabelled(generator).items():
                 terms[name] = value
-                total = total + ramp * float(getattr(self.config, name)) * value
+                total = total + min(done, 1.0) * float(getattr(self.config, name)) * value
         for name, term in {"objective": total, **terms}.items():
             self.log(name, term.detach(), on_step=False, on_epoch=True, batch_size=1)
         return total
-
-    def _ramp(self) -> float:
-        """From nearly 0 to 1, as S. Laine and T. Aila, ICLR 2017.
-
-        Before the network knows the ventricle at all, agreement that nothing is there is easily had.
-        """
-        done = self.global_step / (RAMP * self.config.epochs * self.config.steps_per_epoch)
-        return math.exp(-5 * (1 - min(done, 1.0)) ** 2)
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Let the teacher follow."""
@@ -185,8 +152,7 @@ class AnatomyModule(lightning.LightningModule):
             random_intensities(image, chance, INTENSITY_SD), self.config.sequence_dropout, chance
         )
 
-    def _labelled(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Moved and changed labelled slices, and their anatomy."""
+    def _supervised(self, generator: torch.Generator) -> Tensor:
         n = self.config.batch_labelled
         index = self._drawn(self.slices.labelled, n, generator)
         chance = Chance(generator, n, torch.arange(n))
@@ -195,22 +161,23 @@ class AnatomyModule(lightning.LightningModule):
         image, anatomy = maps.tensor_split([self.slices.labelled.shape[1]], dim=1)
         inside = anatomy[:, 1:]
         anatomy = torch.cat([1 - inside.sum(dim=1, keepdim=True), inside], dim=1)  # what came in is outside
-        return self._seen(image, chance), anatomy
+        found = self.network.features(self._seen(image, chance))
+        if self.network.mixtures is not None:
+            self.network.mixtures.learn(found.full.detach(), anatomy, generator)
+        return losses.supervised(found.logits, anatomy)
 
-    def _unlabelled(self, generator: torch.Generator) -> Views:
-        """Unlabelled slices, and the same slices moved, each with changes of intensity of its own."""
-        n = self.config.batch_unlabelled
+    def _unlabelled(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """The terms that are switched on, by the name of their weight."""
+        config, n = self.config, self.config.batch_unlabelled
         image = self.slices.unlabelled[self._drawn(self.slices.unlabelled, n, generator)].to(self.device)
         chance = Chance(generator, n, torch.arange(n))
         theta = random_motion(chance)
+        first = self._seen(image, chance)
+        second = self._seen(moved(image, theta), chance)
+        together = self.network.features(torch.cat([first, second]))
+        here = AnatomyFeatures(*(part[:n] for part in _parts(together)))
+        there = AnatomyFeatures(*(part[n:] for part in _parts(together)))
         valid = (moved(torch.ones_like(image[:, :1]), theta) > 0.99).float()
-        return Views(self._seen(image, chance), self._seen(moved(image, theta), chance), theta, valid)
-
-    def _unlabelled_terms(
-        self, views: Views, here: AnatomyFeatures, there: AnatomyFeatures
-    ) -> dict[str, Tensor]:
-        """The terms that are switched on, by the name of their weight."""
-        config, theta, valid = self.config, views.theta, views.valid
         near = losses.near_ventricle(there.logits, config.spacing_mm)
         found: dict[str, Tensor] = {}
         if config.consistency > 0:
@@ -218,13 +185,15 @@ class AnatomyModule(lightning.LightningModule):
             found["consistency"] = losses.consistency(there.logits, target, valid)
         if self.teacher is not None:
             with torch.no_grad():
-                target = moved(self.teacher(views.first).softmax(dim=1), theta)
+                target = moved(self.teacher(first).softmax(dim=1), theta)
             found["mean_teacher"] = losses.consistency(there.logits, target, valid)
         if config.entropy > 0:
             found["entropy"] = losses.entropy(there.logits, near)
         if config.global_mi > 0:
-            first, second = self.heads["of_slices"](torch.cat([here.bottleneck, there.bottleneck])).chunk(2)
-            joint = (1 - JOINT_RATE) * self.joint + JOINT_RATE * losses.joint_of_slices(first, second)
+            head = self.heads["of_slices"]
+            both = head(together.bottleneck)
+            now = losses.joint_of_slices(both[:n], both[n:])
+            joint = (1 - JOINT_RATE) * self.joint + JOINT_RATE * now
             # Divided by the rate, its gradient is that of a batch as large as the memory.
             found["global_mi"] = -losses.mutual_information(joint).mean() / JOINT_RATE
             self.joint = joint.detach()
@@ -244,8 +213,5 @@ class AnatomyModule(lightning.LightningModule):
         return total
 
 
-def _split(features: AnatomyFeatures, sizes: Sequence[int]) -> list[AnatomyFeatures]:
-    """The features of a batch that was put together of several."""
-    names = [field.name for field in fields(AnatomyFeatures)]
-    pieces = [getattr(features, name).split(list(sizes)) for name in names]
-    return [AnatomyFeatures(*parts) for parts in zip(*pieces, strict=True)]
+def _parts(features: AnatomyFeatures) -> tuple[Tensor, ...]:
+    return features.bottleneck, features.half, features.full, features.logits, features.typicality
