@@ -61,6 +61,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         default=[name for name in METHODS if not name.endswith("-single")],
         help="comma-separated; default: all but the slow *-single; '' none",
     )
+    add(
+        "--method-seeds",
+        type=_integers,
+        default=[],
+        metavar="N,N,...",
+        help="run every method that has a seed with each of them (default: once, with its own default)",
+    )
     add("--no-oracle", action="store_true", help="leave out the per-study Gaussians of the true labels")
     cohort = parser.add_argument_group("cohort")
     add = cohort.add_argument
@@ -212,7 +219,7 @@ def _cohort(options: argparse.Namespace, protocol: Protocol, track: Track) -> Co
 
 def _competitors(options: argparse.Namespace, task: Task, track: Track) -> list[Competitor]:
     """Every row of the table, in its order."""
-    rows = [*rows_of.methods(options.methods, task)]
+    rows = [*rows_of.methods(options.methods, task, options.method_seeds)]
     rows += [rows_of.existing_run(text, task, options.device) for text in options.run]
     if options.train or options.supervised:
         trainer = _trainer(options, track)

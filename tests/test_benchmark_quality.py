@@ -12,7 +12,7 @@ from mrigmm.data.manifest import RegionRule, read_manifest
 from mrigmm.data.study import load_study
 from mrigmm.errors import InputError
 from mrigmm.jobs.common import no_progress
-from mrigmm.methods.base import Segmentation
+from mrigmm.methods.base import Segmentation, Task
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
@@ -117,6 +117,14 @@ def test_training_manifest_has_the_region_map_of_the_protocol(workshop, tmp_path
 
 
 # Scores
+
+
+def test_only_what_starts_at_random_runs_with_every_seed():
+    task = Task(("blood", "myocardium"), ("LGE",), None)
+    rows = list(competitors.methods(["kmeans", "otsu"], task, [1, 2]))
+    assert [(row.name, row.seed) for row in rows] == [("kmeans", 1), ("kmeans", 2), ("otsu", None)]
+    assert [row.build(cohorts.PROTOCOLS["lv"]).settings.seed for row in rows[:2]] == [1, 2]
+    assert [row.settings["seed"] for row in rows[:2]] == [1, 2]
 
 
 def test_a_perfect_map_has_perfect_scores(study):
@@ -494,7 +502,7 @@ def test_trained_rows_and_label_efficiency(tmp_path, capsys):
     assert set(content["summary"]) == names
     assert len(content["summary"]["net"]["metrics"]["dice/scar"]["seed_means"]) == 2
     assert content["studies"]["net, seed 1"] != content["studies"]["net, seed 2"]
-    assert "Training seeds: mean Dice ± SD over seeds" in text
+    assert "Seeds: mean Dice ± SD over seeds" in text
     assert "### Label efficiency, cavity-wall: dice of scar" in text
 
     assert script.main([*options, "--run", f"again={tmp_path / 'runs' / 'net_cavity-wall_seed1'}"]) == 0

@@ -32,6 +32,7 @@ from mrigmm.methods.anatomy import read_anatomy_finder
 from mrigmm.methods.deep_gem import build_spatial_prior, starting_method, wall_view
 from mrigmm.methods.deep_gmm import DeepGMMMethod, build_network, component_order, run_input
 from mrigmm.methods.map_em_2step import MapEM2Step
+from mrigmm.methods.settings import require_sequences
 from mrigmm.mixture import PopulationPrior
 from mrigmm.networks.deep_gmm import DeepGMM
 from mrigmm.reporting.figures import loss_figure
@@ -301,9 +302,7 @@ def _resolve(
             got=f"{', '.join(classes)} in {', '.join(sequences)}",
             remedy="train without one: --preset deepsvg --set mean_regulariser=0",
         )
-    for name in config.order_by or ():
-        if name not in sequences:
-            raise InputError(f"order_by: unknown sequence '{name}'", remedy=near_misses(name, sequences))
+    require_sequences(config.order_by, sequences)
     return config.model_copy(update={"sequences": sequences, "classes": classes}), prior
 
 

@@ -27,6 +27,7 @@ from mrigmm.methods.settings import (
     CNNClusteringSettings,
     CNNContinuitySettings,
     CNNSuperpixelSettings,
+    require_sequences,
     validated_settings,
 )
 
@@ -52,6 +53,7 @@ class CNNClustering:
 
     def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
         self.settings = validated_settings(self.name, self.settings_type, overrides)
+        require_sequences(self.settings.order_by, task.sequences)
         self.task = task
         self.cohort: dict[int, Clusters] = {}  # by region code; scope "cohort" only
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mrigmm.data.crops import median_spacing_mm, network_input
 from mrigmm.data.study import StudyTensors
-from mrigmm.errors import InputError, near_misses
+from mrigmm.errors import InputError
 from mrigmm.methods.base import Segmentation, Task, brightness_order, present_sequences, responsible_mixture
 from mrigmm.methods.deep_gmm import (
     anatomy,
@@ -26,7 +26,7 @@ from mrigmm.methods.deep_gmm import (
     slices_of,
     voxel_responsibilities,
 )
-from mrigmm.methods.settings import SingleSettings, validated_settings
+from mrigmm.methods.settings import SingleSettings, require_sequences, validated_settings
 from mrigmm.mixture import Mixture, match_to_prior
 from mrigmm.networks.deep_gmm import DeepGMM, SliceBatch, mean_distance, negative_log_likelihood
 
@@ -55,11 +55,7 @@ class DeepSingle:
     def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
         self.task = task
         self.settings = validated_settings(self.name, SingleSettings, overrides)
-        for sequence in self.settings.order_by or ():
-            if sequence not in task.sequences:
-                raise InputError(
-                    f"order_by: unknown sequence '{sequence}'", remedy=near_misses(sequence, task.sequences)
-                )
+        require_sequences(self.settings.order_by, task.sequences)
         self.prior = task.crop_prior if self.settings.standardise == "crop" else task.prior
         if self.prior is None and task.prior is not None:
             raise InputError(

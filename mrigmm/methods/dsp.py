@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mrigmm.data.study import StudyTensors
-from mrigmm.errors import InputError, near_misses
+from mrigmm.errors import InputError
 from mrigmm.methods.base import Segmentation, Task, present_sequences
 from mrigmm.methods.cluster_crop import Stack
 from mrigmm.methods.cluster_network import fit_network
@@ -31,6 +31,7 @@ from mrigmm.methods.settings import (
     DSPKMeansSettings,
     DSPSettings,
     ReconstructionSettings,
+    require_sequences,
     validated_settings,
 )
 from mrigmm.mixture import ConvergenceWarning, fit_gmm
@@ -60,11 +61,7 @@ class DSP(ABC):
     def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
         self.settings = validated_settings(self.name, self.settings_type, overrides)
         self.task = task
-        for sequence in self.settings.order_by or ():
-            if sequence not in task.sequences:
-                raise InputError(
-                    f"order_by: unknown sequence '{sequence}'", remedy=near_misses(sequence, task.sequences)
-                )
+        require_sequences(self.settings.order_by, task.sequences)
 
     def describe(self) -> dict[str, Any]:
         """Settings as plain values."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mrigmm.data.study import StudyTensors
-from mrigmm.errors import InputError, near_misses
+from mrigmm.errors import InputError
 from mrigmm.methods.base import (
     Segmentation,
     Task,
@@ -23,7 +23,7 @@ from mrigmm.methods.base import (
     present_sequences,
     unpack,
 )
-from mrigmm.methods.settings import EMSettings, MapEMSettings, validated_settings
+from mrigmm.methods.settings import EMSettings, MapEMSettings, require_sequences, validated_settings
 from mrigmm.mixture import (
     ConvergenceWarning,
     Covariance,
@@ -70,11 +70,7 @@ class EMGMM:
     def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
         self.task = task
         self.settings = validated_settings(self.name, self.settings_type, overrides)
-        for name in self.settings.order_by or ():
-            if name not in task.sequences:
-                raise InputError(
-                    f"order_by: unknown sequence '{name}'", remedy=near_misses(name, task.sequences)
-                )
+        require_sequences(self.settings.order_by, task.sequences)
 
     def describe(self) -> dict[str, Any]:
         """Settings as plain values."""

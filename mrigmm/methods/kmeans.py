@@ -17,7 +17,7 @@ from mrigmm.errors import InputError
 from mrigmm.labels import Region
 from mrigmm.methods.base import Segmentation, Task, present_sequences
 from mrigmm.methods.clusters import cluster_segmentation, covered_voxels, named, naming_note, parts
-from mrigmm.methods.settings import KMeansSettings, validated_settings
+from mrigmm.methods.settings import KMeansSettings, require_sequences, validated_settings
 
 # Starts by k-means++ of which the best is kept.
 _STARTS = 10
@@ -36,6 +36,7 @@ class KMeans:
 
     def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
         self.settings = validated_settings(self.name, KMeansSettings, overrides)
+        require_sequences(self.settings.order_by, task.sequences)
         self.task = task
         self._learned: dict[int, Tensor] = {}  # region code -> centres (k, C), in the order of its classes
         self._n_learned: int | None = None  # studies; None before `fit_cohort`

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mrigmm.data.study import StudyTensors
-from mrigmm.errors import InputError, near_misses
+from mrigmm.errors import InputError
 from mrigmm.methods.base import (
     Segmentation,
     Task,
@@ -18,7 +18,7 @@ from mrigmm.methods.base import (
 )
 from mrigmm.methods.clusters import covered_voxels, naming_note
 from mrigmm.methods.em_gmm import Voxels, starting_mixture
-from mrigmm.methods.settings import MRFSettings, validated_settings
+from mrigmm.methods.settings import MRFSettings, require_sequences, validated_settings
 from mrigmm.mixture import ConvergenceWarning, Mixture, fit_potts
 
 
@@ -36,11 +36,7 @@ class MRFGMM:
     def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
         self.settings = validated_settings(self.name, MRFSettings, overrides)
         self.task = task
-        for name in self.settings.order_by or ():
-            if name not in task.sequences:
-                raise InputError(
-                    f"order_by: unknown sequence '{name}'", remedy=near_misses(name, task.sequences)
-                )
+        require_sequences(self.settings.order_by, task.sequences)
 
     def describe(self) -> dict[str, Any]:
         """Settings as plain values."""

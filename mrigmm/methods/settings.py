@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -247,6 +247,17 @@ def refuse_settings(method: str, overrides: Mapping[str, object]) -> None:
     """
     if overrides:
         raise InputError(f"{method} has no settings", got=", ".join(overrides))
+
+
+def require_sequences(order_by: Sequence[str] | None, sequences: Sequence[str]) -> None:
+    """Refuse to order components by a sequence that the cohort does not have.
+
+    Raises:
+        InputError: there is one, with its near misses.
+    """
+    for name in order_by or ():
+        if name not in sequences:
+            raise InputError(f"order_by: unknown sequence '{name}'", remedy=near_misses(name, sequences))
 
 
 def validated_settings(method: str, settings: type[Settings], overrides: Mapping[str, object]) -> Settings:

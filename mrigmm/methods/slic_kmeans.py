@@ -17,7 +17,7 @@ from mrigmm.data.study import StudyTensors
 from mrigmm.errors import InputError
 from mrigmm.methods.base import Segmentation, Task, present_sequences
 from mrigmm.methods.clusters import cluster_segmentation, covered_voxels, named, naming_note, parts
-from mrigmm.methods.settings import SLICKMeansSettings, validated_settings
+from mrigmm.methods.settings import SLICKMeansSettings, require_sequences, validated_settings
 
 # Starts by k-means++ of which the best is kept.
 _STARTS = 10
@@ -34,6 +34,7 @@ class SLICKMeans:
 
     def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
         self.settings = validated_settings(self.name, SLICKMeansSettings, overrides)
+        require_sequences(self.settings.order_by, task.sequences)
         self.task = task
 
     def describe(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -31,14 +31,21 @@ LABEL_COUNTS = (1, 2, 5, 10)  # and all
 SUPERVISED = "supervised"
 
 
-def methods(names: Sequence[str], task: Task) -> Iterator[Competitor]:
-    """Methods of `mrigmm info` with their default settings."""
+def methods(names: Sequence[str], task: Task, seeds: Sequence[int] = ()) -> Iterator[Competitor]:
+    """Methods of `mrigmm info` with their default settings; one with a seed runs with each of `seeds`."""
     for name in names:
         try:
             settings = make_method(name, task, {}).describe()
         except InputError:  # the reason is told when the method is built
             settings = {}
-        yield Competitor(name, lambda _protocol, name=name: make_method(name, task, {}), settings)
+        for seed in (seeds or (None,)) if "seed" in settings else (None,):
+            changed = {} if seed is None else {"seed": seed}
+            build = partial(_method, name, task, changed)
+            yield Competitor(name, build, settings | changed, seed)
+
+
+def _method(name: str, task: Task, overrides: Mapping[str, int], _protocol: Protocol) -> Method:
+    return make_method(name, task, overrides)
 
 
 def oracle(task: Task) -> Competitor:

@@ -29,13 +29,13 @@ LESIONS = NESTED_REGIONS["pathology"]
 
 @dataclass(frozen=True)
 class Competitor:
-    """One row of the table; what trains has one per training seed.
+    """One row of the table; what trains or starts at random may have one per seed.
 
     Attributes:
         name: of the row.
         build: makes the method for a protocol; trains first where that is needed.
         settings: what results depend on beside the cohort.
-        seed: training seed, or None.
+        seed: of the training or of the method's start, or None.
         sees_labels: the method reads the reference label of the study it segments (the oracle only).
         needs_infarct: it is meaningless on healthy studies.
     """

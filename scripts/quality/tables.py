@@ -176,7 +176,7 @@ def _seeds(rows: Mapping[str, MethodSummary]) -> str:
         ]
         for name, row in trained.items()
     ]
-    return "Training seeds: mean Dice ± SD over seeds\n\n" + table(["method", "seeds", *GROUPS], lines)
+    return "Seeds: mean Dice ± SD over seeds\n\n" + table(["method", "seeds", *GROUPS], lines)
 
 
 def label_efficiency(summaries: Summaries) -> list[str]:
