@@ -108,11 +108,12 @@ def brain(data: Path, out: Path, overrides: Sequence[str]) -> dict[str, dict[str
 def brain_clusters(data: Path) -> dict[str, dict[str, list[float]]]:
     """Lesion Dice per patient and method, one value for every seed."""
     cohort = read_manifest(MANIFESTS / "ms_brain.json", data)
-    classes = tuple(f"component_{k}" for k in range(1, 4)) + ("lesion",)
+    classes = ("component_1", "component_2", "component_3", "lesion")
+    labels = {**cohort.labels, **{name: () for name in classes if name not in cohort.labels}}
     task = Task(classes, cohort.sequences, None, order_by=("T2", "FLAIR"))
     table: dict[str, dict[str, list[float]]] = {}
     for study in cohort.split("training"):
-        tensors = load_study(study, cohort.sequences, classes, labels=cohort.labels, with_label=True)
+        tensors = load_study(study, cohort.sequences, classes, labels=labels, with_label=True)
         for name in CLUSTERING:
             seeds = SEEDS if "seed" in METHOD_SETTINGS[name].model_fields else (None,)
             for seed in seeds:
