@@ -42,6 +42,10 @@ class AnatomyConfig(BaseModel):
         "softmax", description="gmm: a mixture per class in feature space, which also tells what is unusual."
     )
 
+    own_mixture: bool = Field(
+        True, description="Sharpen what is found by a mixture of the study's own intensities."
+    )
+
     # The terms of the objective
     consistency: float = Field(0.0, ge=0, description="Same label after rotation, mirroring, scaling.")
     global_mi: float = Field(0.0, ge=0, description="Mutual information of the encoder's clusters.")

@@ -34,7 +34,7 @@ from mrigmm.evaluation.overlap import overlap
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import no_progress, versions
 from mrigmm.labels import Region
-from mrigmm.methods.anatomy import read_anatomy_finder
+from mrigmm.methods.anatomy import AnatomyFinder, read_anatomy_finder
 
 SUPERVISED: Mapping[str, float] = {}  # the default
 ARMS: Mapping[str, Mapping[str, float]] = {
@@ -47,6 +47,7 @@ ARMS: Mapping[str, Mapping[str, float]] = {
     "entropy": {"entropy": 0.1},
 }
 ALL_LABELLED = "supervised, all labelled"
+OWN_MIXTURE = " + own mixture"
 STRUCTURES = {"cavity": Region.CAVITY, "wall": Region.WALL}
 
 
@@ -116,8 +117,8 @@ def sunnybrook(options: argparse.Namespace) -> Iterator[Case]:
                 yield Case(arm, first, path, root, None, ARMS[arm], tested, whole)
 
 
-def scores(case: Case, run: Path, options: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Train if need be; Dice of cavity and wall of every tested study, 0 where no ventricle is found."""
+def scores(case: Case, run: Path, options: argparse.Namespace) -> dict[str, dict[str, dict[str, float]]]:
+    """Train if need be; `dice` as the network says it, and after the study's own mixture."""
     overrides = [f"{name}={value}" for name, value in case.settings.items()]
     mrigmm.train_anatomy(
         case.manifest,
@@ -128,7 +129,18 @@ def scores(case: Case, run: Path, options: argparse.Namespace) -> dict[str, dict
         device="cpu",
         resume=(run / "config.yaml").exists(),
     )
-    finder, _ = read_anatomy_finder(run, torch.device("cpu"))
+    trained, _ = read_anatomy_finder(run, torch.device("cpu"))
+    return {
+        name: dice(case, AnatomyFinder(trained.network, config, -np.inf, trained.device))
+        for name, config in {
+            case.arm: trained.config.model_copy(update={"own_mixture": False}),
+            case.arm + OWN_MIXTURE: trained.config,
+        }.items()
+    }
+
+
+def dice(case: Case, finder: AnatomyFinder) -> dict[str, dict[str, float]]:
+    """Dice of cavity and wall of every tested study, 0 where no ventricle is found."""
     found: dict[str, dict[str, float]] = {}
     for study in case.tested:
         images = read_sequences(study, finder.sequences, case.cohort.labels)
@@ -169,8 +181,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for case in track(cases, "Training"):
         count = "all" if case.arm == ALL_LABELLED else str(options.labelled)
         run = options.out / "runs" / f"{kind}_{count}_{_plain(case.arm)}_{case.seed}"
-        for study, row in scores(case, run, options).items():
-            rows.setdefault(case.arm, {}).setdefault(study, []).append(row)
+        for name, found in scores(case, run, options).items():
+            for study, row in found.items():
+                rows.setdefault(name, {}).setdefault(study, []).append(row)
     means = {
         arm: {
             study: {name: float(np.mean([r[name] for r in seeds])) for name in STRUCTURES}

@@ -21,6 +21,7 @@ from mrigmm.data.ventricle import closed_ventricle, implausible
 from mrigmm.data.whole import load_whole, middle_view
 from mrigmm.errors import InputError
 from mrigmm.labels import Region
+from mrigmm.methods.anatomy_border import sharpened
 from mrigmm.networks.anatomy import AnatomyFeatures, AnatomyNet, neighbourhood
 
 
@@ -109,6 +110,9 @@ class AnatomyFinder:
             InputError: there is no ventricle.
         """
         probabilities, _, found_quality = self.look(study)
+        if self.config.own_mixture:
+            image = study.image.as_tensor()[study.present]
+            probabilities = sharpened(probabilities, image, study.region > 0, study.spacing_mm)
         codes = closed_ventricle(probabilities.numpy())
         if not codes.any():
             raise InputError(
