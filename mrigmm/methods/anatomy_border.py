@@ -46,8 +46,6 @@ def sharpened(
     near = torch.from_numpy(ndimage.maximum_filter(ventricle, size=size)) & inside
     prior = probabilities[:, near].T.double().clamp_min(LEAST)  # (N, 3)
     x = image[:, near].T.double()  # (N, C)
-    low, high = torch.quantile(x, torch.tensor([TAIL, 1 - TAIL], dtype=x.dtype), dim=0)
-    x = x.clamp(low, high)  # else a far outlier has a component of its own
     allowed = torch.nn.functional.one_hot(prior.argmax(dim=1), 3).bool()
     if int(allowed.sum(dim=0).min()) < 10 * sum(COMPONENTS) * x.shape[1]:
         return probabilities
@@ -63,6 +61,8 @@ def _posterior(x: Tensor, prior: Tensor, allowed: Tensor) -> Tensor:
     of_class = torch.repeat_interleave(torch.arange(3), torch.tensor(COMPONENTS))  # (M,)
     generator = torch.Generator().manual_seed(0)
     some = torch.randperm(len(x), generator=generator)[:MAX_FITTED]
+    low, high = torch.quantile(x[some], torch.tensor([TAIL, 1 - TAIL], dtype=x.dtype), dim=0)
+    x = x.clamp(low, high)  # else a far outlier has a component of its own
     fitted, given = x[some], prior[some].log()[:, of_class]
     resp = kmeans_responsibilities(fitted, allowed[some][:, of_class], generator)
     for _ in range(ITERATIONS):
