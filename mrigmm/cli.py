@@ -241,6 +241,7 @@ def check(
     manifest: ManifestArg,
     data_root: DataRoot = None,
     prior: PriorFile = None,
+    anatomy: AnatomyFolder = None,
     num_workers: Annotated[
         int, typer.Option(min=0, help="Processes that read studies at the same time.")
     ] = 0,
@@ -251,7 +252,14 @@ def check(
     from mrigmm.jobs.check import as_json as content
     from mrigmm.jobs.check import check as job
 
-    result = job(manifest, data_root=data_root, prior=prior, num_workers=num_workers, track=_track(quiet))
+    result = job(
+        manifest,
+        data_root=data_root,
+        prior=prior,
+        anatomy=anatomy,
+        num_workers=num_workers,
+        track=_track(quiet),
+    )
     if as_json:
         sys.stdout.write(json.dumps(content(result), indent=1) + "\n")
     else:

@@ -17,11 +17,12 @@ from mrigmm.data import quality
 from mrigmm.data.cine import values_in_region
 from mrigmm.data.geometry import Grid
 from mrigmm.data.manifest import Manifest, Study, read_manifest
-from mrigmm.data.study import StudyTensors, load_study, read_sequence, reference_sequence
+from mrigmm.data.study import StudyTensors, read_sequence, reference_sequence
 from mrigmm.data.volumes import Volume, read_map
 from mrigmm.errors import InputError, Problem
 from mrigmm.jobs.common import Outcome, Track, cohort_task, no_progress, warnings_of
 from mrigmm.labels import BACKGROUND_ID, REGION_FILE_IDS, TISSUES, class_ids
+from mrigmm.methods.anatomy import AnatomyFinder, load_found, read_anatomy_finder
 
 
 def check(
@@ -29,6 +30,7 @@ def check(
     *,
     data_root: Path | str | None = None,
     prior: Path | str | None = None,
+    anatomy: Path | str | None = None,
     num_workers: int = 0,
     track: Track = no_progress,
 ) -> Outcome:
@@ -41,6 +43,7 @@ def check(
         manifest: the cohort.
         data_root: folder that the manifest's paths resolve against; default the manifest's.
         prior: population prior that will be used; default the shipped one where it fits.
+        anatomy: folder of `mrigmm train-anatomy`, which finds the ventricle where no region map is given.
         num_workers: processes that read studies at the same time; 0 reads in this one.
         track: progress bar.
 
@@ -48,7 +51,7 @@ def check(
         `done` holds the studies without an error.
 
     Raises:
-        InputError: when the manifest does not exist.
+        InputError: when the manifest does not exist, or `anatomy` is no finished run.
     """
     path = Path(manifest)
     if not path.exists():
@@ -57,6 +60,7 @@ def check(
         cohort = read_manifest(path, None if data_root is None else Path(data_root))
     except InputError as error:
         return Outcome(path, (), error.problems)
+    finder = None if anatomy is None else read_anatomy_finder(Path(anatomy), torch.device("cpu"))[0]
     problems: list[Problem] = []
     classes = cohort.classes
     try:
@@ -64,7 +68,7 @@ def check(
     except InputError as error:
         problems += error.problems
     studies = cohort.split("all")
-    findings = list(track(_all_findings(studies, cohort, classes, num_workers), "Checking"))
+    findings = list(track(_all_findings(studies, cohort, classes, finder, num_workers), "Checking"))
     for found in findings:
         problems += found.problems
     ids = [study.id for study in studies]
@@ -119,11 +123,15 @@ class _Ordered:
 
 
 def _all_findings(
-    studies: tuple[Study, ...], cohort: Manifest, classes: tuple[str, ...], num_workers: int
+    studies: tuple[Study, ...],
+    cohort: Manifest,
+    classes: tuple[str, ...],
+    finder: AnatomyFinder | None,
+    num_workers: int,
 ) -> _Ordered:
     """Findings study by study, in order, from this process or from several."""
     # Workers need no list of all studies.
-    one = partial(_study_findings, cohort=replace(cohort, splits={}), classes=classes)
+    one = partial(_study_findings, cohort=replace(cohort, splits={}), classes=classes, finder=finder)
     if num_workers == 0:
         return _Ordered(map(one, studies), len(studies))
     return _Ordered(_from_workers(one, studies, num_workers), len(studies))
@@ -155,10 +163,12 @@ def _dead_worker(study: Study) -> Problem:
     )
 
 
-def _study_findings(study: Study, *, cohort: Manifest, classes: tuple[str, ...]) -> _Findings:
+def _study_findings(
+    study: Study, *, cohort: Manifest, classes: tuple[str, ...], finder: AnatomyFinder | None
+) -> _Findings:
     """All about one study; an error that nobody foresaw must not stop the others."""
     try:
-        return _inspect(study, cohort, classes)
+        return _inspect(study, cohort, classes, finder)
     except Exception as error:
         problem = Problem(
             "the study could not be checked: unexpected error",
@@ -169,7 +179,9 @@ def _study_findings(study: Study, *, cohort: Manifest, classes: tuple[str, ...])
         return _Findings((problem,))
 
 
-def _inspect(study: Study, cohort: Manifest, classes: tuple[str, ...]) -> _Findings:
+def _inspect(
+    study: Study, cohort: Manifest, classes: tuple[str, ...], finder: AnatomyFinder | None
+) -> _Findings:
     """File by file first, so that one bad file does not hide the next; then the study as a whole."""
     problems: list[Problem] = []
     images: dict[str, Volume] = {}
@@ -196,10 +208,11 @@ def _inspect(study: Study, cohort: Manifest, classes: tuple[str, ...]) -> _Findi
     # What is wrong with a file has been said; the study is judged without it.
     if not map_problems:
         try:
-            tensors = load_study(
+            tensors = load_found(
                 replace(study, images={name: study.images[name] for name in images}),
                 cohort.sequences,
                 classes,
+                finder,
                 labels=cohort.labels,
                 with_label=study.label is not None,
                 with_scribbles=True,

@@ -16,8 +16,9 @@ from mrigmm.config_anatomy import AnatomyConfig
 from mrigmm.data.anatomy_run import AnatomyRecord, AnatomyRun
 from mrigmm.data.manifest import Study
 from mrigmm.data.run_folder import RunFolder
-from mrigmm.data.study import Corrections, StudyTensors, load_study, read_sequences
+from mrigmm.data.study import NO_CORRECTIONS, Corrections, StudyTensors, load_study, read_sequences
 from mrigmm.data.ventricle import closed_ventricle, implausible
+from mrigmm.data.volumes import Volume
 from mrigmm.data.whole import load_whole, middle_view
 from mrigmm.errors import InputError
 from mrigmm.labels import Region
@@ -169,9 +170,10 @@ def load_found(
     finder: AnatomyFinder | None,
     *,
     labels: Mapping[str, Sequence[int]],
-    corrections: Corrections,
+    corrections: Corrections = NO_CORRECTIONS,
     with_label: bool = False,
     with_scribbles: bool = False,
+    images: Mapping[str, Volume] | None = None,
 ) -> StudyTensors:
     """A study as `load_study` gives it; one without a region map gets the one that is found.
 
@@ -184,6 +186,7 @@ def load_found(
         corrections: optional steps on the images.
         with_label: read the reference label too.
         with_scribbles: read the scribbles too.
+        images: what `read_sequences` returned for this study, where the caller has it already.
 
     Raises:
         InputError: as `load_study`, and where no ventricle is found.
@@ -195,8 +198,9 @@ def load_found(
         "with_scribbles": with_scribbles,
     }
     if finder is None or study.region is not None:
-        return load_study(study, sequences, classes, **options)
-    images = read_sequences(study, sequences, labels)
+        return load_study(study, sequences, classes, images=images, **options)
+    if images is None:
+        images = read_sequences(study, sequences, labels)
     seen = {name: volume for name, volume in images.items() if name in finder.sequences}
     if not seen:
         raise InputError(

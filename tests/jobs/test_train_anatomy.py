@@ -71,6 +71,18 @@ def test_the_ventricle_is_found_where_no_region_is_given(cohort, run, tmp_path):
         assert side["quality"] <= 0
 
 
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_cohort_without_region_maps_can_be_checked(cohort, run, num_workers):
+    plain = mrigmm.check(cohort, num_workers=num_workers)
+    assert not plain.done
+    assert {p.what for p in plain.problems if p.severity == "error"} == {
+        "the study has no region map, and a mixture is fitted inside one"
+    }
+    found = mrigmm.check(cohort, anatomy=run, num_workers=num_workers)
+    assert len(found.done) == 5
+    assert not found.failed
+
+
 def test_a_given_region_is_used_as_it_is(cohort, run, tmp_path):
     content = json.loads(cohort.read_text())
     entry = content["training"][0]
