@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mrigmm.errors import InputError, Problem
+    from mrigmm.jobs.agreement import agreement
     from mrigmm.jobs.check import check
+    from mrigmm.jobs.compare import compare
     from mrigmm.jobs.demo import demo
     from mrigmm.jobs.dicom import manifest_dicom
     from mrigmm.jobs.evaluate import evaluate
@@ -37,7 +39,9 @@ __version__ = _version("mrigmm")
 _LOCATIONS = {
     "InputError": "mrigmm.errors",
     "Problem": "mrigmm.errors",
+    "agreement": "mrigmm.jobs.agreement",
     "check": "mrigmm.jobs.check",
+    "compare": "mrigmm.jobs.compare",
     "demo": "mrigmm.jobs.demo",
     "evaluate": "mrigmm.jobs.evaluate",
     "export_run": "mrigmm.jobs.export",
@@ -58,7 +62,9 @@ __all__ = [
     "InputError",
     "Problem",
     "__version__",
+    "agreement",
     "check",
+    "compare",
     "demo",
     "evaluate",
     "export_run",

@@ -25,7 +25,9 @@ from rich.table import Table
 from mrigmm.errors import InputError, Problem
 
 if TYPE_CHECKING:
+    from mrigmm.jobs.agreement import Agreement
     from mrigmm.jobs.common import Outcome
+    from mrigmm.jobs.compare import Compared
     from mrigmm.jobs.evaluate import Evaluation
 
 EXIT_PROBLEMS, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
@@ -501,14 +503,60 @@ def evaluate(
     split: Split = "test",
     data_root: DataRoot = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Default: OUT/metrics.json.")] = None,
+    minimum_ml: Annotated[
+        float, typer.Option(help="Volume from which on a lesion counts as found. Default: any voxel.")
+    ] = 0.0,
     quiet: Quiet = False,
 ) -> None:
-    """Dice and IoU per class and nested region against the reference labels."""
+    """Overlap, boundary distances, volumes and calibration against the reference labels."""
     from mrigmm.jobs.evaluate import evaluate as job
 
-    result = job(predictions, manifest, split=split, data_root=data_root, out=out, track=_track(quiet))
+    result = job(
+        predictions,
+        manifest,
+        split=split,
+        data_root=data_root,
+        out=out,
+        minimum_ml=minimum_ml,
+        track=_track(quiet),
+    )
     _print_metrics({predictions.resolve().name: result})
     _finish(result, f"metrics: {result.output}", quiet)
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="OUT_A", help="Folder that predict wrote.")],
+    second: Annotated[Path, typer.Argument(metavar="OUT_B", help="Another one.")],
+    manifest: ManifestArg,
+    split: Split = "test",
+    data_root: DataRoot = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder to write to. Default: OUT_A.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Compare two folders of predictions by their scores, with paired tests."""
+    from mrigmm.jobs.compare import compare as job
+
+    result = job(first, second, manifest, split=split, data_root=data_root, out=out, track=_track(quiet))
+    _print_comparison(result)
+    _finish(result, f"compared {_studies(len(result.done))}; comparison: {result.output}", quiet)
+
+
+@app.command()
+def agreement(
+    folders: Annotated[list[Path], typer.Argument(metavar="OUT_A OUT_B ...", help="Folders of predict.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for maps and numbers.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in the folder.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """How far methods, or seeds, agree with each other; no reference is needed."""
+    from mrigmm.jobs.agreement import agreement as job
+
+    result = job(folders, out, overwrite=overwrite, track=_track(quiet))
+    _print_agreement(result)
+    _finish(result, f"compared {_studies(len(result.done))}; agreement: {result.output}", quiet)
 
 
 @app.command()
@@ -683,17 +731,39 @@ def _print_problem_table(problems: Sequence[Problem]) -> None:
 def _print_metrics(evaluations: dict[str, Evaluation]) -> None:
     table = Table("class")
     for name in evaluations:
-        for column in ("Dice", "IoU", "studies"):
+        for column in ("Dice", "IoU", "studies", "HD95 mm"):
             table.add_column(f"{name}\n{column}", justify="right")
-    summaries = [evaluation.summary or {} for evaluation in evaluations.values()]
-    for row in dict.fromkeys(name for summary in summaries for name in summary):
+    for row in dict.fromkeys(name for evaluation in evaluations.values() for name in evaluation.summary):
         cells = []
-        for summary in summaries:
-            figures = summary.get(row)
-            cells += (
-                ["", "", ""]
-                if figures is None
-                else [f"{figures.dice_mean:.3f}", f"{figures.iou_mean:.3f}", str(figures.n)]
-            )
+        for evaluation in evaluations.values():
+            if row not in evaluation.summary:
+                cells += ["", "", "", ""]
+                continue
+            figures, estimates = evaluation.summary[row], evaluation.estimates[row]
+            cells += [f"{figures.dice_mean:.3f}", f"{figures.iou_mean:.3f}", str(figures.n)]
+            cells.append(f"{estimates['hd95_mm'].mean:.1f}")
         table.add_row(escape(row), *cells)
+    out_console.print(table)
+
+
+def _print_comparison(result: Compared) -> None:
+    for metric, by_class in result.metrics.items():
+        names = map(escape, result.names)
+        table = Table(
+            "class", *names, "difference", "p (Holm)", "studies", title=metric, title_justify="left"
+        )
+        for name, found in by_class.items():
+            means = (f"{found.first_mean:.3f}", f"{found.second_mean:.3f}", f"{found.difference.mean:+.3f}")
+            table.add_row(escape(name), *means, f"{found.p_holm:.3f}", str(found.difference.n))
+        out_console.print(table)
+
+
+def _print_agreement(result: Agreement) -> None:
+    table = Table("class", "Dice of pairs", "95 % interval", "studies", "ICC of volumes")
+    for name, found in result.summary.items():
+        dice = found.dice
+        interval = f"{dice.low:.3f} to {dice.high:.3f}"
+        table.add_row(
+            escape(name), f"{dice.mean:.3f}", interval, str(dice.n), f"{found.volume_icc.value:.3f}"
+        )
     out_console.print(table)

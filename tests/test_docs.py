@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import nibabel as nib
@@ -13,6 +14,10 @@ import pytest
 
 from mrigmm.data.manifest import read_manifest
 from mrigmm.data.sources.table import KINDS
+from mrigmm.evaluation.case_level import CaseLevel
+from mrigmm.evaluation.cohort import ClassSummary
+from mrigmm.evaluation.scores import Scores
+from mrigmm.evaluation.volume_agreement import VolumeAgreement
 from mrigmm.phantom import simulate_cohort
 
 ROOT = Path(__file__).parent.parent
@@ -69,6 +74,26 @@ def test_commands_of_the_anatomy_page(tmp_path):
         extra = ["--set", "epochs=1"] if name == "train" else extra
         run([*program, name, *arguments, *extra, "--quiet"], tmp_path)
     assert len(list((tmp_path / "auto").glob("*_region.nii.gz"))) == 1
+
+
+@pytest.mark.slow
+def test_commands_of_the_evaluation_page_run_in_their_order(tmp_path):
+    commands = blocks(ROOT / "docs" / "evaluation.md", "console")[0].splitlines()
+    assert [command.split()[1] for command in commands[-3:]] == ["evaluate", "compare", "agreement"]
+    for command in commands:
+        run([sys.executable, "-m", *shlex.split(command), "--quiet"], tmp_path)
+    metrics = json.loads((tmp_path / "predictions" / "map-em" / "metrics.json").read_text())
+    assert len(metrics["calibration"]["studies"]) == 6
+    assert (tmp_path / "comparison" / "comparison.png").exists()
+    assert len(list((tmp_path / "agreement").glob("*_agreement.nii.gz"))) == 6
+
+
+def test_what_evaluation_writes_stands_on_its_page():
+    page = (ROOT / "docs" / "evaluation.md").read_text()
+    names = {
+        field.name for kind in (Scores, ClassSummary, VolumeAgreement, CaseLevel) for field in fields(kind)
+    }
+    assert {name for name in names if f"`{name}`" not in page} == set()
 
 
 def test_demo_runs_as_the_readme_says(tmp_path):

@@ -22,6 +22,7 @@ from mrigmm.errors import InputError
 _NIFTI_SUFFIXES = (".nii", ".nii.gz")
 _HEADER_BYTES = 540  # of NIfTI-2, the longer one
 _MAX_COUNTED_ID = 1 << 16  # ids below are found by counting, which is quicker than sorting
+_SUM_TOLERANCE = 1e-3  # of probabilities, which are float32
 MAX_ABS_INTENSITY = 1e30  # beyond it squares overflow even in float64 sums of float32 data
 
 
@@ -140,6 +141,42 @@ def read_map(path: Path, *, study: str, role: str, known: Collection[int] | None
                 remedy=_UNKNOWN_ID_REMEDY.get(role, "correct the file"),
             )
     data = array.reshape(grid.shape, order="F").astype(np.int64, order="C")
+    return Volume(data, grid, header, array.shape, path)
+
+
+def read_probabilities(path: Path, *, study: str, n_classes: int) -> Volume:
+    """Read class probabilities (X, Y, Z, K) that `predict` wrote; `data` is (X, Y, Z, K).
+
+    Args:
+        path: NIfTI file.
+        study: study id, for messages.
+        n_classes: K.
+
+    Raises:
+        InputError: as `read_image`, another number of classes, or values that are no probabilities: in a
+            voxel they sum to 1, or to 0 outside the region.
+    """
+    header, array, grid = _read(path, study=study, role="probability", several_frames=True)
+    data = array.reshape((*grid.shape, -1), order="F").astype(np.float32)
+    if data.shape[3] != n_classes:
+        raise InputError(
+            "the probability map has another number of classes",
+            study=study,
+            file=path,
+            expected=f"{n_classes} volumes, those of 'classes' in the side file",
+            got=str(data.shape[3]),
+            remedy="run mrigmm predict again",
+        )
+    total = data.sum(axis=3)
+    if not (data.min() >= 0 and np.all((np.abs(total - 1) < _SUM_TOLERANCE) | (total == 0))):
+        raise InputError(
+            "the probability map holds values that are no probabilities",
+            study=study,
+            file=path,
+            expected="values of 0 and more that sum to 1 in a voxel, or to 0 outside the region",
+            got=f"values from {data.min():g}, sums from {total.min():g} to {total.max():g}",
+            remedy="run mrigmm predict again",
+        )
     return Volume(data, grid, header, array.shape, path)
 
 

@@ -68,12 +68,20 @@ def study_overlaps(
         classes: names of the classes that the reference knows.
         voxel_volume_ml: volume of one voxel in ml.
     """
+    masks = study_masks(predicted, reference, classes)
+    return {name: overlap(p, r, voxel_volume_ml) for name, (p, r) in masks.items()}
+
+
+def study_masks(
+    predicted: NDArray[np.integer[Any]], reference: NDArray[np.integer[Any]], classes: Sequence[str]
+) -> dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Masks of every class and nested region in prediction and reference; arguments as `study_overlaps`."""
     groups = {name: (name,) for name in classes} | nested_regions(classes)
-    result = {}
+    masks = {}
     for name, members in groups.items():
         indices = [list(classes).index(member) for member in members]
-        result[name] = overlap(np.isin(predicted, indices), np.isin(reference, indices), voxel_volume_ml)
-    return result
+        masks[name] = (np.isin(predicted, indices), np.isin(reference, indices))
+    return masks
 
 
 def summarise(studies: Mapping[str, Mapping[str, Overlap]]) -> dict[str, ClassSummary]:

@@ -26,6 +26,7 @@ REGION_SUFFIX = "_region.nii.gz"
 MVO_SUFFIX = "_mvo.nii.gz"
 METRICS_FILE = "metrics.json"
 REPORT_FILE = "report.html"
+COMPARISON_FILE = "comparison.json"
 
 # Wraps an iterable for a progress bar: (items, description) -> items.
 Track = Callable[[Iterable[Any], str], Iterable[Any]]

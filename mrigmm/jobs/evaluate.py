@@ -1,36 +1,56 @@
-"""`mrigmm evaluate`: Dice and IoU of label maps against reference labels."""
+"""`mrigmm evaluate`: label maps against reference labels."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from mrigmm.data.files import require_not_input, write_text
 from mrigmm.data.manifest import Manifest, Study, read_manifest
-from mrigmm.data.maps import NO_CLASS, read_reference_label, require_grid
 from mrigmm.data.provenance import PriorOverlap, prior_overlap
-from mrigmm.data.volumes import read_map
 from mrigmm.errors import InputError, Problem
-from mrigmm.evaluation.cohort import ClassSummary, study_overlaps, summarise
-from mrigmm.evaluation.overlap import Overlap, overlap
+from mrigmm.evaluation.calibration import Reliability, pooled
+from mrigmm.evaluation.case_level import CaseLevel, case_level
+from mrigmm.evaluation.cohort import ClassSummary, summarise
+from mrigmm.evaluation.intervals import Estimate
+from mrigmm.evaluation.scores import Scores, estimates
+from mrigmm.evaluation.volume_agreement import VolumeAgreement, volume_agreement
 from mrigmm.export.side_files import write_json
-from mrigmm.jobs.common import LABELS_SUFFIX, METRICS_FILE, MVO_SUFFIX, Outcome, Track, no_progress
+from mrigmm.jobs.common import METRICS_FILE, Outcome, Track, no_progress
+from mrigmm.jobs.prediction_folder import require_predictions
+from mrigmm.jobs.scored_study import score_study, study_reliability
+from mrigmm.labels import NESTED_REGIONS
 
-_MVO = "mvo"
+# A patient has them or has not.
+_LESIONS = (*NESTED_REGIONS["pathology"], "pathology", "mvo")
+_COLUMNS = ("dice", "iou", "predicted_ml", "reference_ml", "hd95_mm", "nsd_2mm", "hd95_3d_mm", "nsd_3d_2mm")
 
 
 @dataclass(frozen=True)
 class Evaluation(Outcome):
-    """An evaluated cohort: overlaps per study, and their summary per class and nested region."""
+    """An evaluated cohort.
 
-    studies: dict[str, dict[str, Overlap]] | None = None
-    summary: dict[str, ClassSummary] | None = None
+    Attributes:
+        studies: study id -> class or nested region -> scores.
+        summary: class -> Dice and IoU over the studies, and how often it was found or missed.
+        estimates: class -> metric -> mean over the studies with its bootstrap interval.
+        volumes: class -> agreement of the volumes.
+        cases: lesion -> sensitivity and specificity over studies.
+        calibration: study id -> reliability of its probabilities, where they were saved.
+    """
+
+    studies: dict[str, dict[str, Scores]] = field(default_factory=dict)
+    summary: dict[str, ClassSummary] = field(default_factory=dict)
+    estimates: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    volumes: dict[str, VolumeAgreement] = field(default_factory=dict)
+    cases: dict[str, CaseLevel] = field(default_factory=dict)
+    calibration: dict[str, Reliability] = field(default_factory=dict)
 
 
 def evaluate(
@@ -40,6 +60,7 @@ def evaluate(
     split: str = "test",
     data_root: Path | str | None = None,
     out: Path | str | None = None,
+    minimum_ml: float = 0.0,
     track: Track = no_progress,
 ) -> Evaluation:
     """Compare the label maps of a folder with the reference labels of a manifest.
@@ -54,14 +75,17 @@ def evaluate(
         data_root: folder that the manifest's paths resolve against; default the manifest's.
         out: JSON file to write, with a CSV table of the same name beside it; default
             `metrics.json` in `predictions`.
+        minimum_ml: predicted volume of a lesion from which on the patient counts as having it; 0: any
+            voxel.
         track: progress bar.
 
     Raises:
         InputError: when no study at all can be compared.
     """
     folder = Path(predictions)
-    if not folder.is_dir():
-        raise InputError("the folder of predictions does not exist", file=folder, remedy="run mrigmm predict")
+    require_predictions(folder)
+    if not (math.isfinite(minimum_ml) and minimum_ml >= 0):
+        raise InputError("the minimum volume is no volume", expected="0 ml or more", got=f"{minimum_ml:g}")
     path = folder / METRICS_FILE if out is None else Path(out)
     if path.suffix.lower() == ".csv":
         raise InputError(
@@ -72,85 +96,89 @@ def evaluate(
         )
     require_not_input(path, [Path(manifest)])
     cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
-    overlaps: dict[str, dict[str, Overlap]] = {}
+    scores: dict[str, dict[str, Scores]] = {}
+    calibration: dict[str, Reliability] = {}
     problems: list[Problem] = []
     studies = cohort.split(split)
     for study in track(studies, "Evaluating"):
         try:
-            overlaps[study.id] = _evaluate_study(study, folder, cohort)
+            scores[study.id] = score_study(study, folder, cohort)
         except InputError as error:
             problems += error.problems
-    if not overlaps:
+            continue
+        try:
+            reliability = study_reliability(study, folder, cohort)
+        except InputError as error:  # the label map can be judged all the same
+            problems += [replace(problem, severity="warning") for problem in error.problems]
+            continue
+        if reliability is not None:
+            calibration[study.id] = reliability
+    if not scores:
         raise InputError.from_problems(problems)
-    summary = summarise(overlaps)
-    seen = _seen_by_prior(cohort, [s for s in cohort.split(split) if s.id in overlaps], folder)
-    problems += _prior_notes(seen, len(overlaps))
+    seen = _seen_by_prior(cohort, [s for s in studies if s.id in scores], folder)
+    problems += _prior_notes(seen, len(scores))
+    by_class = _by_class(scores)
+    result = Evaluation(
+        path,
+        tuple(scores),
+        tuple(problems),
+        studies=scores,
+        summary=summarise(scores),
+        estimates=estimates(scores),
+        volumes={
+            name: volume_agreement([o.predicted_ml for o in found], [o.reference_ml for o in found])
+            for name, found in by_class.items()
+        },
+        cases={
+            name: case_level(by_class[name], minimum_ml=minimum_ml) for name in _LESIONS if name in by_class
+        },
+        calibration=calibration,
+    )
     write_json(
         path,
         {
             "split": split,
-            "summary": {name: figures.as_dict() for name, figures in summary.items()},
-            "studies": {
-                study: {name: asdict(o) for name, o in found.items()} for study, found in overlaps.items()
-            },
+            **_measured(result),
             "not_evaluated": [problem.study for problem in problems if problem.severity == "error"],
             "seen_by_prior": asdict(seen),
             # Where the report finds the references, and their ids.
-            "references": {s.id: str(s.label.resolve()) for s in studies if s.label and s.id in overlaps},
+            "references": {s.id: str(s.label.resolve()) for s in studies if s.label and s.id in scores},
             "reference_ids": cohort.labels,
         },
     )
-    write_text(path.with_suffix(".csv"), _csv(overlaps))
-    return Evaluation(path, tuple(overlaps), tuple(problems), overlaps, summary)
+    write_text(path.with_suffix(".csv"), _csv(scores))
+    return result
 
 
-def _evaluate_study(study: Study, folder: Path, cohort: Manifest) -> dict[str, Overlap]:
-    predicted_ids = _predicted_classes(study.id, folder / f"{study.id}.json")
-    prediction = read_map(
-        folder / f"{study.id}{LABELS_SUFFIX}",
-        study=study.id,
-        role="predicted label",
-        known=(0, *predicted_ids.values()),
-    )
-    classes = [name for name in cohort.classes if name in predicted_ids and cohort.labels[name]]
-    if not classes:
-        raise InputError(
-            "prediction and reference have no class in common",
-            study=study.id,
-            expected=f"one of {', '.join(predicted_ids)} under 'labels' in the manifest",
-            got=", ".join(cohort.classes) or "no class",
-        )
-    reference = read_reference_label(study, prediction.grid, cohort.labels, classes)
-    predicted = np.full(prediction.data.shape, NO_CLASS)
-    for index, name in enumerate(classes):
-        predicted[prediction.data == predicted_ids[name]] = index
-    voxel_ml = prediction.grid.voxel_volume_ml
-    overlaps = study_overlaps(predicted, reference, classes, voxel_volume_ml=voxel_ml)
-    mask = folder / f"{study.id}{MVO_SUFFIX}"
-    if cohort.labels.get(_MVO) and mask.exists():
-        found = read_map(mask, study=study.id, role="predicted mvo", known=(0, 1))
-        require_grid(found, prediction.grid, study.id, "predicted mvo")
-        true = read_reference_label(study, prediction.grid, cohort.labels, (_MVO,)) == 0
-        overlaps[_MVO] = overlap(found.data > 0, true, voxel_ml)
-    return overlaps
+def _by_class(studies: Mapping[str, Mapping[str, Scores]]) -> dict[str, list[Scores]]:
+    names = dict.fromkeys(name for scores in studies.values() for name in scores)
+    return {name: [scores[name] for scores in studies.values() if name in scores] for name in names}
 
 
-def _predicted_classes(study: str, file: Path) -> dict[str, int]:
-    """Class name -> id of a prediction, from its side file."""
-    try:
-        classes = json.loads(file.read_text(encoding="utf-8"))["classes"]
-        return {str(name): int(i) for name, i in classes.items()}
-    except FileNotFoundError:
-        raise InputError(
-            "the study has no prediction",
-            study=study,
-            file=file,
-            remedy="run mrigmm predict on this split, or evaluate another one with --split",
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(
-            "the side file of the prediction is damaged", study=study, file=file, got=str(error)
-        ) from None
+def _measured(result: Evaluation) -> dict[str, Any]:
+    """The figures of `metrics.json` (docs/evaluation.md)."""
+    every = pooled(result.calibration.values())
+    return {
+        "summary": {
+            name: {
+                **figures.as_dict(),
+                "estimates": {metric: asdict(e) for metric, e in result.estimates[name].items()},
+            }
+            for name, figures in result.summary.items()
+        },
+        "volume_agreement": {name: asdict(agreement) for name, agreement in result.volumes.items()},
+        "case_level": {name: asdict(cases) for name, cases in result.cases.items()},
+        "calibration": {
+            "error": every.error(),
+            "studies": {study: r.error() for study, r in result.calibration.items()},
+            "bins": every.table(),
+        }
+        if result.calibration
+        else None,
+        "studies": {
+            study: {name: o.as_dict() for name, o in found.items()} for study, found in result.studies.items()
+        },
+    }
 
 
 def _seen_by_prior(cohort: Manifest, studies: Sequence[Study], folder: Path) -> PriorOverlap:
@@ -188,12 +216,12 @@ def _some(ids: Sequence[str]) -> str:
     return ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
 
 
-def _csv(overlaps: dict[str, dict[str, Overlap]]) -> str:
+def _csv(studies: Mapping[str, Mapping[str, Scores]]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["study", "class", "dice", "iou", "predicted_ml", "reference_ml"])
-    for study, found in overlaps.items():
-        for name, o in found.items():
-            values: Sequence[float] = (o.dice, o.iou, o.predicted_ml, o.reference_ml)
-            writer.writerow([study, name, *("" if np.isnan(v) else f"{v:.6g}" for v in values)])
+    writer = csv.DictWriter(text, ["study", "class", *_COLUMNS], extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for study, found in studies.items():
+        for name, scores in found.items():
+            values = {key: "" if math.isnan(v) else f"{v:.6g}" for key, v in scores.as_dict().items()}
+            writer.writerow({"study": study, "class": name, **values})
     return text.getvalue()

@@ -20,6 +20,7 @@ from mrigmm.errors import InputError, Problem, near_misses
 from mrigmm.export.nifti import write_labels, write_map, write_probabilities
 from mrigmm.export.side_files import write_itksnap_labels, write_json, write_slicer_colours
 from mrigmm.jobs.common import (
+    COMPARISON_FILE,
     DISCLAIMER,
     LABELS_SUFFIX,
     METRICS_FILE,
@@ -276,7 +277,8 @@ def _require_free(out: Path, studies: Iterable[Study], manifest: Path | None, *,
 
 def _remove_conclusions(out: Path) -> None:
     """Delete what was concluded from results that are about to be replaced."""
-    for name in (METRICS_FILE, Path(METRICS_FILE).with_suffix(".csv").name, REPORT_FILE):
+    comparison = [Path(COMPARISON_FILE).with_suffix(suffix).name for suffix in (".json", ".md", ".png")]
+    for name in (METRICS_FILE, Path(METRICS_FILE).with_suffix(".csv").name, REPORT_FILE, *comparison):
         remove(out / name)
 
 

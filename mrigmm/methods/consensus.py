@@ -20,6 +20,7 @@ from mrigmm.methods.base import AGREEMENT, CohortMethod, Method, Segmentation, T
 from mrigmm.methods.clusters import cluster_segmentation
 from mrigmm.methods.registry import METHODS, make_method
 from mrigmm.methods.settings import METHOD_SETTINGS, ConsensusSettings, validated_settings
+from mrigmm.mixture.votes import agreement_share
 
 _MIN_MEMBERS = 2
 # EM of STAPLE ends long before.
@@ -120,9 +121,9 @@ class Consensus:
         """Share (X, Y, Z) of the members whose label is that of the consensus, 0 outside the region."""
         inside = study.region > 0
         ids = torch.tensor([*class_ids(self.task.classes).values()], dtype=torch.uint8)
-        same = torch.stack([ids[r.argmax(dim=1)] == labels[inside] for r in resp.values()])
+        votes = torch.stack([ids[r.argmax(dim=1)] for r in resp.values()])
         share = torch.zeros(study.region.shape)
-        share[inside] = same.float().mean(dim=0)
+        share[inside] = agreement_share(votes, labels[inside])
         return share
 
 

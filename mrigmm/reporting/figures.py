@@ -67,7 +67,7 @@ def overlay_figure(
         fontsize=8,
         frameon=False,
     )
-    return _png(figure)
+    return png(figure)
 
 
 def motion_figure(
@@ -113,7 +113,7 @@ def motion_figure(
             axis.set_xlabel(texts[z], fontsize=7)
             if column == 0:
                 axis.set_ylabel(name, fontsize=9)
-    return _png(figure)
+    return png(figure)
 
 
 def loss_figure(log: Mapping[str, Sequence[float]]) -> bytes:
@@ -136,10 +136,11 @@ def loss_figure(log: Mapping[str, Sequence[float]]) -> bytes:
     below.set_ylabel("learning rate")
     below.set_xlabel("epoch")
     below.xaxis.get_major_locator().set_params(integer=True)
-    return _png(figure)
+    return png(figure)
 
 
-def _png(figure: Figure, dpi: int = 90) -> bytes:
+def png(figure: Figure, dpi: int = 90) -> bytes:
+    """A figure as a PNG file, made without a display."""
     figure.set_dpi(dpi)
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})

@@ -14,12 +14,12 @@ import numpy as np
 
 from mrigmm.data.maps import NO_CLASS
 from mrigmm.errors import InputError
-from mrigmm.evaluation.cohort import study_overlaps
+from mrigmm.evaluation.cohort import study_masks, study_overlaps
 from mrigmm.evaluation.refit import refit_nll
 from mrigmm.evaluation.surface import hausdorff95_mm
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import Track
-from mrigmm.labels import NESTED_REGIONS, class_ids, nested_regions
+from mrigmm.labels import NESTED_REGIONS, class_ids
 from mrigmm.methods.base import Method, Segmentation
 from quality.cohorts import Case, Protocol
 
@@ -116,17 +116,11 @@ def score(
     reference = np.full(predicted.shape, NO_CLASS)
     for index, name in enumerate(known):
         reference[(study.label == list(classes).index(name)).numpy()] = index
-    # Boundaries are found faster in the ventricle's box; one voxel more, so that none lies on its border.
-    box = _box((study.region > 0).numpy() | (reference != NO_CLASS))
-    groups = {name: (name,) for name in known} | nested_regions(known)
     overlaps = study_overlaps(predicted, reference, known, voxel_volume_ml=voxel_ml)
     row: dict[str, float] = {}
-    for name, members in groups.items():
-        ids = [list(known).index(member) for member in members]
+    for name, (found, true) in study_masks(predicted, reference, known).items():
         row[f"dice/{name}"], row[f"iou/{name}"] = overlaps[name].dice, overlaps[name].iou
-        row[f"hd95_mm/{name}"] = hausdorff95_mm(
-            np.isin(predicted[box], ids), np.isin(reference[box], ids), pixel_mm=study.spacing_mm[:2]
-        )
+        row[f"hd95_mm/{name}"] = hausdorff95_mm(found, true, pixel_mm=study.spacing_mm[:2])
         row[f"volume_ml/{name}"] = overlaps[name].predicted_ml
     row |= _infarct_error(overlaps, known)
     wall_ml = sum(overlaps[name].reference_ml for name in known if name in NESTED_REGIONS["wall"])
@@ -160,15 +154,6 @@ def _indices(labels: np.ndarray, known: Sequence[str]) -> np.ndarray:
     for index, name in enumerate(known):
         indices[labels == ids[name]] = index
     return indices
-
-
-def _box(mask: np.ndarray) -> tuple[slice, ...]:
-    """In-plane bounding box of a mask (X, Y, Z), one voxel wider."""
-    sides = []
-    for axis in (0, 1):
-        where = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        sides.append(slice(max(int(where[0]) - 1, 0), int(where[-1]) + 2))
-    return (*sides, slice(None))
 
 
 def _average(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -175,3 +175,122 @@ def test_a_prior_that_knows_the_study(workshop, out, study, sure, perhaps):
     assert not result.failed
     assert len(result.problems) == sure + perhaps
     assert all(("if they are the same patients" in p.what) == bool(perhaps) for p in result.problems)
+
+
+def probabilities(folder, study, values):
+    """Beside a prediction, the probabilities of blood, myocardium, edema and scar (4, X, Y, Z)."""
+    save_nifti(folder / f"{study}_probabilities.nii.gz", np.moveaxis(values, 0, -1), oblique_affine())
+
+
+def one_hot(labels, sure=0.7):
+    """`sure` for the class of the label, the rest for the other three; 0 outside."""
+    rest = (1 - sure) / 3
+    values = np.stack([np.where(labels == i, sure, rest) for i in (1, 2, 3, 4)])
+    return (values * (labels > 0)).astype(np.float32)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_boundaries_in_mm_whatever_the_order_of_the_axes(workshop, out, order):
+    """Scar drawn one pixel along the first in-plane axis: 1.2 mm in the slices, of 10 mm thickness."""
+    truth = ventricle()
+    moved = np.where(np.roll(truth, 1, axis=0) == 4, 4, np.where(truth == 4, 2, truth)).astype(np.uint8)
+    moved[..., 2] = np.where(moved[..., 2] == 4, 2, moved[..., 2])  # missed in the last slice
+    affine = oblique_affine(np.array([1.2, 1.2, 10.0])[list(order)], order=order)
+    entry = workshop.study(affine=affine)
+    workshop.volume(entry["label"], truth.transpose(order), affine)
+    prediction(out, "s1", moved.transpose(order), affine)
+    found = mrigmm.evaluate(out, workshop.manifest([entry])).studies["s1"]["scar"]
+    assert found.hd95_mm == pytest.approx(1.2, rel=1e-5)
+    assert found.one_sided_slices == 1
+    assert found.hd95_3d_mm == pytest.approx(math.hypot(10, 1.2), rel=1e-5)
+    assert 0.5 < found.nsd_2mm < 1
+    rows = list(csv.DictReader((out / "metrics.csv").read_text().splitlines()))
+    row = next(row for row in rows if row["class"] == "scar")
+    assert list(row)[:6] == ["study", "class", "dice", "iou", "predicted_ml", "reference_ml"]
+    assert float(row["hd95_mm"]) == pytest.approx(1.2, rel=1e-4)
+
+
+def test_a_cohort_in_numbers(workshop, out):
+    """Three studies with scar and one without; in one of the three no scar is found."""
+    truth = ventricle()
+    healthy = np.where(truth > 2, 2, truth).astype(np.uint8)
+    entries = [workshop.study(name) for name in "abcd"]
+    workshop.volume(entries[3]["label"], healthy)
+    for name, labels in zip("abcd", (truth, truth, healthy, healthy), strict=True):
+        prediction(out, name, labels)
+    result = mrigmm.evaluate(out, workshop.manifest(entries))
+    content = json.loads(result.output.read_text())
+    ml = (truth == 4).sum() * 0.0144
+    scar = content["summary"]["scar"]["estimates"]
+    assert scar["dice"]["mean"] == content["summary"]["scar"]["dice_mean"] == pytest.approx(2 / 3)
+    assert (scar["dice"]["n"], scar["dice"]["n_undefined"]) == (3, 1)
+    assert 0 <= scar["dice"]["low"] < 2 / 3 < scar["dice"]["high"] <= 1
+    assert (scar["hd95_mm"]["mean"], scar["hd95_mm"]["n"], scar["hd95_mm"]["n_undefined"]) == (0, 2, 2)
+    volumes = content["volume_agreement"]["scar"]
+    assert volumes["n"] == 4
+    assert volumes["bias_ml"]["value"] == pytest.approx(-ml / 4, rel=1e-5)
+    assert volumes["absolute_error_ml"]["mean"] == pytest.approx(ml / 4, rel=1e-5)
+    # Volumes (v, v), (v, v), (0, v), (0, 0).
+    # Means v, v, v/2, 0 and v/2, 3v/4: MSR = 11/24, MSC = MSE = 1/8 v^2, so (MSR - MSE) / (MSR + MSE) = 4/7.
+    assert volumes["icc"]["value"] == pytest.approx(4 / 7)
+    case = content["case_level"]["scar"]
+    assert [case[key] for key in ("true_positive", "false_negative", "false_positive", "true_negative")] == [
+        2, 1, 0, 1,
+    ]  # fmt: skip
+    assert (case["minimum_ml"], case["specificity"]["value"]) == (0, 1)
+    assert list(content["case_level"]) == ["edema", "scar", "pathology"]
+    assert content["calibration"] is None
+    strict = mrigmm.evaluate(out, workshop.manifest(entries), minimum_ml=2 * ml)
+    assert strict.cases["scar"].true_positive == 0
+    assert strict.summary["scar"].dice_mean == result.summary["scar"].dice_mean
+    for wrong in (-1, math.nan):
+        with pytest.raises(InputError, match="the minimum volume is no volume"):
+            mrigmm.evaluate(out, workshop.manifest(entries), minimum_ml=wrong)
+
+
+def test_calibration_of_saved_probabilities(workshop, out):
+    """All voxels are said to be right with 70 %; in `a` all are, in `b` those of the scar are not."""
+    truth = ventricle()
+    wrong = np.where(truth == 4, 3, truth).astype(np.uint8)
+    for name, labels in {"a": truth, "b": wrong, "c": truth}.items():
+        prediction(out, name, labels)
+        if name != "c":
+            probabilities(out, name, one_hot(labels))
+    result = mrigmm.evaluate(out, workshop.manifest([workshop.study(name) for name in "abc"]))
+    found = json.loads(result.output.read_text())["calibration"]
+    right = 1 - (truth == 4).sum() / (truth > 0).sum()
+    assert found["studies"] == {"a": pytest.approx(0.3), "b": pytest.approx(abs(0.7 - right))}
+    assert found["error"] == pytest.approx(abs(0.7 - (1 + right) / 2))
+    used = [row for row in found["bins"] if row["count"]]
+    assert len(found["bins"]) == 15
+    assert [row["count"] for row in used] == [2 * (truth > 0).sum()]
+    assert used[0]["frequency"] == pytest.approx((1 + right) / 2)
+
+
+def test_no_calibration_where_the_reference_does_not_know_a_class(workshop, out):
+    prediction(out, "s1", ventricle())
+    probabilities(out, "s1", one_hot(ventricle()))
+    labels = {"background": 0, "blood": 1, "myocardium": [2, 3], "edema": [], "scar": 4}
+    assert mrigmm.evaluate(out, workshop.manifest(labels=labels)).calibration == {}
+
+
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        (one_hot(ventricle())[:3], "the probability map has another number of classes"),
+        (2 * one_hot(ventricle()), "the probability map holds values that are no probabilities"),
+        (-one_hot(ventricle()), "the probability map holds values that are no probabilities"),
+        (one_hot(ventricle()) * np.nan, "the probability map holds values that are no probabilities"),
+        (one_hot(ventricle())[..., :2], "the probability map is not on the grid of the reference sequence"),
+    ],
+)
+def test_damaged_probabilities_are_told_and_left_out(workshop, out, values, what):
+    for study in "ab":
+        prediction(out, study, ventricle())
+        probabilities(out, study, one_hot(ventricle()))
+    probabilities(out, "a", values)
+    result = mrigmm.evaluate(out, workshop.manifest([workshop.study(study) for study in "ab"]))
+    assert [(p.study, p.what, p.severity) for p in result.problems] == [("a", what, "warning")]
+    assert list(result.studies) == ["a", "b"]
+    assert list(result.calibration) == ["b"]
+    assert json.loads(result.output.read_text())["not_evaluated"] == []

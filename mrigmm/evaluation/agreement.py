@@ -1,0 +1,106 @@
+"""Agreement of several label maps of the same study with each other, without any reference."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mrigmm.evaluation.cohort import study_overlaps
+from mrigmm.evaluation.intervals import Estimate, estimate_mean
+from mrigmm.evaluation.volume_agreement import Value, intraclass_correlation
+from mrigmm.mixture.votes import agreement_share
+
+
+@dataclass(frozen=True)
+class StudyAgreement:
+    """How far J label maps of one study agree.
+
+    Attributes:
+        share: (X, Y, Z) float32, share of the maps that have the most frequent label; 0 where no map has a
+            class.
+        mean: of the share over the voxels where a map has a class; NaN without any.
+        unanimous: share of those voxels where all maps agree; NaN likewise.
+        dice: class or nested region -> (J, J) Dice of each pair; NaN where neither has the class, 1 with
+            itself.
+        volume_ml: class or nested region -> (J,) volumes.
+    """
+
+    share: NDArray[np.float32]
+    mean: float
+    unanimous: float
+    dice: dict[str, NDArray[np.float64]]
+    volume_ml: dict[str, NDArray[np.float64]]
+
+    def mean_dice(self, name: str) -> float:
+        """Of a class over the pairs of maps where it is defined; NaN where it never is."""
+        above = self.dice[name][np.triu_indices(len(self.dice[name]), 1)]
+        defined = above[~np.isnan(above)]
+        return float(defined.mean()) if defined.size else math.nan
+
+
+@dataclass(frozen=True)
+class ClassAgreement:
+    """Agreement about one class over the studies of a cohort.
+
+    Attributes:
+        dice: mean over studies of the mean Dice of the pairs of maps.
+        volume_icc: intraclass correlation, absolute agreement, of the volumes.
+    """
+
+    dice: Estimate
+    volume_icc: Value
+
+
+def study_agreement(
+    maps: Sequence[NDArray[np.integer]], classes: Sequence[str], *, voxel_volume_ml: float
+) -> StudyAgreement:
+    """Agreement of label maps of one study.
+
+    Args:
+        maps: J arrays (X, Y, Z) of class indices into `classes`, negative where there is none.
+        classes: names.
+        voxel_volume_ml: volume of one voxel in ml.
+    """
+    votes = np.stack(maps)
+    inside = (votes >= 0).any(axis=0)
+    labels = torch.from_numpy(votes[:, inside])  # (J, N)
+    share = np.zeros(inside.shape, dtype=np.float32)
+    share[inside] = agreement_share(labels, labels.mode(dim=0).values).numpy()
+    pairs = {
+        (a, b): study_overlaps(maps[a], maps[b], classes, voxel_volume_ml=voxel_volume_ml)
+        for a, b in combinations(range(len(maps)), 2)
+    }
+    names = list(pairs[0, 1])
+    dice = {name: np.eye(len(maps)) for name in names}
+    volume_ml = {name: np.zeros(len(maps)) for name in names}
+    for (a, b), overlaps in pairs.items():
+        for name, found in overlaps.items():
+            dice[name][a, b] = dice[name][b, a] = found.dice
+            volume_ml[name][[a, b]] = found.predicted_ml, found.reference_ml
+    used = share[inside]
+    return StudyAgreement(
+        share=share,
+        mean=float(used.mean()) if used.size else math.nan,
+        unanimous=float((used == 1).mean()) if used.size else math.nan,
+        dice=dice,
+        volume_ml=volume_ml,
+    )
+
+
+def summarise_agreement(studies: Mapping[str, StudyAgreement]) -> dict[str, ClassAgreement]:
+    """Class or nested region -> agreement over the studies that were labelled with it."""
+    names = dict.fromkeys(name for found in studies.values() for name in found.dice)
+    summary = {}
+    for name in names:
+        having = [found for found in studies.values() if name in found.dice]
+        summary[name] = ClassAgreement(
+            dice=estimate_mean([found.mean_dice(name) for found in having]),
+            volume_icc=intraclass_correlation(np.stack([found.volume_ml[name] for found in having])),
+        )
+    return summary

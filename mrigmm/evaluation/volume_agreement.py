@@ -1,0 +1,129 @@
+"""Do the volumes of two measurements agree: Bland and Altman's limits, and the intraclass correlation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from mrigmm.evaluation.intervals import CONFIDENCE, Estimate, estimate_mean
+
+# With fewer studies nothing is said about agreement.
+MIN_STUDIES = 3
+
+
+@dataclass(frozen=True)
+class Value:
+    """A figure with its 95 % interval; all NaN where it is not defined."""
+
+    value: float
+    low: float
+    high: float
+
+
+_UNDEFINED = Value(math.nan, math.nan, math.nan)
+
+
+@dataclass(frozen=True)
+class VolumeAgreement:
+    """Predicted and reference volumes of one class over the studies of a cohort.
+
+    Attributes:
+        n: studies, those where both volumes are 0 among them.
+        bias_ml: mean of predicted minus reference.
+        sd_ml: SD of the differences (n - 1).
+        lower_limit_ml, upper_limit_ml: limits of agreement, bias -+ 1.96 SD.
+        icc: absolute agreement of single measurements, ICC(A,1).
+        absolute_error_ml: mean absolute difference, with its bootstrap interval.
+    """
+
+    n: int
+    bias_ml: Value
+    sd_ml: float
+    lower_limit_ml: Value
+    upper_limit_ml: Value
+    icc: Value
+    absolute_error_ml: Estimate
+
+
+def volume_agreement(predicted_ml: Sequence[float], reference_ml: Sequence[float]) -> VolumeAgreement:
+    """Agreement of two volumes per study.
+
+    Intervals of bias and limits are those of normal differences: standard errors ``s / sqrt(n)`` and
+    ``s sqrt(1 / n + 1.96^2 / (2 (n - 1)))`` times Student's t with n - 1 degrees of freedom
+    (J. M. Bland, D. G. Altman, Stat. Methods Med. Res. 8, 135 (1999)).
+
+    Args:
+        predicted_ml: (N,) volumes.
+        reference_ml: (N,) volumes of the same studies. With fewer than 3 studies all figures are NaN.
+
+    Raises:
+        ValueError: when the lengths differ.
+    """
+    difference = np.subtract(predicted_ml, reference_ml, dtype=np.float64)
+    n = len(difference)
+    if len(predicted_ml) != len(reference_ml):
+        raise ValueError(f"{len(predicted_ml)} and {len(reference_ml)} volumes")
+    if n < MIN_STUDIES:
+        nothing = Estimate(math.nan, math.nan, math.nan, math.nan, n, 0)
+        return VolumeAgreement(n, _UNDEFINED, math.nan, _UNDEFINED, _UNDEFINED, _UNDEFINED, nothing)
+    bias, sd = float(difference.mean()), float(difference.std(ddof=1))
+    z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+    t = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
+    error_of_bias = t * sd / math.sqrt(n)
+    error_of_limit = t * sd * math.sqrt(1 / n + z**2 / (2 * (n - 1)))
+    lower, upper = bias - z * sd, bias + z * sd
+    return VolumeAgreement(
+        n=n,
+        bias_ml=Value(bias, bias - error_of_bias, bias + error_of_bias),
+        sd_ml=sd,
+        lower_limit_ml=Value(lower, lower - error_of_limit, lower + error_of_limit),
+        upper_limit_ml=Value(upper, upper - error_of_limit, upper + error_of_limit),
+        icc=intraclass_correlation(np.column_stack([predicted_ml, reference_ml])),
+        absolute_error_ml=estimate_mean(np.abs(difference).tolist()),
+    )
+
+
+def intraclass_correlation(measurements: NDArray[np.floating]) -> Value:
+    """Intraclass correlation of absolute agreement, single measurements: ICC(A,1), also called ICC(2,1).
+
+    ``(MSR - MSE) / (MSR + (k - 1) MSE + k / n (MSC - MSE))`` with the mean squares of a two-way analysis
+    of variance: MSR between subjects, MSC between raters, MSE of what is left; its interval by F
+    (K. O. McGraw, S. P. Wong, Psychol. Methods 1, 30 (1996), tables 4 and 7; P. E. Shrout, J. L. Fleiss,
+    Psychol. Bull. 86, 420 (1979)).
+
+    Args:
+        measurements: (n, k) of n subjects by k raters.
+
+    Returns:
+        1 for equal measurements; NaN with fewer than 3 subjects or 2 raters, or where nothing varies. The
+        interval is NaN where nothing is left beside subjects and raters.
+    """
+    x = np.asarray(measurements, dtype=np.float64)
+    n, k = x.shape
+    if n < MIN_STUDIES or k < 2:
+        return _UNDEFINED
+    of_subjects, of_raters, mean = x.mean(axis=1), x.mean(axis=0), x.mean()
+    msr = k * float(((of_subjects - mean) ** 2).sum()) / (n - 1)
+    msc = n * float(((of_raters - mean) ** 2).sum()) / (k - 1)
+    rest = x - of_subjects[:, None] - of_raters + mean
+    mse = float((rest**2).sum()) / ((n - 1) * (k - 1))
+    total = msr + (k - 1) * mse + k / n * (msc - mse)
+    if total <= 0 or np.allclose(x, x[0, 0]):
+        return _UNDEFINED
+    icc = (msr - mse) / total
+    if mse <= 1e-12 * msr or icc >= 1:
+        return Value(icc, math.nan, math.nan)
+    a = k * icc / (n * (1 - icc))
+    b = 1 + k * icc * (n - 1) / (n * (1 - icc))
+    v = (a * msc + b * mse) ** 2 / ((a * msc) ** 2 / (k - 1) + (b * mse) ** 2 / ((n - 1) * (k - 1)))
+    tail = (1 + CONFIDENCE) / 2
+    f_low, f_high = float(stats.f.ppf(tail, n - 1, v)), float(stats.f.ppf(tail, v, n - 1))
+    spread = k * msc + (k * n - k - n) * mse
+    low = n * (msr - f_low * mse) / (f_low * spread + n * msr)
+    high = n * (f_high * msr - mse) / (spread + n * f_high * msr)
+    return Value(icc, float(low), float(high))

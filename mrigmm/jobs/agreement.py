@@ -1,0 +1,186 @@
+"""`mrigmm agreement`: how far several folders of predictions agree with each other."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import combinations
+from pathlib import Path
+
+from mrigmm.data.files import require_new_folder, require_not_input, write_text
+from mrigmm.data.maps import require_grid
+from mrigmm.data.study import OutputGrid
+from mrigmm.data.volumes import Volume
+from mrigmm.errors import InputError, Problem
+from mrigmm.evaluation.agreement import (
+    ClassAgreement,
+    StudyAgreement,
+    study_agreement,
+    summarise_agreement,
+)
+from mrigmm.export.nifti import write_map
+from mrigmm.export.side_files import write_json
+from mrigmm.jobs.common import LABELS_SUFFIX, Outcome, Track, no_progress, versions
+from mrigmm.jobs.prediction_folder import (
+    folder_names,
+    predicted_classes,
+    read_prediction,
+    require_different,
+    require_predictions,
+)
+from mrigmm.jobs.scored_study import class_indices
+from mrigmm.methods.base import AGREEMENT
+
+AGREEMENT_FILE = "agreement.json"
+AGREEMENT_SUFFIX = f"_{AGREEMENT}.nii.gz"
+
+
+@dataclass(frozen=True)
+class Agreement(Outcome):
+    """Folders that were compared with each other.
+
+    Attributes:
+        names: of the J folders.
+        studies: study id -> agreement of its J label maps.
+        summary: class or nested region -> agreement over the studies.
+    """
+
+    names: tuple[str, ...] = ()
+    studies: dict[str, StudyAgreement] = field(default_factory=dict)
+    summary: dict[str, ClassAgreement] = field(default_factory=dict)
+
+
+def agreement(
+    folders: Sequence[Path | str],
+    out: Path | str,
+    *,
+    overwrite: bool = False,
+    track: Track = no_progress,
+) -> Agreement:
+    """Compare predictions of several methods, or seeds, with each other; no reference is needed.
+
+    Writes `<id>_agreement.nii.gz`, the share of the folders that have the most frequent label of a voxel, and
+    `agreement.json` and `agreement.csv`, with the Dice of every pair.
+
+    Example:
+        >>> mrigmm.agreement(["predictions/run", "predictions/map-em"], "agreement")  # doctest: +SKIP
+
+    Args:
+        folders: two or more that `predict` wrote.
+        out: folder to write to.
+        overwrite: allow to replace results in `out`.
+        track: progress bar.
+
+    Raises:
+        InputError: when no study at all can be compared.
+    """
+    sources, out = [Path(folder) for folder in folders], Path(out)
+    if len(sources) < 2:
+        raise InputError("agreement needs two folders at least", got=str(len(sources)))
+    for folder in sources:
+        require_predictions(folder)
+    require_different(sources)
+    # Beside the predictions, a map of agreement is that of a consensus's members.
+    require_not_input(out, sources)
+    require_new_folder(
+        out,
+        holds=f"*{AGREEMENT_SUFFIX}",
+        overwrite=overwrite,
+        instead="allow to replace them with --overwrite",
+    )
+    ids = sorted({_study(file) for folder in sources for file in folder.glob(f"*{LABELS_SUFFIX}")})
+    if not ids:
+        raise InputError("the folders hold no predictions", file=sources[0], remedy="run mrigmm predict")
+    studies: dict[str, StudyAgreement] = {}
+    problems: list[Problem] = []
+    for study in track(ids, "Comparing"):
+        try:
+            studies[study] = _compare_study(study, sources, out)
+        except InputError as error:
+            problems += error.problems
+    if not studies:
+        raise InputError.from_problems(problems)
+    result = Agreement(
+        out / AGREEMENT_FILE,
+        tuple(studies),
+        tuple(problems),
+        names=folder_names(sources),
+        studies=studies,
+        summary=summarise_agreement(studies),
+    )
+    _write_numbers(result, sources)
+    return result
+
+
+def _study(file: Path) -> str:
+    return file.name.removesuffix(LABELS_SUFFIX)
+
+
+def _compare_study(study: str, folders: Sequence[Path], out: Path) -> StudyAgreement:
+    """Compare the label maps of a study, and write where they agree."""
+    first = folders[0]
+    classes = [*predicted_classes(study, first)]
+    maps: list[Volume] = []
+    indices = []
+    for folder in folders:
+        ids = predicted_classes(study, folder)
+        if set(ids) != set(classes):
+            raise InputError(
+                "the folders have other classes",
+                study=study,
+                file=folder,
+                expected=f"{', '.join(classes)}, as in {first}",
+                got=", ".join(ids),
+                remedy="predict with the same manifest",
+            )
+        volume = read_prediction(study, folder, ids)
+        if maps:
+            require_grid(volume, maps[0].grid, study, "predicted label")
+        maps.append(volume)
+        indices.append(class_indices(volume.data, [ids[name] for name in classes]))
+    grid = maps[0].grid
+    found = study_agreement(indices, classes, voxel_volume_ml=grid.voxel_volume_ml)
+    header = maps[0].header.copy()
+    header.set_intent("none")  # a label map's, so far
+    write_map(
+        out / f"{study}{AGREEMENT_SUFFIX}",
+        found.share,
+        OutputGrid(grid, header, maps[0].stored_shape, maps[0].path),
+    )
+    return found
+
+
+def _write_numbers(result: Agreement, folders: Sequence[Path]) -> None:
+    write_json(
+        result.output,
+        {
+            "folders": {name: str(path.resolve()) for name, path in zip(result.names, folders, strict=True)},
+            "summary": {name: asdict(found) for name, found in result.summary.items()},
+            "studies": {
+                study: {
+                    "mean": found.mean,
+                    "unanimous": found.unanimous,
+                    "dice": {name: found.mean_dice(name) for name in found.dice},
+                    "volume_ml": {
+                        name: dict(zip(result.names, ml.tolist(), strict=True))
+                        for name, ml in found.volume_ml.items()
+                    },
+                }
+                for study, found in result.studies.items()
+            },
+            "not_compared": [problem.study for problem in result.problems],
+            "versions": versions(),
+        },
+    )
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["study", "class", "first", "second", "dice"])
+    for study, found in result.studies.items():
+        for name, dice in found.dice.items():
+            for a, b in combinations(range(len(result.names)), 2):
+                value = "" if math.isnan(dice[a, b]) else f"{dice[a, b]:.6g}"
+                writer.writerow([study, name, result.names[a], result.names[b], value])
+    write_text(result.output.with_suffix(".csv"), text.getvalue())

@@ -1,0 +1,160 @@
+"""`mrigmm compare`: two folders of predictions of the same studies, by paired tests."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from mrigmm.data.files import atomic, require_not_input, write_text
+from mrigmm.data.manifest import read_manifest
+from mrigmm.errors import InputError, Problem
+from mrigmm.evaluation.comparison import Comparison, compare_scores
+from mrigmm.evaluation.scores import Scores
+from mrigmm.export.side_files import write_json
+from mrigmm.jobs.common import COMPARISON_FILE, DISCLAIMER, Outcome, Track, no_progress, versions
+from mrigmm.jobs.prediction_folder import folder_names, require_different, require_predictions
+from mrigmm.jobs.scored_study import score_study
+from mrigmm.reporting.comparison import comparison_figure, markdown_table
+
+# Metric -> how it is called, and its decimals.
+_SHOWN = {"dice": ("Dice", 3), "hd95_mm": ("HD95 (mm)", 2), "volume_error_ml": ("volume error (ml)", 2)}
+
+
+@dataclass(frozen=True)
+class Compared(Outcome):
+    """Two compared folders.
+
+    Attributes:
+        names: of the first and the second folder.
+        metrics: metric -> class or nested region -> first beside second.
+    """
+
+    names: tuple[str, ...] = ()
+    metrics: dict[str, dict[str, Comparison]] = field(default_factory=dict)
+
+
+def compare(
+    first: Path | str,
+    second: Path | str,
+    manifest: Path | str,
+    *,
+    split: str = "test",
+    data_root: Path | str | None = None,
+    out: Path | str | None = None,
+    track: Track = no_progress,
+) -> Compared:
+    """Compare two folders of predictions with each other, by what they score against the references.
+
+    Per class and metric, over the studies that both have: mean difference with its bootstrap interval and
+    a Wilcoxon signed-rank test, corrected for the number of classes (Holm). Writes `comparison.json`,
+    `comparison.md` and `comparison.png`.
+
+    Example:
+        >>> mrigmm.compare("predictions/run", "predictions/map-em", "manifest.json")  # doctest: +SKIP
+
+    Args:
+        first: folder that `predict` wrote.
+        second: another one.
+        manifest: the cohort, with `labels` and a `label` per study.
+        split: the studies to compare.
+        data_root: folder that the manifest's paths resolve against; default the manifest's.
+        out: folder to write to; default `first`.
+        track: progress bar.
+
+    Raises:
+        InputError: when no study at all can be compared.
+    """
+    folders = (Path(first), Path(second))
+    for folder in folders:
+        require_predictions(folder)
+    require_different(folders)
+    path = (folders[0] if out is None else Path(out)) / COMPARISON_FILE
+    require_not_input(path, [Path(manifest)])
+    cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
+    scores: tuple[dict[str, dict[str, Scores]], ...] = ({}, {})
+    problems: list[Problem] = []
+    for study in track(cohort.split(split), "Comparing"):
+        try:
+            pair = [score_study(study, folder, cohort) for folder in folders]
+        except InputError as error:
+            problems += error.problems
+            continue
+        for found, value in zip(scores, pair, strict=True):
+            found[study.id] = value
+    if not scores[0]:
+        raise InputError.from_problems(problems)
+    names, metrics = folder_names(folders), compare_scores(*scores)
+    if not metrics["dice"]:
+        raise InputError("the two folders have no class in common", file=folders[1])
+    result = Compared(path, tuple(scores[0]), tuple(problems), names=names, metrics=metrics)
+    with atomic(path.with_suffix(".png")) as temporary:
+        temporary.write_bytes(_figure(result))
+    write_text(path.with_suffix(".md"), _markdown(result))
+    write_json(
+        path,
+        {
+            "folders": {name: str(folder.resolve()) for name, folder in zip(names, folders, strict=True)},
+            "split": split,
+            "difference": "first folder minus second",
+            "metrics": {
+                metric: {name: asdict(comparison) for name, comparison in by_class.items()}
+                for metric, by_class in metrics.items()
+            },
+            "not_compared": [problem.study for problem in problems],
+            "versions": versions(),
+        },
+    )
+    return result
+
+
+def _figure(result: Compared) -> bytes:
+    values, notes = {}, {}
+    for metric, (label, decimals) in _SHOWN.items():
+        by_class = result.metrics[metric]
+        values[label] = {name: np.reshape([*c.pairs.values()], (-1, 2)) for name, c in by_class.items()}
+        notes[label] = {name: _note(c, decimals) for name, c in by_class.items()}
+    return comparison_figure(values, notes, (result.names[0], result.names[1]))
+
+
+def _note(comparison: Comparison, decimals: int) -> str:
+    if not comparison.pairs:
+        return "no pair"
+    p = _p(comparison.p_holm)
+    return f"{comparison.difference.mean:+.{decimals}f}\np {p if p.startswith('<') else f'= {p}'}"
+
+
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _markdown(result: Compared) -> str:
+    first, second = result.names
+    text = [
+        f"# {' '.join(first.split())} beside {' '.join(second.split())}",
+        f"{len(result.done)} studies. Difference: first minus second on the same studies, with its 95 % "
+        "bootstrap interval over studies. p: Wilcoxon signed-rank test, two-sided; p (Holm): corrected for "
+        f"the {len(result.metrics['dice'])} classes and regions of the table. A study is left out where a "
+        "value is not defined in both. Dice: more is better; HD95 and volume error: less is better.",
+    ]
+    header = ("class", first, second, "difference", "95 % interval", "p", "p (Holm)", "studies", "left out")
+    for metric, (label, decimals) in _SHOWN.items():
+        rows = [_row(name, c, decimals) for name, c in result.metrics[metric].items()]
+        text += [f"## {label}", markdown_table(header, rows)]
+    return "\n\n".join([*text, DISCLAIMER]) + "\n"
+
+
+def _row(name: str, comparison: Comparison, decimals: int) -> tuple[str, ...]:
+    difference = comparison.difference
+    means = (f"{value:.{decimals}f}" for value in (comparison.first_mean, comparison.second_mean))
+    return (
+        name,
+        *means,
+        f"{difference.mean:+.{decimals}f}",
+        f"{difference.low:+.{decimals}f} to {difference.high:+.{decimals}f}",
+        _p(difference.p_value),
+        _p(comparison.p_holm),
+        str(difference.n),
+        str(difference.n_unpaired),
+    )

@@ -1,0 +1,101 @@
+"""One predicted study beside its reference: what `evaluate` and `compare` measure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrigmm.data.geometry import Grid
+from mrigmm.data.manifest import Manifest, Study
+from mrigmm.data.maps import NO_CLASS, read_reference_label, require_grid
+from mrigmm.data.volumes import read_map, read_probabilities
+from mrigmm.errors import InputError
+from mrigmm.evaluation.calibration import Reliability, reliability
+from mrigmm.evaluation.scores import Scores, mask_scores, study_scores
+from mrigmm.jobs.common import MVO_SUFFIX, PROBABILITIES_SUFFIX
+from mrigmm.jobs.prediction_folder import predicted_classes, read_prediction
+
+_MVO = "mvo"
+
+
+def score_study(study: Study, folder: Path, cohort: Manifest) -> dict[str, Scores]:
+    """Compare a prediction with the study's reference label, by class and nested region.
+
+    Args:
+        study: of the cohort.
+        folder: that `predict` wrote.
+        cohort: says what the ids of the reference labels mean.
+
+    Raises:
+        InputError: prediction or reference is missing or damaged, or they do not fit each other.
+    """
+    ids = predicted_classes(study.id, folder)
+    prediction = read_prediction(study.id, folder, ids)
+    classes = [name for name in cohort.classes if name in ids and cohort.labels[name]]
+    if not classes:
+        raise InputError(
+            "prediction and reference have no class in common",
+            study=study.id,
+            expected=f"one of {', '.join(ids)} under 'labels' in the manifest",
+            got=", ".join(cohort.classes) or "no class",
+        )
+    grid, axes_mm = prediction.grid, _axes_mm(prediction.grid)
+    reference = read_reference_label(study, grid, cohort.labels, classes)
+    predicted = class_indices(prediction.data, [ids[name] for name in classes])
+    scores = study_scores(_slices_last(predicted, grid), _slices_last(reference, grid), classes, axes_mm)
+    mvo = folder / f"{study.id}{MVO_SUFFIX}"
+    if cohort.labels.get(_MVO) and mvo.exists():
+        found = read_map(mvo, study=study.id, role="predicted mvo", known=(0, 1))
+        require_grid(found, grid, study.id, "predicted mvo")
+        true = read_reference_label(study, grid, cohort.labels, (_MVO,)) == 0
+        scores[_MVO] = mask_scores(_slices_last(found.data > 0, grid), _slices_last(true, grid), axes_mm)
+    return scores
+
+
+def study_reliability(study: Study, folder: Path, cohort: Manifest) -> Reliability | None:
+    """Whether the probabilities of a prediction mean what they say, inside the region.
+
+    What the reference gives no class there is predicted wrongly.
+
+    Args:
+        study: of the cohort.
+        folder: that `predict` wrote.
+        cohort: says what the ids of the reference labels mean.
+
+    Returns:
+        None where no probabilities were saved, or where the reference does not know all of their classes.
+
+    Raises:
+        InputError: probabilities or reference are damaged, or they do not fit each other.
+    """
+    file = folder / f"{study.id}{PROBABILITIES_SUFFIX}"
+    ids = predicted_classes(study.id, folder)
+    classes = [*ids]
+    if not file.exists() or not all(cohort.labels.get(name) for name in classes):
+        return None
+    volume = read_probabilities(file, study=study.id, n_classes=len(classes))
+    require_grid(volume, read_prediction(study.id, folder, ids).grid, study.id, "probability")
+    reference = read_reference_label(study, volume.grid, cohort.labels, classes)
+    inside = volume.data.sum(axis=3) > 0
+    return reliability(volume.data[inside].T, reference[inside])
+
+
+def class_indices(labels: NDArray[Any], ids: list[int]) -> NDArray[np.int64]:
+    """Ids of a label map as indices into `ids`, `NO_CLASS` elsewhere."""
+    indices = np.full(labels.shape, NO_CLASS)
+    for index, i in enumerate(ids):
+        indices[labels == i] = index
+    return indices
+
+
+def _slices_last(array: NDArray[Any], grid: Grid) -> NDArray[Any]:
+    return np.moveaxis(array, grid.slice_axis, -1)
+
+
+def _axes_mm(grid: Grid) -> NDArray[np.float64]:
+    """Step in mm (a column) along each axis of an array whose slices were put last."""
+    last = grid.slice_axis
+    return grid.affine[:3, [*(axis for axis in range(3) if axis != last), last]]

@@ -1,0 +1,69 @@
+import math
+
+import numpy as np
+import pytest
+
+from mrigmm.evaluation.volume_agreement import intraclass_correlation, volume_agreement
+
+# Four judges of six targets: P. E. Shrout, J. L. Fleiss, Psychol. Bull. 86, 420 (1979), table 2.
+SHROUT_FLEISS = np.array(
+    [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]
+)
+
+
+def test_icc_of_the_published_example():
+    found = intraclass_correlation(SHROUT_FLEISS)
+    assert found.value == pytest.approx(0.29, abs=0.005)  # their ICC(2,1)
+    assert (found.low, found.high) == (pytest.approx(0.019, abs=5e-4), pytest.approx(0.761, abs=5e-4))
+
+
+def test_icc_by_hand():
+    """Subjects (1, 2), (2, 3), (3, 4): MSR = 2, MSC = 1.5, MSE = 0: 2 / (2 + 2/3 x 1.5) = 2/3."""
+    assert intraclass_correlation(np.array([[1, 2], [2, 3], [3, 4]])).value == pytest.approx(2 / 3)
+    # A correlation would be 1; with MSE: (1, 2), (2, 3), (3, 1).
+    # Means 1.5, 2.5, 2 and 2, 2: MSR = 2 x 0.5 / 2 = 0.5, MSC = 0, MSE = (0.5 + 0.5 + 2) / 2 = 1.5.
+    assert intraclass_correlation(np.array([[1, 2], [2, 3], [3, 1]])).value == pytest.approx(
+        (0.5 - 1.5) / (0.5 + 1.5 + 2 / 3 * (0 - 1.5))
+    )
+
+
+def test_icc_of_equal_measurements_and_of_nothing():
+    equal = intraclass_correlation(np.array([[1, 1], [2, 2], [5, 5]]))
+    assert equal.value == pytest.approx(1)
+    assert math.isnan(equal.low)
+    for undefined in (np.ones((4, 2)), np.zeros((4, 2)), SHROUT_FLEISS[:2], SHROUT_FLEISS[:, :1]):
+        assert math.isnan(intraclass_correlation(undefined).value)
+
+
+def test_limits_of_agreement_by_hand():
+    """Differences 1, 2, 3, 6 ml: mean 3, SD sqrt(14/3); t of 3 degrees of freedom is 3.182."""
+    found = volume_agreement([11, 12, 23, 16], [10, 10, 20, 10])
+    sd, t = math.sqrt(14 / 3), 3.18245
+    assert (found.n, found.bias_ml.value, found.sd_ml) == (4, 3, pytest.approx(sd))
+    assert found.bias_ml.low == pytest.approx(3 - t * sd / 2, rel=1e-5)
+    assert found.bias_ml.high == pytest.approx(3 + t * sd / 2, rel=1e-5)
+    lower, upper = 3 - 1.95996 * sd, 3 + 1.95996 * sd
+    half = t * sd * math.sqrt(1 / 4 + 1.95996**2 / 6)
+    assert found.lower_limit_ml.value == pytest.approx(lower, rel=1e-5)
+    assert found.upper_limit_ml.value == pytest.approx(upper, rel=1e-5)
+    assert found.lower_limit_ml.low == pytest.approx(lower - half, rel=1e-5)
+    assert found.upper_limit_ml.high == pytest.approx(upper + half, rel=1e-5)
+    assert found.absolute_error_ml.mean == 3
+    assert found.absolute_error_ml.low < 3 < found.absolute_error_ml.high
+
+
+def test_absolute_errors_do_not_cancel():
+    found = volume_agreement([9, 11, 10], [10, 10, 10])
+    assert (found.bias_ml.value, found.absolute_error_ml.mean) == (0, pytest.approx(2 / 3))
+
+
+def test_two_studies_say_nothing():
+    found = volume_agreement([1, 2], [2, 3])
+    assert found.n == 2
+    figures = (found.bias_ml.value, found.sd_ml, found.upper_limit_ml.low, found.icc.value)
+    assert all(math.isnan(figure) for figure in (*figures, found.absolute_error_ml.mean))
+
+
+def test_volumes_come_in_pairs():
+    with pytest.raises(ValueError, match="3 and 1 volumes"):
+        volume_agreement([1, 2, 3], [1])
