@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mrigmm.jobs.dicom import manifest_dicom
     from mrigmm.jobs.evaluate import evaluate
     from mrigmm.jobs.export import export_run
+    from mrigmm.jobs.export_predictions import export_predictions
     from mrigmm.jobs.info import info
     from mrigmm.jobs.manifest import manifest
     from mrigmm.jobs.predict import predict, predict_study
@@ -44,6 +45,7 @@ _LOCATIONS = {
     "compare": "mrigmm.jobs.compare",
     "demo": "mrigmm.jobs.demo",
     "evaluate": "mrigmm.jobs.evaluate",
+    "export_predictions": "mrigmm.jobs.export_predictions",
     "export_run": "mrigmm.jobs.export",
     "info": "mrigmm.jobs.info",
     "manifest": "mrigmm.jobs.manifest",
@@ -67,6 +69,7 @@ __all__ = [
     "compare",
     "demo",
     "evaluate",
+    "export_predictions",
     "export_run",
     "info",
     "manifest",

@@ -89,6 +89,11 @@ class ExportFormat(StrEnum):
     """Files that `export` can write."""
 
     onnx = "onnx"
+    bundle = "bundle"
+    nifti = "nifti"
+    bids = "bids"
+    myops_submission = "myops-submission"
+    dicom_seg = "dicom-seg"
 
 
 def _print_version(asked: bool) -> None:
@@ -406,6 +411,10 @@ def predict(
         bool,
         typer.Option("--save-probabilities", help="Write <id>_probabilities.nii.gz and further maps too."),
     ] = False,
+    save_uncertainty: Annotated[
+        bool,
+        typer.Option("--save-uncertainty", help="Write <id>_entropy.nii.gz and <id>_log_likelihood.nii.gz."),
+    ] = False,
     register: Register = False,
     bias_correct: BiasCorrect = False,
     mvo: Annotated[
@@ -427,6 +436,7 @@ def predict(
         "runtime": runtime.value,
         "anatomy": anatomy,
         "save_probabilities": save_probabilities,
+        "save_uncertainty": save_uncertainty,
         "register": register,
         "bias_correct": bias_correct,
         "mvo": mvo,
@@ -577,15 +587,41 @@ def report(
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a trained run.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="File to write.")],
-    format: Annotated[ExportFormat, typer.Option("--format", help="Format of the file (docs/onnx.md).")],
+    source: Annotated[
+        Path, typer.Argument(metavar="RUN|OUT", help="Folder of a trained run, or one that predict wrote.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="File (onnx) or new folder to write.")],
+    format: Annotated[
+        ExportFormat,
+        typer.Option(
+            "--format", help="Of a run: onnx, bundle. Of predictions: the others (docs/exports.md)."
+        ),
+    ],
+    scheme: Annotated[
+        str | None, typer.Option(help="nifti: whose label ids, for example myops or emidec.")
+    ] = None,
+    dicom: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="dicom-seg: the series that was segmented.")
+    ] = None,
+    study: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="A study to export. Default: all predictions.")
+    ] = None,
+    quiet: Quiet = False,
 ) -> None:
-    """Write the network of a trained run for use by other programs."""
-    from mrigmm.jobs.export import export_run as job
+    """Write a trained run, or predictions, for use by other programs."""
+    from mrigmm.jobs.export import export as job
 
-    result = job(run, out, format=format.value)
-    out_console.print(f"network: {result.output}", markup=False, highlight=False)
+    result = job(
+        source,
+        out,
+        format=format.value,
+        scheme=scheme,
+        dicom=dicom,
+        studies=study or (),
+        track=_track(quiet),
+    )
+    count = f" {_studies(len(result.done))}" if result.done else ""
+    _finish(result, f"exported{count}: {result.output}", quiet)
 
 
 @app.command()

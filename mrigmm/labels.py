@@ -91,6 +91,25 @@ def class_ids(classes: Sequence[str]) -> dict[str, int]:
     return {name: index for index, name in enumerate(classes, start=1)}
 
 
+def scheme_ids(scheme: str, classes: Sequence[str]) -> dict[str, int]:
+    """Ids under which one of `SCHEMES` writes the named classes.
+
+    A tissue of the wall that the scheme does not tell apart is its myocardium, as in the files of those
+    data sets; where the scheme numbers parts of a class, the class has the id of the rest of it.
+
+    Returns:
+        Class name -> id; classes that the scheme has no place for are left out.
+    """
+    known = SCHEMES[scheme]
+    parts = {i for name in PARTS_OF_CLASSES for i in known.get(name, ())}
+    ids = {}
+    for name in classes:
+        written_as = "myocardium" if name not in known and name in NESTED_REGIONS["wall"] else name
+        if written_as in known:
+            ids[name] = next(i for i in known[written_as] if i not in parts)
+    return ids
+
+
 def class_colours(classes: Sequence[str]) -> dict[str, tuple[int, int, int]]:
     """Display colour (RGB, 0 to 255) of each class; unknown names take from a spare palette in turn."""
     spare = [name for name in classes if name not in TISSUES]

@@ -96,6 +96,23 @@ def test_what_evaluation_writes_stands_on_its_page():
     assert {name for name in names if f"`{name}`" not in page} == set()
 
 
+@pytest.mark.slow
+def test_commands_of_the_exports_page(tmp_path):
+    cohort = simulate_cohort(tmp_path / "cohort", n_studies=3, seed=1, preset="small")
+    quick = ["--preset", "tiny", "--set", "epochs=1", "--device", "cpu"]
+    run([sys.executable, "-m", "mrigmm", "train", str(cohort), "-o", "run", *quick, "--quiet"], tmp_path)
+    page = ROOT / "docs" / "exports.md"
+    commands = [line for block in blocks(page, "console") for line in block.splitlines()]
+    assert len(commands) == 4
+    for command in commands:
+        _, *arguments = shlex.split(command)
+        run([sys.executable, "-m", "mrigmm", *arguments, "--quiet"], tmp_path)
+    assert len(list((tmp_path / "predictions").glob("*_entropy.nii.gz"))) == 1
+    assert len(list((tmp_path / "ids").glob("*_labels.nii.gz"))) == 1
+    assert (tmp_path / "bids" / "derivatives" / "mrigmm" / "dseg.tsv").exists()
+    assert (tmp_path / "bundle" / "docs" / "README.md").exists()
+
+
 def test_demo_runs_as_the_readme_says(tmp_path):
     assert "mrigmm demo\n" in (ROOT / "README.md").read_text()
     run([sys.executable, "-m", "mrigmm", "demo", "--quiet"], tmp_path)

@@ -11,6 +11,7 @@ from mrigmm.labels import (
     class_colours,
     class_ids,
     nested_regions,
+    scheme_ids,
 )
 
 
@@ -100,3 +101,18 @@ def test_published_id_systems():
     assert SCHEMES["myops"]["edema"] == (1220,)
     assert SCHEMES["emidec"]["scar"] == (3, 4)  # no-reflow counts as infarct
     assert SCHEMES["emidec"]["mvo"] == SCHEMES["myosaiq"]["mvo"] == (4,)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "ids"),
+    [
+        ("mrigmm", {"blood": 1, "myocardium": 2, "edema": 3, "scar": 4}),
+        ("myops", {"blood": 500, "myocardium": 200, "edema": 1220, "scar": 2221}),
+        # Edema is wall without infarct there, and 4 the part of the infarct without flow.
+        ("emidec", {"blood": 1, "myocardium": 2, "edema": 2, "scar": 3}),
+        ("acdc", {"blood": 3, "myocardium": 2, "edema": 2, "scar": 2}),
+    ],
+)
+def test_our_classes_in_the_ids_of_data_sets(scheme, ids):
+    assert scheme_ids(scheme, tuple(TISSUES)) == ids
+    assert scheme_ids(scheme, ("fat", "blood")) == {"blood": ids["blood"]}

@@ -8,6 +8,7 @@ multiscale_prior.json  the same for smoothed intensities (absent without one)
 log.csv                one row per epoch
 loss.png               the same as a figure
 checkpoints/last.ckpt  state to resume from
+model_card.md          what it was trained on, with what, and its limits (absent in older runs)
 network.onnx           the network for ONNX Runtime (absent until `mrigmm export` wrote it)
 tensorboard/           event files (with --tensorboard)
 cache/                 prepared studies while a training with --cache disk runs
@@ -49,6 +50,7 @@ class RunRecord(BaseModel):
         component_order: entry k is the network output that is class k.
         training_studies: ids of the studies it was trained on.
         held_out_studies: ids of the studies that the objective was only watched on.
+        cohorts: names of the manifests they stand in; empty in runs of before.
         hardware: accelerator, devices, nodes, precision and number of processes of the last session.
         versions: package versions that trained it.
     """
@@ -60,6 +62,7 @@ class RunRecord(BaseModel):
     component_order: tuple[int, ...]
     training_studies: tuple[str, ...]
     held_out_studies: tuple[str, ...] = ()
+    cohorts: tuple[str, ...] = ()
     hardware: dict[str, Any] = {}
     versions: dict[str, str]
 
@@ -99,6 +102,11 @@ class RunFolder:
     def loss_figure(self) -> Path:
         """The log as a figure."""
         return self.path / "loss.png"
+
+    @property
+    def model_card(self) -> Path:
+        """Data, prior, protocol, numbers and limits for a reader."""
+        return self.path / "model_card.md"
 
     @property
     def tensorboard(self) -> Path:

@@ -15,9 +15,18 @@ _INTENT_LABEL = 1002  # NIFTI_INTENT_LABEL
 _DESCRIPTION = "mrigmm; not for clinical use"
 
 
-def write_labels(path: Path, labels: NDArray[np.generic], output: OutputGrid) -> None:
-    """Write class ids (X, Y, Z) as uint8 on the reference grid: shape, affine and codes unchanged."""
-    image = _image(labels.reshape(output.stored_shape), output, np.uint8)
+def write_labels(
+    path: Path, labels: NDArray[np.generic], output: OutputGrid, dtype: type[np.unsignedinteger] = np.uint8
+) -> None:
+    """Write class ids (X, Y, Z) on the reference grid: shape, affine and codes unchanged.
+
+    Args:
+        path: file to write.
+        labels: ids that `dtype` holds.
+        output: the grid.
+        dtype: of the file; uint16 for the ids of data sets that go beyond 255.
+    """
+    image = _image(labels.reshape(output.stored_shape), output, dtype)
     image.header.set_intent(_INTENT_LABEL, allow_unknown=True)
     _save(image, path)
 

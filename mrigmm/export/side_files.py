@@ -12,9 +12,15 @@ from mrigmm.data.files import write_text
 from mrigmm.labels import BACKGROUND_ID, class_colours, class_ids
 
 
-def write_itksnap_labels(path: Path, classes: Sequence[str]) -> None:
-    """ITK-SNAP label description: id, R, G, B, alpha, visibility, mesh visibility, name."""
-    ids, colours = class_ids(classes), class_colours(classes)
+def write_itksnap_labels(path: Path, classes: Sequence[str], ids: Mapping[str, int] | None = None) -> None:
+    """ITK-SNAP label description: id, R, G, B, alpha, visibility, mesh visibility, name.
+
+    Args:
+        path: file to write.
+        classes: names, in order.
+        ids: of these classes in the label maps; default those of our own.
+    """
+    ids, colours = ids or class_ids(classes), class_colours(classes)
     lines = [f'{BACKGROUND_ID:5d} {0:5d} {0:4d} {0:4d} {0:8d} {0:2d} {0:2d}    "Clear Label"']
     for name in classes:
         r, g, b = colours[name]
@@ -22,9 +28,9 @@ def write_itksnap_labels(path: Path, classes: Sequence[str]) -> None:
     write_text(path, "# ITK-SNAP label description file\n" + "\n".join(lines) + "\n")
 
 
-def write_slicer_colours(path: Path, classes: Sequence[str]) -> None:
-    """3D Slicer colour table: id name R G B A."""
-    ids, colours = class_ids(classes), class_colours(classes)
+def write_slicer_colours(path: Path, classes: Sequence[str], ids: Mapping[str, int] | None = None) -> None:
+    """3D Slicer colour table: id name R G B A. Arguments as `write_itksnap_labels`."""
+    ids, colours = ids or class_ids(classes), class_colours(classes)
     lines = [f"{BACKGROUND_ID} background 0 0 0 0"]
     for name in classes:
         r, g, b = colours[name]

@@ -39,7 +39,7 @@ from mrigmm.jobs.processes import joined_processes
 from mrigmm.jobs.segmenter import Segmenter, choose_segmenter
 from mrigmm.labels import class_ids
 from mrigmm.methods.anatomy import region_ids
-from mrigmm.methods.base import EXTRA_MAPS, Segmentation
+from mrigmm.methods.base import ENTROPY, EXTRA_MAPS, UNCERTAINTY_MAPS, Segmentation, uncertainty_maps
 from mrigmm.reporting.figures import motion_figure
 
 
@@ -57,6 +57,7 @@ def predict(
     runtime: str = "torch",
     anatomy: Path | str | None = None,
     save_probabilities: bool = False,
+    save_uncertainty: bool = False,
     register: bool = False,
     bias_correct: bool = False,
     mvo: bool = False,
@@ -83,6 +84,7 @@ def predict(
         runtime: what computes the network of a run: "torch" or "onnx" (docs/onnx.md).
         anatomy: folder of `mrigmm train-anatomy`, which finds the ventricle where no region map is given.
         save_probabilities: write `<id>_probabilities.nii.gz` and a method's further maps too.
+        save_uncertainty: write `<id>_entropy.nii.gz` and `<id>_log_likelihood.nii.gz` too.
         register: register the sequences to the reference sequence; a run trained so does it anyway.
         bias_correct: remove the bias field first; a run trained so does it anyway.
         mvo: give microvascular obstruction to scar, and write `<id>_mvo.nii.gz` too.
@@ -123,7 +125,7 @@ def predict(
         done: list[str] = []
         for study in show(processes.share(studies), "Segmenting"):
             try:
-                problems += _predict_study(study, segmenter, out, save_probabilities)
+                problems += _predict_study(study, segmenter, out, save_probabilities, save_uncertainty)
                 done.append(study.id)
             except InputError as error:
                 problems += error.problems
@@ -152,6 +154,7 @@ def predict_study(
     runtime: str = "torch",
     anatomy: Path | str | None = None,
     save_probabilities: bool = False,
+    save_uncertainty: bool = False,
     register: bool = False,
     bias_correct: bool = False,
     mvo: bool = False,
@@ -179,6 +182,7 @@ def predict_study(
         runtime: what computes the network of a run: "torch" or "onnx" (docs/onnx.md).
         anatomy: folder of `mrigmm train-anatomy`, which finds the ventricle where no region map is given.
         save_probabilities: write `<id>_probabilities.nii.gz` and a method's further maps too.
+        save_uncertainty: write `<id>_entropy.nii.gz` and `<id>_log_likelihood.nii.gz` too.
         register: register the sequences to the reference sequence; a run trained so does it anyway.
         bias_correct: remove the bias field first; a run trained so does it anyway.
         mvo: give microvascular obstruction to scar, and write `<id>_mvo.nii.gz` too.
@@ -225,7 +229,7 @@ def predict_study(
     )
     _remove_conclusions(out)
     segmenter.fit_cohort([study])
-    problems = _predict_study(study, segmenter, out, save_probabilities)
+    problems = _predict_study(study, segmenter, out, save_probabilities, save_uncertainty)
     write_itksnap_labels(out / "labels_itksnap.txt", segmenter.classes)
     write_slicer_colours(out / "labels_slicer.ctbl", segmenter.classes)
     return Outcome(out, (study.id,), tuple(problems))
@@ -236,7 +240,7 @@ def _results(study_id: str, out: Path) -> dict[str, Path]:
     return {
         "labels": out / f"{study_id}{LABELS_SUFFIX}",
         "probabilities": out / f"{study_id}{PROBABILITIES_SUFFIX}",
-        **{name: out / f"{study_id}_{name}.nii.gz" for name in EXTRA_MAPS},
+        **{name: out / f"{study_id}_{name}.nii.gz" for name in (*EXTRA_MAPS, *UNCERTAINTY_MAPS)},
         "mvo": out / f"{study_id}{MVO_SUFFIX}",
         "motion": out / f"{study_id}{MOTION_SUFFIX}",
         "region": out / f"{study_id}{REGION_SUFFIX}",
@@ -282,7 +286,9 @@ def _remove_conclusions(out: Path) -> None:
         remove(out / name)
 
 
-def _predict_study(study: Study, segmenter: Segmenter, out: Path, save_probabilities: bool) -> list[Problem]:
+def _predict_study(
+    study: Study, segmenter: Segmenter, out: Path, save_probabilities: bool, save_uncertainty: bool
+) -> list[Problem]:
     """Files to label map for one study; returns its warnings."""
     started = time.perf_counter()
     files = _results(study.id, out)
@@ -291,12 +297,17 @@ def _predict_study(study: Study, segmenter: Segmenter, out: Path, save_probabili
     tensors = segmenter.read(study)
     result = segmenter.segment(tensors)
     warnings = (*tensors.warnings, *result.warnings)
+    maps = dict(result.maps) if save_probabilities else {}
+    if save_uncertainty:
+        maps |= uncertainty_maps(result)
+        if not maps[ENTROPY].any():
+            warnings += ("this method gives no probabilities: the entropy is 0 in every voxel",)
     try:
         write_labels(files["labels"], tensors.to_input_grid(result.labels[None])[0], tensors.output)
         if save_probabilities:
             write_probabilities(files["probabilities"], tensors.to_input_grid(result.resp), tensors.output)
-            for name, values in result.maps.items():
-                write_map(files[name], tensors.to_input_grid(values[None])[0], tensors.output)
+        for name, values in maps.items():
+            write_map(files[name], tensors.to_input_grid(values[None])[0], tensors.output)
         if tensors.found_region is not None:
             write_labels(files["region"], tensors.to_input_grid(region_ids(tensors)[None])[0], tensors.output)
         if result.mvo is not None:

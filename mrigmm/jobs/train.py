@@ -27,6 +27,7 @@ from mrigmm.jobs.common import (
     versions,
     warnings_of,
 )
+from mrigmm.jobs.model_card import write_model_card
 from mrigmm.jobs.training_studies import Entry, StudyReader, draw_held_out, read_all, training_entries
 from mrigmm.methods.anatomy import read_anatomy_finder
 from mrigmm.methods.deep_gem import build_spatial_prior, starting_method, wall_view
@@ -169,10 +170,12 @@ def train(
         component_order=tuple(range(len(config.classes or ()))),
         training_studies=used,
         held_out_studies=tuple(entry.study.id for entry in held_out),
+        cohorts=tuple(dict.fromkeys(entry.cohort for entry in (*chosen, *held_out))),
         hardware=hardware.describe(),
         versions=versions(),
     )
     run.write_record(_with_order(record, config, module.network, map(read, complete or chosen), population))
+    write_model_card(run)
     return Outcome(run.path, used, (*readable.problems, *problems, *more))
 
 

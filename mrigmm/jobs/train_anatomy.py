@@ -22,6 +22,7 @@ from mrigmm.data.study import read_sequences
 from mrigmm.data.whole import anatomy_channels, known_anatomy, load_whole, middle_view
 from mrigmm.errors import InputError, Problem, near_misses
 from mrigmm.jobs.common import Outcome, Track, no_progress, select_device, versions
+from mrigmm.jobs.model_card import write_anatomy_card
 from mrigmm.methods.anatomy import AnatomyFinder, build_anatomy_net, slice_quality
 from mrigmm.reporting.figures import loss_figure
 from mrigmm.training.anatomy_fit import fit_anatomy
@@ -116,6 +117,7 @@ def train_anatomy(
         versions=versions(),
     )
     AnatomyRun(run).write_record(record)
+    write_anatomy_card(run)
     return Outcome(run.path, tuple(s.id for s in studies), tuple(problems))
 
 

@@ -17,10 +17,13 @@ from mrigmm.methods.anatomy import AnatomyFinder, load_found
 
 @dataclass(frozen=True)
 class Entry:
-    """A study, and what the label ids of its manifest mean (for region maps that come from a label)."""
+    """A study, what the label ids of its manifest mean (for region maps that come from a label), and that
+    manifest's name.
+    """
 
     study: Study
     labels: Mapping[str, Sequence[int]]
+    cohort: str = ""
 
     @property
     def patient(self) -> tuple[str, str]:
@@ -36,7 +39,7 @@ def training_entries(cohort: Manifest, also: Iterable[Path | str]) -> list[Entry
         InputError: another manifest cannot be read, has no such study, a sequence of another name, or
             the id of a study that is already there.
     """
-    entries = [Entry(study, cohort.labels) for study in cohort.split("training")]
+    entries = [Entry(study, cohort.labels, cohort.name) for study in cohort.split("training")]
     homes = {entry.study.id.casefold(): cohort.path for entry in entries}
     for path in also:
         other = read_manifest(Path(path))
@@ -60,7 +63,7 @@ def training_entries(cohort: Manifest, also: Iterable[Path | str]) -> list[Entry
                     remedy="rename it in one of them, or leave the study out if it is the same one",
                 )
             homes[key] = other.path
-            entries.append(Entry(study, other.labels))
+            entries.append(Entry(study, other.labels, other.name))
     return entries
 
 

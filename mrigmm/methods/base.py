@@ -32,6 +32,9 @@ from mrigmm.mixture import (
 # Maps that a segmentation may have beside the responsibilities, each a result file of its own.
 AGREEMENT = "agreement"
 EXTRA_MAPS = (AGREEMENT,)
+# Maps of how sure a segmentation is, which every method has.
+ENTROPY, LOG_LIKELIHOOD = "entropy", "log_likelihood"
+UNCERTAINTY_MAPS = (ENTROPY, LOG_LIKELIHOOD)
 
 # Passes in which the expectation of missing values settles.
 _EXPECTATION_STEPS = 5
@@ -147,6 +150,22 @@ def hard_labels(resp: Tensor, region: Tensor, classes: tuple[str, ...]) -> Tenso
     """Class ids (X, Y, Z) uint8 of the most probable class, 0 outside the region."""
     ids = torch.tensor(list(class_ids(classes).values()), dtype=torch.uint8)
     return torch.where(region > 0, ids[resp.argmax(dim=0)], torch.zeros((), dtype=torch.uint8))
+
+
+def uncertainty_maps(result: Segmentation) -> dict[str, Tensor]:
+    """How sure a segmentation is, voxel by voxel, by names out of `UNCERTAINTY_MAPS`.
+
+    Returns:
+        entropy: (X, Y, Z) float32 of the responsibilities in nats, from 0 (one class is certain) to ln K
+            (all K classes are equally probable).
+        log_likelihood: (X, Y, Z) float32 natural log density of the voxel's intensities under the study's
+            mixture; low where no class explains them.
+        Both are 0 outside the region.
+    """
+    return {
+        ENTROPY: torch.special.entr(result.resp).sum(dim=0).clamp_min(0).float(),  # rounding: p > 1
+        LOG_LIKELIHOOD: result.log_likelihood.float(),
+    }
 
 
 def responsible_mixture(

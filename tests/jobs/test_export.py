@@ -199,7 +199,7 @@ def test_the_commands(cli, run, studies, tmp_path):
     copy = shutil.copytree(run, tmp_path / "run")
     (copy / "network.onnx").unlink()
     result = cli("export", copy, "-o", copy / "network.onnx", "--format", "onnx")
-    assert (result.code, result.out, result.err) == (0, f"network: {copy / 'network.onnx'}\n", "")
+    assert (result.code, result.out, result.err) == (0, f"exported: {copy / 'network.onnx'}\n", "")
     result = cli("predict", studies, "-o", tmp_path / "out", "--run", copy, "--runtime", "onnx", "--quiet")
     assert result.code == 0, result.err
     assert len(list((tmp_path / "out").glob("*_labels.nii.gz"))) == 1

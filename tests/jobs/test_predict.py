@@ -399,3 +399,31 @@ def test_the_map_of_agreement_is_a_result_like_the_others(workshop, tmp_path):
     file.write_bytes(b"another file of that name")
     with pytest.raises(InputError, match="a file of a result's name is already there"):
         mrigmm.predict(manifest, out, **how)
+
+
+def test_uncertainty_maps_lie_on_the_input_grid(workshop, tmp_path):
+    manifest, out = workshop.manifest(), tmp_path / "out"
+    mrigmm.predict(manifest, out, method="map-em", save_uncertainty=True, save_probabilities=True)
+    reference = nib.load(workshop.folder / "s1_LGE.nii.gz")
+    for name in ("entropy", "log_likelihood"):
+        written = nib.load(out / f"s1_{name}.nii.gz")
+        assert written.get_data_dtype() == np.float32
+        np.testing.assert_array_equal(written.affine, reference.affine)
+        assert not data_of(out / f"s1_{name}.nii.gz")[~LV].any()
+    p = data_of(out / "s1_probabilities.nii.gz").astype(float)
+    expected = -(p * np.log(np.where(p > 0, p, 1))).sum(axis=-1)
+    entropy = data_of(out / "s1_entropy.nii.gz")
+    np.testing.assert_allclose(entropy, expected, atol=1e-6)
+    assert 0 <= entropy.min() < 1e-3 < entropy.max() < np.log(4)
+    density = data_of(out / "s1_log_likelihood.nii.gz")[LV]
+    side = json.loads((out / "s1.json").read_text())
+    assert density.mean() == pytest.approx(side["mean_log_likelihood"], abs=1e-5)
+    mrigmm.predict(manifest, out, method="map-em", overwrite=True)  # not asked for: the old maps are gone
+    assert not list(out.glob("*_entropy.nii.gz")) + list(out.glob("*_log_likelihood.nii.gz"))
+
+
+def test_a_method_without_probabilities_says_that_its_entropy_is_none(workshop, tmp_path):
+    manifest = workshop.manifest()
+    result = mrigmm.predict(manifest, tmp_path / "out", method="kmeans", save_uncertainty=True)
+    assert not data_of(tmp_path / "out" / "s1_entropy.nii.gz").any()
+    assert any("gives no probabilities" in problem.what for problem in result.problems)

@@ -124,6 +124,14 @@ def test_the_record_says_who_was_labelled(run):
     assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_model_card_counts_the_studies_and_names_none(run):
+    text = (run / "model_card.md").read_text()
+    assert "| labelled studies | 3 |" in text
+    assert "| unlabelled studies | 2 |" in text
+    assert "Not for clinical use" in text
+    assert not any(study in text for study in json.loads((run / "run.json").read_text())["labelled_studies"])
+
+
 def test_the_same_seed_gives_the_same_weights_and_resuming_too(cohort, tmp_path, monkeypatch):
     first, second, third = (tmp_path / name for name in "abc")
     mrigmm.train_anatomy(cohort, first, labelled=1, overrides=(*TERMS, *QUICK), device="cpu")

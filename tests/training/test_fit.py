@@ -169,6 +169,7 @@ def test_a_run_leaves_its_log_a_figure_and_what_it_ran_on(manifest, tmp_path):
         "config.yaml",
         "log.csv",
         "loss.png",
+        "model_card.md",
         "multiscale_prior.json",
         "prior.json",
         "run.json",

@@ -19,7 +19,7 @@ from mrigmm.data.dicom.series import SAME_POSITION_MM, Part, same_plane
 from mrigmm.data.geometry import TOLERANCE_MM, TOLERANCE_VOXELS
 from mrigmm.errors import InputError
 
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _PIXEL_TAGS = ["PhotometricInterpretation", "BitsStored", "PixelRepresentation", "SamplesPerPixel"]
 
 
@@ -133,7 +133,7 @@ def _affine(frames: Sequence[Frame], study: str, role: str) -> NDArray[np.float6
     matrix[:3, 1] = np.array(first.column) * first.pixel_mm[0]
     matrix[:3, 2] = step
     matrix[:3, 3] = positions[0]
-    return np.asarray(_LPS_TO_RAS @ matrix)
+    return np.asarray(LPS_TO_RAS @ matrix)
 
 
 def _check_regular(
