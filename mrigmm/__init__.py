@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mrigmm.jobs.manifest import manifest
     from mrigmm.jobs.predict import predict, predict_study
     from mrigmm.jobs.prior import prior
+    from mrigmm.jobs.quantify import quantify
     from mrigmm.jobs.report import report
     from mrigmm.jobs.segment_image import segment_image
     from mrigmm.jobs.simulate import simulate
@@ -53,6 +54,7 @@ _LOCATIONS = {
     "predict": "mrigmm.jobs.predict",
     "predict_study": "mrigmm.jobs.predict",
     "prior": "mrigmm.jobs.prior",
+    "quantify": "mrigmm.jobs.quantify",
     "report": "mrigmm.jobs.report",
     "segment_image": "mrigmm.jobs.segment_image",
     "simulate": "mrigmm.jobs.simulate",
@@ -77,6 +79,7 @@ __all__ = [
     "predict",
     "predict_study",
     "prior",
+    "quantify",
     "report",
     "segment_image",
     "simulate",

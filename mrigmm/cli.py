@@ -570,6 +570,41 @@ def agreement(
 
 
 @app.command()
+def quantify(
+    predictions: Annotated[Path, typer.Argument(metavar="OUT", help="Folder that predict wrote.")],
+    manifest: Annotated[
+        Path | None, typer.Option(help="Cohort with reference labels to compare with.")
+    ] = None,
+    data_root: DataRoot = None,
+    member: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another prediction of the same studies, for the predictive distribution."),
+    ] = None,
+    rv_insertion: Annotated[
+        Path | None,
+        typer.Option(help="CSV of study, x_mm, y_mm, z_mm: anterior insertion of the right ventricle."),
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(metavar="first|last", help="Which slice of the files is the basal one.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Volumes, masses, transmurality and AHA segments of label maps (docs/quantities.md)."""
+    from mrigmm.jobs.quantify import quantify as job
+
+    result = job(
+        predictions,
+        manifest=manifest,
+        data_root=data_root,
+        members=member or (),
+        rv_insertion=rv_insertion,
+        base=base,
+        track=_track(quiet),
+    )
+    _finish(result, f"measured {_studies(len(result.done))}: {result.output}", quiet)
+
+
+@app.command()
 def report(
     predictions: Annotated[Path, typer.Argument(metavar="OUT", help="Folder that predict wrote.")],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Default: OUT/report.html.")] = None,

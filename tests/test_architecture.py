@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mrigmm"
 
 ANYONE = {"labels", "errors", "config", "config_anatomy"}
-STAGES = {"training", "methods", "evaluation", "reporting", "export"}
+STAGES = {"training", "methods", "evaluation", "quantification", "reporting", "export"}
 # Part of the package -> parts that it may import beside itself and `ANYONE`.
 MAY_IMPORT = {
     "labels": set(),
@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "phantom": {"data", "mixture"},
     "export": {"data", "networks", "mixture"},
     "evaluation": {"data", "networks", "mixture"},
+    "quantification": {"data"},
     "reporting": {"data", "networks", "mixture"},
     "methods": {"data", "networks", "mixture"},
     "training": {"data", "networks", "mixture"},

@@ -113,6 +113,15 @@ def test_commands_of_the_exports_page(tmp_path):
     assert (tmp_path / "bundle" / "docs" / "README.md").exists()
 
 
+@pytest.mark.slow
+def test_commands_of_the_quantities_page(tmp_path):
+    commands = blocks(ROOT / "docs" / "quantities.md", "console")[0].splitlines()
+    assert len(commands) == 5
+    for command in commands:
+        run([sys.executable, "-m", "mrigmm", *shlex.split(command)[1:], "--quiet"], tmp_path)
+    assert "agreement" in json.loads((tmp_path / "predictions" / "quantities.json").read_text())
+
+
 def test_demo_runs_as_the_readme_says(tmp_path):
     assert "mrigmm demo\n" in (ROOT / "README.md").read_text()
     run([sys.executable, "-m", "mrigmm", "demo", "--quiet"], tmp_path)

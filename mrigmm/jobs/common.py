@@ -25,6 +25,8 @@ MOTION_SUFFIX = "_motion.png"
 REGION_SUFFIX = "_region.nii.gz"
 MVO_SUFFIX = "_mvo.nii.gz"
 METRICS_FILE = "metrics.json"
+QUANTITIES_FILE = "quantities.json"  # with a CSV table of the same name beside it
+SEGMENTS_FILE = "segments.csv"
 REPORT_FILE = "report.html"
 COMPARISON_FILE = "comparison.json"
 

@@ -27,8 +27,10 @@ from mrigmm.jobs.common import (
     MOTION_SUFFIX,
     MVO_SUFFIX,
     PROBABILITIES_SUFFIX,
+    QUANTITIES_FILE,
     REGION_SUFFIX,
     REPORT_FILE,
+    SEGMENTS_FILE,
     Outcome,
     Track,
     no_progress,
@@ -36,6 +38,7 @@ from mrigmm.jobs.common import (
     warnings_of,
 )
 from mrigmm.jobs.processes import joined_processes
+from mrigmm.jobs.quantify import predicted_quantities, write_recorded
 from mrigmm.jobs.segmenter import Segmenter, choose_segmenter
 from mrigmm.labels import class_ids
 from mrigmm.methods.anatomy import region_ids
@@ -133,6 +136,7 @@ def predict(
         if done and processes.first:
             write_itksnap_labels(out / "labels_itksnap.txt", segmenter.classes)
             write_slicer_colours(out / "labels_slicer.ctbl", segmenter.classes)
+            problems += write_recorded(out)
         if not processes.first:  # torchrun ends all when one ends with an error: the first does, at last
             problems = []
         return Outcome(out, tuple(done), tuple(problems), speaks=processes.first)
@@ -232,6 +236,7 @@ def predict_study(
     problems = _predict_study(study, segmenter, out, save_probabilities, save_uncertainty)
     write_itksnap_labels(out / "labels_itksnap.txt", segmenter.classes)
     write_slicer_colours(out / "labels_slicer.ctbl", segmenter.classes)
+    problems += write_recorded(out)
     return Outcome(out, (study.id,), tuple(problems))
 
 
@@ -282,7 +287,8 @@ def _require_free(out: Path, studies: Iterable[Study], manifest: Path | None, *,
 def _remove_conclusions(out: Path) -> None:
     """Delete what was concluded from results that are about to be replaced."""
     comparison = [Path(COMPARISON_FILE).with_suffix(suffix).name for suffix in (".json", ".md", ".png")]
-    for name in (METRICS_FILE, Path(METRICS_FILE).with_suffix(".csv").name, REPORT_FILE, *comparison):
+    tables = [str(Path(name).with_suffix(".csv")) for name in (METRICS_FILE, QUANTITIES_FILE)]
+    for name in (METRICS_FILE, QUANTITIES_FILE, SEGMENTS_FILE, REPORT_FILE, *tables, *comparison):
         remove(out / name)
 
 
@@ -366,6 +372,7 @@ def _side_file(
         "prior": segmenter.prior and provenance_record(segmenter.prior.provenance),
         "classes": ids,
         "volume_ml": volume_ml,
+        "quantities": predicted_quantities(study, result, segmenter.classes),
         "mixture": {
             "sequences": result.sequences,
             "units": result.units,

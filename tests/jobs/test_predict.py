@@ -30,7 +30,10 @@ def test_what_is_written(workshop, tmp_path):
     out = tmp_path / "out"
     result = mrigmm.predict(workshop.manifest(), out, method="map-em")
     assert (result.done, result.problems, result.output) == (("s1",), (), out)
-    assert names(out) == ["labels_itksnap.txt", "labels_slicer.ctbl", "s1.json", "s1_labels.nii.gz"]
+    assert names(out) == [
+        *("labels_itksnap.txt", "labels_slicer.ctbl", "quantities.csv", "quantities.json"),
+        *("s1.json", "s1_labels.nii.gz", "segments.csv"),
+    ]
 
 
 def test_the_label_map_finds_the_ventricle(workshop, tmp_path):
@@ -181,7 +184,10 @@ def test_an_older_result_does_not_stand_in_for_one_that_fails(workshop, tmp_path
     result = mrigmm.predict(manifest, out, method="map-em", overwrite=True)
     assert result.done == ("a",)
     # The probabilities of the first time are gone too: they belong to another result.
-    assert names(out) == ["a.json", "a_labels.nii.gz", "labels_itksnap.txt", "labels_slicer.ctbl"]
+    assert names(out) == [
+        *("a.json", "a_labels.nii.gz", "labels_itksnap.txt", "labels_slicer.ctbl"),
+        *("quantities.csv", "quantities.json", "segments.csv"),
+    ]
 
 
 def test_what_was_concluded_from_older_results_goes_with_them(workshop, tmp_path):

@@ -1,0 +1,253 @@
+"""`mrigmm quantify`: clinical numbers of predicted studies, with units, intervals and AHA segments."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mrigmm.data.files import require_not_input
+from mrigmm.data.manifest import read_manifest
+from mrigmm.data.study import StudyTensors
+from mrigmm.errors import InputError, Problem
+from mrigmm.export.side_files import finite
+from mrigmm.jobs.common import (
+    LABELS_SUFFIX,
+    QUANTITIES_FILE,
+    Outcome,
+    Track,
+    no_progress,
+)
+from mrigmm.jobs.quantity_inputs import (
+    Prediction,
+    Reference,
+    read_points,
+    read_prediction,
+    read_reference,
+    read_side,
+    slices_last_grid,
+)
+from mrigmm.jobs.quantity_tables import EXPECTED, quantity_files, write_quantities
+from mrigmm.labels import class_ids
+from mrigmm.methods.base import Segmentation
+from mrigmm.quantification.predictive import N_DRAWS, crps_ensemble, interval
+from mrigmm.quantification.segments import Orientation, base_by_rv, insertion_by_rv, insertion_of_point
+from mrigmm.quantification.study import WITHOUT_INTERVAL, Maps, quantify_maps
+
+BASES = ("first", "last")
+
+
+def quantify(
+    predictions: Path | str,
+    *,
+    manifest: Path | str | None = None,
+    data_root: Path | str | None = None,
+    members: Sequence[Path | str] = (),
+    rv_insertion: Path | str | None = None,
+    base: str | None = None,
+    track: Track = no_progress,
+) -> Outcome:
+    """Measure the label maps of a folder; write `quantities.csv`, `quantities.json` and `segments.csv` there.
+
+    Example:
+        >>> mrigmm.quantify("predictions", manifest="cohort/manifest.json")  # doctest: +SKIP
+
+    Args:
+        predictions: folder that `predict` wrote.
+        manifest: cohort with reference labels, to compare with; right-ventricular blood in them
+            (`rv_blood`) shows where the AHA segments begin.
+        data_root: folder that the manifest's paths resolve against; default the manifest's.
+        members: folders of other predictions of the same studies (methods or seeds), whose volumes join
+            the predictive distribution.
+        rv_insertion: CSV of study, x_mm, y_mm, z_mm: the anterior insertion of the right ventricle in
+            world (scanner) coordinates, RAS+.
+        base: "first" or "last", the slice of the files that is nearest to the base.
+        track: progress bar.
+
+    Raises:
+        InputError: when no study at all can be measured, or an option cannot be used.
+    """
+    folder = Path(predictions)
+    found = sorted(folder.glob(f"*{LABELS_SUFFIX}"))
+    if not found:
+        raise InputError(
+            "there are no label maps to measure",
+            file=folder,
+            remedy="give a folder that mrigmm predict wrote",
+        )
+    if base is not None and base not in BASES:
+        raise InputError("the base is one end of the files", expected=" or ".join(BASES), got=base)
+    if manifest is None and data_root is not None:
+        raise InputError("a data root belongs to a manifest", remedy="give --manifest, too")
+    cohort = None
+    if manifest is not None:
+        cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
+    points = {} if rv_insertion is None else read_points(Path(rv_insertion))
+    inputs = [Path(file) for file in (manifest, rv_insertion) if file is not None]
+    for path in quantity_files(folder):
+        require_not_input(path, inputs)
+    known = {study.id: study for study in cohort.split("all")} if cohort else {}
+
+    rows: dict[str, dict[str, Any]] = {}
+    problems: list[Problem] = []
+    for path in track(found, "Measuring"):
+        name = path.name.removesuffix(LABELS_SUFFIX)
+        try:
+            reference = None
+            prediction = read_prediction(folder, name)
+            if cohort is not None and name in known and known[name].label is not None:
+                reference = read_reference(known[name], prediction, cohort)
+            rows[name] = _measure(
+                prediction,
+                reference,
+                [read_prediction(Path(member), name) for member in members],
+                point_mm=points.get(name),
+                base_first=None if base is None else base == "first",
+            )
+        except InputError as error:
+            problems += error.problems
+    if not rows:
+        raise InputError.from_problems(problems)
+    without = [name for name, row in rows.items() if "reference" not in row]
+    if cohort is not None and without:
+        what = f"no reference label for {len(without)} studies: {', '.join(without[:5])}"
+        problems.append(Problem(what, severity="warning"))
+    write_quantities(folder, rows)
+    return Outcome(folder / QUANTITIES_FILE, tuple(rows), tuple(problems))
+
+
+def predicted_quantities(
+    study: StudyTensors, result: Segmentation, classes: tuple[str, ...]
+) -> dict[str, Any]:
+    """The numbers of a study that was just segmented, for its side file."""
+    grid = study.output.grid
+
+    def in_file(maps: Tensor) -> NDArray[Any]:
+        return np.moveaxis(study.to_input_grid(maps), grid.slice_axis - 3, -1)
+
+    maps = Maps(
+        in_file(result.labels[None])[0],
+        class_ids(classes),
+        slices_last_grid(grid),
+        in_file(result.resp),
+        None if result.mvo is None else in_file(result.mvo[None])[0],
+    )
+    return quantify_maps(maps).as_dict()
+
+
+def write_recorded(folder: Path) -> list[Problem]:
+    """Write the tables of a folder from the numbers that stand in its side files; returns what is damaged."""
+    rows: dict[str, dict[str, Any]] = {}
+    problems: list[Problem] = []
+    for path in sorted(folder.glob(f"*{LABELS_SUFFIX}")):
+        name = path.name.removesuffix(LABELS_SUFFIX)
+        try:
+            recorded = read_side(folder, name).quantities
+        except InputError as error:
+            problems += [replace(problem, severity="warning") for problem in error.problems]
+            continue
+        if recorded is not None:
+            rows[name] = recorded
+    write_quantities(folder, rows)
+    return problems
+
+
+def _measure(
+    prediction: Prediction,
+    reference: Reference | None,
+    members: Sequence[Prediction],
+    *,
+    point_mm: NDArray[np.float64] | None,
+    base_first: bool | None,
+) -> dict[str, Any]:
+    """The numbers of one study as they stand in the JSON file."""
+    rv = None if reference is None else reference.rv
+    row, draws = _numbers(prediction, _orientation(prediction.maps, rv, point_mm, base_first))
+    if members:
+        draws = _pooled([(row, draws), *(_numbers(member) for member in members)])
+        row["intervals"] = {name: list(interval(values)) for name, values in draws.items()}
+    if reference is not None:
+        row["reference"] = reference.volumes
+        row["crps"] = {
+            name: crps_ensemble(values, reference.volumes[name])
+            for name, values in draws.items()
+            if math.isfinite(reference.volumes.get(name, math.nan))
+        }
+        if not draws and not prediction.changed:
+            row["notes"].append("no CRPS: predict with --save-probabilities, or give members")
+    finished: dict[str, Any] = finite(row)
+    return finished
+
+
+def _numbers(
+    prediction: Prediction, orientation: Orientation | None = None
+) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
+    """The numbers of a prediction, and draws of those that probabilities were saved of."""
+    maps, notes = prediction.maps, []
+    if maps.mvo is not None and (maps.mvo & ~maps.mask("scar")).any():
+        n = int((maps.mvo & ~maps.mask("scar")).sum())
+        notes.append(f"{n} voxels of microvascular obstruction are no scar in the label map and do not count")
+    if prediction.changed:
+        notes.append("the label map was changed after predict: no expected values and no intervals")
+        maps = replace(maps, resp=None)
+    found = quantify_maps(maps, orientation)
+    row = found.as_dict()
+    recorded = prediction.side.quantities
+    if maps.resp is None and recorded is not None and not prediction.changed:
+        row = _with_recorded(row, recorded)
+    row["notes"] = [*notes, *row["notes"]]
+    return row, dict(found.draws)
+
+
+def _with_recorded(row: dict[str, Any], recorded: dict[str, Any]) -> dict[str, Any]:
+    """Numbers of a label map, completed by what `predict` found while the probabilities were in memory."""
+    volumes = {
+        # Not looked for by the method, which a label map alone does not tell.
+        name: None if name in recorded["volumes"] and recorded["volumes"][name] is None else value
+        for name, value in row["volumes"].items()
+    }
+    volumes |= {name: value for name, value in recorded["volumes"].items() if name.startswith(EXPECTED)}
+    notes = [*row["notes"], *(text for text in recorded["notes"] if "not looked for" in text)]
+    return {**row, "volumes": volumes, "intervals": recorded["intervals"], "notes": notes}
+
+
+def _pooled(
+    members: Sequence[tuple[Mapping[str, Any], Mapping[str, NDArray[np.float64]]]],
+) -> dict[str, NDArray[np.float64]]:
+    """Draws of all members together, of a member without probabilities its one volume; what all measured."""
+    pooled: dict[str, list[NDArray[np.float64]]] = {}
+    for row, draws in members:
+        for name, value in row["volumes"].items():
+            if value is not None and math.isfinite(value):
+                pooled.setdefault(name, []).append(draws.get(name, np.full(N_DRAWS, value)))
+    return {
+        name: np.concatenate(parts)
+        for name, parts in pooled.items()
+        if len(parts) == len(members) and not name.startswith(EXPECTED) and name not in WITHOUT_INTERVAL
+    }
+
+
+def _orientation(
+    maps: Maps,
+    rv: NDArray[np.bool_] | None,
+    point_mm: NDArray[np.float64] | None,
+    base_first: bool | None,
+) -> Orientation | None:
+    """Where base and septum are, or None unless both are known."""
+    cavity, wall, affine = maps.cavity, maps.wall, maps.grid.affine
+    if base_first is None and rv is not None:
+        base_first = base_by_rv(rv, cavity | wall)
+    if base_first is None:
+        return None
+    angle = None
+    if point_mm is not None:
+        angle = insertion_of_point(point_mm, cavity, wall, affine)
+    elif rv is not None:
+        angle = insertion_by_rv(rv, cavity, wall, affine, base_first=base_first)
+    return None if angle is None else Orientation(base_first, angle)

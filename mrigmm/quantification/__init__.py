@@ -1,0 +1,1 @@
+"""Clinical numbers of a label map: volumes, masses, transmurality, AHA segments, intervals."""

@@ -1,0 +1,147 @@
+"""The 16 segments of the American Heart Association on a short-axis stack.
+
+M. Cerqueira et al., Standardized myocardial segmentation and nomenclature, Circulation 2002. Segment 17, the
+apical cap, is not seen in short-axis slices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from mrigmm.quantification.transmurality import cavity_body, centre_mm
+
+N_SEGMENTS = 16
+N_RINGS = 3
+# Right-ventricular blood this near to the left ventricle lies at the septum, behind at most a thin wall.
+_SEPTUM_MM = 6.0
+# The right ventricle narrows to the apex: at the base its area must be larger by at least this factor.
+_BASE_TO_APEX = 1.5
+
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """Where the base and the septum are.
+
+    Attributes:
+        base_first: whether the first slice of the array is the basal one.
+        insertion_degrees: angle of the anterior insertion of the right ventricle around the cavity's
+            centre, in the plane's axes (`plane_axes`).
+    """
+
+    base_first: bool
+    insertion_degrees: float
+
+
+def slice_rings(n_slices: int) -> NDArray[np.int64]:
+    """Ring (0 basal, 1 mid-cavity, 2 apical) of each slice between base and apex: equal thirds by centre."""
+    return np.floor(N_RINGS * (np.arange(n_slices) + 0.5) / n_slices).astype(np.int64)
+
+
+def segment_numbers(ring: int, degrees: Floats) -> NDArray[np.int64]:
+    """AHA segment (1 to 16) of directions in a ring.
+
+    Args:
+        ring: 0 basal (segments 1 to 6), 1 mid-cavity (7 to 12), 2 apical (13 to 16).
+        degrees: from the anterior insertion towards the septum. The insertion is the border between the
+            anterior and the anteroseptal segment; apical segments have 90 degrees instead of 60, and the
+            septal one has the same middle as the two above it.
+    """
+    turned = np.asarray(degrees) % 360
+    if ring < 2:  # anteroseptal (2), inferoseptal, inferior, inferolateral, anterolateral, anterior (1)
+        return np.asarray(1 + 6 * ring + (1 + (turned // 60).astype(np.int64)) % 6)
+    return np.asarray(13 + (1 + ((turned - 15) % 360 // 90).astype(np.int64)) % 4)
+
+
+def plane_axes(affine: Floats) -> tuple[Floats, Floats]:
+    """The slices' plane in world axes.
+
+    Args:
+        affine: (4, 4) of an array with the slices along the last axis.
+
+    Returns:
+        Two perpendicular unit vectors (3, 2) in the plane, so that the first, the second and the direction
+        of rising slices are right-handed in the world; and (2, 2), the steps along the array's first two
+        axes in them, in mm.
+    """
+    steps = affine[:3, :2]
+    normal = np.cross(steps[:, 0], steps[:, 1])
+    normal *= np.sign(normal @ affine[:3, 2]) / np.linalg.norm(normal)
+    first = steps[:, 0] / np.linalg.norm(steps[:, 0])
+    axes = np.stack([first, np.cross(normal, first)], axis=1)
+    return axes, axes.T @ steps
+
+
+def towards_septum(base_first: bool) -> int:
+    """1 where angles in `plane_axes` rise from the anterior wall over the septum to the inferior, else -1.
+
+    Seen from the apex that way is counter-clockwise: right-handed about the direction from base to apex.
+    """
+    return 1 if base_first else -1
+
+
+def insertion_of_point(point_mm: Floats, cavity: Mask, wall: Mask, affine: Floats) -> float | None:
+    """Angle (degrees, in `plane_axes`) of a point in world mm around the cavity of the slice next to it.
+
+    None when no slice has a cavity.
+    """
+    _, in_plane = plane_axes(affine)
+    index = np.linalg.inv(affine) @ np.array([*point_mm, 1.0])
+    bodies = [cavity_body(cavity[..., z], wall[..., z]) for z in range(cavity.shape[2])]
+    usable = [z for z, body in enumerate(bodies) if body.any()]
+    if not usable:
+        return None
+    z = min(usable, key=lambda z: abs(z - index[2]))
+    offset = in_plane @ index[:2] - centre_mm(bodies[z], in_plane)
+    return float(np.rad2deg(np.arctan2(offset[1], offset[0])) % 360)
+
+
+def base_by_rv(rv: Mask, ventricle: Mask) -> bool | None:
+    """Whether the first slice is basal, from where the right ventricle is larger; None when unclear.
+
+    Args:
+        rv: (X, Y, Z) right-ventricular blood.
+        ventricle: (X, Y, Z) left ventricle; three slices of it are needed.
+    """
+    used = np.flatnonzero(ventricle.any(axis=(0, 1)))
+    if used.size < N_RINGS:
+        return None
+    area = rv.sum(axis=(0, 1))[used]
+    third = used.size // N_RINGS
+    first, last = float(area[:third].mean()), float(area[-third:].mean())
+    if max(first, last) <= _BASE_TO_APEX * min(first, last):
+        return None
+    return first > last
+
+
+def insertion_by_rv(rv: Mask, cavity: Mask, wall: Mask, affine: Floats, *, base_first: bool) -> float | None:
+    """Angle (degrees, in `plane_axes`) of the anterior end of the arc where the ventricles meet.
+
+    The circular mean over the slices that have cavity and right ventricle; None without such a slice.
+    """
+    _, in_plane = plane_axes(affine)
+    spacing = np.linalg.norm(in_plane, axis=0)
+    ends = []
+    for z in range(rv.shape[2]):
+        body = cavity_body(cavity[..., z], wall[..., z])
+        left = body | wall[..., z]
+        if not body.any() or not rv[..., z].any():
+            continue
+        near = rv[..., z] & (ndimage.distance_transform_edt(~left, sampling=spacing) <= _SEPTUM_MM)
+        if not near.any():
+            continue
+        offsets = in_plane @ np.argwhere(near).T - centre_mm(body, in_plane)[:, None]
+        angles = np.arctan2(offsets[1], offsets[0])
+        middle = np.angle(np.exp(1j * angles).mean())
+        away = np.angle(np.exp(1j * (angles - middle)))  # -pi .. pi around the middle of the arc
+        way = towards_septum(base_first)
+        ends.append(middle + way * (way * away).min())
+    if not ends:
+        return None
+    return float(np.rad2deg(np.angle(np.exp(1j * np.array(ends)).mean())) % 360)

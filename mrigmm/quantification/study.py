@@ -1,0 +1,215 @@
+"""All numbers of one study, from its label map and, where known, its probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrigmm.data.geometry import Grid
+from mrigmm.labels import of_the_ventricle, wall_classes
+from mrigmm.quantification.predictive import draw_volumes_ml, interval
+from mrigmm.quantification.segments import (
+    N_RINGS,
+    N_SEGMENTS,
+    Orientation,
+    plane_axes,
+    segment_numbers,
+    slice_rings,
+    towards_septum,
+)
+from mrigmm.quantification.transmurality import ray_degrees, ray_transmurality, summarise_rays
+from mrigmm.quantification.volumes import clinical_numbers, probabilities, volumes_ml
+
+# Infarct and edema move together within it, so that its draws say nothing about its spread.
+WITHOUT_INTERVAL = ("salvage_percent_of_area_at_risk",)
+# A slice with more rays that meet no wall is worth a note.
+_OPEN_PERCENT = 10.0
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What is measured, in file order with the slices moved to the last axis.
+
+    Attributes:
+        labels: (X, Y, Z) class ids.
+        ids: class name -> id, in the order of `resp`.
+        grid: of these arrays.
+        resp: (K, X, Y, Z) probabilities, or None.
+        mvo: (X, Y, Z) microvascular obstruction, part of scar; None when it was not looked for.
+    """
+
+    labels: NDArray[np.integer[Any]]
+    ids: Mapping[str, int]
+    grid: Grid
+    resp: NDArray[np.floating[Any]] | None = None
+    mvo: Mask | None = None
+
+    @property
+    def ventricle(self) -> bool:
+        """Whether the classes are tissues of the left ventricle."""
+        return of_the_ventricle(list(self.ids))
+
+    def mask(self, *classes: str) -> Mask:
+        """Where (X, Y, Z) a voxel is one of the classes that exist."""
+        return np.isin(self.labels, [self.ids[name] for name in classes if name in self.ids])
+
+    @property
+    def cavity(self) -> Mask:
+        """(X, Y, Z)."""
+        return self.mask("blood")
+
+    @property
+    def wall(self) -> Mask:
+        """(X, Y, Z), infarct included."""
+        return self.mask(*wall_classes(list(self.ids)))
+
+
+@dataclass(frozen=True)
+class Quantities:
+    """The numbers of a study; names end in their units.
+
+    Attributes:
+        volumes: hard counts, and from probabilities with `expected_` before the same name.
+        intervals: 95 % intervals.
+        draws: (S,) of what has an interval.
+        slices: transmurality of each slice with wall, numbered from 1 in file order.
+        segments: transmurality of each AHA segment; empty when they are not numbered.
+        notes: what could not be measured, and why.
+    """
+
+    volumes: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]]
+    draws: Mapping[str, NDArray[np.float64]]
+    slices: tuple[Mapping[str, float], ...]
+    segments: tuple[Mapping[str, float], ...]
+    notes: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """What stands in a study's JSON."""
+        return {
+            "volumes": dict(self.volumes),
+            "intervals": {name: list(ends) for name, ends in self.intervals.items()},
+            "slices": [dict(row) for row in self.slices],
+            "segments": [dict(row) for row in self.segments],
+            "notes": list(self.notes),
+        }
+
+
+def quantify_maps(maps: Maps, orientation: Orientation | None = None) -> Quantities:
+    """Measure a study.
+
+    Args:
+        maps: at least a label map.
+        orientation: where base and septum are, to number the AHA segments.
+    """
+    notes: list[str] = []
+    voxel_ml = maps.grid.voxel_volume_ml
+    hard = volumes_ml(maps.labels, maps.ids, voxel_ml)
+    if maps.mvo is not None:
+        hard["mvo"] = int((maps.mvo & maps.mask("scar")).sum()) * voxel_ml
+    expected: dict[str, float] = {}
+    draws: dict[str, NDArray[np.float64]] = {}
+    if maps.resp is not None:
+        inside = maps.resp[:, maps.resp.any(axis=0)]  # (K, N)
+        for tissue, probability in probabilities(inside, list(maps.ids)).items():
+            expected[tissue] = float(probability.sum()) * voxel_ml
+            draws[tissue] = draw_volumes_ml(probability, voxel_ml)
+        if expected.get("edema") == 0:  # a method that knows no edema, not a ventricle without any
+            notes.append("the method gave no voxel any probability of edema: edema counts as not looked for")
+            for name in ("edema", "area_at_risk"):
+                del hard[name], expected[name], draws[name]
+    numbers = clinical_numbers(hard, ventricle=maps.ventricle)
+    volumes = {name: float(value) for name, value in numbers.items()}
+    spread: dict[str, NDArray[np.float64]] = {}
+    if expected:
+        numbers = clinical_numbers(expected, ventricle=maps.ventricle)
+        volumes |= {f"expected_{name}": float(v) for name, v in numbers.items() if "mvo" not in name}
+        spread = {
+            name: np.asarray(values)
+            for name, values in clinical_numbers(draws, ventricle=maps.ventricle).items()
+            if name not in WITHOUT_INTERVAL and np.isfinite(values).all()
+        }
+    slices: list[dict[str, float]] = []
+    segments: list[dict[str, float]] = []
+    if not maps.ventricle:
+        notes.append("these are no classes of the left ventricle: volumes only")
+    else:
+        missing = [name for name in ("myocardium", "edema", "scar") if name not in maps.ids]
+        if missing:
+            notes.append(f"no class {', '.join(missing)}: what needs it is not measured")
+        if {"myocardium", "scar"} <= set(maps.ids):
+            rays = _rays(maps)
+            slices = _slices(maps, rays, notes)
+            segments = _segments(maps, rays, orientation, notes)
+    return Quantities(
+        volumes,
+        {name: interval(values) for name, values in spread.items()},
+        spread,
+        tuple(slices),
+        tuple(segments),
+        tuple(notes),
+    )
+
+
+def _rays(maps: Maps) -> NDArray[np.float64]:
+    """Transmurality (%) of every slice and ray (Z, N_RAYS)."""
+    _, in_plane = plane_axes(maps.grid.affine)
+    cavity, wall, scar = maps.cavity, maps.wall, maps.mask("scar")
+    box = _box(cavity | wall)
+    cavity, wall, scar = cavity[box], wall[box], scar[box]
+    return np.stack(
+        [
+            ray_transmurality(cavity[..., z], wall[..., z], scar[..., z], in_plane)
+            for z in range(wall.shape[2])
+        ]
+    )
+
+
+def _box(mask: Mask) -> tuple[slice, slice]:
+    """The part of the plane that holds a mask (X, Y, Z)."""
+    ends = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2))]
+    x, y = (slice(int(i[0]), int(i[-1]) + 1) if i.size else slice(0, 1) for i in ends)
+    return x, y
+
+
+def _slices(maps: Maps, rays: NDArray[np.float64], notes: list[str]) -> list[dict[str, float]]:
+    """One row for each slice with wall."""
+    rows = []
+    for z in np.flatnonzero(maps.wall.any(axis=(0, 1))):
+        rows.append({"slice": int(z) + 1, **summarise_rays(rays[z])})
+        unmet = 100 * float(np.isnan(rays[z]).mean())
+        if unmet == 100:
+            notes.append(f"slice {z + 1}: no cavity inside the wall, so no transmurality")
+        elif unmet > _OPEN_PERCENT:
+            notes.append(f"slice {z + 1}: the wall is open, {unmet:.0f} % of the rays meet none")
+    if not rows:
+        notes.append("the label map has no wall")
+    return rows
+
+
+def _segments(
+    maps: Maps, rays: NDArray[np.float64], orientation: Orientation | None, notes: list[str]
+) -> list[dict[str, float]]:
+    """One row for each AHA segment, or none with the reason in `notes`."""
+    if orientation is None:
+        notes.append(
+            "AHA segments are not numbered: base and anterior insertion of the right ventricle are not known"
+        )
+        return []
+    used = np.flatnonzero(np.isfinite(rays).any(axis=1))
+    if used.size < N_RINGS:
+        notes.append(f"AHA segments are not numbered: {used.size} slices with cavity and wall, 3 are needed")
+        return []
+    ordered = used if orientation.base_first else used[::-1]
+    degrees = towards_septum(orientation.base_first) * (ray_degrees() - orientation.insertion_degrees)
+    segments = np.array([segment_numbers(int(ring), degrees) for ring in slice_rings(used.size)])
+    return [
+        {"segment": number, **summarise_rays(rays[ordered][segments == number])}
+        for number in range(1, N_SEGMENTS + 1)
+    ]

@@ -1,0 +1,117 @@
+"""How far an infarct reaches through the wall, along rays from the cavity's centre within a slice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+N_RAYS = 180
+# Samples along a ray per pixel: a pixel at the border counts by the length that the ray runs in it.
+_SAMPLES_PER_PIXEL = 8
+# Upper ends (%) of the bins after the first, which is exactly 0.
+BIN_ENDS = (25, 50, 75, 100)
+BIN_NAMES = (
+    "rays_percent_at_0",
+    *(f"rays_percent_{low}_{high}" for low, high in zip((0, *BIN_ENDS), BIN_ENDS, strict=False)),
+)
+
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+
+def ray_degrees() -> Floats:
+    """Angle (N_RAYS,) of each ray, from the first axis of the plane towards the second."""
+    return np.arange(N_RAYS) * 360 / N_RAYS
+
+
+def cavity_body(cavity: Mask, wall: Mask) -> Mask:
+    """The cavity (X, Y) of a slice in one piece, papillary muscles included.
+
+    Its largest piece with the holes filled; where no cavity is labelled, the hole that the wall encloses.
+    Empty where there is neither.
+    """
+    found = cavity if cavity.any() else ndimage.binary_fill_holes(wall) & ~wall
+    pieces, n = ndimage.label(found)
+    if n == 0:
+        return np.zeros(cavity.shape, dtype=bool)
+    largest = pieces == np.bincount(pieces.ravel())[1:].argmax() + 1
+    return np.asarray(ndimage.binary_fill_holes(largest), dtype=np.bool_)
+
+
+def centre_mm(body: Mask, axes_mm: Floats) -> Floats:
+    """Centre (2,) of a mask (X, Y) in mm from the first pixel.
+
+    Args:
+        body: not empty.
+        axes_mm: (2, 2), its columns one step along each array axis.
+    """
+    return np.asarray(axes_mm @ np.argwhere(body).mean(axis=0))
+
+
+def ray_transmurality(cavity: Mask, wall: Mask, infarct: Mask, axes_mm: Floats) -> Floats:
+    """Share (%) of the wall from endocardium to epicardium that is infarct, along each ray.
+
+    A ray starts at the centre of the cavity. The endocardium is where it leaves the cavity for the last
+    time, the epicardium where it then leaves the ventricle.
+
+    Args:
+        cavity: (X, Y) of one slice.
+        wall: (X, Y), infarct included.
+        infarct: (X, Y).
+        axes_mm: (2, 2), its columns one step along each array axis in mm (not perpendicular when sheared).
+
+    Returns:
+        (N_RAYS,) percent; NaN where a ray meets no wall, everywhere in a slice without cavity or wall.
+    """
+    body = cavity_body(cavity, wall)
+    if not body.any() or not wall.any():
+        return np.full(N_RAYS, np.nan)
+    # 1: cavity, 2: wall, 3: infarct; islands of blood in the wall are wall.
+    kinds = np.where(body, 1, np.where(infarct, 3, np.where(wall | cavity, 2, 0)))
+    samples = _along_rays(kinds, centre_mm(body, axes_mm), axes_mm)
+    in_cavity = samples == 1
+    last = in_cavity.shape[1] - 1 - in_cavity[:, ::-1].argmax(axis=1)
+    beyond = in_cavity.any(axis=1)[:, None] & (np.arange(samples.shape[1]) > last[:, None])
+    left = np.logical_or.accumulate(beyond & (samples == 0), axis=1)
+    through = beyond & ~left
+    thickness = through.sum(axis=1)
+    infarcted = (through & (samples == 3)).sum(axis=1)
+    return np.asarray(100 * infarcted / np.where(thickness > 0, thickness, np.nan))
+
+
+def _along_rays(
+    values: NDArray[np.integer[Any]], start_mm: Floats, axes_mm: Floats
+) -> NDArray[np.integer[Any]]:
+    """Values (N_RAYS, S) at equal steps from a point outwards until all rays have left; 0 outside."""
+    step = float(np.linalg.norm(axes_mm, axis=0).min()) / _SAMPLES_PER_PIXEL
+    reach = np.linalg.norm(axes_mm @ np.argwhere(values).T - start_mm[:, None], axis=0).max()
+    radii = np.arange(0, reach + 2 * np.linalg.norm(axes_mm, axis=0).max(), step)
+    angles = np.deg2rad(ray_degrees())
+    directions = np.stack([np.cos(angles), np.sin(angles)])  # (2, N_RAYS)
+    to_index = np.linalg.inv(axes_mm)
+    start = to_index @ start_mm
+    index = start[:, None, None] + (to_index @ directions)[:, :, None] * radii
+    padded = np.pad(values, 1)  # what lies beyond the array is outside
+    x, y = (
+        np.clip(np.rint(i).astype(np.int64) + 1, 0, n - 1) for i, n in zip(index, padded.shape, strict=True)
+    )
+    return np.asarray(padded[x, y])
+
+
+def summarise_rays(percent: Floats) -> dict[str, float]:
+    """Mean transmurality of rays (any shape) that meet wall, and the share of them (%) in each bin.
+
+    Bins are 0, (0, 25], (25, 50], (50, 75] and (75, 100] %. NaN without such rays.
+    """
+    found = percent[np.isfinite(percent)]
+    if found.size == 0:
+        return dict.fromkeys(("transmurality_percent", *BIN_NAMES), np.nan)
+    bins = np.bincount(np.searchsorted((0, *BIN_ENDS), found), minlength=len(BIN_NAMES))
+    shares = 100 * bins / found.size
+    return {
+        "transmurality_percent": float(found.mean()),
+        **{name: float(share) for name, share in zip(BIN_NAMES, shares, strict=True)},
+    }
