@@ -611,12 +611,15 @@ def report(
     beside: Annotated[
         list[Path] | None, typer.Option(help="Another evaluated folder to compare with.")
     ] = None,
+    interactive: Annotated[
+        bool, typer.Option("--interactive", help="Put the volumes and a viewer into the page.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write one HTML page: agreement, volumes, overlays."""
+    """Write one HTML page: cohort table, agreement, slices, mixtures (docs/report.md)."""
     from mrigmm.jobs.report import report as job
 
-    result = job(predictions, out=out, beside=beside or (), track=_track(quiet))
+    result = job(predictions, out=out, beside=beside or (), interactive=interactive, track=_track(quiet))
     _finish(result, f"report: {result.output}", quiet)
 
 

@@ -32,6 +32,13 @@ TISSUES: Mapping[str, TissueClass] = {
 # For cohorts of other organs, whose classes have names that we do not know.
 _OTHER_COLOURS = ((204, 121, 167), (0, 114, 178), (230, 159, 0), (213, 94, 0))
 
+# Error maps: where prediction and reference agree on a class, and where they do not.
+AGREEMENT_COLOURS: Mapping[str, tuple[int, int, int]] = {
+    "agree": (240, 240, 240),
+    "false positive": (204, 121, 167),
+    "false negative": (230, 159, 0),
+}
+
 # Names that a manifest's "labels" may use for ids that are no class of the mixture.
 AUXILIARY_NAMES = ("background", "rv_blood", "mvo")
 # Names whose ids may be ids of a class, too: microvascular obstruction is infarct.

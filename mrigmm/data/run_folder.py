@@ -16,6 +16,7 @@ cache/                 prepared studies while a training with --cache disk runs
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from dataclasses import dataclass
@@ -215,6 +216,13 @@ class RunFolder:
                 remedy="weights and config.yaml must come from the same training",
             )
         network.load_state_dict(found)
+
+
+def read_log(path: Path) -> dict[str, list[float]]:
+    """Columns of a run's log."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: [float(row[name]) for row in rows] for name in rows[0]}
 
 
 def _misfits(expected: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -65,6 +67,13 @@ def versions() -> dict[str, str]:
     """Versions of this package and of those that its numbers depend on."""
     names = ("mrigmm", "torch", "monai", "numpy", "scikit-learn", "nibabel")
     return {name: version(name) for name in names}
+
+
+def command_line() -> str:
+    """What started this process, as it would be typed; of a Python session, its script."""
+    program = Path(sys.argv[0])
+    name = "mrigmm" if program.name == "__main__.py" else program.name
+    return shlex.join([name, *sys.argv[1:]])
 
 
 def select_device(name: str) -> torch.device:

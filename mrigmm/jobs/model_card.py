@@ -9,12 +9,11 @@ from mrigmm.config import RunConfig, dump_config
 from mrigmm.data.anatomy_run import AnatomyRun
 from mrigmm.data.files import write_text
 from mrigmm.data.provenance import provenance_record
-from mrigmm.data.run_folder import RunFolder, RunRecord
+from mrigmm.data.run_folder import RunFolder, RunRecord, read_log
 from mrigmm.errors import InputError
 from mrigmm.jobs.common import DISCLAIMER
 from mrigmm.mixture import PopulationPrior
 from mrigmm.reporting.model_card import ModelCard, render_model_card
-from mrigmm.training.callbacks import read_log
 from mrigmm.training.module import HELD_OUT
 
 _LICENCE = (

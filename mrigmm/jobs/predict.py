@@ -33,6 +33,7 @@ from mrigmm.jobs.common import (
     SEGMENTS_FILE,
     Outcome,
     Track,
+    command_line,
     no_progress,
     versions,
     warnings_of,
@@ -369,6 +370,7 @@ def _side_file(
         "study": study.id,
         "method": segmenter.method.name,
         "settings": segmenter.method.describe(),
+        "run": None if segmenter.run is None else str(segmenter.run.resolve()),
         "prior": segmenter.prior and provenance_record(segmenter.prior.provenance),
         "classes": ids,
         "volume_ml": volume_ml,
@@ -391,6 +393,7 @@ def _side_file(
         **_corrections_made(study),
         "warnings": warnings,
         "versions": versions(),
+        "command": command_line(),
         "disclaimer": DISCLAIMER,
     }
 

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mrigmm.data.files import write_text
-from mrigmm.data.geometry import Grid
-from mrigmm.data.manifest import Study
-from mrigmm.data.maps import read_reference_label
-from mrigmm.data.volumes import read_image, read_map
+from mrigmm.data.run_folder import RunFolder, read_log
 from mrigmm.errors import InputError, Problem
-from mrigmm.evaluation.cohort import ClassSummary
 from mrigmm.jobs.common import (
     DISCLAIMER,
     LABELS_SUFFIX,
@@ -26,13 +20,21 @@ from mrigmm.jobs.common import (
     REPORT_FILE,
     Outcome,
     Track,
+    command_line,
     no_progress,
     versions,
 )
-from mrigmm.reporting.figures import overlay_figure
-from mrigmm.reporting.html import MetricsTable, StudySection, render_report
-
-_AGAIN = "run mrigmm predict again"
+from mrigmm.jobs.evaluated import ReadEvaluation, StudyQuantities, read_evaluation, read_quantities
+from mrigmm.jobs.predicted import PredictedStudy, SideFile, read_predicted_study
+from mrigmm.jobs.quantity_tables import EXPECTED
+from mrigmm.reporting.bland_altman import VolumePairs, bland_altman_picture, paired_volumes
+from mrigmm.reporting.bulls_eye import bulls_eye_figure
+from mrigmm.reporting.figures import loss_figure, overlay_figure
+from mrigmm.reporting.mixture_plot import mixture_picture
+from mrigmm.reporting.page import ClassRow, Quantity, Report, StudyPage, render_report
+from mrigmm.reporting.pictures import Picture, saved_diagram
+from mrigmm.reporting.slices import slice_pictures
+from mrigmm.reporting.viewer import ViewerStudy, viewer_study
 
 
 def report(
@@ -40,9 +42,10 @@ def report(
     *,
     out: Path | str | None = None,
     beside: Sequence[Path | str] = (),
+    interactive: bool = False,
     track: Track = no_progress,
 ) -> Outcome:
-    """Write a report of a folder of predictions: agreement when evaluated, volumes, overlays.
+    """Write a report of a folder of predictions (docs/report.md).
 
     Example:
         >>> mrigmm.report("predictions")  # doctest: +SKIP
@@ -51,97 +54,66 @@ def report(
         predictions: folder that `predict` wrote.
         out: HTML file; default `report.html` in `predictions`.
         beside: other evaluated folders whose agreement is shown for comparison.
+        interactive: put the volumes and a viewer into the page.
         track: progress bar.
 
     Raises:
         InputError: when there is nothing to report.
     """
     folder = Path(predictions)
-    found = sorted(folder.glob(f"*{LABELS_SUFFIX}"))
+    found = sorted(
+        (path.name.removesuffix(LABELS_SUFFIX) for path in folder.glob(f"*{LABELS_SUFFIX}")), key=_natural
+    )
     if not found:
         raise InputError(
             "there are no label maps to report on",
             file=folder,
             remedy="give a folder that mrigmm predict wrote",
         )
-    own = _evaluation(folder) if (folder / METRICS_FILE).exists() else None
-    metrics = [found.table for found in (own, *(_evaluation(Path(other)) for other in beside)) if found]
-    studies: list[StudySection] = []
-    sides: list[_SideFile] = []
+    own = read_evaluation(folder) if (folder / METRICS_FILE).exists() else None
+    others = [read_evaluation(Path(other)) for other in beside]
+    quantities = read_quantities(folder)
+    pages: list[StudyPage] = []
+    sides: list[SideFile] = []
     problems: list[Problem] = []
-    for path in track(found, "Reporting"):
-        study = path.name.removesuffix(LABELS_SUFFIX)
+    for name in track(found, "Reporting"):
         try:
-            side = _side_file(folder, study)
-            reference = None if own is None else own.references.get(study)
-            figure = study_figure(
-                folder,
-                study,
-                reference=reference if reference and reference.exists() else None,
-                reference_ids=None if own is None else own.reference_ids,
-            )
+            study = _read(folder, name, own)
+            page = _study_page(study, own, quantities.get(name, StudyQuantities()))
+            pages.append(replace(page, volumes=_volumes_to_view(study)) if interactive else page)
         except InputError as error:
             problems += error.problems
             continue
-        sides.append(side)
-        studies.append(
-            StudySection(
-                id=study,
-                volume_ml=side.volume_ml,
-                warnings=side.warnings,
-                figure=None if figure is None else base64.b64encode(figure).decode(),
-            )
-        )
-    if not studies:
+        sides.append(study.side)
+    if not pages:
         raise InputError.from_problems(problems)
-    path = folder / REPORT_FILE if out is None else Path(out)
+    volumes = {} if own is None else _volumes(own)
     html = render_report(
-        folder=folder.resolve().name,
-        methods=sorted({side.method for side in sides}),
-        version=versions()["mrigmm"],
-        disclaimer=DISCLAIMER,
-        classes=list(dict.fromkeys(name for side in sides for name in side.classes)),
-        metrics=metrics,
-        studies=studies,
-    )
-    write_text(path, html)
-    return Outcome(path, tuple(study.id for study in studies), tuple(problems))
-
-
-@dataclass(frozen=True)
-class _SideFile:
-    """What a report needs of `<id>.json`."""
-
-    method: str
-    classes: Mapping[str, int]
-    volume_ml: Mapping[str, float]
-    inputs: Mapping[str, Path]
-    frames: Mapping[str, int]
-    warnings: tuple[str, ...]
-
-
-def _side_file(folder: Path, study: str) -> _SideFile:
-    path = folder / f"{study}.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return _SideFile(
-            method=str(content["method"]),
-            classes={str(name): int(i) for name, i in content["classes"].items()},
-            volume_ml={str(name): float(ml) for name, ml in content["volume_ml"].items()},
-            inputs={str(name): Path(file) for name, file in content["inputs"].items()},
-            frames={str(name): int(frame) for name, frame in content.get("frames", {}).items()},
-            warnings=tuple(str(text) for text in content["warnings"]),
+        Report(
+            folder=folder.resolve().name,
+            methods=sorted({side.method for side in sides}),
+            classes=list(dict.fromkeys(name for side in sides for name in (*side.classes, *side.volume_ml))),
+            quantities=list(
+                dict.fromkeys(q.name for page in pages for q in page.quantities if q.value is not None)
+            ),
+            disclaimer=DISCLAIMER,
+            studies=pages,
+            metrics=[evaluation.table for evaluation in (own, *others) if evaluation],
+            volumes=volumes,
+            class_ids=sides[0].classes,
+            bland_altman=bland_altman_picture(volumes) if volumes else None,
+            loss=_loss_picture(sides),
+            problems=[f"{problem.study}: {problem.what}" for problem in problems],
+            facts={"command line": command_line(), "versions": _versions_text(versions())},
+            settings={
+                side.method: json.dumps(side.settings, indent=1, ensure_ascii=False)
+                for side in reversed(sides)  # of each method those of its first study
+            },
         )
-    except FileNotFoundError:
-        raise InputError("the prediction has no side file", study=study, file=path, remedy=_AGAIN) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(
-            "the side file of the prediction is damaged",
-            study=study,
-            file=path,
-            got=f"{type(error).__name__}: {error}",
-            remedy=_AGAIN,
-        ) from None
+    )
+    path = folder / REPORT_FILE if out is None else Path(out)
+    write_text(path, html)
+    return Outcome(path, tuple(page.id for page in pages), tuple(problems))
 
 
 def study_figure(
@@ -165,76 +137,178 @@ def study_figure(
     Raises:
         InputError: prediction, side file or reference cannot be read.
     """
-    side = _side_file(predictions, study)
-    labels = read_map(
-        predictions / f"{study}{LABELS_SUFFIX}",
-        study=study,
-        role="predicted label",
-        known=(0, *side.classes.values()),
-    )
-    images: dict[str, NDArray[np.float32]] = {}
-    for name, file in side.inputs.items():
-        try:
-            volume = read_image(file, study=study, role=name, frame=side.frames.get(name))
-        except InputError:
-            continue
-        # Sequences on another grid are left out here: drawing is no place to resample.
-        if volume.grid.same_as(labels.grid):
-            images[name] = _slices_last(volume.data.astype(np.float32), labels.grid)
-    if not images:
+    found = read_predicted_study(predictions, study, reference=reference, reference_ids=reference_ids)
+    if not found.images:
         return None
-    shown = _slices_last(labels.data.astype(np.uint8), labels.grid)
-    across, up = np.delete(labels.grid.spacing_mm, labels.grid.slice_axis)
-    truth = None
-    if reference is not None:
-        ids = reference_ids or {"background": (0,), **{name: (i,) for name, i in side.classes.items()}}
-        named = Study(study, {}, label=reference)
-        index = read_reference_label(named, labels.grid, ids, list(side.classes))
-        truth = _slices_last(np.array([*side.classes.values(), 0])[index], labels.grid)  # NO_CLASS: last
-    return overlay_figure(images, shown, side.classes, pixel_aspect=float(up / across), reference=truth)
+    across, up, _ = found.spacing_mm
+    return overlay_figure(
+        found.images,
+        found.labels,
+        found.side.classes,
+        pixel_aspect=up / across,
+        reference=found.reference,
+    )
 
 
-def _slices_last(array: NDArray[Any], grid: Grid) -> NDArray[Any]:
-    return np.moveaxis(array, grid.slice_axis, -1)
+def _natural(study: str) -> list[tuple[int, str]]:
+    """Order of ids as a reader expects it: p2 before p10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", study)]
 
 
-@dataclass(frozen=True)
-class _Evaluation:
-    """What a report needs of `metrics.json`; older files name no references."""
+def _read(folder: Path, study: str, evaluation: ReadEvaluation | None) -> PredictedStudy:
+    if evaluation is None:
+        return read_predicted_study(folder, study)
+    reference = evaluation.references.get(study)
+    return read_predicted_study(
+        folder,
+        study,
+        reference=reference if reference is not None and reference.exists() else None,
+        reference_ids=evaluation.reference_ids,
+    )
 
-    table: MetricsTable
-    references: Mapping[str, Path]
-    reference_ids: Mapping[str, tuple[int, ...]]
+
+def _study_page(
+    study: PredictedStudy, evaluation: ReadEvaluation | None, quantities: StudyQuantities
+) -> StudyPage:
+    side, notes = study.side, [*quantities.notes]
+    rows: list[Picture] = []
+    plots: list[Picture] = []
+    if study.note is not None:
+        notes.append(f"The images cannot be shown: {study.note}.")
+    else:
+        rows = slice_pictures(
+            study.images,
+            study.labels,
+            side.classes,
+            spacing_mm=study.spacing_mm,
+            reference=study.reference,
+            reference_classes=study.reference_classes,
+        )
+        mixture = _mixture_picture(study)
+        plots += [] if mixture is None else [mixture]
+        if mixture is None:
+            notes.append(
+                f"No mixture plot: the voxels are not to be had in its units ({side.mixture.units})."
+            )
+    if quantities.transmurality:
+        figure = bulls_eye_figure(quantities.transmurality, title="Transmurality", unit="%")
+        alt = "Transmurality of the scar in the AHA segments"
+        plots.append(saved_diagram(figure, title="Bull's eye", alt=alt))
+    return StudyPage(
+        id=study.id,
+        classes=_class_rows(study, evaluation),
+        quantities=[
+            Quantity(name, value, quantities.values.get(EXPECTED + name), quantities.intervals.get(name))
+            for name, value in quantities.values.items()
+            if not name.startswith(EXPECTED)
+        ],
+        warnings=side.warnings,
+        notes=notes,
+        rows=rows,
+        plots=plots,
+        facts=_study_facts(side),
+    )
 
 
-def _evaluation(folder: Path) -> _Evaluation:
-    """The evaluation of a folder."""
-    path = folder / METRICS_FILE
+def _class_rows(study: PredictedStudy, evaluation: ReadEvaluation | None) -> list[ClassRow]:
+    """Classes of the prediction, then the nested regions of the evaluation."""
+    overlaps = {} if evaluation is None else evaluation.studies.get(study.id, {})
+    names = list(dict.fromkeys((*study.side.volume_ml, *overlaps)))
+    return [
+        ClassRow(
+            name,
+            study.side.volume_ml.get(name, overlaps[name].predicted_ml if name in overlaps else None),
+            overlaps[name].reference_ml if name in overlaps else None,
+            overlaps[name].dice if name in overlaps else None,
+        )
+        for name in names
+    ]
+
+
+def _mixture_picture(study: PredictedStudy) -> Picture | None:
+    """The study's voxels in the plane of its mixture; None where they are not known in its units.
+
+    Of mixtures of single slices, that of the slice with most of the region.
+    """
+    mixture = study.side.mixture
+    n_mixtures, n_classes, _ = mixture.means.shape
+    if n_classes != len(study.side.classes) or not set(mixture.sequences) <= set(study.mixture_images):
+        return None
+    inside = study.labels > 0
+    for name in mixture.sequences:
+        inside = inside & study.observed[name]
+    index, place = 0, ""
+    if n_mixtures > 1:
+        slices = np.flatnonzero((study.labels > 0).any(axis=(0, 1)))
+        if len(slices) != n_mixtures:
+            return None
+        index = int(inside[..., slices].sum(axis=(0, 1)).argmax())
+        place = f", slice {slices[index] + 1}"
+        inside = inside & (np.arange(inside.shape[2]) == slices[index])
+    if not inside.any():
+        return None
+    return mixture_picture(
+        np.stack([study.mixture_images[name][inside] for name in mixture.sequences], axis=1),
+        study.labels[inside],
+        study.side.classes,
+        sequences=mixture.sequences,
+        units=mixture.units + place,
+        weights=mixture.weights[index],
+        means=mixture.means[index],
+        covariances=mixture.covariances[index],
+    )
+
+
+def _volumes_to_view(study: PredictedStudy) -> ViewerStudy | None:
+    if not study.images:
+        return None
+    return viewer_study(study.images, study.labels, spacing_mm=study.spacing_mm)
+
+
+def _volumes(evaluation: ReadEvaluation) -> dict[str, VolumePairs]:
+    return paired_volumes(
+        {
+            study: {name: (found.predicted_ml, found.reference_ml) for name, found in regions.items()}
+            for study, regions in evaluation.studies.items()
+        }
+    )
+
+
+def _loss_picture(sides: Sequence[SideFile]) -> Picture | None:
+    """The training of the run that made the predictions, where there is one such run and its log."""
+    runs = {side.run for side in sides}
+    run = runs.pop() if len(runs) == 1 else None
+    if run is None or not RunFolder(run).log.is_file():
+        return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        summary = content["summary"]
-        dice = {
-            str(study): {str(name): figures["dice"] for name, figures in found.items()}
-            for study, found in content["studies"].items()
-        }
-        rows = [
-            {"name": str(name), **{f.name: figures[f.name] for f in fields(ClassSummary)}}
-            for name, figures in summary.items()
-        ]
-        references = {str(study): Path(file) for study, file in content.get("references", {}).items()}
-        ids = {
-            str(name): tuple(int(i) for i in found)
-            for name, found in content.get("reference_ids", {}).items()
-        }
-    except FileNotFoundError:
+        png = loss_figure(read_log(RunFolder(run).log))
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise InputError(
-            "the folder has not been evaluated", file=path, remedy="run mrigmm evaluate on it"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(
-            "the evaluation cannot be read",
-            file=path,
+            "the log of the run is damaged",
+            file=RunFolder(run).log,
             got=f"{type(error).__name__}: {error}",
-            remedy="run mrigmm evaluate again",
+            remedy="copy the run folder again, or move it away to report without it",
         ) from None
-    return _Evaluation(MetricsTable(folder.resolve().name, rows, dice), references, ids)
+    return saved_diagram(png, title=f"Run {run.name}", alt="Objective and learning rate per epoch")
+
+
+def _study_facts(side: SideFile) -> dict[str, str]:
+    facts = {
+        "method": side.method,
+        "sequences": ", ".join(
+            f"{name} ({file.name}{f', frame {side.frames[name]}' if name in side.frames else ''})"
+            for name, file in side.inputs.items()
+        ),
+        "versions": _versions_text(side.versions),
+    }
+    if side.seconds is not None:
+        facts["seconds"] = f"{side.seconds:.1f}"
+    if side.run is not None:
+        facts["run"] = side.run.name
+    if side.command is not None:
+        facts["command line"] = side.command
+    return facts
+
+
+def _versions_text(numbers: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in numbers.items())

@@ -36,6 +36,7 @@ class Segmenter:
         finder: finds the ventricle of studies without a region map; None: they are refused.
         mvo: look for microvascular obstruction afterwards.
         uses_scribbles: whether the method takes a user's scribbles.
+        run: folder of the trained run; None for a method by name.
     """
 
     method: Method
@@ -47,6 +48,7 @@ class Segmenter:
     finder: AnatomyFinder | None = None
     mvo: bool = False
     uses_scribbles: bool = False
+    run: Path | None = None
 
     def read(self, study: Study, *, registration: bool = True) -> StudyTensors:
         """A study's tensors, where asked for without its registration; raises InputError."""
@@ -207,6 +209,7 @@ def _segmenter(
         cohort.labels,
         corrections,
         _finder(anatomy, "cpu" if runtime == "onnx" else device),
+        run=folder.path,
     )
 
 

@@ -15,7 +15,7 @@ from mrigmm.data.crops import median_spacing_mm
 from mrigmm.data.files import atomic, require_new_folder
 from mrigmm.data.manifest import Manifest, read_manifest
 from mrigmm.data.priors import load_prior, multiscale_prior_for, prior_for
-from mrigmm.data.run_folder import RunFolder, RunRecord
+from mrigmm.data.run_folder import RunFolder, RunRecord, read_log
 from mrigmm.data.standardise import STANDARDISATIONS
 from mrigmm.data.study import StudyTensors
 from mrigmm.errors import InputError, Problem, near_misses
@@ -39,7 +39,6 @@ from mrigmm.networks.deep_gmm import DeepGMM
 from mrigmm.reporting.figures import loss_figure
 from mrigmm.training.batches import TrainingStudy
 from mrigmm.training.cache import Cache, StudyStore, study_store
-from mrigmm.training.callbacks import read_log
 from mrigmm.training.fit import fit, make_trainer, training_study
 from mrigmm.training.gem_module import DeepGEMModule
 from mrigmm.training.hardware import DEFAULT_PRECISION, Hardware, several_devices, single_device

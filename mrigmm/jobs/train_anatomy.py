@@ -17,7 +17,7 @@ from mrigmm.config_anatomy import AnatomyConfig, load_anatomy_config, make_anato
 from mrigmm.data.anatomy_run import AnatomyRecord, AnatomyRun
 from mrigmm.data.files import atomic, require_new_folder, write_text
 from mrigmm.data.manifest import Manifest, read_manifest
-from mrigmm.data.run_folder import RunFolder
+from mrigmm.data.run_folder import RunFolder, read_log
 from mrigmm.data.study import read_sequences
 from mrigmm.data.whole import anatomy_channels, known_anatomy, load_whole, middle_view
 from mrigmm.errors import InputError, Problem, near_misses
@@ -27,7 +27,6 @@ from mrigmm.methods.anatomy import AnatomyFinder, build_anatomy_net, slice_quali
 from mrigmm.reporting.figures import loss_figure
 from mrigmm.training.anatomy_fit import fit_anatomy
 from mrigmm.training.anatomy_module import AnatomyModule, AnatomySlices
-from mrigmm.training.callbacks import read_log
 from mrigmm.training.hardware import DEFAULT_PRECISION, single_device
 
 # Of the training slices: what lies below their 5th percentile is flagged in new studies.

@@ -12,6 +12,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from mrigmm.labels import class_colours
+from mrigmm.reporting.pictures import plain
 
 MAX_SLICES = 6
 _OPACITY = 0.55
@@ -38,7 +39,7 @@ def overlay_figure(
     Returns:
         A PNG file.
     """
-    slices = _chosen_slices(labels)
+    slices = chosen_slices(labels)
     window = _window(labels)
     rows = [*images, "labels", *(["reference"] if reference is not None else [])]
     figure = Figure(figsize=(1.9 * len(slices) + 0.5, 1.9 * len(rows) + 0.5), layout="compressed")
@@ -49,10 +50,10 @@ def overlay_figure(
             axis = axes[row, column]
             image = images.get(name, first)[(*window, z)]
             low, high = np.percentile(np.asarray(image, dtype=np.float64), [1, 99])
-            axis.imshow(_shown(image), cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=pixel_aspect)
+            axis.imshow(shown(image), cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=pixel_aspect)
             if name not in images:
-                shown = labels if name == "labels" or reference is None else reference
-                axis.imshow(_shown(_coloured(shown[(*window, z)], class_ids)), aspect=pixel_aspect)
+                drawn = labels if name == "labels" or reference is None else reference
+                axis.imshow(shown(_coloured(drawn[(*window, z)], class_ids)), aspect=pixel_aspect)
             axis.set_xticks([])
             axis.set_yticks([])
             if row == 0:
@@ -61,7 +62,7 @@ def overlay_figure(
                 axis.set_ylabel(name, fontsize=9)
     colours = class_colours(list(class_ids))
     figure.legend(
-        handles=[Patch(color=np.array(colours[name]) / 255, label=name) for name in class_ids],
+        handles=[Patch(color=np.array(colours[name]) / 255, label=plain(name)) for name in class_ids],
         loc="outside lower center",
         ncols=min(len(class_ids), 6),
         fontsize=8,
@@ -90,7 +91,7 @@ def motion_figure(
     Returns:
         A PNG file.
     """
-    slices = _chosen_slices(region.astype(np.uint8))
+    slices = chosen_slices(region.astype(np.uint8))
     window = _window(region.astype(np.uint8))
     blank = [""] * region.shape[2]
     rows = [(name, before[name], blank) for name in before if name not in captions]
@@ -101,9 +102,9 @@ def motion_figure(
     for row, (name, volume, texts) in enumerate(rows):
         for column, z in enumerate(slices):
             axis = axes[row, column]
-            image, outline = volume[(*window, z)], _shown(region[(*window, z)])
+            image, outline = volume[(*window, z)], shown(region[(*window, z)])
             low, high = np.percentile(image, [1, 99])
-            axis.imshow(_shown(image), cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=pixel_aspect)
+            axis.imshow(shown(image), cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=pixel_aspect)
             if outline.any() and not outline.all():
                 axis.contour(outline, levels=[0.5], colors="yellow", linewidths=0.7)
             axis.set_xticks([])
@@ -147,7 +148,7 @@ def png(figure: Figure, dpi: int = 90) -> bytes:
     return buffer.getvalue()
 
 
-def _chosen_slices(labels: NDArray[np.uint8]) -> list[int]:
+def chosen_slices(labels: NDArray[np.uint8]) -> list[int]:
     """Up to `MAX_SLICES` slices with labels, evenly spread."""
     used = np.flatnonzero((labels > 0).any(axis=(0, 1)))
     if used.size == 0:
@@ -167,7 +168,7 @@ def _window(labels: NDArray[np.uint8]) -> tuple[slice, slice]:
     return box[0], box[1]
 
 
-def _shown(image: NDArray[np.generic]) -> NDArray[np.generic]:
+def shown(image: NDArray[np.generic]) -> NDArray[np.generic]:
     """First array axis to the right, second upwards (as viewers show an axial slice)."""
     return np.swapaxes(image, 0, 1)[::-1]
 

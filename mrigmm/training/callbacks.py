@@ -6,7 +6,6 @@ import csv
 import io
 import math
 import time
-from pathlib import Path
 from typing import Any
 
 import lightning
@@ -81,13 +80,6 @@ class EpochKeeper(Callback):
             trainer.should_stop = True
         if judged == HELD_OUT and len(values) - 1 - best >= self.config.patience:
             trainer.should_stop = True
-
-
-def read_log(path: Path) -> dict[str, list[float]]:
-    """Columns of a run's log."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {name: [float(row[name]) for row in rows] for name in rows[0]}
 
 
 def log_text(rows: list[dict[str, float]]) -> str:

@@ -1,17 +1,20 @@
-import base64
-import io
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import mrigmm
+from mrigmm.data.run_folder import RunFolder
 from mrigmm.errors import InputError
 from mrigmm.jobs.report import study_figure
 
 from ..conftest import ventricle
+
+BASE64 = r"base64,[A-Za-z0-9+/=]+"
+MIXTURE = "Mixture, z-score inside the region"
 
 
 @pytest.fixture
@@ -26,19 +29,31 @@ def change(path, **fields):
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
 
 
-def test_volumes_and_overlays(predicted):
+def rows(html, study):
+    """Titles of the slices' rows of the study with this number."""
+    part = re.split(r'<details class="card study" id="study-\d+"', html)[study]
+    return re.findall(r'<figure class="slices">\n<figcaption>([^<]*?) *<', part)
+
+
+def test_volumes_and_pictures(predicted):
     _, out = predicted
     result = mrigmm.report(out)
     assert (result.output, result.done, result.problems) == (out / "report.html", ("a", "b"), ())
     html = result.output.read_text()
-    figures = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", html)
-    assert len(figures) == 2
-    assert all(base64.b64decode(figure).startswith(b"\x89PNG") for figure in figures)
+    for study in (1, 2):
+        assert rows(html, study) == ["LGE", "T2", "bSSFP", "label map on LGE"]
+    assert html.count(MIXTURE) == 2
     volume = json.loads((out / "a.json").read_text())["volume_ml"]["scar"]
-    assert f"<td>{volume:.1f}</td>" in html
+    assert f'<td data-value="{volume!r}">{volume:.1f}</td>' in html
     assert "Agreement" not in html  # not evaluated
     assert "Not for clinical use" in html
-    assert "http" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", html)
+    assert not re.search("https?:", re.sub(BASE64, "", html))
+
+
+def test_studies_are_in_the_order_of_their_numbers(workshop, tmp_path):
+    manifest = workshop.manifest([workshop.study(name) for name in ("p10", "p2")])
+    mrigmm.predict(manifest, tmp_path / "out", method="map-em")
+    assert mrigmm.report(tmp_path / "out").done == ("p2", "p10")
 
 
 def test_agreement_beside_another_folder(predicted, tmp_path):
@@ -48,31 +63,37 @@ def test_agreement_beside_another_folder(predicted, tmp_path):
     for folder in (out, other):
         mrigmm.evaluate(folder, manifest)
     html = mrigmm.report(out, beside=[other], out=tmp_path / "page.html").output.read_text()
-    assert re.findall(r"Agreement with the reference: (\w+)", html) == ["out", "baseline"]
-    mean = json.loads((out / "metrics.json").read_text())["summary"]["scar"]["dice_mean"]
-    assert f"<td>{mean:.3f}</td>" in html
+    assert re.findall(r"<caption>(\w+)</caption>", html) == ["out", "baseline"]
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert f"<td>{metrics['summary']['scar']['dice_mean']:.3f}</td>" in html
+    assert f'<td data-value="{metrics["studies"]["a"]["scar"]["dice"]!r}">' in html
+    assert f"<td>{metrics['studies']['a']['scar']['reference_ml']:.1f}</td>" in html
+    assert "Volumes: predicted against reference" not in html  # two studies
 
 
-def heights(html):
-    """Of the overlays, in pixels."""
-    figures = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", html)
-    return [Image.open(io.BytesIO(base64.b64decode(figure))).height for figure in figures]
+def test_three_evaluated_studies_have_limits_of_agreement(workshop, tmp_path):
+    manifest = workshop.manifest([workshop.study(name, seed=i) for i, name in enumerate("abc")])
+    mrigmm.predict(manifest, tmp_path / "out", method="map-em")
+    mrigmm.evaluate(tmp_path / "out", manifest)
+    html = mrigmm.report(tmp_path / "out").output.read_text()
+    studies = json.loads((tmp_path / "out" / "metrics.json").read_text())["studies"].values()
+    bias = np.mean([study["scar"]["predicted_ml"] - study["scar"]["reference_ml"] for study in studies])
+    assert re.search(rf'<th scope="row">scar</th><td>{bias:.2f}</td>', html)
 
 
 def test_an_evaluated_study_is_shown_with_its_reference(workshop, tmp_path):
-    """Also with the ids of another scheme; without a row where the reference is gone."""
+    """Also with the ids of another scheme; without these rows where the reference is gone."""
     entries = [workshop.study("a"), workshop.study("b", seed=1)]
     myops = np.array([0, 500, 200, 1220, 2221])
     workshop.volume(entries[0]["label"], myops[ventricle()].astype(np.int16))
     workshop.volume(entries[1]["label"], myops[ventricle()].astype(np.int16))
     manifest, out = workshop.manifest(entries, labels="myops"), tmp_path / "out"
     mrigmm.predict(manifest, out, method="map-em")
-    plain = heights(mrigmm.report(out).output.read_text())
     mrigmm.evaluate(out, manifest)
     (workshop.folder / entries[1]["label"]).unlink()
-    first, second = heights(mrigmm.report(out).output.read_text())
-    assert first > plain[0]
-    assert second == plain[1]
+    html = mrigmm.report(out).output.read_text()
+    assert rows(html, 1)[4:] == ["reference on LGE", "errors of edema on T2", "errors of scar on LGE"]
+    assert rows(html, 2)[4:] == []
     same_ids = workshop.volume("same.nii.gz", ventricle())
     assert study_figure(out, "a", reference=same_ids) == study_figure(
         out,
@@ -88,6 +109,103 @@ def test_an_evaluated_study_is_shown_with_its_reference(workshop, tmp_path):
     )
 
 
+def test_the_training_of_the_run_is_shown_while_its_log_is_there(predicted, tmp_path):
+    _, out = predicted
+    run = RunFolder(tmp_path / "first")
+    assert "Training" not in mrigmm.report(out).output.read_text()
+    for study in ("a", "b"):
+        change(out / f"{study}.json", run=str(run.path))
+    assert "Training" not in mrigmm.report(out).output.read_text()
+    run.path.mkdir()
+    run.log.write_text("epoch,objective,learning_rate\n0,2.0,0.1\n1,1.0,0.05\n")
+    assert "Run first" in mrigmm.report(out).output.read_text()
+    run.log.write_text("epoch\nx\n")
+    with pytest.raises(InputError, match="the log of the run is damaged"):
+        mrigmm.report(out)
+
+
+def test_a_run_of_its_own_units_and_its_training(workshop, tmp_path):
+    """From train to report: z-scores over the network's crop, slice by slice."""
+    manifest = workshop.manifest(training=[workshop.study("t")])
+    options = ("filters=2", "levels=1", "spacing_mm=2", "epochs=2")
+    run = mrigmm.train(manifest, tmp_path / "run", preset="deepsvg", overrides=options, device="cpu").output
+    mrigmm.predict(manifest, tmp_path / "out", run=run, device="cpu")
+    assert json.loads((tmp_path / "out" / "s1.json").read_text())["run"] == str(run)
+    html = mrigmm.report(tmp_path / "out").output.read_text()
+    assert "<figcaption>Mixture, z-score over the crop, per slice" in html
+    assert "Run run" in html
+
+
+def test_the_command_line_is_on_the_page(cli, workshop, tmp_path):
+    manifest = workshop.manifest()
+    cli("predict", manifest, "--method", "map-em", "-o", tmp_path / "out")
+    cli("report", tmp_path / "out")
+    html = (tmp_path / "out" / "report.html").read_text()
+    for command in (f"predict {manifest} --method map-em", f"report {tmp_path / 'out'}"):
+        assert re.search(rf"<dt>command line</dt><dd>mrigmm {command}", html)
+
+
+def test_quantities_are_on_the_page(predicted):
+    _, out = predicted
+    content = {
+        "volumes": {"infarct_mass_g": 7.25, "salvage": None, "expected_infarct_mass_g": 8.75},
+        "intervals": {"infarct_mass_g": [5.5, 9.0]},
+        "slices": [],
+        "segments": [{"segment": 1, "transmurality_percent": 50.0}],
+        "notes": ["no segments: <no insertion point>"],
+    }
+    (out / "quantities.json").write_text(json.dumps({"studies": {"a": content}}))
+    html = mrigmm.report(out).output.read_text()
+    assert '<td data-value="7.25">7.2</td>' in html
+    assert "<td>5.5 to 9.0</td>" in html
+    assert html.count("<figcaption>Bull&#39;s eye</figcaption>") == 1
+    assert "<td>7.2</td><td>8.8</td><td>5.5 to 9.0</td>" in html
+    assert html.count("infarct mass g") == 2  # cohort table and study
+    assert html.count("salvage") == 1  # of the study: no study has it
+    assert "no segments: &lt;no insertion point&gt;" in html
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        '{"studies": {"a": {}}}',
+        '{"studies": {"a": {"volumes": {"x": "y"}}}}',
+        '{"studies": {"a": {"volumes": {}, "segments": [{"segment": 17, "transmurality_percent": 1}]}}}',
+    ],
+)
+def test_damaged_quantities(predicted, content):
+    _, out = predicted
+    (out / "quantities.json").write_text(content)
+    with pytest.raises(InputError, match="the quantities cannot be read"):
+        mrigmm.report(out)
+
+
+def test_the_viewer_is_in_the_page_only_when_asked_for(predicted, cli):
+    _, out = predicted
+    plain = mrigmm.report(out).output.read_text()
+    assert "niivue" not in plain
+    assert "<canvas" not in plain
+    assert cli("report", out, "--interactive").code == 0
+    html = (out / "report.html").read_text()
+    shown = json.loads(re.search(r'id="viewer-data">(.*?)</script>', html)[1])
+    assert [study["name"] for study in shown["studies"]] == ["a", "b"]
+    assert [part["name"] for part in shown["studies"][0]["sequences"]] == ["LGE", "T2", "bSSFP"]
+    assert [part["name"] for part in shown["classes"]] == ["blood", "myocardium", "edema", "scar"]
+    assert len(re.findall("^<script", html, flags=re.MULTILINE)) == 4  # ours, the data, NiiVue
+    assert html.count("data-view=") == 2
+
+
+def test_the_viewer_leaves_out_a_study_without_images(predicted, workshop):
+    _, out = predicted
+    (workshop.folder / "a_LGE.nii.gz").unlink()
+    html = mrigmm.report(out, interactive=True).output.read_text()
+    assert [
+        s["name"] for s in json.loads(re.search(r'id="viewer-data">(.*?)</script>', html)[1])["studies"]
+    ] == ["b"]
+
+
 def test_a_damaged_reference_is_told(predicted, workshop):
     manifest, out = predicted
     mrigmm.evaluate(out, manifest)
@@ -95,6 +213,7 @@ def test_a_damaged_reference_is_told(predicted, workshop):
     result = mrigmm.report(out)
     assert result.done == ("b",)
     assert [problem.study for problem in result.problems] == ["a"]
+    assert f"<li>a: {result.problems[0].what}</li>" in result.output.read_text()
 
 
 def test_a_hostile_study_is_shown_and_not_run(predicted):
@@ -103,19 +222,62 @@ def test_a_hostile_study_is_shown_and_not_run(predicted):
         out / "a.json",
         warnings=["<script>alert(1)</script>"],
         classes={"<script>x</script>": 1, "b": 2, "c": 3, "d": 4},
+        method="<script>m</script>",
+        command="<script>c</script>",
+        settings={"<script>s": "</script>"},
     )
     html = mrigmm.report(out).output.read_text()
-    assert "<script" not in html
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    assert html.count("<script") == 1  # the page's own
+    for text in ("alert(1)", "x", "m", "c"):
+        assert f"&lt;script&gt;{text}&lt;/script&gt;" in html
 
 
 def test_images_that_are_gone(predicted, workshop):
     _, out = predicted
     for file in workshop.folder.glob("a_*"):
         file.unlink()
+    result = mrigmm.report(out)
+    assert result.done == ("a", "b")
+    html = result.output.read_text()
+    assert html.count("The images cannot be shown: ") == 1
+    assert "a_LGE.nii.gz" in html
+    assert str(workshop.folder) not in re.search(r"The images cannot be shown.*", html)[0]
+    assert (rows(html, 1), len(rows(html, 2))) == ([], 4)
+
+
+def test_an_image_that_was_replaced_by_one_on_another_grid(predicted, workshop):
+    _, out = predicted
+    workshop.study("a", shape=(20, 20, 3))
     html = mrigmm.report(out).output.read_text()
-    assert html.count("no overlay can be drawn") == 1
-    assert html.count("data:image/png") == 1
+    assert html.count("The images cannot be shown: ") == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({}, True),
+        ({"units": "1st to 99th percentile inside the region as -1 to 1"}, True),
+        ({"units": "z-score over the crop, per slice"}, False),  # of a run, whose crop map-em has not
+        ({"units": "bananas"}, False),
+        ({"sequences": ["LGE", "T2", "T1"]}, False),
+    ],
+    ids=str,
+)
+def test_voxels_are_drawn_in_the_units_of_the_mixture_or_not_at_all(predicted, changes, shown):
+    _, out = predicted
+    mixture = json.loads((out / "a.json").read_text())["mixture"]
+    change(out / "a.json", mixture={**mixture, **changes})
+    html = mrigmm.report(out).output.read_text()
+    assert html.count("No mixture plot") == (0 if shown else 1)
+    assert len(re.findall(r"<figcaption>Mixture, ", html)) == (2 if shown else 1)
+
+
+def test_mixtures_of_single_slices(workshop, tmp_path):
+    manifest = workshop.manifest([workshop.study("a")])
+    mrigmm.predict(manifest, tmp_path / "out", method="map-em", overrides=["scope=slice"])
+    mixture = json.loads((tmp_path / "out" / "a.json").read_text())["mixture"]
+    assert len(mixture["means"]) == 3
+    assert f"{MIXTURE}, slice 1" in mrigmm.report(tmp_path / "out").output.read_text()
 
 
 @pytest.mark.parametrize(
@@ -129,6 +291,12 @@ def test_images_that_are_gone(predicted, workshop):
         {"warnings": 5},
         {"inputs": [1]},
         {"inputs": {"LGE": 5}},
+        {"mixture": None},
+        {"mixture": {"sequences": ["LGE"], "units": "", "weights": [1], "means": [1], "covariances": [1]}},
+        {"settings": []},
+        {"run": 5},
+        {"seconds": "x"},
+        {"versions": 5},
     ],
     ids=str,
 )
@@ -172,6 +340,7 @@ def test_nothing_to_report(tmp_path, predicted):
         '{"summary": {}, "studies": {}, "references": [1]}',
         '{"summary": {}, "studies": {}, "references": {"a": 5}}',
         '{"summary": {}, "studies": {}, "reference_ids": {"a": "x"}}',
+        '{"summary": {}, "studies": {"a": {"scar": {"dice": 1}}}}',
     ],
 )
 def test_a_damaged_evaluation(predicted, content):
@@ -186,3 +355,9 @@ def test_a_folder_to_compare_with_must_be_evaluated(predicted, tmp_path):
     _, out = predicted
     with pytest.raises(InputError, match="has not been evaluated"):
         mrigmm.report(out, beside=[tmp_path])
+
+
+def test_the_report_needs_no_lightning():
+    """Which takes seconds to load."""
+    code = "import sys, mrigmm.jobs.report; sys.exit('lightning' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,195 @@
+"""The HTML report: one file, nothing from elsewhere, every text from a file escaped.
+
+A content security policy allows exactly the page's own scripts and style, by their digests: whatever a text
+from a file might smuggle in would not be run.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from mrigmm.labels import AGREEMENT_COLOURS, class_colours
+from mrigmm.reporting.bland_altman import VolumePairs
+from mrigmm.reporting.pictures import Picture
+from mrigmm.reporting.viewer import ViewerStudy, viewer_classes
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One class or nested region of one study: volumes in ml and overlap; None where there is none."""
+
+    name: str
+    predicted_ml: float | None
+    reference_ml: float | None = None
+    dice: float | None = None
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number of `mrigmm quantify`, the same from probabilities, and its interval; None: not defined."""
+
+    name: str
+    value: float | None
+    expected: float | None = None
+    interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class StudyPage:
+    """One study.
+
+    Attributes:
+        id: study id.
+        classes: what was found, by class.
+        quantities: further numbers.
+        warnings: what the user should know.
+        notes: what could not be shown, and why; remarks of the quantification.
+        rows: pictures of the slices, one under the other.
+        plots: further pictures, side by side.
+        facts: name -> text: method, seconds, files, versions, command line.
+        volumes: for the interactive viewer; None without it, or without images.
+    """
+
+    id: str
+    classes: Sequence[ClassRow]
+    quantities: Sequence[Quantity] = ()
+    warnings: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    rows: Sequence[Picture] = ()
+    plots: Sequence[Picture] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+    volumes: ViewerStudy | None = None
+
+
+@dataclass(frozen=True)
+class MetricsTable:
+    """One evaluated folder: its name, rows by class."""
+
+    name: str
+    rows: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that is on the page.
+
+    Attributes:
+        folder: name of the folder of predictions.
+        methods: that made them.
+        classes: names that the volumes of the cohort table are of, nested regions left out.
+        disclaimer: what the results are not for.
+        studies: in the order of the page.
+        metrics: of this folder, then of those to compare with.
+        volumes: class -> predicted and reference volumes, where there are enough for Bland-Altman.
+        bland_altman: figure of these volumes.
+        loss: figure of the training.
+        problems: studies that are not shown, and why.
+        facts: name -> text: versions, command line.
+        settings: method -> its settings.
+        quantities: names of those that the cohort table shows.
+        class_ids: of the label maps in the viewer.
+    """
+
+    folder: str
+    methods: Sequence[str]
+    classes: Sequence[str]
+    disclaimer: str
+    studies: Sequence[StudyPage]
+    metrics: Sequence[MetricsTable] = ()
+    volumes: Mapping[str, VolumePairs] = field(default_factory=dict)
+    bland_altman: Picture | None = None
+    loss: Picture | None = None
+    problems: Sequence[str] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    quantities: Sequence[str] = ()
+    class_ids: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def regions(self) -> list[str]:
+        """Names of all classes and nested regions, in their order."""
+        rows = (row.name for study in self.studies for row in study.classes)
+        return list(dict.fromkeys((*self.classes, *rows)))
+
+    @property
+    def evaluated(self) -> list[str]:
+        """Classes that some study has a Dice of."""
+        return [
+            name
+            for name in self.regions
+            if any(row.dice is not None for s in self.studies for row in s.classes if row.name == name)
+        ]
+
+
+def render_report(report: Report) -> str:
+    """The page as HTML."""
+    environment = Environment(
+        loader=PackageLoader("mrigmm.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = _number
+    environment.filters["sortable"] = _sortable
+    colours = {**class_colours(report.regions), **AGREEMENT_COLOURS}
+    swatches = {name: index for index, name in enumerate(colours)}
+    # The template's own files: what comes from elsewhere never gets into them.
+    style = Markup(environment.get_template("report.css.j2").render(colours=list(colours.values())))
+    names = ["templates/report.js"]
+    viewer = _viewer(report)
+    if viewer:
+        names += ["vendor/niivue/niivue.umd.js", "templates/viewer.js"]
+    scripts = [Markup(_resource(name)) for name in names]
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        style=style,
+        scripts=scripts,
+        policy=_policy(style, scripts),
+        swatches=swatches,
+        viewer=viewer,
+        viewer_classes=list(report.class_ids),
+        viewer_places={study["name"]: index for index, study in enumerate(viewer.get("studies", ()))},
+    )
+
+
+def _viewer(report: Report) -> dict[str, Any]:
+    """What the viewer shows; empty when there is nothing."""
+    studies = [{"name": s.id, **s.volumes.as_json()} for s in report.studies if s.volumes is not None]
+    return {"studies": studies, "classes": viewer_classes(report.class_ids)} if studies else {}
+
+
+def _resource(name: str) -> str:
+    return files("mrigmm.reporting").joinpath(name).read_text(encoding="utf-8")
+
+
+def _policy(style: str, scripts: Sequence[str]) -> str:
+    allowed = " ".join(_digest(script) for script in scripts)
+    return (
+        f"default-src 'none'; img-src data:; style-src {_digest(style)}; script-src {allowed}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _digest(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _number(value: object, digits: int = 3) -> str:
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return "–"
+    return f"{value:.{digits}f}"
+
+
+def _sortable(value: object) -> str:
+    """What the table sorts a number by; nothing where there is none."""
+    return repr(float(value)) if isinstance(value, int | float) and math.isfinite(value) else ""

@@ -1,0 +1,82 @@
+"""Take the pictures of docs/report.md: the report of the demo's cohort in headless Chromium.
+
+Needs Chromium and the `[test]` extra, and the folder of the demo:
+
+    mrigmm demo
+    python scripts/make_screenshots.py mrigmm_demo -o docs/images
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+import mrigmm
+
+WIDTH = 1280
+STUDY = "study-6"  # shown in the pictures of the report
+ARGUMENTS = ["--no-sandbox", "--no-first-run", "--disable-gpu", "--enable-unsafe-swiftshader"]
+TIMEOUT_MS = 300_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("demo", type=Path, help="folder that mrigmm demo wrote")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the PNG files")
+    parser.add_argument("--chromium", default=shutil.which("chromium"), help="the browser")
+    args = parser.parse_args()
+    if args.chromium is None:
+        parser.error("no Chromium is installed (apt-get install chromium)")
+    with tempfile.TemporaryDirectory() as temporary, sync_playwright() as engine:
+        report = make_report(args.demo, Path(temporary) / "cohort")
+        browser = engine.chromium.launch(executable_path=args.chromium, args=ARGUMENTS, timeout=TIMEOUT_MS)
+        page = open_page(browser, report, "light")
+        page.wait_for_selector("#viewer-canvas[data-drawn]")
+        page.locator("#viewer").screenshot(path=args.out / "viewer.png")
+        show(page, hidden="#agreement, #training, #viewer, details.study:not([open])", height=1480)
+        page.screenshot(path=args.out / "report.png")
+        dark = open_page(browser, report, "dark")
+        show(dark, hidden="header, #cohort, #agreement, #training, #viewer, .study:not([open])", height=1200)
+        dark.screenshot(path=args.out / "report_dark.png")
+        browser.close()
+
+
+def make_report(demo: Path, out: Path) -> Path:
+    """All studies of the demo's cohort, by its run."""
+    manifest = demo / "cohort" / "manifest.json"
+    mrigmm.predict(manifest, out, run=demo / "run", split="all", device="cpu")
+    mrigmm.evaluate(out, manifest, split="all")
+    return mrigmm.report(out, interactive=True).output
+
+
+def open_page(browser: Browser, report: Path, scheme: str) -> Page:
+    context = browser.new_context(viewport={"width": WIDTH, "height": 900}, color_scheme=scheme)
+    context.set_default_timeout(TIMEOUT_MS)
+    page = context.new_page()
+    page.goto(report.as_uri(), wait_until="load")
+    return page
+
+
+def show(page: Page, *, hidden: str, height: int) -> None:
+    """One study open, and parts of the page left out, so that a picture has room for the others."""
+    page.set_viewport_size({"width": WIDTH, "height": height})
+    page.evaluate(
+        """([study, hidden]) => {
+            for (const part of document.querySelectorAll('details.study')) part.open = part.id === study;
+            for (const part of document.querySelectorAll(hidden)) part.style.display = 'none';
+            for (const image of document.images) image.loading = 'eager';
+            scrollTo(0, 0);
+        }""",
+        [STUDY, hidden],
+    )
+    page.wait_for_function("[...document.images].every((image) => image.complete)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,242 @@
+"""The report as a reader has it: in Chromium, without a screen.
+
+Skipped where no Chromium is installed (`apt-get install chromium`).
+"""
+
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import mrigmm
+from mrigmm.labels import TISSUES
+
+from ..conftest import Workshop
+
+EVIL = "<script>document.title='run'</script>"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+ARGUMENTS = [
+    "--no-sandbox",  # of the operating system's; tests run as root in containers
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-gpu",
+    "--enable-unsafe-swiftshader",  # WebGL in software
+]
+TIMEOUT_MS = 300_000  # of busy machines; nothing here is timed
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium is installed (apt-get install chromium)"
+)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS, timeout=TIMEOUT_MS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """An interactive report of three studies, of which one has hostile texts."""
+    folder = tmp_path_factory.mktemp("report")
+    (folder / "data").mkdir()
+    workshop = Workshop(folder / "data")
+    manifest = workshop.manifest([workshop.study(name, seed=i) for i, name in enumerate(("p1", "p2", "p10"))])
+    out = folder / EVIL.replace("/", "")
+    mrigmm.predict(manifest, out, method="map-em")
+    mrigmm.evaluate(out, manifest)
+    for name, scar in {"p1": 9.5, "p2": 20.0, "p10": 1.0}.items():
+        side = out / f"{name}.json"
+        content = json.loads(side.read_text())
+        content["volume_ml"]["scar"] = scar
+        if name == "p2":
+            content.update(warnings=[EVIL], command=EVIL)
+        side.write_text(json.dumps(content))
+    return mrigmm.report(out, out=folder / "report.html", interactive=True).output
+
+
+class Messages(list):
+    """What the browser complained about."""
+
+    def watch(self, page):
+        page.on("console", lambda message: self.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: self.append(str(error)))
+        page.on("request", lambda request: self.append(request.url) if "://" in request.url[5:] else None)
+
+
+@pytest.fixture
+def page(browser, report):
+    """The page; at the end nothing may have been complained about, and nothing asked for elsewhere."""
+    context = browser.new_context(viewport={"width": 900, "height": 800}, color_scheme="light")
+    context.set_default_timeout(TIMEOUT_MS)
+    page = context.new_page()
+    messages = Messages()
+    messages.watch(page)
+    page.goto(report.as_uri(), wait_until="domcontentloaded")
+    yield page
+    context.close()
+    assert [text for text in messages if text != report.as_uri()] == []
+
+
+def first_column(page):
+    return page.eval_on_selector_all(
+        "#cohort-table tbody tr:not([hidden]) th", "cells => cells.map(cell => cell.textContent)"
+    )
+
+
+def numbers(page, column):
+    return page.eval_on_selector_all(
+        f"#cohort-table tbody tr td:nth-child({column})",
+        "cells => cells.map(cell => Number(cell.dataset.value))",
+    )
+
+
+def test_the_table_sorts_by_mouse_and_keyboard(page):
+    name = page.locator("#cohort-table th", has_text="study")
+    scar = page.locator("#cohort-table th", has_text="scar").first
+    assert first_column(page) == ["p1", "p2", "p10"]  # as numbers
+    name.locator("button").click()
+    assert first_column(page) == ["p10", "p2", "p1"]
+    assert name.get_attribute("aria-sort") == "descending"
+    name.locator("button").press("Enter")
+    assert first_column(page) == ["p1", "p2", "p10"]
+    scar.locator("button").click()
+    assert scar.get_attribute("aria-sort") == "descending"
+    assert name.get_attribute("aria-sort") is None
+    column = scar.evaluate("cell => cell.cellIndex + 1")
+    assert numbers(page, column) == [20.0, 9.5, 1.0]
+    scar.locator("button").press("Space")
+    assert numbers(page, column) == [1.0, 9.5, 20.0]
+
+
+def test_the_table_filters(page):
+    page.get_by_label("Filter").fill("p1")
+    assert first_column(page) == ["p1", "p10"]
+    assert page.locator("#shown").text_content() == "2 of 3 shown"
+    page.get_by_label("Filter").fill("<script>")  # of a warning
+    assert first_column(page) == ["p2"]
+
+
+def test_a_link_opens_the_study_and_moves_the_focus(page):
+    second = page.locator("#study-2")
+    assert second.get_attribute("open") is None
+    page.locator("#cohort-table a", has_text="p2").press("Enter")
+    page.wait_for_function("document.getElementById('study-2').open")
+    assert page.evaluate("document.activeElement.closest('details').id") == "study-2"
+    assert second.locator(".warnings li").text_content() == EVIL
+
+
+def test_the_page_is_reached_by_keyboard_alone(page):
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "filter"
+
+
+def test_a_script_in_a_text_is_inert(page):
+    assert page.locator("h1").text_content() == EVIL.replace("/", "")
+    assert page.title() != "run"
+    assert EVIL in page.locator("#study-2").text_content()
+
+
+def test_even_an_injected_script_is_not_run(browser, report, tmp_path):
+    """Were a text not escaped, the policy would stop it; the browser says so."""
+    broken = tmp_path / "broken.html"
+    broken.write_text(report.read_text().replace("</h1>", f"</h1>{EVIL}<p id=after></p>", 1))
+    page = browser.new_page()
+    page.set_default_timeout(TIMEOUT_MS)
+    messages = Messages()
+    messages.watch(page)
+    page.goto(broken.as_uri(), wait_until="domcontentloaded")
+    assert page.locator("#after").count() == 1
+    assert page.title() != "run"
+    page.close()
+    assert any("Content Security Policy" in text for text in messages)
+
+
+def test_light_and_dark(page):
+    def ground():
+        return page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+    light = ground()
+    page.emulate_media(color_scheme="dark")
+    assert max(map(int, light[4:-1].split(","))) > 200
+    assert max(map(int, ground()[4:-1].split(","))) < 40
+
+
+def test_in_print_all_studies_are_open_and_controls_are_gone(page):
+    page.emulate_media(media="print")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("details:not([open])").count() == 0
+    assert not page.locator(".filter").is_visible()
+    assert page.locator("#study-3 img").first.is_visible()
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert page.locator("details.study[open]").count() == 1
+
+
+def test_every_picture_is_shown(page):
+    page.locator("#open-all").click()
+    page.eval_on_selector_all("img", "images => images.forEach(image => (image.loading = 'eager'))")
+    page.wait_for_function("[...document.images].every(image => image.complete)")
+    widths = page.eval_on_selector_all("img", "images => images.map(image => image.naturalWidth)")
+    assert len(widths) >= 3 * 8
+    assert min(widths) > 50
+
+
+def near(rgb, colour, tolerance=25):
+    return int((np.abs(rgb - np.asarray(colour)).max(axis=-1) < tolerance).sum())
+
+
+def canvas(page):
+    """The viewer's canvas as it is shown."""
+    picture = page.locator("#viewer-canvas").screenshot(timeout=TIMEOUT_MS)
+    return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).astype(int)
+
+
+def test_the_viewer_draws_the_overlay(page):
+    page.wait_for_selector("#viewer-canvas[data-drawn='0/0']")
+    assert not page.locator("#viewer-message").is_visible()
+    page.locator("#viewer-opacity").fill("100")
+    opaque = canvas(page)
+    areas = {name: near(opaque, tissue.colour) for name, tissue in TISSUES.items()}
+    assert min(areas.values()) > 200
+    assert areas["blood"] > areas["edema"]  # 0.28 of the disc against 0.11
+    page.locator("#viewer-opacity").fill("0")
+    bare = canvas(page)
+    assert max(near(bare, tissue.colour) for tissue in TISSUES.values()) < 50
+    assert np.ptp(bare, axis=-1).max() < 12  # nothing but grey is left
+    assert bare.max() > 200
+
+
+def test_the_viewer_changes_study_sequence_and_slice(page):
+    page.wait_for_selector("#viewer-canvas[data-drawn='0/0']")
+    page.locator("#viewer-opacity").fill("0")
+    first = canvas(page)
+    page.locator("#viewer-sequence").select_option(label="T2")
+    page.wait_for_selector("#viewer-canvas[data-drawn='0/1']")
+    assert np.abs(canvas(page) - first).max() > 50
+    page.locator("#viewer-slice").press("ArrowRight")
+    assert page.locator("#viewer-place").text_content() == "3 (1 to 3)"
+    page.locator("#study-1 a", has_text="viewer").click()
+    page.wait_for_selector("#viewer-canvas[data-drawn='0/0']")
+    page.locator("#viewer-study").select_option(label="p10")
+    page.wait_for_selector("#viewer-canvas[data-drawn='2/0']")
+
+
+def test_without_webgl_the_viewer_says_so(browser, report):
+    page = browser.new_page()
+    page.set_default_timeout(TIMEOUT_MS)
+    page.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
+    page.goto(report.as_uri(), wait_until="domcontentloaded")
+    page.wait_for_selector("#viewer-message:not([hidden])")
+    assert "needs WebGL 2" in page.locator("#viewer-message").text_content()
+    page.close()
