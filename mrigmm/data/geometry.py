@@ -170,3 +170,8 @@ def in_field_of_view(index: NDArray[np.float64], shape: tuple[int, int, int]) ->
     slack = 1e-3  # voxels; float32 headers
     upper = np.asarray(shape) - 0.5
     return np.asarray(np.all((index >= -0.5 - slack) & (index <= upper + slack), axis=-1))
+
+
+def with_slices_last(array: NDArray[Any], grid: Grid) -> NDArray[Any]:
+    """An array (..., X, Y, Z) of a file with the slices along the last axis; nothing is flipped."""
+    return np.moveaxis(array, array.ndim - 3 + grid.slice_axis, -1)

@@ -26,7 +26,6 @@ from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import LABELS_SUFFIX, Outcome, Track, no_progress, versions
 from mrigmm.jobs.prediction_folder import (
     folder_names,
-    predicted_classes,
     read_prediction,
     require_different,
     require_predictions,
@@ -122,11 +121,13 @@ def _study(file: Path) -> str:
 def _compare_study(study: str, folders: Sequence[Path], out: Path) -> StudyAgreement:
     """Compare the label maps of a study, and write where they agree."""
     first = folders[0]
-    classes = [*predicted_classes(study, first)]
+    classes: list[str] = []
     maps: list[Volume] = []
     indices = []
     for folder in folders:
-        ids = predicted_classes(study, folder)
+        found = read_prediction(folder, study)
+        ids = found.classes
+        classes = classes or [*ids]
         if set(ids) != set(classes):
             raise InputError(
                 "the folders have other classes",
@@ -136,21 +137,20 @@ def _compare_study(study: str, folders: Sequence[Path], out: Path) -> StudyAgree
                 got=", ".join(ids),
                 remedy="predict with the same manifest",
             )
-        volume = read_prediction(study, folder, ids)
         if maps:
-            require_grid(volume, maps[0].grid, study, "predicted label")
-        maps.append(volume)
-        indices.append(class_indices(volume.data, [ids[name] for name in classes]))
+            require_grid(found.labels, maps[0].grid, study, "predicted label")
+        maps.append(found.labels)
+        indices.append(class_indices(found.labels.data, [ids[name] for name in classes]))
     grid = maps[0].grid
-    found = study_agreement(indices, classes, voxel_volume_ml=grid.voxel_volume_ml)
+    agreement = study_agreement(indices, classes, voxel_volume_ml=grid.voxel_volume_ml)
     header = maps[0].header.copy()
     header.set_intent("none")  # a label map's, so far
     write_map(
         out / f"{study}{AGREEMENT_SUFFIX}",
-        found.share,
+        agreement.share,
         OutputGrid(grid, header, maps[0].stored_shape, maps[0].path),
     )
-    return found
+    return agreement
 
 
 def _write_numbers(result: Agreement, folders: Sequence[Path]) -> None:

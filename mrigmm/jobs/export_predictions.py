@@ -16,7 +16,7 @@ from mrigmm.export import bids
 from mrigmm.export.nifti import write_labels
 from mrigmm.export.side_files import write_itksnap_labels, write_json, write_slicer_colours
 from mrigmm.jobs.common import DISCLAIMER, LABELS_SUFFIX, Outcome, Track, no_progress, warnings_of
-from mrigmm.jobs.predictions import Prediction, predicted_studies, read_prediction
+from mrigmm.jobs.prediction_folder import Prediction, predicted_studies, read_prediction
 from mrigmm.labels import SCHEMES, scheme_ids
 
 FORMATS = ("nifti", "bids", "myops-submission", "dicom-seg")

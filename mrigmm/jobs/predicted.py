@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,16 @@ from pydantic import ValidationError
 
 from mrigmm.config import RunConfig
 from mrigmm.data.crops import standardised_by_percentiles
-from mrigmm.data.geometry import Grid
+from mrigmm.data.geometry import Grid, with_slices_last
 from mrigmm.data.manifest import Study
 from mrigmm.data.maps import read_reference_label
 from mrigmm.data.standardise import CROP_ZSCORE, REGION_PERCENTILES, REGION_ZSCORE, UNITS
 from mrigmm.data.study import Corrections, StudyTensors, load_study
-from mrigmm.data.volumes import read_map
 from mrigmm.errors import InputError
-from mrigmm.jobs.common import LABELS_SUFFIX, REGION_SUFFIX
+from mrigmm.jobs.common import REGION_SUFFIX
+from mrigmm.jobs.prediction_folder import class_ids_of, read_labels, read_side_file
 from mrigmm.labels import Region
 from mrigmm.methods.deep_gmm import run_input
-
-_AGAIN = "run mrigmm predict again"
 
 
 @dataclass(frozen=True)
@@ -71,35 +69,14 @@ class SideFile:
     command: str | None
 
 
-def read_side_file(folder: Path, study: str) -> SideFile:
-    """The side file of a predicted study.
-
-    Raises:
-        InputError: missing or damaged.
-    """
-    path = folder / f"{study}.json"
-    try:
-        return _side_file(json.loads(path.read_text(encoding="utf-8")), folder / f"{study}{REGION_SUFFIX}")
-    except FileNotFoundError:
-        raise InputError("the prediction has no side file", study=study, file=path, remedy=_AGAIN) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(
-            "the side file of the prediction is damaged",
-            study=study,
-            file=path,
-            got=f"{type(error).__name__}: {error}",
-            remedy=_AGAIN,
-        ) from None
-
-
-def _side_file(content: Mapping[str, Any], found_region: Path) -> SideFile:
+def _side_file(found_region: Path, content: Mapping[str, Any]) -> SideFile:
     region = content.get("region")
     run, command, seconds = content.get("run"), content.get("command"), content.get("seconds")
     if not isinstance(content["settings"], dict):
         raise TypeError("settings")
     return SideFile(
         method=str(content["method"]),
-        classes={str(name): int(i) for name, i in content["classes"].items()},
+        classes=class_ids_of(content),
         volume_ml={str(name): float(ml) for name, ml in content["volume_ml"].items()},
         mixture=_mixture(content["mixture"]),
         inputs={str(name): Path(file) for name, file in content["inputs"].items()},
@@ -178,18 +155,13 @@ def read_predicted_study(
     Raises:
         InputError: prediction, side file or reference cannot be read. Images that cannot are no error.
     """
-    side = read_side_file(folder, study)
-    labels = read_map(
-        folder / f"{study}{LABELS_SUFFIX}",
-        study=study,
-        role="predicted label",
-        known=(0, *side.classes.values()),
-    )
+    side = read_side_file(folder, study, partial(_side_file, folder / f"{study}{REGION_SUFFIX}"))
+    labels = read_labels(folder, study, side.classes)
     truth, known = None, tuple(side.classes)
     if reference is not None:
         ids = reference_ids or {"background": (0,), **{name: (i,) for name, i in side.classes.items()}}
         index = read_reference_label(Study(study, {}, label=reference), labels.grid, ids, list(side.classes))
-        truth = slices_last(np.array([*side.classes.values(), 0])[index], labels.grid)  # NO_CLASS: last
+        truth = with_slices_last(np.array([*side.classes.values(), 0])[index], labels.grid)  # NO_CLASS: last
         known = tuple(name for name in side.classes if ids.get(name))
     ids_map = labels.data.astype(np.uint8)
     images, in_units, observed, note = {}, {}, {}, None
@@ -205,7 +177,7 @@ def read_predicted_study(
     return PredictedStudy(
         id=study,
         side=side,
-        labels=slices_last(ids_map, labels.grid),
+        labels=with_slices_last(ids_map, labels.grid),
         spacing_mm=(float(across), float(up), float(labels.grid.spacing_mm[labels.grid.slice_axis])),
         reference=truth,
         reference_classes=known,
@@ -214,11 +186,6 @@ def read_predicted_study(
         observed=observed,
         note=note,
     )
-
-
-def slices_last(array: NDArray[Any], grid: Grid) -> NDArray[Any]:
-    """An array (..., X, Y, Z) of a file with the slices along the last axis; nothing is flipped."""
-    return np.moveaxis(array, array.ndim - 3 + grid.slice_axis, -1)
 
 
 def _tensors(study: str, side: SideFile, labels: NDArray[np.uint8], grid: Grid) -> StudyTensors:
@@ -242,7 +209,7 @@ def _tensors(study: str, side: SideFile, labels: NDArray[np.uint8], grid: Grid) 
 
 
 def _by_sequence(study: StudyTensors, maps: torch.Tensor) -> dict[str, NDArray[Any]]:
-    on_file = slices_last(study.to_input_grid(torch.as_tensor(maps)), study.output.grid)
+    on_file = with_slices_last(study.to_input_grid(torch.as_tensor(maps)), study.output.grid)
     return dict(zip(study.sequences, on_file, strict=True))
 
 

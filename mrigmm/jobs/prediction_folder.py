@@ -1,14 +1,49 @@
-"""What stands in a folder that `predict` wrote."""
+"""A folder that `mrigmm predict` wrote, read again."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
+from mrigmm.data.maps import require_grid
+from mrigmm.data.study import OutputGrid
 from mrigmm.data.volumes import Volume, read_map
-from mrigmm.errors import InputError
-from mrigmm.jobs.common import LABELS_SUFFIX
+from mrigmm.errors import InputError, near_misses
+from mrigmm.jobs.common import LABELS_SUFFIX, MVO_SUFFIX
+from mrigmm.labels import BACKGROUND_ID
+
+Content = TypeVar("Content")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One study's results.
+
+    Attributes:
+        study: id.
+        labels: class ids (X, Y, Z) in file order.
+        classes: class name -> id.
+        mvo: (X, Y, Z) bool, microvascular obstruction; None when it was not looked for.
+        method: name of what segmented it.
+    """
+
+    study: str
+    labels: Volume
+    classes: Mapping[str, int]
+    mvo: NDArray[np.bool_] | None
+    method: str
+
+    @property
+    def output(self) -> OutputGrid:
+        """Where a map of this study is written to."""
+        labels = self.labels
+        return OutputGrid(labels.grid, labels.header, labels.stored_shape, labels.path)
 
 
 def require_predictions(folder: Path) -> None:
@@ -40,34 +75,110 @@ def folder_names(folders: Sequence[Path]) -> tuple[str, ...]:
     return tuple(names if len(set(names)) == len(names) else map(str, folders))
 
 
-def predicted_classes(study: str, folder: Path) -> dict[str, int]:
-    """Class name -> id of a prediction, from its side file.
+def predicted_studies(folder: Path, asked_for: Sequence[str] = ()) -> tuple[str, ...]:
+    """Ids of the studies that a folder has label maps of, or those of them that are asked for.
 
     Raises:
-        InputError: it is missing or damaged.
+        InputError: no such folder, no label map in it, or none of a study that is asked for.
+    """
+    require_predictions(folder)
+    found = sorted(path.name.removesuffix(LABELS_SUFFIX) for path in folder.glob(f"*{LABELS_SUFFIX}"))
+    if not found:
+        raise InputError(
+            "there are no label maps in the folder",
+            file=folder,
+            expected=f"files <id>{LABELS_SUFFIX}",
+            remedy="give a folder that mrigmm predict wrote",
+        )
+    missing = [study for study in asked_for if study not in found]
+    if missing:
+        raise InputError(
+            "the study has no prediction",
+            study=missing[0],
+            file=folder,
+            remedy=near_misses(missing[0], found),
+        )
+    return tuple(asked_for) or tuple(found)
+
+
+def read_side_file(folder: Path, study: str, parse: Callable[[dict[str, Any]], Content]) -> Content:
+    """What a caller needs of `<id>.json`, which `predict` writes last.
+
+    Args:
+        folder: folder that `predict` wrote.
+        study: study id.
+        parse: takes its content; a KeyError, TypeError or ValueError says that it is damaged.
+
+    Raises:
+        InputError: missing or damaged.
     """
     file = folder / f"{study}.json"
     try:
-        classes = json.loads(file.read_text(encoding="utf-8"))["classes"]
-        return {str(name): int(i) for name, i in classes.items()}
+        return parse(json.loads(file.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise InputError(
             "the study has no prediction",
             study=study,
             file=file,
-            remedy="run mrigmm predict on this split, or evaluate another one with --split",
+            remedy="run mrigmm predict on it, or choose other studies",
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
-            "the side file of the prediction is damaged", study=study, file=file, got=str(error)
+            "the side file of the prediction is damaged",
+            study=study,
+            file=file,
+            got=f"{type(error).__name__}: {error}",
+            remedy="run mrigmm predict again",
         ) from None
 
 
-def read_prediction(study: str, folder: Path, ids: Mapping[str, int]) -> Volume:
-    """The label map of a study, with the ids of its side file.
+def class_ids_of(content: Mapping[str, Any]) -> dict[str, int]:
+    """Class name -> id of a side file."""
+    classes = {str(name): int(i) for name, i in content["classes"].items()}
+    if not classes or len(set(classes.values())) < len(classes):
+        raise ValueError(f"classes {classes}")
+    return classes
+
+
+def read_labels(folder: Path, study: str, classes: Mapping[str, int]) -> Volume:
+    """The label map of a study.
 
     Raises:
-        InputError: it is missing, damaged, or has other ids.
+        InputError: missing, damaged, or with other ids than those of `classes` (name -> id) and 0.
     """
-    file = folder / f"{study}{LABELS_SUFFIX}"
-    return read_map(file, study=study, role="predicted label", known=(0, *ids.values()))
+    return read_map(
+        folder / f"{study}{LABELS_SUFFIX}",
+        study=study,
+        role="predicted label",
+        known=(BACKGROUND_ID, *classes.values()),
+    )
+
+
+def read_mvo(folder: Path, study: str, labels: Volume) -> NDArray[np.bool_] | None:
+    """Where `predict --mvo` found microvascular obstruction, on the grid of the label map; else None.
+
+    Raises:
+        InputError: damaged, or on another grid.
+    """
+    file = folder / f"{study}{MVO_SUFFIX}"
+    if not file.exists():
+        return None
+    found = read_map(file, study=study, role="predicted mvo", known=(0, 1))
+    require_grid(found, labels.grid, study, "predicted mvo")
+    return np.asarray(found.data > 0)
+
+
+def _classes_and_method(content: Mapping[str, Any]) -> tuple[dict[str, int], str]:
+    # Label maps of other programs can be judged with a side file that names their classes only.
+    return class_ids_of(content), str(content.get("method", "unknown"))
+
+
+def read_prediction(folder: Path, study: str) -> Prediction:
+    """Label map and side file of one study.
+
+    Raises:
+        InputError: one of them is missing or damaged, or they do not fit each other.
+    """
+    classes, method = read_side_file(folder, study, _classes_and_method)
+    labels = read_labels(folder, study, classes)
+    return Prediction(study, labels, classes, read_mvo(folder, study, labels), method)

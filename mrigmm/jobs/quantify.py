@@ -24,11 +24,12 @@ from mrigmm.jobs.common import (
     Track,
     no_progress,
 )
+from mrigmm.jobs.prediction_folder import predicted_studies
 from mrigmm.jobs.quantity_inputs import (
-    Prediction,
+    MeasuredStudy,
     Reference,
+    read_measured,
     read_points,
-    read_prediction,
     read_reference,
     read_side,
     slices_last_grid,
@@ -74,13 +75,7 @@ def quantify(
         InputError: when no study at all can be measured, or an option cannot be used.
     """
     folder = Path(predictions)
-    found = sorted(folder.glob(f"*{LABELS_SUFFIX}"))
-    if not found:
-        raise InputError(
-            "there are no label maps to measure",
-            file=folder,
-            remedy="give a folder that mrigmm predict wrote",
-        )
+    found = predicted_studies(folder)
     if base is not None and base not in BASES:
         raise InputError("the base is one end of the files", expected=" or ".join(BASES), got=base)
     if manifest is None and data_root is not None:
@@ -96,17 +91,16 @@ def quantify(
 
     rows: dict[str, dict[str, Any]] = {}
     problems: list[Problem] = []
-    for path in track(found, "Measuring"):
-        name = path.name.removesuffix(LABELS_SUFFIX)
+    for name in track(found, "Measuring"):
         try:
             reference = None
-            prediction = read_prediction(folder, name)
+            prediction = read_measured(folder, name)
             if cohort is not None and name in known and known[name].label is not None:
                 reference = read_reference(known[name], prediction, cohort)
             rows[name] = _measure(
                 prediction,
                 reference,
-                [read_prediction(Path(member), name) for member in members],
+                [read_measured(Path(member), name) for member in members],
                 point_mm=points.get(name),
                 base_first=None if base is None else base == "first",
             )
@@ -159,9 +153,9 @@ def write_recorded(folder: Path) -> list[Problem]:
 
 
 def _measure(
-    prediction: Prediction,
+    prediction: MeasuredStudy,
     reference: Reference | None,
-    members: Sequence[Prediction],
+    members: Sequence[MeasuredStudy],
     *,
     point_mm: NDArray[np.float64] | None,
     base_first: bool | None,
@@ -186,7 +180,7 @@ def _measure(
 
 
 def _numbers(
-    prediction: Prediction, orientation: Orientation | None = None
+    prediction: MeasuredStudy, orientation: Orientation | None = None
 ) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
     """The numbers of a prediction, and draws of those that probabilities were saved of."""
     maps, notes = prediction.maps, []

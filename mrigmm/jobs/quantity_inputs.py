@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrigmm.data.geometry import Grid
+from mrigmm.data.geometry import Grid, with_slices_last
 from mrigmm.data.manifest import Manifest, Study
 from mrigmm.data.maps import NO_CLASS, read_reference_label, require_grid
-from mrigmm.data.volumes import read_map, read_probabilities
+from mrigmm.data.volumes import read_probabilities
 from mrigmm.errors import InputError
-from mrigmm.jobs.common import LABELS_SUFFIX, MVO_SUFFIX, PROBABILITIES_SUFFIX
+from mrigmm.jobs.common import PROBABILITIES_SUFFIX
+from mrigmm.jobs.prediction_folder import class_ids_of, read_labels, read_mvo, read_side_file
 from mrigmm.quantification.study import Maps
 from mrigmm.quantification.volumes import clinical_numbers, volumes_ml
 
@@ -33,7 +34,7 @@ class SideFile:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class MeasuredStudy:
     """A predicted study: maps, and the numbers that `predict` recorded."""
 
     id: str
@@ -63,64 +64,48 @@ def read_side(folder: Path, name: str) -> SideFile:
     Raises:
         InputError: there is none, or it is damaged.
     """
-    file = folder / f"{name}.json"
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        found = content.get("quantities")
-        if found is not None:
-            ends = [end for pair in found["intervals"].values() for end in (pair[0], pair[1])]
-            rows = (found["volumes"], *found["slices"], *found["segments"])
-            values = [value for row in rows for value in row.values() if value is not None]
-            if not all(isinstance(number, int | float) for number in (*ends, *values)):
-                raise ValueError("a quantity that is no number")
-            found["notes"] = [str(text) for text in found["notes"]]
-        return SideFile(
-            {str(key): int(i) for key, i in content["classes"].items()},
-            {str(key): float(ml) for key, ml in content.get("volume_ml", {}).items()},
-            found,
-        )
-    except FileNotFoundError:
-        raise InputError(
-            "the study has no prediction", study=name, file=file, remedy="run mrigmm predict on it"
-        ) from None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(
-            "the side file of the prediction is damaged",
-            study=name,
-            file=file,
-            got=f"{type(error).__name__}: {error}",
-            remedy="run mrigmm predict again",
-        ) from None
+    return read_side_file(folder, name, _side_file)
 
 
-def read_prediction(folder: Path, name: str) -> Prediction:
+def _side_file(content: Mapping[str, Any]) -> SideFile:
+    found = content.get("quantities")
+    if found is not None:
+        ends = [end for pair in found["intervals"].values() for end in (pair[0], pair[1])]
+        rows = (found["volumes"], *found["slices"], *found["segments"])
+        values = [value for row in rows for value in row.values() if value is not None]
+        if not all(isinstance(number, int | float) for number in (*ends, *values)):
+            raise ValueError("a quantity that is no number")
+        found["notes"] = [str(text) for text in found["notes"]]
+    volume_ml = {str(key): float(ml) for key, ml in content.get("volume_ml", {}).items()}
+    return SideFile(class_ids_of(content), volume_ml, found)
+
+
+def read_measured(folder: Path, name: str) -> MeasuredStudy:
     """A study of a folder that `predict` wrote.
 
     Raises:
         InputError: a file of it is missing, damaged or lies on another grid.
     """
     side = read_side(folder, name)
-    ids = (0, *side.classes.values())
-    labels = read_map(folder / f"{name}{LABELS_SUFFIX}", study=name, role="predicted label", known=ids)
-    axis = labels.grid.slice_axis
-    mvo: NDArray[np.bool_] | None = None
+    labels = read_labels(folder, name, side.classes)
+    mvo = read_mvo(folder, name, labels)
     resp: NDArray[Any] | None = None
-    file = folder / f"{name}{MVO_SUFFIX}"
-    if file.exists():
-        mask = read_map(file, study=name, role="predicted mvo", known=(0, 1))
-        require_grid(mask, labels.grid, name, "predicted mvo")
-        mvo = np.moveaxis(mask.data > 0, axis, -1)
     file = folder / f"{name}{PROBABILITIES_SUFFIX}"
     if file.exists():
         volume = read_probabilities(file, study=name, n_classes=len(side.classes))
         require_grid(volume, labels.grid, name, "probability")
-        resp = np.moveaxis(np.moveaxis(volume.data, -1, 0), axis + 1, -1)
-    data: NDArray[Any] = np.moveaxis(labels.data, axis, -1)
-    maps = Maps(data, side.classes, slices_last_grid(labels.grid), resp, mvo)
-    return Prediction(name, maps, side, labels.grid)
+        resp = with_slices_last(np.moveaxis(volume.data, -1, 0), labels.grid)
+    maps = Maps(
+        with_slices_last(labels.data, labels.grid),
+        side.classes,
+        slices_last_grid(labels.grid),
+        resp,
+        None if mvo is None else with_slices_last(mvo, labels.grid),
+    )
+    return MeasuredStudy(name, maps, side, labels.grid)
 
 
-def read_reference(study: Study, prediction: Prediction, cohort: Manifest) -> Reference:
+def read_reference(study: Study, prediction: MeasuredStudy, cohort: Manifest) -> Reference:
     """Reference labels of a study, of the classes that its prediction has, too.
 
     Raises:

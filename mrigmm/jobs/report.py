@@ -15,7 +15,6 @@ from mrigmm.data.run_folder import RunFolder, read_log
 from mrigmm.errors import InputError, Problem
 from mrigmm.jobs.common import (
     DISCLAIMER,
-    LABELS_SUFFIX,
     METRICS_FILE,
     REPORT_FILE,
     Outcome,
@@ -26,6 +25,7 @@ from mrigmm.jobs.common import (
 )
 from mrigmm.jobs.evaluated import ReadEvaluation, StudyQuantities, read_evaluation, read_quantities
 from mrigmm.jobs.predicted import PredictedStudy, SideFile, read_predicted_study
+from mrigmm.jobs.prediction_folder import predicted_studies
 from mrigmm.jobs.quantity_tables import EXPECTED
 from mrigmm.reporting.bland_altman import VolumePairs, bland_altman_picture, paired_volumes
 from mrigmm.reporting.bulls_eye import bulls_eye_figure
@@ -61,15 +61,7 @@ def report(
         InputError: when there is nothing to report.
     """
     folder = Path(predictions)
-    found = sorted(
-        (path.name.removesuffix(LABELS_SUFFIX) for path in folder.glob(f"*{LABELS_SUFFIX}")), key=_natural
-    )
-    if not found:
-        raise InputError(
-            "there are no label maps to report on",
-            file=folder,
-            remedy="give a folder that mrigmm predict wrote",
-        )
+    found = sorted(predicted_studies(folder), key=_natural)
     own = read_evaluation(folder) if (folder / METRICS_FILE).exists() else None
     others = [read_evaluation(Path(other)) for other in beside]
     quantities = read_quantities(folder)

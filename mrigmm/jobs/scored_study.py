@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrigmm.data.geometry import Grid
+from mrigmm.data.geometry import Grid, with_slices_last
 from mrigmm.data.manifest import Manifest, Study
 from mrigmm.data.maps import NO_CLASS, read_reference_label, require_grid
-from mrigmm.data.volumes import read_map, read_probabilities
+from mrigmm.data.volumes import read_probabilities
 from mrigmm.errors import InputError
 from mrigmm.evaluation.calibration import Reliability, reliability
 from mrigmm.evaluation.scores import Scores, mask_scores, study_scores
-from mrigmm.jobs.common import MVO_SUFFIX, PROBABILITIES_SUFFIX
-from mrigmm.jobs.prediction_folder import predicted_classes, read_prediction
+from mrigmm.jobs.common import PROBABILITIES_SUFFIX
+from mrigmm.jobs.prediction_folder import read_prediction
 
 _MVO = "mvo"
 
@@ -32,8 +32,8 @@ def score_study(study: Study, folder: Path, cohort: Manifest) -> dict[str, Score
     Raises:
         InputError: prediction or reference is missing or damaged, or they do not fit each other.
     """
-    ids = predicted_classes(study.id, folder)
-    prediction = read_prediction(study.id, folder, ids)
+    prediction = read_prediction(folder, study.id)
+    ids = prediction.classes
     classes = [name for name in cohort.classes if name in ids and cohort.labels[name]]
     if not classes:
         raise InputError(
@@ -42,16 +42,18 @@ def score_study(study: Study, folder: Path, cohort: Manifest) -> dict[str, Score
             expected=f"one of {', '.join(ids)} under 'labels' in the manifest",
             got=", ".join(cohort.classes) or "no class",
         )
-    grid, axes_mm = prediction.grid, _axes_mm(prediction.grid)
+    grid = prediction.labels.grid
+    axes_mm = _axes_mm(grid)
     reference = read_reference_label(study, grid, cohort.labels, classes)
-    predicted = class_indices(prediction.data, [ids[name] for name in classes])
-    scores = study_scores(_slices_last(predicted, grid), _slices_last(reference, grid), classes, axes_mm)
-    mvo = folder / f"{study.id}{MVO_SUFFIX}"
-    if cohort.labels.get(_MVO) and mvo.exists():
-        found = read_map(mvo, study=study.id, role="predicted mvo", known=(0, 1))
-        require_grid(found, grid, study.id, "predicted mvo")
+    predicted = class_indices(prediction.labels.data, [ids[name] for name in classes])
+    scores = study_scores(
+        with_slices_last(predicted, grid), with_slices_last(reference, grid), classes, axes_mm
+    )
+    if cohort.labels.get(_MVO) and prediction.mvo is not None:
         true = read_reference_label(study, grid, cohort.labels, (_MVO,)) == 0
-        scores[_MVO] = mask_scores(_slices_last(found.data > 0, grid), _slices_last(true, grid), axes_mm)
+        scores[_MVO] = mask_scores(
+            with_slices_last(prediction.mvo, grid), with_slices_last(true, grid), axes_mm
+        )
     return scores
 
 
@@ -72,12 +74,12 @@ def study_reliability(study: Study, folder: Path, cohort: Manifest) -> Reliabili
         InputError: probabilities or reference are damaged, or they do not fit each other.
     """
     file = folder / f"{study.id}{PROBABILITIES_SUFFIX}"
-    ids = predicted_classes(study.id, folder)
-    classes = [*ids]
+    prediction = read_prediction(folder, study.id)
+    classes = [*prediction.classes]
     if not file.exists() or not all(cohort.labels.get(name) for name in classes):
         return None
     volume = read_probabilities(file, study=study.id, n_classes=len(classes))
-    require_grid(volume, read_prediction(study.id, folder, ids).grid, study.id, "probability")
+    require_grid(volume, prediction.labels.grid, study.id, "probability")
     reference = read_reference_label(study, volume.grid, cohort.labels, classes)
     inside = volume.data.sum(axis=3) > 0
     return reliability(volume.data[inside].T, reference[inside])
@@ -89,10 +91,6 @@ def class_indices(labels: NDArray[Any], ids: list[int]) -> NDArray[np.int64]:
     for index, i in enumerate(ids):
         indices[labels == i] = index
     return indices
-
-
-def _slices_last(array: NDArray[Any], grid: Grid) -> NDArray[Any]:
-    return np.moveaxis(array, grid.slice_axis, -1)
 
 
 def _axes_mm(grid: Grid) -> NDArray[np.float64]:

@@ -190,7 +190,7 @@ def test_one_damaged_study_does_not_stop_the_others(tmp_path):
     assert result.done == ("a",)
     errors = {p.study: p.what for p in result.problems if p.severity == "error"}
     assert "side file of the prediction is damaged" in errors["b"]
-    assert "not finished" in errors["c"]
+    assert "the study has no prediction" in errors["c"]
     assert "not a NIfTI file" in errors["d"]
     assert not list((tmp_path / "ids").glob("[bcd]_*"))
 

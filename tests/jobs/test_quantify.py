@@ -258,7 +258,7 @@ def test_a_single_study_is_measured_too(workshop, tmp_path):
 
 
 def test_nothing_to_measure(tmp_path, predicted):
-    with pytest.raises(InputError, match="there are no label maps to measure"):
+    with pytest.raises(InputError, match="the folder of predictions does not exist"):
         mrigmm.quantify(tmp_path / "none")
     with pytest.raises(InputError, match="one end of the files"):
         mrigmm.quantify(predicted[1], base="top")

@@ -319,11 +319,11 @@ def test_a_label_map_with_other_ids_than_its_side_file(predicted):
 def test_nothing_to_report(tmp_path, predicted):
     _, out = predicted
     for folder in (tmp_path, tmp_path / "no"):
-        with pytest.raises(InputError, match="no label maps to report on"):
+        with pytest.raises(InputError, match="there are no label maps"):
             mrigmm.report(folder)
     for study in ("a", "b"):
         (out / f"{study}.json").unlink()
-    with pytest.raises(InputError, match="the prediction has no side file") as caught:
+    with pytest.raises(InputError, match="the study has no prediction") as caught:
         mrigmm.report(out)
     assert len(caught.value.problems) == 2
     assert not (out / "report.html").exists()
