@@ -318,9 +318,10 @@ def test_a_label_map_with_other_ids_than_its_side_file(predicted):
 
 def test_nothing_to_report(tmp_path, predicted):
     _, out = predicted
-    for folder in (tmp_path, tmp_path / "no"):
-        with pytest.raises(InputError, match="there are no label maps"):
-            mrigmm.report(folder)
+    with pytest.raises(InputError, match="there are no label maps"):
+        mrigmm.report(tmp_path)
+    with pytest.raises(InputError, match="the folder of predictions does not exist"):
+        mrigmm.report(tmp_path / "no")
     for study in ("a", "b"):
         (out / f"{study}.json").unlink()
     with pytest.raises(InputError, match="the study has no prediction") as caught:
