@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ class Outcome:
         return any(problem.severity == "error" for problem in self.problems)
 
 
+@cache
 def versions() -> dict[str, str]:
     """Versions of this package and of those that its numbers depend on."""
     names = ("mrigmm", "torch", "monai", "numpy", "scikit-learn", "nibabel")

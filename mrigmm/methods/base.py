@@ -149,7 +149,10 @@ def unpack(values: Tensor, region: Tensor) -> Tensor:
 def hard_labels(resp: Tensor, region: Tensor, classes: tuple[str, ...]) -> Tensor:
     """Class ids (X, Y, Z) uint8 of the most probable class, 0 outside the region."""
     ids = torch.tensor(list(class_ids(classes).values()), dtype=torch.uint8)
-    return torch.where(region > 0, ids[resp.argmax(dim=0)], torch.zeros((), dtype=torch.uint8))
+    inside = region > 0
+    labels = torch.zeros(region.shape, dtype=torch.uint8)
+    labels[inside] = ids[resp[:, inside].argmax(dim=0)]  # (N,) of the few voxels inside
+    return labels
 
 
 def uncertainty_maps(result: Segmentation) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ everything works in plane unless told otherwise. Nothing leaks across the border
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,17 +77,29 @@ def smooth_inside(
     """
     volume = volume.to(voxel_dtype(volume))
     result = torch.zeros_like(volume)
+    if not bool((region != 0).any()):
+        return result
+    # Nothing outside counts, so that the box around the region gives the same as the whole image.
+    box = _bounding_box(region)
+    volume, region = volume[..., *box], region[box]
+    options: dict[str, Any] = {"sigma_mm": sigma_mm, "spacing_mm": spacing_mm, "in_plane": in_plane}
+    smooth = result[..., *box]
     for value in region.unique().tolist():
         if value == 0:
             continue
         mask = region == value
-        weight = mask.to(volume.dtype)
-        total = gaussian_blur(
-            torch.where(mask, volume, 0.0), sigma_mm=sigma_mm, spacing_mm=spacing_mm, in_plane=in_plane
-        )
-        share = gaussian_blur(weight, sigma_mm=sigma_mm, spacing_mm=spacing_mm, in_plane=in_plane)
-        result = torch.where(mask, total / torch.where(mask, share, 1.0), result)
+        total = gaussian_blur(torch.where(mask, volume, 0.0), **options)
+        share = gaussian_blur(mask.to(volume.dtype), **options)
+        smooth = torch.where(mask, total / torch.where(mask, share, 1.0), smooth)
+    result[..., *box] = smooth
     return result
+
+
+def _bounding_box(region: Tensor) -> tuple[slice, slice, slice]:
+    """Slices of (X, Y, Z) around everything that is not 0, of which there is some."""
+    first, last = region.nonzero().aminmax(dim=0)
+    x, y, z = (slice(a, b + 1) for a, b in zip(first.tolist(), last.tolist(), strict=True))
+    return x, y, z
 
 
 def smooth_posterior(
