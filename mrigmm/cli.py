@@ -1,7 +1,7 @@
 """The command line: one command per job. Parses, calls, prints; holds no logic.
 
 Exit codes: 0 done; 1 `check` found errors; 2 bad input (some or all studies could not be processed);
-130 interrupted.
+70 an error that nobody foresaw; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from enum import StrEnum
@@ -22,7 +23,7 @@ from rich.markup import escape
 from rich.progress import track as rich_track
 from rich.table import Table
 
-from mrigmm.errors import InputError, Problem
+from mrigmm.errors import InputError, Problem, printable
 
 if TYPE_CHECKING:
     from mrigmm.jobs.agreement import Agreement
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from mrigmm.jobs.compare import Compared
     from mrigmm.jobs.evaluate import Evaluation
 
-EXIT_PROBLEMS, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_PROBLEMS, EXIT_BAD_INPUT, EXIT_UNEXPECTED, EXIT_INTERRUPTED = 1, 2, 70, 130
 
 app = typer.Typer(
     help="Infarct and edema maps from cardiac MR without pixel labels. "
@@ -725,6 +726,20 @@ def main() -> None:
     except KeyboardInterrupt:
         err_console.print("interrupted")
         sys.exit(EXIT_INTERRUPTED)
+    except Exception as error:
+        _print_problems([_unexpected(error)])
+        sys.exit(EXIT_UNEXPECTED)
+
+
+def _unexpected(error: Exception) -> Problem:
+    """An error that nobody foresaw, with the place in this package that it comes from."""
+    ours = [frame for frame in traceback.extract_tb(error.__traceback__) if "mrigmm" in frame.filename]
+    where = f", at {Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else ""
+    return Problem(
+        "unexpected error",
+        got=f"{type(error).__name__}: {error}{where}",
+        remedy="where memory ran out, use smaller settings or another --device; else please report it",
+    )
 
 
 def _named_files(texts: Sequence[str]) -> dict[str, Path]:
@@ -751,7 +766,7 @@ def _frames(texts: Sequence[str]) -> dict[str, int]:
     """`NAME=N` texts as a dictionary."""
     frames = _named(texts, "--frame", "NAME=N", "bSSFP=0")
     for name, number in frames.items():
-        if not number.isdecimal():
+        if not number.isdecimal() or len(number) > 9:
             raise InputError("--frame must be NAME=N", got=f"{name}={number}", remedy="count from 0")
     return {name: int(number) for name, number in frames.items()}
 
@@ -771,7 +786,7 @@ def _finish(result: Outcome, text: str, quiet: bool) -> None:
         for problem in result.problems:
             if problem.severity == "warning":
                 about = "" if problem.study is None else f" ({problem.study})"
-                err_console.print(f"note{about}: {problem.what}", style="yellow", markup=False)
+                err_console.print(printable(f"note{about}: {problem.what}"), style="yellow", markup=False)
     errors = [problem for problem in result.problems if problem.severity == "error"]
     _print_problems(errors)
     out_console.print(text, markup=False, highlight=False)
@@ -786,6 +801,11 @@ def _studies(count: int) -> str:
     return f"{count} {'study' if count == 1 else 'studies'}"
 
 
+def _name(text: str) -> str:
+    """A name from files, for a table."""
+    return escape(printable(text))
+
+
 def _print_problems(problems: Iterable[Problem]) -> None:
     for problem in problems:
         err_console.print(f"error: {problem}", style="red", markup=False, highlight=False)
@@ -797,14 +817,14 @@ def _print_problem_table(problems: Sequence[Problem]) -> None:
         table.add_column(name, overflow="fold")  # never cut a path
     for problem in problems:
         text = str(replace(problem, study=None))
-        table.add_row(problem.severity, escape(problem.study or ""), escape(text))
+        table.add_row(problem.severity, _name(problem.study or ""), escape(text))
     # Into a file or a pipe, lines may be as long as they like.
     out_console.print(table, width=None if out_console.is_terminal else 200)
 
 
 def _print_metrics(evaluations: dict[str, Evaluation]) -> None:
     table = Table("class")
-    for name in evaluations:
+    for name in map(_name, evaluations):
         for column in ("Dice", "IoU", "studies", "HD95 mm"):
             table.add_column(f"{name}\n{column}", justify="right")
     for row in dict.fromkeys(name for evaluation in evaluations.values() for name in evaluation.summary):
@@ -816,19 +836,19 @@ def _print_metrics(evaluations: dict[str, Evaluation]) -> None:
             figures, estimates = evaluation.summary[row], evaluation.estimates[row]
             cells += [f"{figures.dice_mean:.3f}", f"{figures.iou_mean:.3f}", str(figures.n)]
             cells.append(f"{estimates['hd95_mm'].mean:.1f}")
-        table.add_row(escape(row), *cells)
+        table.add_row(_name(row), *cells)
     out_console.print(table)
 
 
 def _print_comparison(result: Compared) -> None:
     for metric, by_class in result.metrics.items():
-        names = map(escape, result.names)
+        names = map(_name, result.names)
         table = Table(
             "class", *names, "difference", "p (Holm)", "studies", title=metric, title_justify="left"
         )
         for name, found in by_class.items():
             means = (f"{found.first_mean:.3f}", f"{found.second_mean:.3f}", f"{found.difference.mean:+.3f}")
-            table.add_row(escape(name), *means, f"{found.p_holm:.3f}", str(found.difference.n))
+            table.add_row(_name(name), *means, f"{found.p_holm:.3f}", str(found.difference.n))
         out_console.print(table)
 
 
@@ -837,7 +857,5 @@ def _print_agreement(result: Agreement) -> None:
     for name, found in result.summary.items():
         dice = found.dice
         interval = f"{dice.low:.3f} to {dice.high:.3f}"
-        table.add_row(
-            escape(name), f"{dice.mean:.3f}", interval, str(dice.n), f"{found.volume_icc.value:.3f}"
-        )
+        table.add_row(_name(name), f"{dice.mean:.3f}", interval, str(dice.n), f"{found.volume_icc.value:.3f}")
     out_console.print(table)

@@ -5,6 +5,7 @@ Imports no torch, so that `mrigmm info` stays instant.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +18,7 @@ from mrigmm.errors import InputError, Problem, near_misses
 
 CONFIG_VERSION: Literal[2] = 2
 DEFAULT_PRESET = "default"
+_MAX_SHOWN = 500  # characters of a value in a message
 
 
 Config = TypeVar("Config", bound=BaseModel)
@@ -29,7 +31,7 @@ class RunConfig(BaseModel):
 
     version: Literal[2] = CONFIG_VERSION
     preset: str = DEFAULT_PRESET
-    seed: int = Field(0, ge=0, description="Seeds weights, shuffling and augmentation.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Seeds weights, shuffling and augmentation.")
 
     # What is segmented
     sequences: tuple[str, ...] | None = Field(None, description="Channel order. None: the manifest's.")
@@ -44,8 +46,10 @@ class RunConfig(BaseModel):
     registration: bool = Field(False, description="Register every sequence to the reference sequence.")
 
     # What the network sees
-    spacing_mm: float | None = Field(None, gt=0, description="In-plane pixel. None: the cohort's median.")
-    crop_mm: float = Field(120.0, gt=0, description="Side of the square crop around the region.")
+    spacing_mm: float | None = Field(
+        None, ge=0.05, le=20, description="In-plane pixel. None: the cohort's median."
+    )
+    crop_mm: float = Field(120.0, gt=0, le=1000, description="Side of the square crop around the region.")
     standardise: Literal["region", "crop", "percentile"] = Field(
         "region",
         description="z-score inside the region per study; nll, nll_v: also crop (per slice), percentile.",
@@ -56,7 +60,7 @@ class RunConfig(BaseModel):
     )
 
     # The network
-    filters: int = Field(16, ge=1, description="Filters at full resolution; doubled per level.")
+    filters: int = Field(16, ge=1, le=1024, description="Filters at full resolution; doubled per level.")
     levels: int = Field(4, ge=1, le=6, description="Number of poolings.")
     spatial_dims: Literal[2, 3] = Field(
         2, description="nll, nll_v: network on slices, or on whole studies with poolings in plane."
@@ -196,8 +200,12 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
             raise InputError("an override must be key=value", got=text, remedy="for example --set epochs=50")
         try:
             values[key.strip()] = _yaml_value(value)
-        except yaml.YAMLError:
-            raise InputError(f"the value of '{key.strip()}' cannot be read", got=value) from None
+        except YAML_ERRORS as error:
+            raise InputError(
+                f"the value of '{key.strip()}' cannot be read",
+                expected="a plain YAML value such as 50, true, 1e-3 or [LGE, T2]",
+                got=_beginning(f"{value} ({' '.join(str(error).split())})"),
+            ) from None
     return values
 
 
@@ -225,17 +233,29 @@ def read_config_file(path: Path) -> dict[str, Any]:
         InputError: missing, damaged, or no mapping.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
             "the run has no configuration",
             file=path,
             remedy="give the folder that mrigmm train wrote",
         ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError("the configuration cannot be read", file=path, got=str(error)) from None
+    except (OSError, *YAML_ERRORS) as error:
+        raise InputError(
+            "the configuration cannot be read",
+            file=path,
+            expected="the file that training wrote",
+            got=_beginning(" ".join(str(error).split())),
+            remedy="copy the run folder again",
+        ) from None
     if not isinstance(values, dict):
-        raise InputError("the configuration is not a mapping", file=path, got=type(values).__name__)
+        raise InputError(
+            "the configuration is not a mapping",
+            file=path,
+            expected="key: value",
+            got=type(values).__name__,
+            remedy="copy the run folder again",
+        )
     return values
 
 
@@ -255,8 +275,37 @@ def dump_config(config: BaseModel) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without aliases, by which a few lines stand for billions of values, and without double keys."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*) are not allowed")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        for name, times in names.items():
+            if times > 1:
+                raise yaml.YAMLError(f"the key '{name}' stands twice")
+        return dict(super().construct_mapping(node, deep))
+
+
+# What reading YAML raises: its own errors; those of dates and numbers that are none; too deep.
+YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError)
+
+
+def read_yaml(text: str) -> Any:
+    """Plain values of a YAML text; raises `YAML_ERRORS`."""
+    return yaml.load(text, _PlainLoader)
+
+
+def _beginning(text: str) -> str:
+    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + " ..."
+
+
 def _yaml_value(text: str) -> Any:
-    value = yaml.safe_load(text)
+    value = read_yaml(text)
     # YAML 1.1 reads 1e-3 as text; people mean the number.
     if isinstance(value, str):
         try:
@@ -295,5 +344,8 @@ def _problem(error: dict[str, Any], source: str, known: Sequence[str]) -> Proble
             remedy=near_misses(key, known),
         )
     return Problem(
-        f"the value of '{key}' is not allowed", file=source, expected=error["msg"], got=repr(error["input"])
+        f"the value of '{key}' is not allowed",
+        file=source,
+        expected=error["msg"],
+        got=_beginning(repr(error["input"])),
     )

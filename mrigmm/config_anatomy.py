@@ -28,15 +28,15 @@ class AnatomyConfig(BaseModel):
 
     kind: Literal["anatomy"] = "anatomy"
     version: Literal[1] = ANATOMY_CONFIG_VERSION
-    seed: int = Field(0, ge=0, description="Seeds weights, the choice of slices and augmentation.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Seeds weights, the choice of slices and augmentation.")
     sequences: tuple[str, ...] | None = Field(None, description="Channel order. None: the manifest's.")
 
     # What the network sees
-    spacing_mm: float = Field(2.0, gt=0, description="In-plane pixel.")
-    view_mm: float = Field(224.0, gt=0, description="Side of the square in the middle of the image.")
+    spacing_mm: float = Field(2.0, ge=0.05, le=20, description="In-plane pixel.")
+    view_mm: float = Field(224.0, gt=0, le=1000, description="Side of the square in the middle of the image.")
 
     # The network
-    filters: int = Field(8, ge=1, description="Filters at full resolution; doubled per level.")
+    filters: int = Field(8, ge=1, le=1024, description="Filters at full resolution; doubled per level.")
     levels: int = Field(4, ge=1, le=6, description="Number of poolings.")
     head: Literal["softmax", "gmm"] = Field(
         "softmax", description="gmm: a mixture per class in feature space, which also tells what is unusual."

@@ -28,7 +28,13 @@ class Problem:
             ("got", self.got),
             ("remedy", self.remedy),
         )
-        return "\n".join([self.what, *(f"  {name}: {value}" for name, value in fields if value is not None)])
+        lines = [self.what, *(f"  {name}: {value}" for name, value in fields if value is not None)]
+        return "\n".join(map(printable, lines))
+
+
+def printable(text: str) -> str:
+    """A text whose line breaks and control characters are escapes: a name must not speak to the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class InputError(Exception):
@@ -52,8 +58,9 @@ class InputError(Exception):
     def from_problems(cls, problems: Iterable[Problem]) -> InputError:
         """One error that carries several problems."""
         collected = tuple(problems)
-        error = cls("\n".join(str(problem) for problem in collected))
+        error = cls("")
         error.problems = collected
+        error.args = ("\n".join(str(problem) for problem in collected),)
         return error
 
 

@@ -94,14 +94,19 @@ class Turn:
         """Turn the last three axes of an array (..., X, Y, Z) of the file."""
         lead = array.ndim - 3
         turned = array.transpose(*range(lead), *(lead + axis for axis in self.axes))
-        return np.ascontiguousarray(np.flip(turned, tuple(lead + axis for axis in self.flipped)))
+        return np.ascontiguousarray(self._flip(turned))
 
     def undo(self, array: NDArray[Any]) -> NDArray[Any]:
         """The way back, exactly."""
         lead = array.ndim - 3
-        straight = np.flip(array, tuple(lead + axis for axis in self.flipped))
         back = np.argsort(self.axes)
+        straight = self._flip(array)
         return np.ascontiguousarray(straight.transpose(*range(lead), *(lead + int(axis) for axis in back)))
+
+    def _flip(self, array: NDArray[Any]) -> NDArray[Any]:
+        lead = array.ndim - 3
+        # A single slice has no direction; numpy would give it a negative stride, which torch refuses.
+        return np.flip(array, tuple(lead + axis for axis in self.flipped if array.shape[lead + axis] > 1))
 
 
 def slices_last(grid: Grid) -> Turn:

@@ -6,13 +6,18 @@ from isal import igzip_lib, isal_zlib
 
 _GZIP = 31  # `wbits` of a gzip stream with the largest window
 _CHUNK = 1 << 20
+MAX_RATIO = 1032  # deflate packs no denser
 
 
 class InflateError(Exception):
     """The bytes are no gzip stream, or a damaged one."""
 
 
-def inflate(stream: bytes, size: int) -> bytes:
+class SurplusError(Exception):
+    """There are more bytes than there may be."""
+
+
+def inflate(stream: bytes, size: int, surplus: int) -> bytes:
     """The first `size` bytes of a gzip stream, which is read to its end, where the checksum stands.
 
     No more than `size` and a chunk are held in memory, whatever the stream expands to.
@@ -20,9 +25,11 @@ def inflate(stream: bytes, size: int) -> bytes:
     Args:
         stream: one or more gzip members in a row, perhaps with zeros behind them.
         size: bytes to return, at least 1; fewer are returned when there are no more.
+        surplus: bytes that may follow them.
 
     Raises:
         InflateError: no gzip stream, damaged, or it ends early.
+        SurplusError: more than `surplus` bytes follow.
     """
     parts: list[bytes] = []
     missing = size
@@ -34,6 +41,10 @@ def inflate(stream: bytes, size: int) -> bytes:
             if missing:
                 parts.append(part)
                 missing -= len(part)
+            else:
+                surplus -= len(part)
+                if surplus < 0:
+                    raise SurplusError
             if not part and not stream and not inflater.eof:
                 raise InflateError("the compressed file ended before its end-of-stream marker")
         stream = inflater.unused_data.lstrip(b"\0")

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +38,10 @@ _KEYS = (*_REQUIRED_KEYS, "labels", *SPLITS, *_DESCRIPTIVE_KEYS)
 _STUDY_KEYS = ("id", "image", "region", "label", "patient", "scribbles")
 _IMAGE_KEYS = ("file", "frame")
 _MAX_ID_BYTES = 150  # leaves room for suffixes within the 255 bytes of common file systems
+# File names that Windows keeps for itself, with any suffix.
+_DEVICE_NAMES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}
 _MAX_LABEL_ID = 2**31  # exclusive; of any sign
+_MAX_KEYS_NAMED = 20
 _MAX_CLASSES = 255  # label maps are uint8
 
 
@@ -151,6 +156,8 @@ def check_study_id(study_id: object) -> str | None:
     # First: what cannot be printed cannot always be encoded.
     if study_id.startswith(".") or not study_id.isprintable() or re.search(r'[/\\:*?"<>|]', study_id):
         return 'a study id becomes a file name: no leading dot, no / \\ : * ? " < > |, no control characters'
+    if study_id.split(".")[0].strip().upper() in _DEVICE_NAMES:
+        return "a study id becomes a file name: Windows keeps CON, PRN, AUX, NUL, COM1 and LPT1 for itself"
     if len(study_id.encode()) > _MAX_ID_BYTES:
         return f"a study id may have at most {_MAX_ID_BYTES} bytes"
     return None
@@ -163,8 +170,7 @@ def _is_name(name: str) -> bool:
 
 def _load_json(path: Path) -> dict[str, Any]:
     def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        repeated = sorted({name for name in names if names.count(name) > 1})
+        repeated = [name for name, times in Counter(name for name, _ in pairs).items() if times > 1]
         if repeated:
             raise InputError(
                 f"the key '{repeated[0]}' stands twice in one object",
@@ -204,10 +210,15 @@ class _Reader:
     def problem(self, what: str, study: str | None = None, **fields: str | None) -> None:
         self.problems.append(Problem(what, study, str(self.path), **fields))  # type: ignore[arg-type]
 
+    def unknown_keys(self, entry: Mapping[str, Any], known: Sequence[str], study: str | None = None) -> None:
+        unknown = [key for key in entry if key not in known]
+        for key in unknown[:_MAX_KEYS_NAMED]:
+            self.problem(f"unknown key '{key}'", study, remedy=near_misses(key, known))
+        if len(unknown) > _MAX_KEYS_NAMED:
+            self.problem(f"{len(unknown) - _MAX_KEYS_NAMED} further unknown keys", study)
+
     def manifest(self, content: dict[str, Any]) -> Manifest:
-        for key in content:
-            if key not in _KEYS:
-                self.problem(f"unknown key '{key}'", remedy=near_misses(key, _KEYS))
+        self.unknown_keys(content, _KEYS)
         sequences = self.sequences(content.get("modality"))
         labels = self.labels(content.get("labels"))
         splits = {name: tuple(self.studies(name, content.get(name), sequences)) for name in SPLITS}
@@ -298,9 +309,7 @@ class _Reader:
             yield self.study(entry["id"], entry, sequences)
 
     def study(self, study_id: str, entry: dict[str, Any], sequences: tuple[str, ...]) -> Study:
-        for key in entry:
-            if key not in _STUDY_KEYS:
-                self.problem(f"unknown key '{key}'", study_id, remedy=near_misses(key, _STUDY_KEYS))
+        self.unknown_keys(entry, _STUDY_KEYS, study_id)
         # Without valid sequence names every image would be one more problem.
         images, frames = self.images(study_id, entry.get("image"), sequences) if sequences else ({}, {})
         return Study(
@@ -414,8 +423,8 @@ class _Reader:
         seen: dict[str, str] = {}
         for split, studies in splits.items():
             for study in studies:
-                # Case is ignored because some file systems do.
-                key = study.id.casefold()
+                # Some file systems ignore case and how an accent is written.
+                key = unicodedata.normalize("NFC", study.id).casefold()
                 if key in seen:
                     self.problem(
                         "the study id stands twice", study.id, got=f"in '{seen[key]}' and in '{split}'"

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -54,6 +54,7 @@ class RunRecord(BaseModel):
         cohorts: names of the manifests they stand in; empty in runs of before.
         hardware: accelerator, devices, nodes, precision and number of processes of the last session.
         versions: package versions that trained it.
+        weights_sha256: digest of the weights; None in runs of older versions.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -66,6 +67,13 @@ class RunRecord(BaseModel):
     cohorts: tuple[str, ...] = ()
     hardware: dict[str, Any] = {}
     versions: dict[str, str]
+    weights_sha256: str | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> RunRecord:
+        if sorted(self.component_order) != list(range(len(self.classes))):
+            raise ValueError("component_order: expected each class once")
+        return self
 
 
 @dataclass(frozen=True)
@@ -156,7 +164,12 @@ class RunFolder:
                 "the run is not finished", file=self.record, remedy="continue it: mrigmm train ... --resume"
             ) from None
         except (OSError, ValueError, RecursionError) as error:
-            raise InputError("the run's record is damaged", file=self.record, got=str(error)) from None
+            raise InputError(
+                "the run's record is damaged",
+                file=self.record,
+                got=" ".join(str(error).split()),
+                remedy="copy the run folder again",
+            ) from None
         units = STANDARDISATIONS[config.standardise]
         prior = load_prior(self.prior, units) if self.prior.exists() else None
         return config, record, prior
@@ -186,6 +199,21 @@ class RunFolder:
             return hashlib.sha256(self.weights.read_bytes()).hexdigest()
         except FileNotFoundError:
             raise self._no_weights() from None
+
+    def require_own_weights(self, record: RunRecord) -> None:
+        """Refuse weights that this run's training did not write.
+
+        Raises:
+            InputError: their digest is not that of the record.
+        """
+        if record.weights_sha256 not in (None, self.weights_sha256()):
+            raise InputError(
+                "the weights are not those that this training wrote",
+                file=self.weights,
+                expected=f"sha256 {record.weights_sha256}, as in run.json",
+                got=f"sha256 {self.weights_sha256()}",
+                remedy="copy the whole run folder again; files of two runs are not mixed",
+            )
 
     def _no_weights(self) -> InputError:
         return InputError("the run has no weights", file=self.weights, remedy="train it again")

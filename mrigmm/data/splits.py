@@ -136,7 +136,7 @@ def _by_ratio(entries: Sequence[Entry], shares: Sequence[float], seed: int) -> D
 
 
 def _in_folds(entries: Sequence[Entry], text: str, seed: int) -> tuple[Division, ...]:
-    n_folds = int(text) if text.isdecimal() else 0
+    n_folds = int(text) if text.isdecimal() and len(text) < 9 else 0
     if n_folds < 2:
         raise InputError("folds are counted from 2", expected="for example folds=5", got=f"folds={text}")
     patients = _shuffled_patients(entries, seed, least=n_folds)

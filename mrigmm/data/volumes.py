@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import os
 import warnings
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -16,14 +18,23 @@ from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
 from mrigmm.data.geometry import Grid
-from mrigmm.data.inflate import InflateError, inflate, inflate_start
+from mrigmm.data.inflate import MAX_RATIO, InflateError, SurplusError, inflate, inflate_start
 from mrigmm.errors import InputError
 
+_SILENT = logging.Logger("nibabel's remarks on headers")
+_SILENT.addHandler(logging.NullHandler())
 _NIFTI_SUFFIXES = (".nii", ".nii.gz")
 _HEADER_BYTES = 540  # of NIfTI-2, the longer one
+_START_BYTES = 1 << 16  # of a file, compressed or not: enough for a header
 _MAX_COUNTED_ID = 1 << 16  # ids below are found by counting, which is quicker than sorting
 _SUM_TOLERANCE = 1e-3  # of probabilities, which are float32
-MAX_ABS_INTENSITY = 1e30  # beyond it squares overflow even in float64 sums of float32 data
+# A whole-heart series has some 1e8; a header can claim anything.
+MAX_VOXELS = 1 << 29
+# What may follow the voxels in a file: padding of some writers. More means that the header is wrong.
+_MAX_PADDING = 1 << 20
+VOXEL_MM = (0.02, 100.0)  # beyond it lengths are in another unit, or lost
+_MAX_LENGTH = 1e9  # mm; no place in a scanner
+MAX_ABS_INTENSITY = float(np.float32(1e30))  # beyond it squares overflow even in float64 sums of float32 data
 
 
 @dataclass(frozen=True)
@@ -213,13 +224,26 @@ def _read(
     if not path.name.lower().endswith(_NIFTI_SUFFIXES):
         raise _not_nifti(path, study, role, f"the name ends in '{''.join(path.suffixes[-2:])}'")
     try:
-        content = path.read_bytes()
         packed = path.suffix.lower() == ".gz"
-        header = _header(content, packed=packed)
-        _check_header(header, path, study, role, several_frames=several_frames)
-        array = _voxels(header, content, packed=packed)
+        with path.open("rb") as file:
+            header = _header(file.read(_START_BYTES), packed=packed)
+            _check_header(header, path, study, role, several_frames=several_frames)
+            file.seek(0, os.SEEK_END)
+            if file.tell() > 1.01 * _end_of_voxels(header) + _MAX_PADDING:  # noise grows when it is packed
+                raise SurplusError
+            file.seek(0)
+            array = _voxels(header, file.read(), packed=packed)
     except InputError:
         raise
+    except SurplusError:
+        raise InputError(
+            f"the {role} file holds more than its header says",
+            study=study,
+            file=path,
+            expected=f"voxels for the shape {tuple(int(n) for n in header.get_data_shape())} and no more",
+            got=f"more than {_MAX_PADDING} further bytes",
+            remedy="convert the file again: its header does not belong to its voxels",
+        ) from None
     except (ImageFileError, HeaderDataError) as error:
         raise _not_nifti(path, study, role, str(error).splitlines()[0] if str(error) else "damaged") from None
     except (OSError, EOFError, InflateError, ValueError, OverflowError, MemoryError) as error:
@@ -242,22 +266,43 @@ def _header(content: bytes, *, packed: bool) -> nib.nifti1.Nifti1Header:
             break
     else:
         raise ImageFileError("no NIfTI header at the start of the file")
+    block = start[: kind.header_class.sizeof_hdr]
+    stored = kind.header_class(block, check=False)
+    header = stored.copy()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # header oddities that nibabel mends; ours are checked below
-        header = kind.header_class(start[: kind.header_class.sizeof_hdr])
+        warnings.simplefilter("ignore")
+        header.check_fix(logger=_SILENT)  # oddities that nibabel mends; ours are checked below
+    # It mends voxel sizes of 0 by 1, which would be a guess where they count.
+    header["pixdim"][1:4] = np.where(
+        stored["dim"][1:4] > 1, np.abs(stored["pixdim"][1:4]), header["pixdim"][1:4]
+    )
     if header["magic"] != header.single_magic:
         raise ImageFileError("the header of a pair of files")
     return header
+
+
+def _first_voxel(header: nib.nifti1.Nifti1Header) -> int:
+    """Offset in bytes of the voxels."""
+    return int(header.get_data_offset() or header.single_vox_offset)
+
+
+def _end_of_voxels(header: nib.nifti1.Nifti1Header) -> int:
+    """Bytes of the uncompressed file that its header speaks of."""
+    return _first_voxel(header) + math.prod(header.get_data_shape()) * int(header.get_data_dtype().itemsize)
 
 
 def _voxels(header: nib.nifti1.Nifti1Header, content: bytes, *, packed: bool) -> NDArray[np.generic]:
     """The array of a file, scaled; a compressed one is read to its end, where the checksum stands."""
     shape, dtype = header.get_data_shape(), header.get_data_dtype()
     count = math.prod(shape)
-    start = header.get_data_offset() or header.single_vox_offset
-    size = start + count * dtype.itemsize
+    start = _first_voxel(header)
+    size = _end_of_voxels(header)
     if packed:
-        content = inflate(content, size)
+        if size > MAX_RATIO * len(content):  # before memory is taken for a promise
+            raise EOFError(f"Expected {size} bytes, got {len(content)} compressed bytes, which hold fewer")
+        content = inflate(content, size, _MAX_PADDING)
+    elif len(content) > size + _MAX_PADDING:
+        raise SurplusError
     if len(content) < size:
         raise EOFError(f"Expected {size} bytes, got {len(content)} bytes")
     array = np.frombuffer(content, dtype, count, start).reshape(shape, order="F")
@@ -290,6 +335,15 @@ def _check_header(
             remedy='extract one frame of a series, or name it: {"file": ..., "frame": 0} in the manifest, '
             "--frame NAME=0 for a single study",
         )
+    if math.prod(shape) > MAX_VOXELS:
+        raise InputError(
+            f"{role} is larger than any study of the heart",
+            study=study,
+            file=path,
+            expected=f"at most {MAX_VOXELS} voxels",
+            got=f"shape {tuple(int(n) for n in shape)}",
+            remedy="convert the file again, or crop it to the heart",
+        )
     # Values of 1 to 3 in the lowest three bits; 0 is "unknown", which everyone reads as mm.
     units = {1: "metres", 3: "micrometres"}.get(int(header["xyzt_units"]) & 7)
     if units is not None:
@@ -303,7 +357,7 @@ def _check_header(
         )
     affine = header.get_best_affine()
     matrix = affine[:3, :3]
-    finite = bool(np.isfinite(affine).all())
+    finite = bool(np.isfinite(affine).all()) and bool((np.abs(affine) < _MAX_LENGTH).all())
     # Volume of the voxel relative to a box with the same edges: 0 for axes that coincide.
     edges = float(np.prod(np.linalg.norm(matrix, axis=0))) if finite else 0.0
     if not finite or edges <= 0 or abs(np.linalg.det(matrix)) < 1e-3 * edges:
@@ -314,6 +368,16 @@ def _check_header(
             expected="three independent voxel axes in the sform or qform",
             got=np.array2string(matrix, precision=3).replace("\n", ""),
             remedy="convert the file again from DICOM, or repair the header",
+        )
+    sizes = np.linalg.norm(matrix, axis=0)[[n > 1 for n in _three_d_shape(shape)]]
+    if sizes.size and not VOXEL_MM[0] <= sizes.min() <= sizes.max() <= VOXEL_MM[1]:
+        raise InputError(
+            f"{role} has voxels of a size that no scanner gives",
+            study=study,
+            file=path,
+            expected=f"{VOXEL_MM[0]:g} to {VOXEL_MM[1]:g} mm",
+            got=" x ".join(f"{size:.3g}" for size in sizes) + " mm",
+            remedy="write lengths in mm: convert the file again from DICOM, or correct its header",
         )
 
 

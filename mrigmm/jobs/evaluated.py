@@ -165,7 +165,15 @@ def _read(
         return parse(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise InputError(missing, file=path, remedy=f"run {command} on it") from None
-    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
         raise InputError(
             damaged, file=path, got=f"{type(error).__name__}: {error}", remedy=f"run {command} again"
         ) from None

@@ -46,6 +46,16 @@ from mrigmm.methods.anatomy import region_ids
 from mrigmm.methods.base import ENTROPY, EXTRA_MAPS, UNCERTAINTY_MAPS, Segmentation, uncertainty_maps
 from mrigmm.reporting.figures import motion_figure
 
+# Files that other commands conclude from results, in the same folder.
+_CONCLUSIONS = (
+    METRICS_FILE,
+    QUANTITIES_FILE,
+    SEGMENTS_FILE,
+    REPORT_FILE,
+    *(str(Path(name).with_suffix(".csv")) for name in (METRICS_FILE, QUANTITIES_FILE)),
+    *(str(Path(COMPARISON_FILE).with_suffix(suffix)) for suffix in (".json", ".md", ".png")),
+)
+
 
 def predict(
     manifest: Path | str,
@@ -270,6 +280,13 @@ def _require_free(out: Path, studies: Iterable[Study], manifest: Path | None, *,
             file.with_name(file.name.removesuffix(".gz").removesuffix(".nii") + ".json") for file in inputs
         ]
         for file in _results(study.id, out).values():
+            if file.name.casefold() in _CONCLUSIONS:
+                raise InputError(
+                    "what is concluded from results would replace the side file of a study of this name",
+                    study=study.id,
+                    file=file,
+                    remedy="rename the study",
+                )
             require_not_input(
                 file,
                 [*inputs, *(s for s in sidecars if s.exists()), *([] if manifest is None else [manifest])],
@@ -287,9 +304,7 @@ def _require_free(out: Path, studies: Iterable[Study], manifest: Path | None, *,
 
 def _remove_conclusions(out: Path) -> None:
     """Delete what was concluded from results that are about to be replaced."""
-    comparison = [Path(COMPARISON_FILE).with_suffix(suffix).name for suffix in (".json", ".md", ".png")]
-    tables = [str(Path(name).with_suffix(".csv")) for name in (METRICS_FILE, QUANTITIES_FILE)]
-    for name in (METRICS_FILE, QUANTITIES_FILE, SEGMENTS_FILE, REPORT_FILE, *tables, *comparison):
+    for name in _CONCLUSIONS:
         remove(out / name)
 
 

@@ -122,7 +122,15 @@ def read_side_file(folder: Path, study: str, parse: Callable[[dict[str, Any]], C
             file=file,
             remedy="run mrigmm predict on it, or choose other studies",
         ) from None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
         raise InputError(
             "the side file of the prediction is damaged",
             study=study,

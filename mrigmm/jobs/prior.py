@@ -90,7 +90,16 @@ def prior(
             continue
         label = _known_label(tensors)
         if not (label >= 0).any():
-            problems.append(Problem("the region holds no labelled voxel", study.id))
+            problems.append(
+                Problem(
+                    "the region holds no labelled voxel",
+                    study.id,
+                    str(study.label),
+                    expected="classes of the mixture inside the region",
+                    got="none",
+                    remedy="label the study, or move it out of this split",
+                )
+            )
             continue
         in_units = tensors if in_zscores else standardised_by_percentiles(tensors)
         samples.append(_sample(in_units, label))

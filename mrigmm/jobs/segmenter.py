@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,15 +56,16 @@ class Segmenter:
         corrections = self.corrections
         if not registration:
             corrections = replace(corrections, registration=False)
-        tensors = load_found(
-            study,
-            self.sequences,
-            self.classes,
-            self.finder,
-            labels=self.labels,
-            corrections=corrections,
-            with_scribbles=self.uses_scribbles,
-        )
+        with _unforeseen("read", study.id, next(iter(study.images.values()), None)):
+            tensors = load_found(
+                study,
+                self.sequences,
+                self.classes,
+                self.finder,
+                labels=self.labels,
+                corrections=corrections,
+                with_scribbles=self.uses_scribbles,
+            )
         if study.scribbles is None or self.uses_scribbles:
             return tensors
         unused = f"{self.method.name} does not use scribbles: they were not read"
@@ -95,20 +97,35 @@ class Segmenter:
         self.method.fit_cohort(readable)
 
     def segment(self, study: StudyTensors) -> Segmentation:
-        """Segment; an error that nobody foresaw must not stop a cohort, and is named as what it is."""
-        try:
+        """Segment; raises InputError."""
+        with _unforeseen("segmented", study.id, study.output.file):
             found = self.method.segment(study)
             return add_mvo(study, found, self.classes) if self.mvo else found
-        except InputError as error:
-            raise InputError.from_problems(replace(p, study=study.id) for p in error.problems) from None
-        except Exception as error:
-            raise InputError(
-                "the study could not be segmented: unexpected error",
-                study=study.id,
-                file=study.output.file,
-                got=f"{type(error).__name__}: {error}",
-                remedy="please report it, with the header of the file",
-            ) from error
+
+
+@contextmanager
+def _unforeseen(done: str, study: str, file: Path | None) -> Iterator[None]:
+    """An error that nobody foresaw must not stop a cohort, and is named as what it is."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError.from_problems(replace(p, study=study) for p in error.problems) from None
+    except OSError as error:
+        raise InputError(
+            f"the study could not be {done}: a file or folder cannot be used",
+            study=study,
+            file=error.filename or file,
+            got=error.strerror or str(error),
+            remedy="make room, or get the permission to use it",
+        ) from None
+    except Exception as error:
+        raise InputError(
+            f"the study could not be {done}: unexpected error",
+            study=study,
+            file=file,
+            got=f"{type(error).__name__}: {error}",
+            remedy="please report it, with the header of the file",
+        ) from error
 
 
 def choose_segmenter(

@@ -172,6 +172,7 @@ def train(
         cohorts=tuple(dict.fromkeys(entry.cohort for entry in (*chosen, *held_out))),
         hardware=hardware.describe(),
         versions=versions(),
+        weights_sha256=run.weights_sha256(),
     )
     run.write_record(_with_order(record, config, module.network, map(read, complete or chosen), population))
     write_model_card(run)

@@ -148,6 +148,7 @@ def method_of_run(
     from mrigmm.methods.deep_gmm import DeepGMMMethod, build_network
 
     config, record, prior = run.read()
+    run.require_own_weights(record)
     if config.objective == "gem":
         network = build_spatial_prior(config)
         _load_network(run, network, runtime)

@@ -38,7 +38,7 @@ class EMSettings(FitSettings):
     covariance: Literal["full", "diag", "tied", "spherical"] = "diag"
     scope: Literal["study", "slice"] = "slice"
     order_by: tuple[str, ...] | None = None
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
 
 
 class MapEMSettings(EMSettings):
@@ -54,18 +54,18 @@ class TwoStepSettings(FitSettings):
 
     prior_strength: float = Field(0.05, gt=0, description="Of the wall's mixture.")
     cavity_prior_strength: float = Field(0.1, gt=0, description="Of the mixture that finds the cavity.")
-    cavity_smoothing_mm: float = Field(1.5, ge=0, description="Of the blood posterior.")
-    smoothing_mm: float = Field(2.25, ge=0, description="Of the wall's posterior.")
+    cavity_smoothing_mm: float = Field(1.5, ge=0, le=1000, description="Of the blood posterior.")
+    smoothing_mm: float = Field(2.25, ge=0, le=1000, description="Of the wall's posterior.")
 
 
 class SingleSettings(MethodSettings):
     """Settings of the single-image methods; the defaults are the published ones."""
 
     standardise: Literal["region", "crop"] = "crop"
-    spacing_mm: float | None = Field(None, gt=0)
-    crop_mm: float = Field(120.0, gt=0)
+    spacing_mm: float | None = Field(None, ge=0.05, le=20)
+    crop_mm: float = Field(120.0, gt=0, le=1000)
     order_by: tuple[str, ...] | None = None
-    filters: int = Field(32, ge=1)
+    filters: int = Field(32, ge=1, le=1024)
     levels: int = Field(4, ge=1, le=6)
     covariance: Literal["full", "diag"] = "diag"
     variance_floor: float = Field(1e-3, gt=0)
@@ -76,7 +76,7 @@ class SingleSettings(MethodSettings):
     clip_norm: float = Field(12.0, gt=0)
     min_epochs: int = Field(10, ge=0)
     stop_tolerance: float = Field(0.001, ge=0)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
 
 
 class NSDSettings(MethodSettings):
@@ -102,7 +102,7 @@ class KMeansSettings(MethodSettings):
 
     scope: Literal["study", "cohort"] = Field("study", description="What one clustering serves.")
     order_by: tuple[str, ...] | None = None
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
 
 
 class ConsensusSettings(MethodSettings):
@@ -115,18 +115,18 @@ class ConsensusSettings(MethodSettings):
         "kmeans",
     )
     rule: Literal["average", "staple"] = "average"
-    seed: int = Field(0, ge=0, description="Of every member that starts at random.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Of every member that starts at random.")
 
 
 class SLICKMeansSettings(MethodSettings):
     """Settings of k-means on superpixels."""
 
-    superpixel_mm: float = Field(4.0, gt=0, description="Side of the square of a superpixel's area.")
+    superpixel_mm: float = Field(4.0, gt=0, le=1000, description="Side of the square of a superpixel's area.")
     compactness: float = Field(
         1.0, gt=0, description="z-scores that count as much as a superpixel's size in distance."
     )
     order_by: tuple[str, ...] | None = None
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
 
 
 class MRFSettings(FitSettings):
@@ -136,7 +136,7 @@ class MRFSettings(FitSettings):
     in_plane: bool = Field(True, description="Couple within slices only.")
     prior_strength: float = Field(0.1, gt=0)
     order_by: tuple[str, ...] | None = None
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
 
 
 class CNNClusteringSettings(MethodSettings):
@@ -144,8 +144,8 @@ class CNNClusteringSettings(MethodSettings):
 
     scope: Literal["study", "cohort"] = "study"
     start: Literal["kmeans", "random"] = Field("kmeans", description="First targets; published: random.")
-    channels: int = Field(32, ge=1, description="Of the hidden layers; the published number is 100.")
-    layers: int = Field(2, ge=1, description="3x3 convolutions.")
+    channels: int = Field(32, ge=1, le=1024, description="Of the hidden layers; the published number is 100.")
+    layers: int = Field(2, ge=1, le=100, description="3x3 convolutions.")
     iterations: int = Field(50, ge=1, description="Updates of the network; the published number is 1000.")
     learning_rate: float = Field(0.1, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
@@ -155,13 +155,13 @@ class CNNClusteringSettings(MethodSettings):
     )
     scribble_weight: float = Field(0.5, ge=0)
     order_by: tuple[str, ...] | None = None
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
 
 
 class CNNSuperpixelSettings(CNNClusteringSettings):
     """Settings of cnn-superpixels."""
 
-    superpixel_mm: float = Field(4.0, gt=0, description="Side of the square of a superpixel's area.")
+    superpixel_mm: float = Field(4.0, gt=0, le=1000, description="Side of the square of a superpixel's area.")
     compactness: float = Field(
         1.0, gt=0, description="z-scores that count as much as a superpixel's size in distance."
     )
@@ -178,15 +178,15 @@ class CNNContinuitySettings(CNNClusteringSettings):
 class ReconstructionSettings(MethodSettings):
     """Settings of the deep segmentation prior; docs/method.md says which are the published ones."""
 
-    filters: int = Field(8, ge=1)
+    filters: int = Field(8, ge=1, le=1024)
     levels: int = Field(3, ge=1, le=6)
-    skip_channels: int = Field(8, ge=0)
+    skip_channels: int = Field(8, ge=0, le=1024)
     runs: int = Field(3, ge=1)
     learning_rate: float = Field(0.01, gt=0)
     max_iter: int = Field(200, ge=1)
     window_iterations: int = Field(10, ge=1)
     stop_gain: float = Field(0.02, gt=0)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
 
 
 class DSPSettings(ReconstructionSettings):

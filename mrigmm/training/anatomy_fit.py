@@ -15,6 +15,7 @@ from mrigmm.data.run_folder import RunFolder
 from mrigmm.errors import InputError
 from mrigmm.training.anatomy_module import AnatomyModule
 from mrigmm.training.callbacks import log_text
+from mrigmm.training.checkpoint import require_checkpoint
 from mrigmm.training.fit import lightning_noises
 from mrigmm.training.hardware import Hardware
 
@@ -77,12 +78,10 @@ def fit_anatomy(
     """Train and leave the weights in the run folder.
 
     Raises:
-        InputError: nothing to resume, or training diverged.
+        InputError: nothing to resume, a damaged checkpoint, or training diverged.
     """
-    if resume and not run.checkpoint.exists():
-        raise InputError(
-            "there is no training to resume", file=run.checkpoint, remedy="start it without --resume"
-        )
+    if resume:
+        require_checkpoint(run, module)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # hardware banners
     callbacks: list[Callback] = [

@@ -33,6 +33,7 @@ from mrigmm.training.batches import (
     collate,
 )
 from mrigmm.training.callbacks import EpochKeeper
+from mrigmm.training.checkpoint import require_checkpoint
 from mrigmm.training.hardware import Hardware
 from mrigmm.training.module import EpochModule
 
@@ -146,12 +147,10 @@ def fit(
         num_workers: processes that load slices beside each training process.
 
     Raises:
-        InputError: nothing to resume, training diverged, or a worker process died.
+        InputError: nothing to resume, a damaged checkpoint, training diverged, or a worker process died.
     """
-    if resume and not run.checkpoint.exists():
-        raise InputError(
-            "there is no training to resume", file=run.checkpoint, remedy="start it without --resume"
-        )
+    if resume:
+        require_checkpoint(run, module)
     if trainer.world_size > 1:
         share_batch_norm(module.network)
     load = partial(_loader, trainer=trainer, config=config, num_workers=num_workers)

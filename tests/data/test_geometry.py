@@ -1,6 +1,7 @@
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from mrigmm.data.geometry import Grid, coverage, shear_degrees, slice_normal, slices_last
 
@@ -134,3 +135,16 @@ def test_the_normal_is_that_of_the_slices_also_when_they_are_sheared():
 
 def test_description_is_for_people():
     assert grid().describe() == "16 x 14 x 3 voxels of 1.2 x 1.2 x 10 mm, LPS, origin (31.0, -17.5, 42.2) mm"
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_single_slice_that_points_the_other_way(axis):
+    """torch takes no negative stride, which numpy gives a flipped axis of one voxel."""
+    shape = [4, 5, 6]
+    shape[axis] = 1
+    data = np.arange(np.prod(shape)).reshape(shape)
+    turn = slices_last(Grid(tuple(shape), np.diag([-1.0, -1.0, -1.0, 1.0])))
+    turned = turn.apply(data)
+    assert all(stride > 0 for stride in turned.strides)
+    assert torch.from_numpy(turned).shape[2] == 1
+    np.testing.assert_array_equal(turn.undo(turned), data)

@@ -1,0 +1,94 @@
+"""The table in docs/reliability.md is that of the cases (python -m tests.robustness.test_catalogue)."""
+
+from pathlib import Path
+
+from . import (
+    test_files,
+    test_headers,
+    test_intensities,
+    test_manifests,
+    test_names,
+    test_regions,
+    test_results,
+    test_runs,
+)
+from .cases import StudyCase, TableRow
+
+PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
+NO_RESULT = {"er": "evaluate and report", "e": "evaluate", "r": "report"}
+
+
+def of_studies(kind: str, cases: list[StudyCase]) -> list[TableRow]:
+    return [
+        TableRow(kind, case.name, ", ".join(("check", "predict", *case.commands)), case.outcome)
+        for case in cases
+    ]
+
+
+def rows() -> list[TableRow]:
+    """The named cases of all tables."""
+    labels = [
+        TableRow("label", case.name, "predict, evaluate, prior", case.outcome) for case in test_regions.LABELS
+    ]
+    manifests = [
+        TableRow("manifest", name, "check, predict", f"refused: {what}")
+        for name, _, what, _ in test_manifests.CASES
+    ]
+    requests = [TableRow("manifest", case.name, case.command, case.outcome) for case in test_manifests.SPLITS]
+    ids = [TableRow("study id", name, "predict", "refused: study id") for name, _ in test_manifests.IDS]
+    runs = [TableRow("run", name, "predict, export", f"refused: {what}") for name, _, what in test_runs.CASES]
+    results = [
+        TableRow(
+            "results",
+            name,
+            "evaluate, report",
+            f"study refused by {NO_RESULT[refusing]}" if refusing else "evaluated and shown; nothing is run",
+        )
+        for name, (_, refusing) in test_results.CASES.items()
+    ]
+    names = [
+        TableRow("name", name, "predict, evaluate, report", "kept as it is") for name in test_names.NAMES
+    ]
+    return [
+        *of_studies("file", test_files.CASES),
+        *of_studies("header", test_headers.CASES),
+        *of_studies("intensities", test_intensities.CASES),
+        *of_studies("region", test_regions.CASES),
+        *labels,
+        *manifests,
+        *requests,
+        *ids,
+        *runs,
+        *results,
+        *names,
+    ]
+
+
+def table() -> str:
+    """The table of the documentation."""
+    lines = [
+        f"{len(rows())} named cases:",
+        "",
+        "| kind | case | commands | what happens |",
+        "|---|---|---|---|",
+    ]
+    for row in rows():
+        name = row.name if len(row.name) < 100 else f"{row.name[:20]}... ({len(row.name)} characters)"
+        cells = (row.kind, name, row.commands, row.outcome)
+        lines.append(
+            "| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def test_the_documentation_has_every_case():
+    assert table() in PAGE.read_text(encoding="utf-8")
+
+
+def test_names_are_given_once():
+    named = [(row.kind, row.name) for row in rows()]
+    assert len(set(named)) == len(named) >= 60
+
+
+if __name__ == "__main__":
+    print(table(), end="")
