@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from importlib.metadata import version
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -209,13 +210,14 @@ def manifest(
     quiet: Quiet = False,
 ) -> None:
     """Write the manifest of a downloaded data set, or of files with names of your own."""
-    from mrigmm.jobs.dicom import manifest_dicom
     from mrigmm.jobs.manifest import manifest as job
 
     if kind == "dicom":
         others = (region, region_from_labels, split, image, label, labels, rename, overwrite or None)
         if any(option is not None for option in others):
             raise InputError("manifest dicom takes --map and --pseudonyms only", remedy="see docs/dicom.md")
+        from mrigmm.jobs.dicom import manifest_dicom  # needs an extra that the others do not
+
         made = manifest_dicom(src, out, map_file=map_file, pseudonyms=pseudonyms, track=_track(quiet))
         _finish(made, f"wrote {_studies(len(made.done))}; manifest: {made.output}", quiet)
         return
@@ -857,5 +859,6 @@ def _print_agreement(result: Agreement) -> None:
     for name, found in result.summary.items():
         dice = found.dice
         interval = f"{dice.low:.3f} to {dice.high:.3f}"
-        table.add_row(_name(name), f"{dice.mean:.3f}", interval, str(dice.n), f"{found.volume_icc.value:.3f}")
+        icc = "–" if isnan(found.volume_icc.value) else f"{found.volume_icc.value:.3f}"  # under 3 studies
+        table.add_row(_name(name), f"{dice.mean:.3f}", interval, str(dice.n), icc)
     out_console.print(table)

@@ -184,7 +184,12 @@ def _load_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError("the manifest does not exist", file=path, remedy="check the path") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError("the manifest cannot be read", file=path, got=str(error)) from None
+        raise InputError(
+            "the manifest cannot be read",
+            file=path,
+            got="a folder" if path.is_dir() else str(error),
+            remedy="give the JSON file (docs/data.md)",
+        ) from None
     except (ValueError, RecursionError) as error:
         raise InputError(
             "the manifest is not valid JSON", file=path, got=str(error), remedy="see docs/data.md"

@@ -18,8 +18,9 @@ _SCHEMA = "https://project-monai.github.io/schema/meta_schema_20240725.json"
 _INTENDED_USE = "Label blood, myocardium, edema and scar in studies of cardiac MR, for research."
 _PACKAGES = ("mrigmm", "safetensors", "nibabel")
 _NO_LICENCE = """\
-The weights in this bundle are whoever's trained them. No licence is given for them here: their owner states
-one in this file before passing the bundle on. The terms of the training data may limit what can be stated.
+The weights in this bundle belong to whoever trained them. No licence is given for them here: their owner
+states one in this file before passing the bundle on. The terms of the training data may limit what can be
+stated.
 
 mrigmm, which is needed to run the bundle, is under the Apache License 2.0.
 """

@@ -91,8 +91,6 @@ def agreement(
         instead="allow to replace them with --overwrite",
     )
     ids = sorted({_study(file) for folder in sources for file in folder.glob(f"*{LABELS_SUFFIX}")})
-    if not ids:
-        raise InputError("the folders hold no predictions", file=sources[0], remedy="run mrigmm predict")
     studies: dict[str, StudyAgreement] = {}
     problems: list[Problem] = []
     for study in track(ids, "Comparing"):

@@ -17,9 +17,9 @@ from mrigmm.reporting.model_card import ModelCard, render_model_card
 from mrigmm.training.module import HELD_OUT
 
 _LICENCE = (
-    "The software that made them is under Apache-2.0 and claims no rights in the weights. They are whoever's "
-    "trained them; the terms of the training data, and of the data behind the prior, may limit their use and "
-    "whether they may be passed on. No licence is given here: state one before sharing them."
+    "The software that made them is under Apache-2.0 and claims no rights in the weights. They belong to "
+    "whoever trained them; the terms of the training data, and of the data behind the prior, may limit their "
+    "use and whether they may be passed on. No licence is given here: state one before sharing them."
 )
 _LIMITS = (
     "Nothing here was validated clinically.",

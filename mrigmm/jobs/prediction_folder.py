@@ -47,13 +47,20 @@ class Prediction:
 
 
 def require_predictions(folder: Path) -> None:
-    """Refuse a folder of predictions that is not there.
+    """Refuse a folder that is not there, or has no predictions.
 
     Raises:
-        InputError: `folder` is no folder.
+        InputError: `folder` is no folder, or holds no label map.
     """
     if not folder.is_dir():
         raise InputError("the folder of predictions does not exist", file=folder, remedy="run mrigmm predict")
+    if not any(folder.glob(f"*{LABELS_SUFFIX}")):
+        raise InputError(
+            "there are no label maps in the folder",
+            file=folder,
+            expected=f"files <id>{LABELS_SUFFIX}",
+            remedy="give a folder that mrigmm predict wrote",
+        )
 
 
 def require_different(folders: Sequence[Path]) -> None:
@@ -83,13 +90,6 @@ def predicted_studies(folder: Path, asked_for: Sequence[str] = ()) -> tuple[str,
     """
     require_predictions(folder)
     found = sorted(path.name.removesuffix(LABELS_SUFFIX) for path in folder.glob(f"*{LABELS_SUFFIX}"))
-    if not found:
-        raise InputError(
-            "there are no label maps in the folder",
-            file=folder,
-            expected=f"files <id>{LABELS_SUFFIX}",
-            remedy="give a folder that mrigmm predict wrote",
-        )
     missing = [study for study in asked_for if study not in found]
     if missing:
         raise InputError(

@@ -37,7 +37,7 @@ from mrigmm.jobs.quantity_inputs import (
 from mrigmm.jobs.quantity_tables import EXPECTED, quantity_files, write_quantities
 from mrigmm.labels import class_ids
 from mrigmm.methods.base import Segmentation
-from mrigmm.quantification.predictive import N_DRAWS, crps_ensemble, interval
+from mrigmm.quantification.predictive import N_DRAWS, crps_ensemble, intervals
 from mrigmm.quantification.segments import Orientation, base_by_rv, insertion_by_rv, insertion_of_point
 from mrigmm.quantification.study import WITHOUT_INTERVAL, Maps, quantify_maps
 
@@ -110,7 +110,7 @@ def quantify(
         raise InputError.from_problems(problems)
     without = [name for name, row in rows.items() if "reference" not in row]
     if cohort is not None and without:
-        what = f"no reference label for {len(without)} studies: {', '.join(without[:5])}"
+        what = f"no reference label for {len(without)} of the studies: {', '.join(without[:5])}"
         problems.append(Problem(what, severity="warning"))
     write_quantities(folder, rows)
     return Outcome(folder / QUANTITIES_FILE, tuple(rows), tuple(problems))
@@ -165,7 +165,7 @@ def _measure(
     row, draws = _numbers(prediction, _orientation(prediction.maps, rv, point_mm, base_first))
     if members:
         draws = _pooled([(row, draws), *(_numbers(member) for member in members)])
-        row["intervals"] = {name: list(interval(values)) for name, values in draws.items()}
+        row["intervals"] = {name: list(ends) for name, ends in intervals(draws).items()}
     if reference is not None:
         row["reference"] = reference.volumes
         row["crps"] = {

@@ -125,11 +125,11 @@ class AnatomyFinder:
             )
         quality = np.where(codes.any(axis=(0, 1)), found_quality.numpy(), np.nan)
         warnings = implausible(codes, study.spacing_mm)
-        low = [str(z) for z in np.flatnonzero(quality < self.lowest_quality)]
+        low = [str(z + 1) for z in np.flatnonzero(quality < self.lowest_quality)]
         if low:
             warnings.append(
                 f"the ventricle is uncertain in slice{'s' if len(low) > 1 else ''} {', '.join(low)} "
-                "(from 0): look at the region map"
+                "(from 1): look at the region map"
             )
         return Anatomy(codes, quality, tuple(warnings))
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mrigmm.data.geometry import Grid
 from mrigmm.labels import of_the_ventricle, wall_classes
-from mrigmm.quantification.predictive import draw_volumes_ml, interval
+from mrigmm.quantification.predictive import draw_volumes_ml, intervals
 from mrigmm.quantification.segments import (
     N_RINGS,
     N_SEGMENTS,
@@ -149,7 +149,7 @@ def quantify_maps(maps: Maps, orientation: Orientation | None = None) -> Quantit
             segments = _segments(maps, rays, orientation, notes)
     return Quantities(
         volumes,
-        {name: interval(values) for name, values in spread.items()},
+        intervals(spread),
         spread,
         tuple(slices),
         tuple(segments),

@@ -91,7 +91,7 @@ def test_what_is_refused(folders, tmp_path):
         mrigmm.agreement(folders, folders[1])
     for name in ("empty", "bare"):
         (tmp_path / name).mkdir()
-    with pytest.raises(InputError, match="hold no predictions"):
+    with pytest.raises(InputError, match="there are no label maps"):
         mrigmm.agreement([tmp_path / "empty", tmp_path / "bare"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -281,12 +281,24 @@ def test_the_output_is_a_json_file(tmp_path):
         manifest_dicom(tmp_path, tmp_path / "out")
 
 
-def test_without_pydicom(tmp_path, cli, monkeypatch):
+@pytest.fixture
+def no_pydicom(monkeypatch):
     for name in [
         name for name in sys.modules if name.split(".")[0] == "pydicom" or "dicom" in name.split(".")
     ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "pydicom", None)
+
+
+@pytest.mark.usefixtures("no_pydicom")
+def test_other_layouts_need_no_pydicom(tmp_path, cli):
+    (tmp_path / "a_lge.nii.gz").write_bytes(b"")
+    result = cli("manifest", "files", tmp_path, "-o", tmp_path / "m.json", "--image", "LGE={id}_lge.nii.gz")
+    assert result.code == 0
+
+
+@pytest.mark.usefixtures("no_pydicom")
+def test_without_pydicom(tmp_path, cli):
     result = cli("manifest", "dicom", tmp_path, "-o", tmp_path / "m.json")
     assert result.code == 2
     assert 'pip install "mrigmm[dicom]"' in result.err

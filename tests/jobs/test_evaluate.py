@@ -107,7 +107,7 @@ def test_studies_that_cannot_be_compared_do_not_stop_the_others(workshop, out):
 
 
 def test_nothing_to_compare(workshop, out, tmp_path):
-    with pytest.raises(InputError, match="the study has no prediction"):
+    with pytest.raises(InputError, match="there are no label maps in the folder"):
         mrigmm.evaluate(out, workshop.manifest())
     with pytest.raises(InputError, match="the folder of predictions does not exist"):
         mrigmm.evaluate(tmp_path / "no", workshop.manifest())
