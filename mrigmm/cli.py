@@ -1,13 +1,14 @@
 """The command line: one command per job. Parses, calls, prints; holds no logic.
 
-Exit codes: 0 done; 1 `check` found errors; 2 bad input (some or all studies could not be processed);
-70 an error that nobody foresaw; 130 interrupted.
+Exit codes: 0 done; 1 `check` found errors; 2 bad input (some or all studies could not be processed), a full
+disk, too little memory; 70 an error that nobody foresaw; 130 interrupted (Ctrl-C); 143 ended by SIGTERM.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import signal
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
@@ -24,7 +25,7 @@ from rich.markup import escape
 from rich.progress import track as rich_track
 from rich.table import Table
 
-from mrigmm.errors import InputError, Problem, printable
+from mrigmm.errors import InputError, Problem, memory_checked, printable
 
 if TYPE_CHECKING:
     from mrigmm.jobs.agreement import Agreement
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from mrigmm.jobs.compare import Compared
     from mrigmm.jobs.evaluate import Evaluation
 
-EXIT_PROBLEMS, EXIT_BAD_INPUT, EXIT_UNEXPECTED, EXIT_INTERRUPTED = 1, 2, 70, 130
+EXIT_PROBLEMS, EXIT_BAD_INPUT, EXIT_UNEXPECTED, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 70, 130, 143
 
 app = typer.Typer(
     help="Infarct and edema maps from cardiac MR without pixel labels. "
@@ -424,6 +425,9 @@ def predict(
         bool, typer.Option("--mvo", help="Microvascular obstruction: to scar, and <id>_mvo.nii.gz.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in the folder.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="With a manifest: keep the finished studies in the folder.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Write label maps on the input grid, by a trained run or by a method."""
@@ -454,7 +458,13 @@ def predict(
             raise InputError("--frame belongs to --image", remedy='name "frame" in the manifest')
         if scribbles is not None:
             raise InputError("--scribbles belongs to --image", remedy='name "scribbles" in the manifest')
-        result = job(manifest, out, split=split, data_root=data_root, track=_track(quiet), **options)
+        try:
+            result = job(
+                manifest, out, split=split, data_root=data_root, resume=resume, track=_track(quiet), **options
+            )
+        except KeyboardInterrupt:
+            err_console.print("interrupted: the same command with --resume keeps the finished studies")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
     else:
         if region is None and anatomy is None:
             raise InputError(
@@ -463,6 +473,8 @@ def predict(
             )
         if data_root is not None:
             raise InputError("--data-root belongs to a manifest, not to --image")
+        if resume:
+            raise InputError("--resume belongs to a manifest, not to --image")
         result = study_job(
             _named_files(image or []),
             region,
@@ -713,11 +725,31 @@ def info(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = Fal
 
 def main() -> None:
     """Run the command line; bad input ends in a message and an exit code, never in a traceback."""
+    terminated: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        """As Ctrl-C does: files that are half written go."""
+        terminated.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        _run()
+    except SystemExit as stop:
+        if terminated and stop.code == EXIT_INTERRUPTED:
+            sys.exit(EXIT_TERMINATED)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names need not be text of this terminal
     try:
-        app()
+        with memory_checked():
+            app()
     except InputError as error:
         _print_problems(error.problems)
         sys.exit(EXIT_BAD_INPUT)
@@ -775,7 +807,9 @@ def _frames(texts: Sequence[str]) -> dict[str, int]:
 
 def _track(quiet: bool) -> Any:
     def track(items: Iterable[Any], description: str) -> Iterable[Any]:
-        return rich_track(items, description, console=err_console, transient=True, disable=quiet)
+        if quiet:
+            return items
+        return rich_track(items, description, console=err_console, transient=True)
 
     return track
 

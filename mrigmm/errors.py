@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
@@ -72,6 +73,50 @@ def missing_extra(extra: str, error: ImportError) -> InputError:
         got=str(error),
         remedy=f"pip install 'mrigmm[{extra}]'",
     )
+
+
+# What torch, its oneDNN, ITK and the system's threads say where Python has `MemoryError`, in lower case.
+_NO_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "failed to allocate",
+    "bad_alloc",
+    "could not create a primitive",
+    "can't start new thread",
+    "error return without exception set",
+)
+
+
+@contextmanager
+def memory_checked() -> Iterator[None]:
+    """Turn the system's refusal of memory into an error of the input.
+
+    Raises:
+        InputError: there was not enough memory.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # MONAI makes a ValueError of it
+        cause = _want_of_memory(error)
+        if cause is None:
+            raise
+        raise InputError(
+            "there is not enough memory",
+            got=str(cause).split("\n")[0] or type(cause).__name__,
+            remedy="end other programs, raise this one's limit, or use a computer with more memory",
+        ) from None
+
+
+def _want_of_memory(error: BaseException | None) -> BaseException | None:
+    """The refusal of memory among an error and those that it came from."""
+    while error is not None:
+        if isinstance(error, MemoryError) or any(said in str(error).lower() for said in _NO_MEMORY):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def near_misses(name: str, known: Sequence[str]) -> str:

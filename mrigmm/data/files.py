@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from mrigmm.errors import InputError
+
+_PARTIAL = ".partial-"
+_LOCK = ".lock"
+# Long enough for a process that is just ending.
+_LOCK_PATIENCE_S = 1.0
 
 
 @contextmanager
@@ -18,24 +24,55 @@ def atomic(path: Path) -> Iterator[Path]:
     Raises:
         InputError: when the folder cannot be written to, or the disk is full.
     """
+    # Named here and made by the writer: an interrupt can then not come between the two and leave the file.
+    # The suffix stays: writers choose the format by it.
+    temporary = path.with_name(f"{_PARTIAL}{secrets.token_hex(8)}{''.join(path.suffixes[-2:])}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # The suffix stays: writers choose the format by it.
-        handle, name = tempfile.mkstemp(
-            prefix=".partial-", suffix="".join(path.suffixes[-2:]), dir=path.parent
-        )
-        os.close(handle)
-    except OSError as error:
-        raise _cannot_write(path, error) from None
-    temporary = Path(name)
-    try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
         raise _cannot_write(path, error) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Let no other process that asks the same write to a folder, and remove what a killed one left half.
+
+    The system frees the lock of a process that dies. A folder that was made for it and got no file is
+    removed.
+
+    Raises:
+        InputError: another process writes to the folder, or it cannot be written to.
+    """
+    lock_file = folder / _LOCK
+    try:
+        new = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(lock_file, timeout=_LOCK_PATIENCE_S)
+        lock.acquire()
+    except Timeout:
+        raise InputError(
+            "another process is writing to this folder",
+            file=folder,
+            remedy="wait for it, or choose another -o",
+        ) from None
+    except OSError as error:
+        raise _cannot_write(folder, error) from None
+    try:
+        for pattern in (f"{_PARTIAL}*", f"*/{_PARTIAL}*"):
+            for left in folder.glob(pattern):
+                remove(left)
+        yield
+    finally:
+        lock_file.unlink(missing_ok=True)  # while it is held: who waits for it looks for it anew
+        lock.release()
+        if new:
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -125,12 +162,6 @@ def require_new_folder(
             got=f"{found.name} and perhaps more",
             remedy="choose another -o" + (f", or {instead}" if instead else ""),
         )
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _cannot_write(path: Path, error: OSError) -> InputError:

@@ -25,11 +25,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mrigmm.config import RunConfig, dump_config, load_config
-from mrigmm.data.files import atomic, write_text
+from mrigmm.data.files import write_text
 from mrigmm.data.priors import (
     MultiscalePrior,
     load_multiscale_prior,
@@ -38,6 +38,7 @@ from mrigmm.data.priors import (
     save_prior,
 )
 from mrigmm.data.standardise import STANDARDISATIONS
+from mrigmm.data.tensors import write_tensors
 from mrigmm.errors import InputError
 from mrigmm.mixture import PopulationPrior
 
@@ -177,12 +178,12 @@ class RunFolder:
     def write_settings(
         self, config: RunConfig, prior: PopulationPrior | None, multiscale: MultiscalePrior | None
     ) -> None:
-        """Write configuration and priors before training starts."""
-        write_text(self.config, dump_config(config))
+        """Write priors and, last, the configuration: its presence says that there is a run to resume."""
         if multiscale is not None:
             save_multiscale_prior(multiscale, self.multiscale_prior)
         if prior is not None:
             save_prior(prior, self.prior)
+        write_text(self.config, dump_config(config))
 
     def write_record(self, record: RunRecord) -> None:
         """Write the record; its presence says that the run is finished."""
@@ -190,8 +191,7 @@ class RunFolder:
 
     def write_weights(self, network: nn.Module) -> None:
         """Write the weights as safetensors."""
-        with atomic(self.weights) as temporary:
-            save_file({name: t.contiguous() for name, t in network.state_dict().items()}, temporary)
+        write_tensors(self.weights, {name: t.contiguous() for name, t in network.state_dict().items()})
 
     def weights_sha256(self) -> str:
         """Digest of the weights' file, by which an exported network is known to belong to the run."""

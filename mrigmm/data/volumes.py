@@ -387,6 +387,13 @@ def _three_d_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 def _damaged(path: Path, study: str, role: str, error: Exception) -> InputError:
+    if isinstance(error, MemoryError):
+        return InputError(
+            f"there is not enough memory to read the {role} file",
+            study=study,
+            file=path,
+            remedy="free memory, or convert the file again where its header claims more voxels than it has",
+        )
     first_line = str(error).splitlines()[0] if str(error) else ""
     return InputError(
         f"the {role} file is damaged or cannot be read",

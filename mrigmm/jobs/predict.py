@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from contextlib import ExitStack
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mrigmm.data.files import atomic, remove, require_new_folder, require_not_input
+from mrigmm.data.files import atomic, remove, require_new_folder, require_not_input, sole_writer
 from mrigmm.data.manifest import Manifest, RegionRule, Study, check_study_id, read_manifest
 from mrigmm.data.provenance import provenance_record
 from mrigmm.data.study import StudyTensors, reference_sequence
-from mrigmm.errors import InputError, Problem, near_misses
+from mrigmm.errors import InputError, Problem, memory_checked, near_misses
 from mrigmm.export.nifti import write_labels, write_map, write_probabilities
 from mrigmm.export.side_files import write_itksnap_labels, write_json, write_slicer_colours
 from mrigmm.jobs.common import (
@@ -38,6 +39,7 @@ from mrigmm.jobs.common import (
     versions,
     warnings_of,
 )
+from mrigmm.jobs.finished import MADE_WITH, Request, finished_studies, make_request
 from mrigmm.jobs.processes import joined_processes
 from mrigmm.jobs.quantify import predicted_quantities, write_recorded
 from mrigmm.jobs.segmenter import Segmenter, choose_segmenter
@@ -76,6 +78,7 @@ def predict(
     bias_correct: bool = False,
     mvo: bool = False,
     overwrite: bool = False,
+    resume: bool = False,
     track: Track = no_progress,
 ) -> Outcome:
     """Segment the studies of a manifest's split and write label maps on their own grids.
@@ -103,6 +106,7 @@ def predict(
         bias_correct: remove the bias field first; a run trained so does it anyway.
         mvo: give microvascular obstruction to scar, and write `<id>_mvo.nii.gz` too.
         overwrite: allow to replace results in `out`.
+        resume: keep the finished studies in `out`, which must have been made as is asked for now.
         track: progress bar.
 
     Returns:
@@ -111,11 +115,15 @@ def predict(
     Raises:
         InputError: when nothing can be done at all.
     """
+    if resume and overwrite:
+        raise InputError(
+            "finished results can be kept or replaced, not both", remedy="leave out --resume or --overwrite"
+        )
     cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
     studies = cohort.split(split)
     out = Path(out)
-    with joined_processes() as processes:
-        _require_free(out, studies, cohort.path, overwrite=overwrite)
+    with joined_processes() as processes, ExitStack() as held:
+        _require_free(out, studies, cohort.path, overwrite=overwrite or resume)
         segmenter = choose_segmenter(
             cohort,
             run=run,
@@ -129,22 +137,40 @@ def predict(
             bias_correct=bias_correct,
             mvo=mvo,
         )
-        processes.wait()  # until all have seen the folder as it was
+        request = make_request(
+            segmenter,
+            studies,
+            run=run,
+            anatomy=anatomy,
+            prior=prior,
+            probabilities=save_probabilities,
+            uncertainty=save_uncertainty,
+        )
         if processes.first:
+            held.enter_context(sole_writer(out))
+            # Another process may have written since.
+            _require_free(out, studies, cohort.path, overwrite=overwrite or resume)
+        side_files = [(study, _results(study.id, out)["json"]) for study in studies] if resume else []
+        kept = finished_studies(side_files, request)
+        todo = [study for study in studies if study.id not in kept]
+        processes.wait()  # until all have seen the folder as it was
+        if processes.first and todo:
             _remove_conclusions(out)
 
         show = track if processes.first else no_progress
-        segmenter.fit_cohort(studies, show)
+        if todo:
+            segmenter.fit_cohort(studies, show)
         problems: list[Problem] = []
         done: list[str] = []
-        for study in show(processes.share(studies), "Segmenting"):
+        for study in show(processes.share(todo), "Segmenting"):
             try:
-                problems += _predict_study(study, segmenter, out, save_probabilities, save_uncertainty)
+                problems += _predict_study(study, out, request)
                 done.append(study.id)
             except InputError as error:
                 problems += error.problems
-        done, problems = processes.gather(done), processes.gather(problems)
-        if done and processes.first:
+        done, problems = [*kept, *processes.gather(done)], processes.gather(problems)
+        # The tables' last file: what is whole may by now be the user's own, of `quantify`.
+        if done and processes.first and (todo or not (out / SEGMENTS_FILE).exists()):
             write_itksnap_labels(out / "labels_itksnap.txt", segmenter.classes)
             write_slicer_colours(out / "labels_slicer.ctbl", segmenter.classes)
             problems += write_recorded(out)
@@ -242,12 +268,23 @@ def predict_study(
         bias_correct=bias_correct,
         mvo=mvo,
     )
-    _remove_conclusions(out)
-    segmenter.fit_cohort([study])
-    problems = _predict_study(study, segmenter, out, save_probabilities, save_uncertainty)
-    write_itksnap_labels(out / "labels_itksnap.txt", segmenter.classes)
-    write_slicer_colours(out / "labels_slicer.ctbl", segmenter.classes)
-    problems += write_recorded(out)
+    request = make_request(
+        segmenter,
+        [study],
+        run=run,
+        anatomy=anatomy,
+        prior=prior,
+        probabilities=save_probabilities,
+        uncertainty=save_uncertainty,
+    )
+    with sole_writer(out):
+        _require_free(out, [study], None, overwrite=overwrite)  # another process may have written since
+        _remove_conclusions(out)
+        segmenter.fit_cohort([study])
+        problems = _predict_study(study, out, request)
+        write_itksnap_labels(out / "labels_itksnap.txt", segmenter.classes)
+        write_slicer_colours(out / "labels_slicer.ctbl", segmenter.classes)
+        problems += write_recorded(out)
     return Outcome(out, (study.id,), tuple(problems))
 
 
@@ -260,7 +297,7 @@ def _results(study_id: str, out: Path) -> dict[str, Path]:
         "mvo": out / f"{study_id}{MVO_SUFFIX}",
         "motion": out / f"{study_id}{MOTION_SUFFIX}",
         "region": out / f"{study_id}{REGION_SUFFIX}",
-        "json": out / f"{study_id}.json",
+        "json": out / f"{study_id}.json",  # last, in writing too
     }
 
 
@@ -308,14 +345,22 @@ def _remove_conclusions(out: Path) -> None:
         remove(out / name)
 
 
-def _predict_study(
-    study: Study, segmenter: Segmenter, out: Path, save_probabilities: bool, save_uncertainty: bool
-) -> list[Problem]:
+def _predict_study(study: Study, out: Path, request: Request) -> list[Problem]:
     """Files to label map for one study; returns its warnings."""
+    try:
+        with memory_checked():
+            return _write_study(study, out, request)
+    except InputError as error:  # a full disk knows no study
+        raise InputError.from_problems(replace(p, study=study.id) for p in error.problems) from None
+
+
+def _write_study(study: Study, out: Path, request: Request) -> list[Problem]:
     started = time.perf_counter()
+    segmenter = request.segmenter
+    save_probabilities, save_uncertainty = request.common["probabilities"], request.common["uncertainty"]
     files = _results(study.id, out)
-    for stale in files.values():  # an older result must not stand in for one that fails now
-        remove(stale)
+    _remove_results(files)  # an older result must not stand in for one that fails now
+    made_with = request.made_with(study)
     tensors = segmenter.read(study)
     result = segmenter.segment(tensors)
     warnings = (*tensors.warnings, *result.warnings)
@@ -342,12 +387,18 @@ def _predict_study(
         content = _side_file(tensors, result, segmenter, warnings)
         if study.scribbles is not None and tensors.scribbles is not None:
             content["scribbles"] = str(study.scribbles.resolve())
+        content[MADE_WITH] = made_with
         write_json(files["json"], {**content, "seconds": round(time.perf_counter() - started, 3)})
     except BaseException:  # a label map without its side file is half a result
-        for file in files.values():
-            remove(file)
+        _remove_results(files)
         raise
     return warnings_of(study.id, warnings)
+
+
+def _remove_results(files: Mapping[str, Path]) -> None:
+    """Delete the files of a study, first the side file, whose presence says that it is finished."""
+    for file in reversed([*files.values()]):
+        remove(file)
 
 
 def _motion_picture(before: StudyTensors, after: StudyTensors) -> bytes:

@@ -14,7 +14,7 @@ from mrigmm.data.manifest import Manifest, Study
 from mrigmm.data.priors import sequence_remedy
 from mrigmm.data.run_folder import RunFolder
 from mrigmm.data.study import Corrections, StudyTensors
-from mrigmm.errors import InputError, Problem, near_misses
+from mrigmm.errors import InputError, Problem, memory_checked, near_misses
 from mrigmm.jobs.common import Track, cohort_task, no_progress, run_corrections, select_device
 from mrigmm.methods.anatomy import AnatomyFinder, load_found, read_anatomy_finder
 from mrigmm.methods.base import CohortMethod, Method, Segmentation
@@ -107,7 +107,8 @@ class Segmenter:
 def _unforeseen(done: str, study: str, file: Path | None) -> Iterator[None]:
     """An error that nobody foresaw must not stop a cohort, and is named as what it is."""
     try:
-        yield
+        with memory_checked():
+            yield
     except InputError as error:
         raise InputError.from_problems(replace(p, study=study) for p in error.problems) from None
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import get_args
 
@@ -12,7 +13,7 @@ from torch import nn
 
 from mrigmm.config import DEFAULT_PRESET, RunConfig, load_config, make_config
 from mrigmm.data.crops import median_spacing_mm
-from mrigmm.data.files import atomic, require_new_folder
+from mrigmm.data.files import atomic, require_new_folder, sole_writer
 from mrigmm.data.manifest import Manifest, read_manifest
 from mrigmm.data.priors import load_prior, multiscale_prior_for, prior_for
 from mrigmm.data.run_folder import RunFolder, RunRecord, read_log
@@ -96,7 +97,7 @@ def train(
         tensorboard: write TensorBoard's event files too.
         register: register the sequences to the reference sequence; recorded as `registration=true`.
         bias_correct: remove the bias field first; recorded as `bias_correction=true`.
-        resume: continue an interrupted training from its last epoch.
+        resume: continue an interrupted training from its last completed epoch.
         progress: show the training's progress bar.
         track: progress bar for reading the studies.
 
@@ -115,68 +116,77 @@ def train(
     hardware = _hardware(device, accelerator, devices, num_nodes, precision)
     trainer = make_trainer(config, run, hardware, progress=progress, tensorboard=tensorboard)
     first: bool = trainer.is_global_zero  # of the processes: the one that writes and speaks
-    if resume and run.record.exists():
-        return Outcome(run.path, run.read()[1].training_studies, speaks=first)
-    if not resume and first:
-        require_new_folder(
-            run.path, holds="config.yaml", instead="continue an interrupted training with --resume"
+    with ExitStack() as held:
+        if first:
+            held.enter_context(sole_writer(run.path))
+        if resume and run.record.exists():
+            if first and not run.model_card.exists():  # it is written after the record
+                write_model_card(run)
+            return Outcome(run.path, run.read()[1].training_studies, speaks=first)
+        if first and not resume:
+            require_new_folder(
+                run.path, holds="config.yaml", instead="continue an interrupted training with --resume"
+            )
+        prior_file = None if prior is None else Path(prior)
+        config, population = _resolve(config, cohort, prior_file)
+        if resume:
+            _check_same_prior(run, config, population)
+        track = track if first else no_progress
+
+        finder = None
+        if anatomy is not None:
+            finder = read_anatomy_finder(Path(anatomy), torch.device("cpu"))[0]
+        read = StudyReader(config, keep=cache == "memory", finder=finder)
+        readable = read_all(entries, read, track)
+        config = config.model_copy(
+            update={"spacing_mm": config.spacing_mm or median_spacing_mm(readable.spacings_mm)}
         )
-    prior_file = None if prior is None else Path(prior)
-    config, population = _resolve(config, cohort, prior_file)
-    if resume:
-        _check_same_prior(run, config, population)
-    track = track if first else no_progress
+        chosen, held_out = draw_held_out(readable.entries, config)
+        multiscale = multiscale_prior_for(population, prior_file) if config.objective == "gem" else None
+        if first:
+            run.write_settings(config, population, multiscale)
 
-    finder = None
-    if anatomy is not None:
-        finder = read_anatomy_finder(Path(anatomy), torch.device("cpu"))[0]
-    read = StudyReader(config, keep=cache == "memory", finder=finder)
-    readable = read_all(entries, read, track)
-    config = config.model_copy(
-        update={"spacing_mm": config.spacing_mm or median_spacing_mm(readable.spacings_mm)}
-    )
-    chosen, held_out = draw_held_out(readable.entries, config)
-    multiscale = multiscale_prior_for(population, prior_file) if config.objective == "gem" else None
-    if first:
-        run.write_settings(config, population, multiscale)
-
-    torch.manual_seed(config.seed)
-    if config.objective == "gem":
-        module, prepare = _gem(config, starting_method(config, population, multiscale))
-    else:
-        module, prepare = _gmm(config, population)
-    folder = run.cache / str(trainer.global_rank)
-    with (
-        study_store(cache, folder / "training") as samples,
-        study_store(cache, folder / "held_out") as watched,
-    ):
-        chosen, problems = _fill(samples, chosen, read, prepare, track)
-        held_out, more = _fill(watched, held_out, read, prepare, track)
-        complete = [entry for entry, study in zip(chosen, samples, strict=True) if bool(study.present.all())]
-        try:
-            fit(trainer, module, samples, watched, config, run, resume=resume, num_workers=num_workers)
-        finally:
-            if first and run.log.exists():
-                with atomic(run.loss_figure) as temporary:
-                    temporary.write_bytes(loss_figure(read_log(run.log)))
-    used = tuple(entry.study.id for entry in chosen)
-    if not first:
-        return Outcome(run.path, used, speaks=False)
-    run.load_weights(module.network)
-    record = RunRecord(
-        classes=config.classes or (),
-        sequences=config.sequences or (),
-        component_order=tuple(range(len(config.classes or ()))),
-        training_studies=used,
-        held_out_studies=tuple(entry.study.id for entry in held_out),
-        cohorts=tuple(dict.fromkeys(entry.cohort for entry in (*chosen, *held_out))),
-        hardware=hardware.describe(),
-        versions=versions(),
-        weights_sha256=run.weights_sha256(),
-    )
-    run.write_record(_with_order(record, config, module.network, map(read, complete or chosen), population))
-    write_model_card(run)
-    return Outcome(run.path, used, (*readable.problems, *problems, *more))
+        torch.manual_seed(config.seed)
+        if config.objective == "gem":
+            module, prepare = _gem(config, starting_method(config, population, multiscale))
+        else:
+            module, prepare = _gmm(config, population)
+        folder = run.cache / str(trainer.global_rank)
+        with (
+            study_store(cache, folder / "training") as samples,
+            study_store(cache, folder / "held_out") as watched,
+        ):
+            chosen, problems = _fill(samples, chosen, read, prepare, track)
+            held_out, more = _fill(watched, held_out, read, prepare, track)
+            complete = [
+                entry for entry, study in zip(chosen, samples, strict=True) if bool(study.present.all())
+            ]
+            try:
+                fit(trainer, module, samples, watched, config, run, resume=resume, num_workers=num_workers)
+            finally:
+                if first and run.log.exists():
+                    with atomic(run.loss_figure) as temporary:
+                        temporary.write_bytes(loss_figure(read_log(run.log)))
+        used = tuple(entry.study.id for entry in chosen)
+        if not first:
+            return Outcome(run.path, used, speaks=False)
+        run.load_weights(module.network)
+        record = RunRecord(
+            classes=config.classes or (),
+            sequences=config.sequences or (),
+            component_order=tuple(range(len(config.classes or ()))),
+            training_studies=used,
+            held_out_studies=tuple(entry.study.id for entry in held_out),
+            cohorts=tuple(dict.fromkeys(entry.cohort for entry in (*chosen, *held_out))),
+            hardware=hardware.describe(),
+            versions=versions(),
+            weights_sha256=run.weights_sha256(),
+        )
+        run.write_record(
+            _with_order(record, config, module.network, map(read, complete or chosen), population)
+        )
+        write_model_card(run)
+        return Outcome(run.path, used, (*readable.problems, *problems, *more))
 
 
 def _hardware(

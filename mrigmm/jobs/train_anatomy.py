@@ -15,7 +15,7 @@ from torch import Tensor
 from mrigmm.config import dump_config
 from mrigmm.config_anatomy import AnatomyConfig, load_anatomy_config, make_anatomy_config
 from mrigmm.data.anatomy_run import AnatomyRecord, AnatomyRun
-from mrigmm.data.files import atomic, require_new_folder, write_text
+from mrigmm.data.files import atomic, require_new_folder, sole_writer, write_text
 from mrigmm.data.manifest import Manifest, read_manifest
 from mrigmm.data.run_folder import RunFolder, read_log
 from mrigmm.data.study import read_sequences
@@ -70,7 +70,7 @@ def train_anatomy(
         overrides: `key=value` changes of the configuration.
         data_root: folder that the manifest's paths resolve against; default the manifest's.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        resume: continue an interrupted training from its last epoch.
+        resume: continue an interrupted training from its last completed epoch.
         progress: show the training's progress bar.
         track: progress bar for reading the studies.
 
@@ -82,42 +82,45 @@ def train_anatomy(
     cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
     run = RunFolder(Path(out))
     config = _config(run, overrides, cohort, resume=resume)
-    if resume and run.record.exists():
-        return Outcome(run.path, AnatomyRun(run).read()[1].labelled_studies)
-    if not resume:
-        require_new_folder(
-            run.path, holds="config.yaml", instead="continue an interrupted training with --resume"
+    with sole_writer(run.path):
+        if resume and run.record.exists():
+            if not run.model_card.exists():  # it is written after the record
+                write_anatomy_card(run)
+            return Outcome(run.path, AnatomyRun(run).read()[1].labelled_studies)
+        if not resume:
+            require_new_folder(
+                run.path, holds="config.yaml", instead="continue an interrupted training with --resume"
+            )
+        torch.manual_seed(config.seed)
+        network = build_anatomy_net(config)
+        studies, problems = _read(cohort, config, network.unet.divisor, track)
+        with_label, without = _drawn(studies, labelled, config.seed, cohort.path)
+        write_text(run.config, dump_config(config))
+        slices = AnatomySlices(
+            torch.cat([s.image for s in with_label]),
+            torch.cat([s.anatomy for s in with_label if s.anatomy is not None]),
+            torch.cat([s.image for s in studies]),  # the images of the labelled too
         )
-    torch.manual_seed(config.seed)
-    network = build_anatomy_net(config)
-    studies, problems = _read(cohort, config, network.unet.divisor, track)
-    with_label, without = _drawn(studies, labelled, config.seed, cohort.path)
-    write_text(run.config, dump_config(config))
-    slices = AnatomySlices(
-        torch.cat([s.image for s in with_label]),
-        torch.cat([s.anatomy for s in with_label if s.anatomy is not None]),
-        torch.cat([s.image for s in studies]),  # the images of the labelled too
-    )
-    module = AnatomyModule(network, config, slices)
-    hardware = single_device(select_device(device), DEFAULT_PRECISION, asked_for=device != "auto")
-    try:
-        fit_anatomy(module, config, run, hardware, resume=resume, progress=progress)
-    finally:
-        if run.log.exists():
-            with atomic(run.loss_figure) as temporary:
-                temporary.write_bytes(loss_figure(read_log(run.log)))
-    run.load_weights(network)
-    finder = AnatomyFinder(network, config, -np.inf, torch.device("cpu"))
-    record = AnatomyRecord(
-        sequences=config.sequences or (),
-        labelled_studies=tuple(s.id for s in with_label),
-        unlabelled_studies=tuple(s.id for s in without),
-        lowest_quality=_lowest_quality(finder, slices.unlabelled),
-        versions=versions(),
-    )
-    AnatomyRun(run).write_record(record)
-    write_anatomy_card(run)
-    return Outcome(run.path, tuple(s.id for s in studies), tuple(problems))
+        module = AnatomyModule(network, config, slices)
+        hardware = single_device(select_device(device), DEFAULT_PRECISION, asked_for=device != "auto")
+        try:
+            fit_anatomy(module, config, run, hardware, resume=resume, progress=progress)
+        finally:
+            if run.log.exists():
+                with atomic(run.loss_figure) as temporary:
+                    temporary.write_bytes(loss_figure(read_log(run.log)))
+        run.load_weights(network)
+        finder = AnatomyFinder(network, config, -np.inf, torch.device("cpu"))
+        record = AnatomyRecord(
+            sequences=config.sequences or (),
+            labelled_studies=tuple(s.id for s in with_label),
+            unlabelled_studies=tuple(s.id for s in without),
+            lowest_quality=_lowest_quality(finder, slices.unlabelled),
+            versions=versions(),
+        )
+        AnatomyRun(run).write_record(record)
+        write_anatomy_card(run)
+        return Outcome(run.path, tuple(s.id for s in studies), tuple(problems))
 
 
 def _config(run: RunFolder, overrides: Sequence[str], cohort: Manifest, *, resume: bool) -> AnatomyConfig:

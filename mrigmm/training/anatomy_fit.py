@@ -7,7 +7,7 @@ import math
 import time
 
 import lightning
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, RichProgressBar
 
 from mrigmm.config_anatomy import AnatomyConfig
 from mrigmm.data.files import write_text
@@ -16,6 +16,7 @@ from mrigmm.errors import InputError
 from mrigmm.training.anatomy_module import AnatomyModule
 from mrigmm.training.callbacks import log_text
 from mrigmm.training.checkpoint import require_checkpoint
+from mrigmm.training.checkpoints import WholeCheckpoints, last_checkpoint
 from mrigmm.training.fit import lightning_noises
 from mrigmm.training.hardware import Hardware
 
@@ -78,21 +79,15 @@ def fit_anatomy(
     """Train and leave the weights in the run folder.
 
     Raises:
-        InputError: nothing to resume, a damaged checkpoint, or training diverged.
+        InputError: a damaged checkpoint, or training diverged.
     """
-    if resume:
+    if resume and run.checkpoint.exists():
         require_checkpoint(run, module)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # hardware banners
     callbacks: list[Callback] = [
         AnatomyKeeper(run),
-        ModelCheckpoint(
-            dirpath=run.checkpoint.parent,
-            filename="last",
-            save_top_k=1,
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        ),
+        last_checkpoint(run),
     ]
     if progress:
         callbacks.append(RichProgressBar(leave=False))
@@ -102,6 +97,7 @@ def fit_anatomy(
         max_epochs=config.epochs,
         gradient_clip_val=config.clip_norm,
         callbacks=callbacks,
+        plugins=[WholeCheckpoints()],
         logger=False,
         num_sanity_val_steps=0,
         enable_progress_bar=progress,
@@ -109,6 +105,10 @@ def fit_anatomy(
     )
     with lightning_noises():
         try:
-            trainer.fit(module, ckpt_path=run.checkpoint if resume else None, weights_only=True)
+            trainer.fit(
+                module,
+                ckpt_path=run.checkpoint if resume and run.checkpoint.exists() else None,
+                weights_only=True,
+            )
         except SystemExit:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from None

@@ -9,9 +9,9 @@ from shutil import rmtree
 from typing import Literal, overload
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from mrigmm.data.files import atomic
+from mrigmm.data.tensors import write_tensors
 from mrigmm.errors import InputError
 from mrigmm.training.batches import TrainingStudy
 
@@ -44,11 +44,7 @@ class DiskStudies(Sequence[TrainingStudy]):
             "region": study.region.movedim(-1, 0).contiguous(),
             "present": study.present,
         }
-        with atomic(file) as temporary:
-            try:
-                save_file(tensors, temporary)
-            except SafetensorError as error:  # what it makes of a full disk
-                raise OSError(str(error)) from None
+        write_tensors(file, tensors)
         self.files.append(file)
 
     def __len__(self) -> int:

@@ -13,7 +13,7 @@ from importlib import import_module
 import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
@@ -34,6 +34,7 @@ from mrigmm.training.batches import (
 )
 from mrigmm.training.callbacks import EpochKeeper
 from mrigmm.training.checkpoint import require_checkpoint
+from mrigmm.training.checkpoints import WholeCheckpoints, last_checkpoint
 from mrigmm.training.hardware import Hardware
 from mrigmm.training.module import EpochModule
 
@@ -75,13 +76,7 @@ def make_trainer(
     callbacks: list[Callback] = [
         EpochKeeper(run, config),
         # After the keeper, so that the checkpoint holds this epoch's row.
-        ModelCheckpoint(
-            dirpath=run.checkpoint.parent,
-            filename="last",
-            save_top_k=1,
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        ),
+        last_checkpoint(run),
     ]
     if progress:
         callbacks.append(RichProgressBar(leave=False))
@@ -98,6 +93,7 @@ def make_trainer(
             max_epochs=config.epochs,
             gradient_clip_val=config.clip_norm,
             callbacks=callbacks,
+            plugins=[WholeCheckpoints()],
             logger=TensorBoardLogger(run.path, name=run.tensorboard.name, version="")
             if tensorboard
             else False,
@@ -143,13 +139,13 @@ def fit(
         held_out: what the objective is only watched on; may be empty.
         config: of the run, with `classes` resolved.
         run: folder to write to.
-        resume: continue from the last completed epoch in the run folder.
+        resume: continue from the last completed epoch in the run folder, or begin where none is.
         num_workers: processes that load slices beside each training process.
 
     Raises:
-        InputError: nothing to resume, a damaged checkpoint, training diverged, or a worker process died.
+        InputError: a damaged checkpoint, training diverged, or a worker process died.
     """
-    if resume:
+    if resume and run.checkpoint.exists():
         require_checkpoint(run, module)
     if trainer.world_size > 1:
         share_batch_norm(module.network)
@@ -160,7 +156,7 @@ def fit(
                 module,
                 load(studies, shuffled=True),
                 load(held_out, shuffled=False) if held_out else None,
-                ckpt_path=run.checkpoint if resume else None,
+                ckpt_path=run.checkpoint if resume and run.checkpoint.exists() else None,
                 weights_only=True,
             )
         except SystemExit:  # what Lightning makes of Ctrl-C
