@@ -15,8 +15,7 @@ from mrigmm.data.run_folder import RunFolder
 from mrigmm.errors import InputError
 from mrigmm.training.anatomy_module import AnatomyModule
 from mrigmm.training.callbacks import log_text
-from mrigmm.training.checkpoint import require_checkpoint
-from mrigmm.training.checkpoints import WholeCheckpoints, last_checkpoint
+from mrigmm.training.checkpoints import WholeCheckpoints, last_checkpoint, require_checkpoint
 from mrigmm.training.fit import lightning_noises
 from mrigmm.training.hardware import Hardware
 

@@ -33,8 +33,7 @@ from mrigmm.training.batches import (
     collate,
 )
 from mrigmm.training.callbacks import EpochKeeper
-from mrigmm.training.checkpoint import require_checkpoint
-from mrigmm.training.checkpoints import WholeCheckpoints, last_checkpoint
+from mrigmm.training.checkpoints import WholeCheckpoints, last_checkpoint, require_checkpoint
 from mrigmm.training.hardware import Hardware
 from mrigmm.training.module import EpochModule
 
