@@ -148,7 +148,8 @@ def method_of_run(
     from mrigmm.methods.deep_gmm import DeepGMMMethod, build_network
 
     config, record, prior = run.read()
-    run.require_own_weights(record)
+    if runtime == "torch":  # an exported network says itself which weights it was made from
+        run.require_own_weights(record)
     if config.objective == "gem":
         network = build_spatial_prior(config)
         _load_network(run, network, runtime)

@@ -1,5 +1,6 @@
 """`mrigmm export` and prediction with what it wrote."""
 
+import hashlib
 import json
 import shutil
 
@@ -157,6 +158,9 @@ def test_weights_trained_after_the_export_are_noticed(run, studies, tmp_path):
     weights = bytearray((copy / "weights.safetensors").read_bytes())
     weights[-1] ^= 1
     (copy / "weights.safetensors").write_bytes(bytes(weights))
+    record = json.loads((copy / "run.json").read_text())
+    digest = hashlib.sha256(weights).hexdigest()
+    (copy / "run.json").write_text(json.dumps({**record, "weights_sha256": digest}))
     with pytest.raises(InputError, match="does not belong to the run's weights"):
         mrigmm.predict(studies, tmp_path / "out", run=copy, runtime="onnx")
     mrigmm.export_run(copy, copy / "network.onnx", format="onnx")  # the remedy
