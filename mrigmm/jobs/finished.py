@@ -137,8 +137,10 @@ def finished_studies(side_files: Iterable[tuple[Study, Path]], request: Request)
 
 
 def sha256(file: Path) -> str | None:
-    """Digest of a file's content; None where there is none."""
+    """Digest of a file's content; None where there is none, or no file: reading a pipe would never end."""
     try:
+        if not file.is_file():
+            return None
         with file.open("rb") as content:
             return hashlib.file_digest(content, "sha256").hexdigest()
     except OSError:
