@@ -249,13 +249,19 @@ READERS = {
 }
 
 
+def with_prediction(folder):
+    """The folder, with a file of a label map's name: that there is none is another error."""
+    (folder / "x_labels.nii.gz").touch()
+    return folder
+
+
 def request(command, manifest):
     options = [manifest.parent.parent / "out" if part == "out" else part for part in READERS[command]]
     if command == "evaluate":
-        return [manifest.parent, manifest]
+        return [with_prediction(manifest.parent), manifest]
     if command == "compare":
         (manifest.parent / "b").mkdir()
-        return [manifest.parent, manifest.parent / "b", manifest]
+        return [with_prediction(manifest.parent), with_prediction(manifest.parent / "b"), manifest]
     return [manifest, *options]
 
 
@@ -326,7 +332,7 @@ SPLITS = [
     RequestCase(
         "evaluate: the test split is empty",
         "evaluate",
-        lambda p: [p.folder, p.manifest("training")],
+        lambda p: [with_prediction(p.folder), p.manifest("training")],
         says=("the split 'test' has no studies",),
     ),
     RequestCase(
