@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import InvertibleTransform, Resize, SpatialCrop, SpatialPad
+from monai.transforms import BorderPad, InvertibleTransform, Resize, SpatialCrop
 from torch import Tensor
 
 from mrigmm.data.standardise import crop_zscore, percentile_range
@@ -73,13 +73,16 @@ def network_view(study: StudyTensors, *, spacing_mm: float, crop_mm: float, divi
     # At least two: InstanceNorm at the coarsest level needs more than one pixel.
     side = divisor * max(math.ceil(side / divisor), 2)
 
-    # Pad so that the square fits wherever its centre lies, then cut it.
-    pad = SpatialPad(spatial_size=[int(n) + 2 * side for n in region.shape[1:3]] + [region.shape[3]])
-    before = [(p - n) // 2 for p, n in zip(pad.spatial_size[:2], region.shape[1:3], strict=True)]
-    start = [int(b + c - side // 2) for b, c in zip(before, centre, strict=True)]
-    crop = SpatialCrop(roi_slices=[slice(s, s + side) for s in start])
-    steps += [pad, crop]
-    return NetworkView(crop(pad(image)), crop(pad(region)).as_tensor()[0].to(torch.uint8), tuple(steps))
+    # Cut what of the square lies in the image, then pad it: much less to copy than the other way round.
+    start = [int(c) - side // 2 for c in centre]
+    size = [int(n) for n in region.shape[1:3]]
+    crop = SpatialCrop(
+        roi_slices=[slice(max(s, 0), min(s + side, n)) for s, n in zip(start, size, strict=True)]
+    )
+    border = [(max(-s, 0), max(s + side - n, 0)) for s, n in zip(start, size, strict=True)]
+    pad = BorderPad(spatial_border=[*border[0], *border[1], 0, 0])
+    steps += [crop, pad]
+    return NetworkView(pad(crop(image)), pad(crop(region)).as_tensor()[0].to(torch.uint8), tuple(steps))
 
 
 def network_input(

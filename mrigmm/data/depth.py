@@ -9,6 +9,7 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
+from mrigmm.data.geometry import plane_box
 from mrigmm.labels import Region
 
 
@@ -28,13 +29,14 @@ def wall_depth(region: Tensor, *, spacing_mm: Sequence[float]) -> Tensor:
     codes = region.numpy()
     depth = np.zeros(codes.shape, dtype=np.float32)
     for z in range(codes.shape[2]):
-        # A rim of outside voxels, so that a wall at the image's border has an epicardium.
-        slice_ = np.pad(codes[..., z], 1)
+        box = plane_box(codes[..., z] != Region.OUTSIDE)
+        # A rim of outside voxels, which the box has lost and a wall at the image's border never had.
+        slice_ = np.pad(codes[..., z][box], 1)
         cavity, wall = slice_ == Region.CAVITY, slice_ == Region.WALL
         if not (cavity.any() and wall.any()):
             continue
         to_outside = distance_transform_edt(slice_ != Region.OUTSIDE, sampling=spacing_mm[:2])
         to_cavity = distance_transform_edt(~cavity, sampling=spacing_mm[:2])
         relative = to_outside / np.maximum(to_outside + to_cavity, 1e-6)
-        depth[..., z] = np.where(wall, relative, 0)[1:-1, 1:-1]
+        depth[..., z][box] = np.where(wall, relative, 0)[1:-1, 1:-1]
     return torch.from_numpy(depth)

@@ -96,20 +96,22 @@ def remove(path: Path) -> None:
         raise _cannot_write(path, error) from None
 
 
-def require_not_input(path: Path, inputs: Iterable[Path], *, study: str | None = None) -> None:
+def require_not_input(*paths: Path, inputs: Iterable[Path], study: str | None = None) -> None:
     """Refuse to write over a file that is being read.
 
     Raises:
-        InputError: `path` is one of `inputs`, links followed.
+        InputError: one of `paths` is one of `inputs`, links followed.
     """
-    if path.resolve() in {file.resolve() for file in inputs}:
-        raise InputError(
-            "the output would replace an input",
-            study=study,
-            file=path,
-            expected="a file that is not read",
-            remedy="choose another -o",
-        )
+    read = {file.resolve() for file in inputs}
+    for path in paths:
+        if path.resolve() in read:
+            raise InputError(
+                "the output would replace an input",
+                study=study,
+                file=path,
+                expected="a file that is not read",
+                remedy="choose another -o",
+            )
 
 
 def require_new_file(path: Path, *, overwrite: bool) -> None:

@@ -180,3 +180,11 @@ def in_field_of_view(index: NDArray[np.float64], shape: tuple[int, int, int]) ->
 def with_slices_last(array: NDArray[Any], grid: Grid) -> NDArray[Any]:
     """An array (..., X, Y, Z) of a file with the slices along the last axis; nothing is flipped."""
     return np.moveaxis(array, array.ndim - 3 + grid.slice_axis, -1)
+
+
+def plane_box(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """The part of the plane that holds a mask (X, Y) or (X, Y, Z); one pixel if it is empty."""
+    others = tuple(range(2, mask.ndim))
+    ends = [np.flatnonzero(mask.any(axis=(axis, *others))) for axis in (1, 0)]
+    x, y = (slice(int(i[0]), int(i[-1]) + 1) if i.size else slice(0, 1) for i in ends)
+    return x, y

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,7 @@ class StudyTensors:
     found_region: Mapping[str, Any] | None = None
     scribbles: Tensor | None = None
 
-    @property
+    @cached_property
     def present(self) -> Tensor:
         """(C,) bool, which sequences the study has."""
         return self.observed.flatten(1).any(dim=1)
@@ -124,7 +125,7 @@ class StudyTensors:
     @property
     def voxels(self) -> Tensor:
         """Intensities (N, C) of the region's voxels, in `region.nonzero()` order."""
-        return self.image.as_tensor()[:, self.region > 0].T
+        return packed(self.image.as_tensor(), self.region).T
 
     def present_voxels(self) -> tuple[Tensor, Tensor | None]:
         """Intensities (N, C') of the sequences that the study has, and where they were acquired.
@@ -132,8 +133,7 @@ class StudyTensors:
         Returns:
             The second is (N, C') bool, or None when every voxel has all of them.
         """
-        inside = self.region > 0
-        observed = self.observed[self.present][:, inside].T
+        observed = packed(self.observed, self.region).T[:, self.present]
         return self.voxels[:, self.present], None if bool(observed.all()) else observed
 
     def to_input_grid(self, maps: Tensor) -> NDArray[np.generic]:
@@ -143,6 +143,12 @@ class StudyTensors:
             (M, *grid shape), dtype kept; flips and permutations are undone exactly.
         """
         return self.turn.undo(maps.detach().cpu().numpy())
+
+
+def packed(maps: Tensor, region: Tensor) -> Tensor:
+    """The voxels (M, N) of maps (M, X, Y, Z) inside the region (X, Y, Z), in `region.nonzero()` order."""
+    # By index: a boolean mask is looked through again for every map.
+    return maps.flatten(1).index_select(1, region.flatten().nonzero()[:, 0])
 
 
 def load_study(

@@ -83,7 +83,7 @@ def agreement(
         require_predictions(folder)
     require_different(sources)
     # Beside the predictions, a map of agreement is that of a consensus's members.
-    require_not_input(out, sources)
+    require_not_input(out, inputs=sources)
     require_new_folder(
         out,
         holds=f"*{AGREEMENT_SUFFIX}",

@@ -71,7 +71,7 @@ def compare(
         require_predictions(folder)
     require_different(folders)
     path = (folders[0] if out is None else Path(out)) / COMPARISON_FILE
-    require_not_input(path, [Path(manifest)])
+    require_not_input(path, inputs=[Path(manifest)])
     cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
     scores: tuple[dict[str, dict[str, Scores]], ...] = ({}, {})
     problems: list[Problem] = []

@@ -94,7 +94,7 @@ def evaluate(
             expected="a name that ends in .json",
             remedy=f"choose -o {path.with_suffix('.json')}",
         )
-    require_not_input(path, [Path(manifest)])
+    require_not_input(path, inputs=[Path(manifest)])
     cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
     scores: dict[str, dict[str, Scores]] = {}
     calibration: dict[str, Reliability] = {}

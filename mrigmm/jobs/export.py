@@ -109,7 +109,7 @@ def export_run(run: Path | str, out: Path | str, *, format: str) -> Outcome:
     if format == "bundle":
         _write_bundle(out, folder, method, interface)
         return Outcome(out, ())
-    require_not_input(out, [file for file in folder.path.iterdir() if file != folder.onnx])
+    require_not_input(out, inputs=[file for file in folder.path.iterdir() if file != folder.onnx])
     _require_exportable(folder, method.config)
     write_onnx(
         out,

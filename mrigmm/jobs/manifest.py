@@ -200,8 +200,7 @@ def _require_studies(cohort: Cohort, folder: Folder) -> None:
 
 def _require_free(paths: Sequence[Path], inputs: Sequence[Path], *, overwrite: bool) -> None:
     """Refuse to replace an input at all, and results without being asked to."""
-    for path in paths:
-        require_not_input(path, inputs)
+    require_not_input(*paths, inputs=inputs)
     existing = [file for path in paths for file in (path, _prior_file(path)) if file.exists()]
     if existing and not overwrite:
         raise InputError(

@@ -316,7 +316,8 @@ def _require_free(out: Path, studies: Iterable[Study], manifest: Path | None, *,
         sidecars = [
             file.with_name(file.name.removesuffix(".gz").removesuffix(".nii") + ".json") for file in inputs
         ]
-        for file in _results(study.id, out).values():
+        results = _results(study.id, out).values()
+        for file in results:
             if file.name.casefold() in _CONCLUSIONS:
                 raise InputError(
                     "what is concluded from results would replace the side file of a study of this name",
@@ -324,11 +325,12 @@ def _require_free(out: Path, studies: Iterable[Study], manifest: Path | None, *,
                     file=file,
                     remedy="rename the study",
                 )
-            require_not_input(
-                file,
-                [*inputs, *(s for s in sidecars if s.exists()), *([] if manifest is None else [manifest])],
-                study=study.id,
-            )
+        require_not_input(
+            *results,
+            inputs=[*inputs, *(s for s in sidecars if s.exists()), *([] if manifest is None else [manifest])],
+            study=study.id,
+        )
+        for file in results:
             if file.exists() and not overwrite:
                 raise InputError(
                     "a file of a result's name is already there",

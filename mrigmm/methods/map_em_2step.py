@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mrigmm.data.study import StudyTensors
+from mrigmm.data.study import StudyTensors, packed
 from mrigmm.errors import InputError
 from mrigmm.labels import CAVITY_CLASSES, Region, of_the_ventricle, wall_classes
 from mrigmm.methods.base import (
@@ -186,17 +186,17 @@ def wall_features(study: StudyTensors, wall: Tensor, sigmas_mm: Sequence[float])
     Returns:
         (N, len(sigmas_mm) * C') of the wall's voxels: all sequences at the first width, then at the next.
     """
+    images, observed = study.image.as_tensor()[study.present], study.observed[study.present]
+    options: dict[str, Any] = {"sigmas_mm": sigmas_mm, "spacing_mm": study.spacing_mm}
+    # Nothing leaks in from the cavity, nor from where the sequence was not acquired.
+    if bool(packed(observed, wall).all()):
+        return packed(multiscale_features(images, wall.long(), **options), wall).T
     smooth = [
-        # Nothing leaks in from the cavity, nor from where the sequence was not acquired.
-        multiscale_features(
-            image[None], (wall & acquired).long(), sigmas_mm=sigmas_mm, spacing_mm=study.spacing_mm
-        )
-        for image, acquired in zip(
-            study.image.as_tensor()[study.present], study.observed[study.present], strict=True
-        )
+        multiscale_features(image[None], (wall & acquired).long(), **options)
+        for image, acquired in zip(images, observed, strict=True)
     ]
-    # per sequence (scale, X, Y, Z) -> (scale, sequence, N) -> (N, F), scales outermost
-    return torch.stack(smooth, dim=1)[..., wall].flatten(0, 1).T
+    # per sequence (scale, X, Y, Z) -> (scale, sequence, X, Y, Z) -> (N, F), scales outermost
+    return packed(torch.stack(smooth, dim=1).flatten(0, 1), wall).T
 
 
 def wall_segmentation(

@@ -11,7 +11,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 from torch import Tensor
 
-from mrigmm.mixture.smoothing import smooth_inside
+from mrigmm.mixture.smoothing import bounding_box, smooth_inside
 
 Mask = npt.NDArray[np.bool_]
 
@@ -45,12 +45,18 @@ def find_cavity(
         ``(X, Y, Z)`` bool; empty in slices without blood.
     """
     mask = mask.bool()
-    smooth = smooth_inside(blood, mask.long(), sigma_mm=sigma_mm, spacing_mm=spacing_mm)
-    candidate = ((smooth > threshold) & mask).cpu().numpy()
-    region = mask.cpu().numpy()
+    cavity = torch.zeros_like(mask)
+    if not bool(mask.any()):
+        return cavity
+    box = bounding_box(mask)
+    inside = mask[box]
+    smooth = smooth_inside(blood[box], inside.long(), sigma_mm=sigma_mm, spacing_mm=spacing_mm)
+    candidate = ((smooth > threshold) & inside).cpu().numpy()
+    region = inside.cpu().numpy()
     pixel_mm = (float(spacing_mm[0]), float(spacing_mm[1]))
     slices = [_slice_cavity(candidate[..., z], region[..., z], pixel_mm) for z in range(candidate.shape[-1])]
-    return torch.from_numpy(np.stack(slices, axis=-1)).to(mask.device)
+    cavity[box] = torch.from_numpy(np.stack(slices, axis=-1)).to(mask.device)
+    return cavity
 
 
 def _slice_cavity(candidate: Mask, region: Mask, pixel_mm: tuple[float, float]) -> Mask:

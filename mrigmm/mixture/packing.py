@@ -8,6 +8,11 @@ import torch
 from torch import Tensor
 
 
+def occurring(region: Tensor) -> list[int]:
+    """The values of a region map (any shape, integers from 0) that occur: counting beats sorting."""
+    return torch.bincount(region.flatten()).nonzero()[:, 0].tolist()
+
+
 def to_voxels(values: Tensor) -> Tensor:
     """Dense entry point: ``(B, C, *spatial)`` as ``(B, N, C)`` with N all voxels of an image."""
     return values.flatten(2).mT

@@ -10,6 +10,7 @@ from torch import Tensor
 from mrigmm.mixture.gaussian import COVARIANCES, Covariance, Mixture, parameter_dtype, voxel_dtype
 from mrigmm.mixture.initial import Start, kmeans_responsibilities, random_responsibilities
 from mrigmm.mixture.map_prior import MapPrior
+from mrigmm.mixture.packing import occurring
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,6 @@ def _check_region(allowed: Tensor, region: Tensor, N: int) -> None:
     low, high = int(region.min()), int(region.max())
     if low < 0 or high >= len(allowed):
         raise ValueError(f"expected region values in 0..{len(allowed) - 1}, got {low}..{high}")
-    barren = [value for value in region.unique().tolist() if not bool(allowed[value].any())]
+    barren = [value for value in occurring(region) if not bool(allowed[value].any())]
     if barren:
         raise ValueError(f"region values {barren} occur but allow no class")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mrigmm.mixture.gaussian import voxel_dtype
+from mrigmm.mixture.packing import occurring
 
 # A Gaussian kernel ends after this many standard deviations, as in scipy.ndimage.
 _TRUNCATE = 4.0
@@ -44,15 +45,20 @@ def gaussian_blur(
 
 
 def _blur_axis(volume: Tensor, axis: int, sigma: float) -> Tensor:
-    """One pass of the separable kernel; ``sigma`` in voxels."""
+    """One pass of the separable kernel; ``sigma`` in voxels.
+
+    As a product with a banded (length, length) matrix, which is many times quicker on a CPU than a
+    convolution with one channel.
+    """
+    length = volume.shape[axis]
     radius = int(_TRUNCATE * sigma + 0.5)
     steps = torch.arange(-radius, radius + 1, dtype=torch.float64)
     kernel = torch.exp(-0.5 * (steps / sigma) ** 2)
-    kernel = (kernel / kernel.sum()).to(volume)
-    lines = volume.movedim(axis, -1)
-    flat = lines.reshape(-1, 1, lines.shape[-1])  # (rows, 1, length)
-    smooth = torch.nn.functional.conv1d(flat, kernel[None, None], padding=radius)
-    return smooth.reshape(lines.shape).movedim(-1, axis)
+    kernel = kernel / kernel.sum()
+    distance = torch.arange(length)[:, None] - torch.arange(length)  # (to, from)
+    weight = kernel[distance.clamp(-radius, radius) + radius]
+    matrix = torch.where(distance.abs() <= radius, weight, 0.0).to(volume)
+    return torch.tensordot(matrix, volume, dims=([1], [axis])).movedim(0, axis)
 
 
 def smooth_inside(
@@ -80,11 +86,11 @@ def smooth_inside(
     if not bool((region != 0).any()):
         return result
     # Nothing outside counts, so that the box around the region gives the same as the whole image.
-    box = _bounding_box(region)
+    box = bounding_box(region)
     volume, region = volume[..., *box], region[box]
     options: dict[str, Any] = {"sigma_mm": sigma_mm, "spacing_mm": spacing_mm, "in_plane": in_plane}
     smooth = result[..., *box]
-    for value in region.unique().tolist():
+    for value in occurring(region):
         if value == 0:
             continue
         mask = region == value
@@ -95,7 +101,7 @@ def smooth_inside(
     return result
 
 
-def _bounding_box(region: Tensor) -> tuple[slice, slice, slice]:
+def bounding_box(region: Tensor) -> tuple[slice, slice, slice]:
     """Slices of (X, Y, Z) around everything that is not 0, of which there is some."""
     first, last = region.nonzero().aminmax(dim=0)
     x, y, z = (slice(a, b + 1) for a, b in zip(first.tolist(), last.tolist(), strict=True))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrigmm.data.geometry import Grid
+from mrigmm.data.geometry import Grid, plane_box
 from mrigmm.labels import of_the_ventricle, wall_classes
 from mrigmm.quantification.predictive import draw_volumes_ml, intervals
 from mrigmm.quantification.segments import (
@@ -161,7 +161,7 @@ def _rays(maps: Maps) -> NDArray[np.float64]:
     """Transmurality (%) of every slice and ray (Z, N_RAYS)."""
     _, in_plane = plane_axes(maps.grid.affine)
     cavity, wall, scar = maps.cavity, maps.wall, maps.mask("scar")
-    box = _box(cavity | wall)
+    box = plane_box(cavity | wall)
     cavity, wall, scar = cavity[box], wall[box], scar[box]
     return np.stack(
         [
@@ -169,13 +169,6 @@ def _rays(maps: Maps) -> NDArray[np.float64]:
             for z in range(wall.shape[2])
         ]
     )
-
-
-def _box(mask: Mask) -> tuple[slice, slice]:
-    """The part of the plane that holds a mask (X, Y, Z)."""
-    ends = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2))]
-    x, y = (slice(int(i[0]), int(i[-1]) + 1) if i.size else slice(0, 1) for i in ends)
-    return x, y
 
 
 def _slices(maps: Maps, rays: NDArray[np.float64], notes: list[str]) -> list[dict[str, float]]:

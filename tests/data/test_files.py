@@ -97,10 +97,10 @@ def test_remove(tmp_path):
 def test_an_output_may_not_be_an_input(tmp_path):
     (tmp_path / "a").write_text("x")
     (tmp_path / "link").symlink_to(tmp_path / "a")
-    require_not_input(tmp_path / "b", [tmp_path / "a"])
+    require_not_input(tmp_path / "b", inputs=[tmp_path / "a"])
     for path in (tmp_path / "a", tmp_path / "link", tmp_path / "." / ".." / tmp_path.name / "a"):
         with pytest.raises(InputError, match="would replace an input"):
-            require_not_input(path, [tmp_path / "a"])
+            require_not_input(path, inputs=[tmp_path / "a"])
 
 
 def test_folders_for_results(tmp_path):

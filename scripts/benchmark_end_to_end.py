@@ -1,0 +1,430 @@
+"""What a cohort costs from its files to its label maps: CPU time and memory, stage by stage.
+
+`mrigmm predict` as a user calls it, on simulated studies, by `map-em`, by a default run (random weights:
+the time does not depend on them) and by `em-gmm-sklearn`. A fourth program, `files`, only reads the same
+files and writes the same label maps with nibabel: the floor.
+
+Every program runs in a process of its own, one thread, the programs in turn in each of several rounds;
+times are CPU time, which other work on the machine disturbs less than the clock. Tables give medians over
+the rounds, and ratios within a round (quartiles in brackets). Stages are exclusive: the network's pass is not
+part of `mixture`. Importing torch, once per command, is not part of any of them.
+
+Peak memory is measured in a round of its own: what the process held at most while in a stage (Linux).
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+STAGES = ("read", "preprocess", "network", "mixture", "undo", "quantities", "write", "other")
+PROGRAMS = ("files", "map-em", "default", "em-gmm-sklearn")
+SEED = 7
+FILTERS = 16
+
+
+# The clock of a process that predicts
+
+
+@dataclass
+class StageClock:
+    """CPU seconds of each stage; what an inner stage takes is not counted in the outer one.
+
+    With `memory`, the peak resident memory in MiB while in each stage instead, which slows the program down.
+    """
+
+    memory: bool = False
+    used: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    stack: list[str] = field(default_factory=lambda: ["other"])
+    since: float = field(default_factory=time.process_time)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the block as a stage."""
+        self.settle()
+        self.stack.append(name)
+        try:
+            yield
+        finally:
+            self.settle()
+            self.stack.pop()
+
+    def settle(self) -> None:
+        """Book what was used since the last change of stage."""
+        now = time.process_time()
+        if self.memory:
+            self.used[self.stack[-1]] = max(self.used[self.stack[-1]], peak_mib())
+        else:
+            self.used[self.stack[-1]] += now - self.since
+        self.since = now
+
+    def wrap(self, owner: Any, names: str, stage: str) -> None:
+        """Count every call of some functions or methods of a module or class as a stage."""
+        for name in names.split():
+            setattr(owner, name, self._counted(getattr(owner, name), stage))
+
+    def _counted(self, function: Callable[..., Any], stage: str) -> Callable[..., Any]:
+        @wraps(function)
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            with self.stage(stage):
+                return function(*args, **kwargs)
+
+        return counted
+
+
+def peak_mib() -> float:
+    """Largest resident memory of this process since the last call, in MiB."""
+    status = Path("/proc/self/status").read_text()
+    peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak
+    return int(peak.split()[1]) / 1024
+
+
+def watch(clock: StageClock) -> None:
+    """Count the functions of the package where they are used."""
+    from mrigmm.data import maps, study
+    from mrigmm.data.crops import NetworkView
+    from mrigmm.jobs import predict, segmenter
+    from mrigmm.methods import deep_gem
+    from mrigmm.networks.spatial_prior import SpatialPrior
+
+    clock.wrap(study, "read_image", "read")
+    clock.wrap(maps, "read_map", "read")
+    clock.wrap(segmenter.Segmenter, "read", "preprocess")
+    clock.wrap(deep_gem, "wall_view", "preprocess")
+    clock.wrap(SpatialPrior, "forward", "network")
+    clock.wrap(segmenter.Segmenter, "segment", "mixture")
+    clock.wrap(NetworkView, "to_study_grid", "undo")
+    clock.wrap(study.StudyTensors, "to_input_grid", "undo")
+    clock.wrap(predict, "predicted_quantities", "quantities")
+    written = "write_labels write_json write_recorded write_itksnap_labels write_slicer_colours"
+    clock.wrap(predict, written, "write")
+
+
+# The programs, each in a process of its own
+
+
+def program(name: str, cohort: Path, run: Path, memory: bool) -> dict[str, float]:
+    """Stages of one program on the cohort, after a study that warms up what is only once per process."""
+    clock = StageClock(memory)
+    do = _files_only if name == "files" else _predict
+    manifest = json.loads(cohort.read_text())
+    warm = {**manifest, "test": manifest["test"][:1]}
+    first = cohort.with_name("one.json")
+    first.write_text(json.dumps(warm))
+    with tempfile.TemporaryDirectory(dir=cohort.parent) as folder:
+        do(name, first, run, Path(folder) / "warm", StageClock())
+        if name != "files":
+            watch(clock)
+        clock.settle()
+        clock.used.clear()
+        do(name, cohort, run, Path(folder) / "out", clock)
+        clock.settle()
+    return dict(clock.used)
+
+
+def _predict(name: str, cohort: Path, run: Path, out: Path, _clock: StageClock) -> None:
+    import mrigmm
+
+    chosen = {"run": run} if name == "default" else {"method": name}
+    outcome = mrigmm.predict(cohort, out, device="cpu", **chosen)
+    if outcome.failed:
+        raise SystemExit(f"{name}: {outcome.problems}")
+
+
+def _files_only(_name: str, cohort: Path, _run: Path, out: Path, clock: StageClock) -> None:
+    import nibabel as nib
+
+    out.mkdir()
+    for study in json.loads(cohort.read_text())["test"]:
+        with clock.stage("read"):
+            for file in study["image"].values():
+                if file:
+                    image = nib.load(cohort.parent / file)
+                    np.asarray(image.dataobj, dtype=np.float32)
+            region = nib.load(cohort.parent / study["region"])
+            labels = np.asarray(region.dataobj).astype(np.uint8)
+        with clock.stage("write"):
+            nib.save(nib.Nifti1Image(labels, region.affine), out / f"{study['id']}_labels.nii.gz")
+
+
+def in_process(name: str, cohort: Path, run: Path, *, memory: bool = False) -> dict[str, float]:
+    """Run a program in a new process; its CPU seconds (or peak MiB) per stage."""
+    command = [sys.executable, __file__, "--program", name, "--cohort", str(cohort), "--run", str(run)]
+    answer = subprocess.run(
+        [*command, *(["--memory"] if memory else [])], check=True, stdout=subprocess.PIPE, text=True
+    )
+    found: dict[str, float] = json.loads(answer.stdout.splitlines()[-1])
+    return found
+
+
+# Cohorts
+
+
+def cohort_of(folder: Path, n_studies: int, **changes: Any) -> Path:
+    """Simulate a cohort, with changes of the preset; its manifest, all studies under `test`."""
+    from mrigmm.phantom import config, simulate_cohort
+
+    config.PRESETS["benchmark"] = config.replace(config.PRESETS["cohort"], **changes)
+    path = simulate_cohort(folder, n_studies=n_studies, seed=SEED, preset="benchmark", region="lv")
+    manifest = json.loads(path.read_text())
+    studies = [study for split in ("training", "validation", "test") for study in manifest.get(split, [])]
+    path.write_text(json.dumps({**manifest, "training": [], "validation": [], "test": studies}))
+    return path
+
+
+def part_of(cohort: Path, n_studies: int) -> Path:
+    """A manifest of the first studies of a cohort."""
+    manifest = json.loads(cohort.read_text())
+    path = cohort.with_name(f"first_{n_studies}.json")
+    path.write_text(json.dumps({**manifest, "test": manifest["test"][:n_studies]}))
+    return path
+
+
+def random_run(folder: Path, filters: int) -> Path:
+    """A finished run of the default preset with random weights."""
+    import torch
+
+    from mrigmm.config import make_config
+    from mrigmm.data.priors import default_multiscale_prior, default_prior
+    from mrigmm.data.run_folder import RunFolder, RunRecord
+    from mrigmm.data.standardise import STANDARDISATIONS
+    from mrigmm.methods.deep_gem import build_spatial_prior
+
+    sequences, classes = ("LGE", "T2", "bSSFP"), ("blood", "myocardium", "edema", "scar")
+    config = make_config("default").model_copy(
+        update={"sequences": sequences, "classes": classes, "spacing_mm": 0.75, "filters": filters}
+    )
+    run = RunFolder(folder)
+    torch.manual_seed(SEED)
+    run.write_settings(
+        config, default_prior(STANDARDISATIONS[config.standardise]), default_multiscale_prior()
+    )
+    run.write_weights(build_spatial_prior(config))
+    run.write_record(
+        RunRecord(
+            classes=classes,
+            sequences=sequences,
+            component_order=tuple(range(len(classes))),
+            training_studies=(),
+            versions={},
+        )
+    )
+    return folder
+
+
+# Tables
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Quartiles over the rounds of how much longer one program takes than another."""
+
+    low: float
+    median: float
+    high: float
+
+    @classmethod
+    def of(cls, slow: Sequence[float], quick: Sequence[float]) -> Ratio:
+        """From the times of the same rounds."""
+        quotients = np.array(slow) / np.array(quick)
+        return cls(*(float(q) for q in np.quantile(quotients, [0.25, 0.5, 0.75])))
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+Rounds = Mapping[str, list[dict[str, float]]]  # program -> stages of each round
+
+
+def in_turn(programs: Mapping[str, tuple[str, Path]], run: Path, rounds: int, **options: Any) -> Rounds:
+    """Run programs (name -> program, cohort) one after the other, in several rounds."""
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in programs}
+    for n in range(rounds):
+        for name, (what, cohort) in programs.items():
+            print(f"round {n + 1} of {rounds}: {name}", file=sys.stderr, flush=True)
+            found[name].append(in_process(what, cohort, run, **options))
+    return found
+
+
+def totals(rounds: Rounds, name: str, stages: Sequence[str] = STAGES) -> list[float]:
+    """CPU seconds of some stages in every round."""
+    return [sum(stages_of_round.get(stage, 0.0) for stage in stages) for stages_of_round in rounds[name]]
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def stage_table(rounds: Rounds, n_studies: int) -> str:
+    """Median CPU milliseconds per study of every stage."""
+    rows = []
+    for name in rounds:
+        cells = [f"{1e3 * np.median(totals(rounds, name, [stage])) / n_studies:.1f}" for stage in STAGES]
+        rows.append([f"`{name}`", *cells, f"{1e3 * np.median(totals(rounds, name)) / n_studies:.1f}"])
+    return markdown(["program", *STAGES, "all, ms"], rows)
+
+
+def memory_table(rounds: Rounds) -> str:
+    """Peak MiB of every stage."""
+    rows = [
+        [f"`{name}`", *(f"{found[0][stage]:.0f}" if stage in found[0] else "–" for stage in STAGES)]
+        for name, found in rounds.items()
+    ]
+    return markdown(["program", *(f"{stage}, MiB" for stage in STAGES)], rows)
+
+
+def ratios(rounds: Rounds) -> dict[str, Ratio]:
+    """What the targets are about."""
+    beyond = [stage for stage in STAGES if stage != "network"]
+    return {
+        "default without the network's pass / reading and writing files with nibabel": Ratio.of(
+            totals(rounds, "default", beyond), totals(rounds, "files")
+        ),
+        "map-em / reading and writing files with nibabel": Ratio.of(
+            totals(rounds, "map-em"), totals(rounds, "files")
+        ),
+        "em-gmm-sklearn / map-em, arrays to labels": Ratio.of(
+            totals(rounds, "em-gmm-sklearn", ["mixture"]), totals(rounds, "map-em", ["mixture"])
+        ),
+        "em-gmm-sklearn / map-em, files to files": Ratio.of(
+            totals(rounds, "em-gmm-sklearn"), totals(rounds, "map-em")
+        ),
+    }
+
+
+def growth_table(rounds: Rounds, sizes: Mapping[str, float], base: str, unit: str) -> str:
+    """Cost per unit (study, voxel) at every size, over that at the base size.
+
+    Args:
+        rounds: `"program, size"` -> stages of each round.
+        sizes: size -> units in it.
+        base: the size to compare with.
+        unit: what is counted.
+    """
+    rows = []
+    for what in dict.fromkeys(name.rsplit(", ", 1)[0] for name in rounds):
+        per_unit = {size: np.array(totals(rounds, f"{what}, {size}")) / n for size, n in sizes.items()}
+        rows.append([f"`{what}`", *(str(Ratio.of(list(t), list(per_unit[base]))) for t in per_unit.values())])
+    return markdown([f"cost per {unit}, over that of {base}", *sizes], rows)
+
+
+def region_voxels(cohort: Path) -> int:
+    """Voxels in the regions of a cohort."""
+    import nibabel as nib
+
+    studies = json.loads(cohort.read_text())["test"]
+    return sum(
+        int(np.count_nonzero(np.asarray(nib.load(cohort.parent / study["region"]).dataobj)))
+        for study in studies
+    )
+
+
+# The benchmark
+
+
+def measured(
+    folder: Path, *, studies: int, cohorts: Sequence[int], stacks: Sequence[int], rounds: int
+) -> tuple[str, dict[str, Any]]:
+    """All tables as Markdown, and the numbers behind them."""
+    run = random_run(folder / "run", FILTERS)
+    largest = cohort_of(folder / "cohort", max(studies, *cohorts))
+    cohort = part_of(largest, studies)
+
+    stages = in_turn({name: (name, cohort) for name in PROGRAMS}, run, rounds)
+    memory = in_turn({name: (name, cohort) for name in PROGRAMS[1:]}, run, 1, memory=True)
+
+    by_studies = in_turn(
+        {
+            f"{name}, {n} studies": (name, part_of(largest, n))
+            for name in ("map-em", "default")
+            for n in cohorts
+        },
+        run,
+        rounds,
+    )
+    of_slices = {n: cohort_of(folder / f"slices_{n}", 4, slices=(n, n)) for n in stacks}
+    by_slices = in_turn(
+        {f"{name}, {n} slices": (name, path) for name in PROGRAMS[1:] for n, path in of_slices.items()},
+        run,
+        rounds,
+    )
+    text = "\n\n".join(
+        [
+            f"CPU milliseconds per study, {studies} studies, medians of {rounds} rounds:",
+            stage_table(stages, studies),
+            markdown(["ratio within a round", ""], [[n, str(r)] for n, r in ratios(stages).items()]),
+            "Peak resident memory while in a stage:",
+            memory_table(memory),
+            "As the cohort grows:",
+            growth_table(
+                by_studies,
+                {f"{n} studies": n for n in cohorts},
+                f"{cohorts[0]} studies",
+                "study",
+            ),
+            "As the volume grows:",
+            growth_table(
+                by_slices,
+                {f"{n} slices": float(region_voxels(path)) for n, path in of_slices.items()},
+                f"{stacks[0]} slices",
+                "voxel of the region",
+            ),
+        ]
+    )
+    return text, {"stages": stages, "memory": memory, "studies": by_studies, "slices": by_slices}
+
+
+def main() -> None:
+    """Parse, measure, print, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("-o", "--out", type=Path, help="JSON file for the numbers")
+    parser.add_argument("--studies", type=int, default=40, help="of the table of stages")
+    parser.add_argument("--cohorts", default="5,40,200", help="numbers of studies of growing cohorts")
+    parser.add_argument("--slices", default="3,6,12,24", help="numbers of slices of growing volumes")
+    parser.add_argument("--rounds", type=int, default=3)
+    for hidden in ("--program", "--cohort", "--run"):
+        parser.add_argument(hidden, help=argparse.SUPPRESS)
+    parser.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.program:
+        print(json.dumps(program(given.program, Path(given.cohort), Path(given.run), given.memory)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        text, numbers = measured(
+            Path(folder),
+            studies=given.studies,
+            cohorts=[int(n) for n in given.cohorts.split(",")],
+            stacks=[int(n) for n in given.slices.split(",")],
+            rounds=given.rounds,
+        )
+    print(text)
+    if given.out:
+        given.out.write_text(json.dumps(numbers, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
