@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmarking import Ratio, markdown_table
 
 STAGES = ("read", "preprocess", "network", "mixture", "undo", "quantities", "write", "other")
 PROGRAMS = ("files", "map-em", "default", "em-gmm-sklearn")
@@ -235,24 +236,6 @@ def random_run(folder: Path, filters: int) -> Path:
 # Tables
 
 
-@dataclass(frozen=True)
-class Ratio:
-    """Quartiles over the rounds of how much longer one program takes than another."""
-
-    low: float
-    median: float
-    high: float
-
-    @classmethod
-    def of(cls, slow: Sequence[float], quick: Sequence[float]) -> Ratio:
-        """From the times of the same rounds."""
-        quotients = np.array(slow) / np.array(quick)
-        return cls(*(float(q) for q in np.quantile(quotients, [0.25, 0.5, 0.75])))
-
-    def __str__(self) -> str:
-        return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
-
-
 Rounds = Mapping[str, list[dict[str, float]]]  # program -> stages of each round
 
 
@@ -271,19 +254,13 @@ def totals(rounds: Rounds, name: str, stages: Sequence[str] = STAGES) -> list[fl
     return [sum(stages_of_round.get(stage, 0.0) for stage in stages) for stages_of_round in rounds[name]]
 
 
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def stage_table(rounds: Rounds, n_studies: int) -> str:
     """Median CPU milliseconds per study of every stage."""
     rows = []
     for name in rounds:
         cells = [f"{1e3 * np.median(totals(rounds, name, [stage])) / n_studies:.1f}" for stage in STAGES]
         rows.append([f"`{name}`", *cells, f"{1e3 * np.median(totals(rounds, name)) / n_studies:.1f}"])
-    return markdown(["program", *STAGES, "all, ms"], rows)
+    return markdown_table(["program", *STAGES, "all, ms"], rows)
 
 
 def memory_table(rounds: Rounds) -> str:
@@ -292,7 +269,7 @@ def memory_table(rounds: Rounds) -> str:
         [f"`{name}`", *(f"{found[0][stage]:.0f}" if stage in found[0] else "–" for stage in STAGES)]
         for name, found in rounds.items()
     ]
-    return markdown(["program", *(f"{stage}, MiB" for stage in STAGES)], rows)
+    return markdown_table(["program", *(f"{stage}, MiB" for stage in STAGES)], rows)
 
 
 def ratios(rounds: Rounds) -> dict[str, Ratio]:
@@ -327,7 +304,7 @@ def growth_table(rounds: Rounds, sizes: Mapping[str, float], base: str, unit: st
     for what in dict.fromkeys(name.rsplit(", ", 1)[0] for name in rounds):
         per_unit = {size: np.array(totals(rounds, f"{what}, {size}")) / n for size, n in sizes.items()}
         rows.append([f"`{what}`", *(str(Ratio.of(list(t), list(per_unit[base]))) for t in per_unit.values())])
-    return markdown([f"cost per {unit}, over that of {base}", *sizes], rows)
+    return markdown_table([f"cost per {unit}, over that of {base}", *sizes], rows)
 
 
 def region_voxels(cohort: Path) -> int:
@@ -374,7 +351,7 @@ def measured(
         [
             f"CPU milliseconds per study, {studies} studies, medians of {rounds} rounds:",
             stage_table(stages, studies),
-            markdown(["ratio within a round", ""], [[n, str(r)] for n, r in ratios(stages).items()]),
+            markdown_table(["ratio within a round", ""], [[n, str(r)] for n, r in ratios(stages).items()]),
             "Peak resident memory while in a stage:",
             memory_table(memory),
             "As the cohort grows:",

@@ -28,10 +28,9 @@ import json
 import platform
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +39,7 @@ import numpy as np
 import onnxruntime
 import sklearn
 import torch
+from benchmarking import Ratio, Times, in_turn, markdown_table
 from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
@@ -75,38 +75,10 @@ VARIANCE_FLOOR = 1e-3
 # The 45 pixels that the left ventricle's outer radius has in the median study.
 BATCH, SIDE, RADIUS = 4, 160, 45
 
-Programs = Mapping[str, Callable[[], object]]
-Times = dict[str, list[float]]
-
-
-def in_turn(programs: Programs, repeats: int) -> Times:
-    """Milliseconds of CPU time of each program in each round, after a round that warms caches."""
-    times: Times = {name: [] for name in programs}
-    for repeat in range(repeats + 1):
-        for name, program in programs.items():
-            begin = time.process_time()
-            program()
-            if repeat:
-                times[name].append(1e3 * (time.process_time() - begin))
-    return times
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """Quartiles over the rounds of how much longer one program takes than another."""
-
-    low: float
-    median: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
-
 
 def ratio(times: Times, slow: str, quick: str) -> Ratio:
     """`slow / quick` within each round."""
-    quotients = np.array(times[slow]) / np.array(times[quick])
-    return Ratio(*(float(q) for q in np.quantile(quotients, [0.25, 0.5, 0.75])))
+    return Ratio.of(times[slow], times[quick])
 
 
 # Prediction
@@ -268,6 +240,7 @@ class PublishedUNet(UNet):
             nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(width[level + 1], width[level], 1))
             for level in reversed(range(levels))
         )
+        self.to(memory_format=torch.contiguous_format)  # channels last is ours
 
 
 def published_loss(image: Tensor, w: Tensor, heart: Tensor, prior_means: Tensor) -> tuple[Tensor, Tensor]:
@@ -421,7 +394,7 @@ def pass_table(report: Sequence[Mapping[str, Any]]) -> str:
             if name not in EM_PROGRAMS:
                 ratios = [str(ratio(times, em, name)) for em in EM_PROGRAMS]
                 rows.append([str(part["slices"]), name, f"{np.median(times[name]):.0f}", *ratios])
-    return _markdown(header, rows)
+    return markdown_table(header, rows)
 
 
 def em_table(report: Sequence[Mapping[str, Any]]) -> str:
@@ -434,7 +407,7 @@ def em_table(report: Sequence[Mapping[str, Any]]) -> str:
         for part in report
         for name in EM_PROGRAMS
     ]
-    return _markdown(["slices", "voxels", "EM", "iterations", "median ms"], rows)
+    return markdown_table(["slices", "voxels", "EM", "iterations", "median ms"], rows)
 
 
 def step_table(report: Mapping[str, Any]) -> str:
@@ -453,15 +426,10 @@ def step_table(report: Mapping[str, Any]) -> str:
     ]
     rows_of_shares = [[slow, quick, why, str(ratio(times, slow, quick))] for quick, slow, why in shares]
     return (
-        _markdown(["step", "median ms", f"{peer} / this"], rows)
+        markdown_table(["step", "median ms", f"{peer} / this"], rows)
         + "\n\n"
-        + _markdown(["slower", "quicker", "what differs", "ratio"], rows_of_shares)
+        + markdown_table(["slower", "quicker", "what differs", "ratio"], rows_of_shares)
     )
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def main() -> None:

@@ -1,17 +1,12 @@
 import json
-import sys
-from pathlib import Path
 
+import benchmark_check as script
 import numpy as np
 import pytest
 
 from mrigmm.data.manifest import read_manifest
 from mrigmm.data.study import load_study
 from mrigmm.labels import TISSUES
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-
-import benchmark_check as script
 
 
 @pytest.fixture

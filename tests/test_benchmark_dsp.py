@@ -1,13 +1,8 @@
 import json
-import sys
-from pathlib import Path
-
-import numpy as np
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
 import benchmark_dsp as script
+import numpy as np
+import pytest
 
 
 def test_components_per_slice():

@@ -1,12 +1,6 @@
-import sys
-from pathlib import Path
-
+import benchmark_prediction as script
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-
-import benchmark_prediction as script
 
 from mrigmm.networks.unet import UNet
 

@@ -1,23 +1,18 @@
 import json
 import math
-import sys
 from dataclasses import replace
-from pathlib import Path
 
+import benchmark_quality as script
 import numpy as np
 import pytest
 import torch
+from quality import ceilings, cohorts, competitors, scoring, summary, tables
 
 from mrigmm.data.manifest import RegionRule, read_manifest
 from mrigmm.data.study import load_study
 from mrigmm.errors import InputError
 from mrigmm.jobs.common import no_progress
 from mrigmm.methods.base import Segmentation, Task
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-
-import benchmark_quality as script
-from quality import ceilings, cohorts, competitors, scoring, summary, tables
 
 CLASSES = ("blood", "myocardium", "edema", "scar")
 VOXEL_ML = 1.2 * 1.2 * 10 / 1000

@@ -2,15 +2,10 @@
 
 import json
 import math
-import sys
-from pathlib import Path
 
 import pytest
-import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-
 import screen_objectives
+import torch
 from benchmark_subsets import subsets
 from screen_objectives import (
     Forward,
