@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrigmm.data.geometry import Grid, coverage, shear_degrees, slice_normal, slices_last
+from mrigmm.data.geometry import Grid, coverage, plane_box, shear_degrees, slice_normal, slices_last
 
 from ..conftest import SHAPE, oblique_affine
 
@@ -148,3 +148,11 @@ def test_a_single_slice_that_points_the_other_way(axis):
     assert all(stride > 0 for stride in turned.strides)
     assert torch.from_numpy(turned).shape[2] == 1
     np.testing.assert_array_equal(turn.undo(turned), data)
+
+
+def test_the_box_of_a_mask_in_the_plane():
+    mask = np.zeros((9, 8, 3), dtype=bool)
+    mask[2, 5, 0] = mask[6, 3, 2] = True
+    assert plane_box(mask) == (slice(2, 7), slice(3, 6))
+    assert plane_box(mask[..., 0]) == (slice(2, 3), slice(5, 6))
+    assert plane_box(mask[..., 1]) == (slice(0, 1), slice(0, 1))  # empty

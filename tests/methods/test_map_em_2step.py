@@ -13,6 +13,7 @@ from mrigmm.evaluation.cohort import study_overlaps, summarise
 from mrigmm.jobs.common import cohort_task
 from mrigmm.labels import Region
 from mrigmm.methods.base import Task
+from mrigmm.methods.map_em_2step import wall_features
 from mrigmm.methods.registry import make_method
 from mrigmm.phantom import simulate_cohort
 
@@ -131,3 +132,15 @@ def test_channels_of_the_shipped_multiscale_prior():
     # population_statistics.json: normal wall, LGE at 0.75 mm, and T2 of edema at 3 mm
     assert scales.prior.means[0, 0] == pytest.approx(-0.822)
     assert scales.prior.means[1, 4] == pytest.approx(1.158)
+
+
+def test_a_sequence_that_ends_in_the_wall_changes_its_own_features_only(studies):
+    study = studies[0]
+    wall = study.region > 0
+    whole = wall_features(study, wall, (0.75, 3.0))  # LGE, T2, bSSFP at the first width, then at the next
+    voxel = tuple(wall.nonzero()[0].tolist())
+    observed = study.observed.clone()
+    observed[1][voxel] = False
+    cut = wall_features(replace(study, observed=observed), wall, (0.75, 3.0))
+    torch.testing.assert_close(cut[:, [0, 2, 3, 5]], whole[:, [0, 2, 3, 5]], rtol=0, atol=1e-6)
+    assert not torch.allclose(cut[:, 4], whole[:, 4], rtol=0, atol=1e-6)
