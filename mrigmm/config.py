@@ -60,7 +60,7 @@ class RunConfig(BaseModel):
     )
 
     # The network
-    filters: int = Field(16, ge=1, le=1024, description="Filters at full resolution; doubled per level.")
+    filters: int = Field(8, ge=1, le=1024, description="Filters at full resolution; doubled per level.")
     levels: int = Field(4, ge=1, le=6, description="Number of poolings.")
     spatial_dims: Literal[2, 3] = Field(
         2, description="nll, nll_v: network on slices, or on whole studies with poolings in plane."
@@ -161,15 +161,15 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "default": _DEFAULT,
         "deepg": {**_PUBLISHED, "objective": "nll"},
         "deepsvg": {**_PUBLISHED, "objective": "nll_v"},
-        "tiny": {**_DEFAULT, "filters": 8, "levels": 3},
+        "tiny": {**_DEFAULT, "filters": 4, "levels": 3},
     }
 )
 PRESET_DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
     {
-        "default": "deep-gem, deep generalised EM: spatial prior by a 16-filter U-Net, MAP mixture per study",
+        "default": "deep-gem, deep generalised EM: spatial prior by an 8-filter U-Net, MAP mixture per study",
         "deepg": "published deepG: NLL of the mixture, one diagonal mixture per slice, 32 filters",
         "deepsvg": "published deepSVG: NLL of the spatially variant mixture, otherwise as deepg",
-        "tiny": "the default with 8 filters, for the demo and for trying out",
+        "tiny": "the default with 4 filters, for the demo and for trying out",
     }
 )
 
