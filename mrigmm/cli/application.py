@@ -1,0 +1,61 @@
+"""The application: all commands in the order of the help."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from mrigmm.cli.cohort import check, demo, manifest, simulate
+from mrigmm.cli.console import out_console
+from mrigmm.cli.evaluate import agreement, compare, evaluate, quantify, report
+from mrigmm.cli.export import export
+from mrigmm.cli.info import info
+from mrigmm.cli.predict import predict, segment_image
+from mrigmm.cli.train import prior, train, train_anatomy
+
+COMMANDS = (
+    demo,
+    simulate,
+    manifest,
+    check,
+    train,
+    train_anatomy,
+    predict,
+    segment_image,
+    evaluate,
+    compare,
+    agreement,
+    quantify,
+    report,
+    export,
+    prior,
+    info,
+)
+
+app = typer.Typer(
+    help="Infarct and edema maps from cardiac MR without pixel labels. "
+    "Research software, not for clinical use.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in COMMANDS:
+    app.command()(command)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        out_console.print(f"mrigmm {version('mrigmm')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options before any command; the help text is that of `app`."""

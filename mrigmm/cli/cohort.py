@@ -1,0 +1,178 @@
+"""Commands that make or look at a cohort: demo, simulate, manifest, check."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mrigmm.cli.console import EXIT_PROBLEMS, finish, out_console, progress_bar, studies_text
+from mrigmm.cli.options import AnatomyFolder, DataRoot, ManifestArg, PriorFile, Quiet, RegionKind, named
+from mrigmm.cli.tables import print_metrics, print_problem_table
+from mrigmm.errors import InputError
+
+
+def demo(
+    out: Annotated[Path, typer.Option("-o", "--out", help="New folder for everything.")] = Path(
+        "mrigmm_demo"
+    ),
+    quiet: Quiet = False,
+) -> None:
+    """Simulate a cohort, train, predict, evaluate beside EM-GMM and write a report."""
+    from mrigmm.jobs.demo import demo as job
+
+    result = job(out, progress=not quiet, track=progress_bar(quiet))
+    print_metrics(result.evaluations)
+    for what, path in (
+        ("cohort", result.manifest),
+        ("trained run", result.run),
+        ("label maps and metrics", result.folder / "predictions"),
+        ("report", result.report),
+        ("report of a study without a region map", result.without_region),
+    ):
+        out_console.print(f"{what}: {path}", markup=False, highlight=False)
+
+
+def simulate(
+    out: Annotated[Path, typer.Option("-o", "--out", help="New folder for the cohort.")],
+    studies: Annotated[int, typer.Option(min=1, help="Number of studies.")],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")],
+    preset: Annotated[str, typer.Option(help="Kind of cohort (docs/phantom.md).")] = "cohort",
+    region: Annotated[RegionKind, typer.Option(help="Region maps to write.")] = RegionKind.lv,
+    anatomy: Annotated[
+        tuple[str, Path] | None,
+        typer.Option(metavar="sunnybrook DIR", help="Real contours and bSSFP, simulated LGE and T2."),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Simulate a cohort: NIfTI studies, region maps, reference labels and manifest.json."""
+    from mrigmm.jobs.simulate import simulate as job
+
+    if anatomy is not None and anatomy[0] != "sunnybrook":
+        raise InputError(f"unknown anatomy '{anatomy[0]}'", remedy="--anatomy sunnybrook DIR")
+    result = job(
+        out,
+        studies=studies,
+        seed=seed,
+        preset=preset,
+        region=region.value,
+        anatomy=None if anatomy is None else anatomy[1],
+        track=progress_bar(quiet),
+    )
+    out_console.print(f"manifest: {result.output}", markup=False, highlight=False)
+
+
+def manifest(
+    kind: Annotated[
+        str,
+        typer.Argument(
+            help="Layout: myops, emidec, mscmr, myosaiq, acdc, sunnybrook, nnunet, bids, files, dicom."
+        ),
+    ],
+    src: Annotated[Path, typer.Argument(help="Folder of the unzipped data.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="MANIFEST", help="JSON file to write.")],
+    region: Annotated[
+        str | None, typer.Option(metavar="PATTERN", help="Region maps, for example 'regions/{id}.nii.gz'.")
+    ] = None,
+    region_from_labels: Annotated[
+        RegionKind | None, typer.Option(help="Derive the region maps from the reference labels.")
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="NAME, ratio=0.7/0.1/0.2, folds=N or lists.json. Default: the layout's own."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of ratio and folds.")] = 0,
+    image: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=PATTERN", help="files: images, for example LGE='*/{id}_lge.nii.gz'."),
+    ] = None,
+    label: Annotated[str | None, typer.Option(metavar="PATTERN", help="files: reference labels.")] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(metavar="SCHEME", help="Label ids: myops, emidec, ..., or blood=1,scar=3+4."),
+    ] = None,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OLD=NEW", help="nnunet, bids: name of a sequence or class there and here."),
+    ] = None,
+    map_file: Annotated[
+        Path | None,
+        typer.Option("--map", help="dicom: which series is which, the corrected map of a first run."),
+    ] = None,
+    pseudonyms: Annotated[
+        bool, typer.Option("--pseudonyms", help="dicom: number the studies instead of using the PatientID.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the manifest.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the manifest of a downloaded data set, or of files with names of your own."""
+    from mrigmm.jobs.manifest import manifest as job
+
+    if kind == "dicom":
+        others = (region, region_from_labels, split, image, label, labels, rename, overwrite or None)
+        if any(option is not None for option in others):
+            raise InputError("manifest dicom takes --map and --pseudonyms only", remedy="see docs/dicom.md")
+        from mrigmm.jobs.dicom import manifest_dicom  # needs an extra that the others do not
+
+        made = manifest_dicom(src, out, map_file=map_file, pseudonyms=pseudonyms, track=progress_bar(quiet))
+        finish(made, f"wrote {studies_text(len(made.done))}; manifest: {made.output}", quiet)
+        return
+    if map_file is not None or pseudonyms:
+        raise InputError(f"--map and --pseudonyms belong to DICOM, not to '{kind}'")
+    result = job(
+        kind,
+        src,
+        out,
+        region=region,
+        region_from_labels=None if region_from_labels is None else region_from_labels.value,
+        split=split,
+        seed=seed,
+        images=named(image or [], "--image", "NAME=PATTERN", "LGE={id}_lge.nii.gz"),
+        label=label,
+        labels=labels,
+        rename=named(rename or [], "--rename", "OLD=NEW", "PSIR=LGE"),
+        overwrite=overwrite,
+        track=progress_bar(quiet),
+    )
+    text = "\n".join(
+        [f"manifest: {path}" for path in result.manifests] + [f"prior: {path}" for path in result.priors]
+    )
+    if result.data_root is not None:
+        text += f"\nuse it with --data-root {result.data_root}"
+    finish(result, f"{studies_text(len(result.done))}\n{text}", quiet)
+
+
+def check(
+    manifest: ManifestArg,
+    data_root: DataRoot = None,
+    prior: PriorFile = None,
+    anatomy: AnatomyFolder = None,
+    num_workers: Annotated[
+        int, typer.Option(min=0, help="Processes that read studies at the same time.")
+    ] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """List every problem of every study. Exit code 1 when there is an error."""
+    from mrigmm.jobs.check import as_json as content
+    from mrigmm.jobs.check import check as job
+
+    result = job(
+        manifest,
+        data_root=data_root,
+        prior=prior,
+        anatomy=anatomy,
+        num_workers=num_workers,
+        track=progress_bar(quiet),
+    )
+    if as_json:
+        sys.stdout.write(json.dumps(content(result), indent=1) + "\n")
+    else:
+        if result.problems:
+            print_problem_table(result.problems)
+        out_console.print(f"{studies_text(len(result.done))} without errors", highlight=False)
+    if result.failed:
+        raise typer.Exit(EXIT_PROBLEMS)

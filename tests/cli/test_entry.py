@@ -1,0 +1,55 @@
+"""How the program ends: exit codes, interrupts, full disks, terminals."""
+
+import json
+import os
+import subprocess
+import sys
+
+import mrigmm
+
+
+def test_the_package_can_be_run_as_a_module():
+    result = subprocess.run(
+        [sys.executable, "-m", "mrigmm", "info", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert json.loads(result.stdout)["versions"]["mrigmm"] == mrigmm.__version__
+
+
+def test_an_interrupt_ends_with_its_own_code(cli, workshop, tmp_path, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mrigmm.methods.anatomy.load_study", interrupt)
+    result = cli("predict", workshop.manifest(), "-o", tmp_path / "out", "--method", "em-gmm")
+    assert result.code == 130
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_is_no_traceback(cli, workshop, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", "/somewhere")
+
+    monkeypatch.setattr("mrigmm.methods.anatomy.load_study", full)
+    result = cli("predict", workshop.manifest(), "-o", tmp_path / "out", "--method", "em-gmm")
+    assert result.code == 2
+    assert "file: /somewhere\n  got: No space left on device" in result.err
+
+
+def test_terminals_without_unicode_and_names_without_text(workshop, tmp_path):
+    """An ASCII terminal, and a folder whose name is no UTF-8."""
+    folder = os.fsencode(tmp_path) + b"/caf\xe9"
+    os.mkdir(folder)  # noqa: PTH102 - Path cannot be made of bytes
+    manifest = os.fsencode(workshop.manifest())
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"}
+    for arguments in (
+        [b"predict", manifest, b"-o", folder + b"/out", b"--method", b"em-gmm"],
+        [b"evaluate", folder + b"/out", manifest],
+    ):
+        command = [os.fsencode(sys.executable), b"-m", b"mrigmm", *arguments]
+        result = subprocess.run(command, capture_output=True, env=environment, timeout=120, check=False)
+        assert (result.returncode, b"Traceback" in result.stderr) == (0, False), result.stderr
+    assert b"s1_labels.nii.gz" in os.listdir(folder + b"/out")  # noqa: PTH208

@@ -1,0 +1,44 @@
+"""The tables on stdout."""
+
+import json
+import re
+
+from ..conftest import ventricle
+
+
+def test_the_metrics_table_shows_the_numbers_of_the_file(cli, workshop, tmp_path):
+    manifest = workshop.manifest()
+    cli("predict", manifest, "-o", tmp_path / "out", "--method", "map-em")
+    table = cli("evaluate", tmp_path / "out", manifest).out
+    summary = json.loads((tmp_path / "out" / "metrics.json").read_text())["summary"]
+    for name, figures in summary.items():
+        cells = [cell.strip() for cell in re.findall(rf"│ {name} .*", table)[0].strip("│").split("│")]
+        assert cells[:4] == [name, f"{figures['dice_mean']:.3f}", f"{figures['iou_mean']:.3f}", "1"]
+
+
+def test_a_class_that_nobody_has_is_not_a_number(cli, workshop, tmp_path):
+    entry = workshop.study()
+    workshop.volume(entry["label"], (ventricle() == 1) * 1.0)
+    labels = {"background": 0, "muscle": 1, "fat": 9}
+    manifest = workshop.manifest([entry], labels=labels)
+    out = tmp_path / "out"
+    cli("predict", manifest, "-o", out, "--method", "em-gmm")
+    side = json.loads((out / "s1.json").read_text())
+    (out / "s1.json").write_text(json.dumps({**side, "classes": {"muscle": 1, "other": 2, "fat": 3}}))
+    row = re.findall(r"│ fat .*", cli("evaluate", out, manifest).out)[0]
+    assert row.split("│")[2].strip() == "nan"
+
+
+def test_check_prints_one_table_of_everything(cli, workshop):
+    entries = [workshop.study(name) for name in ("a", "b", "c")]
+    (workshop.folder / "a_T2.nii.gz").unlink()
+    workshop.volume("b_region.nii.gz", ventricle() * 9)
+    del entries[2]["image"]["T2"]
+    result = cli("check", workshop.manifest(entries))
+    assert result.code == 1
+    assert result.out.count("┏") == 1
+    words = re.sub(r"[│\s]+", " ", result.out)
+    assert "the T2 file does" in words
+    assert "unknown class" in words
+    assert "no T2" in words
+    assert result.out.endswith("1 study without errors\n")
