@@ -6,6 +6,7 @@ Every other module asks here; no class id or colour is written anywhere else.
 from __future__ import annotations
 
 import colorsys
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -184,3 +185,35 @@ def allowed_classes(classes: Sequence[str]) -> tuple[tuple[bool, ...], ...]:
         Region.CAVITY: cavity,
     }
     return tuple(rows[code] for code in Region)
+
+
+_METRICS_IN_WORDS = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "hd95_mm": "HD95 (mm)",
+    "hd95_3d_mm": "HD95 in 3-D (mm)",
+    "nsd_2mm": "NSD at 2 mm",
+    "nsd_3d_2mm": "NSD in 3-D at 2 mm",
+}
+_ABBREVIATIONS = ("lv", "mvo")
+
+
+def in_words(name: str) -> str:
+    """How people read the name of a metric or a quantity, with its unit.
+
+    Example:
+        >>> in_words("infarct_percent_of_lv_mass"), in_words("lv_cavity_ml"), in_words("hd95_mm")
+        ('infarct (% of LV mass)', 'LV cavity (ml)', 'HD95 (mm)')
+    """
+    if name in _METRICS_IN_WORDS:
+        return _METRICS_IN_WORDS[name]
+    what, share, whole = name.partition("_percent_of_")
+    stem, _, unit = name.rpartition("_")
+    if share:
+        text = f"{what} (% of {whole})"
+    elif stem and unit in ("ml", "mm", "g"):
+        text = f"{stem} ({unit})"
+    else:
+        text = name
+    words = text.replace("_", " ")
+    return re.sub(rf"\b({'|'.join(_ABBREVIATIONS)})\b", lambda found: found[0].upper(), words)

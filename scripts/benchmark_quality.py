@@ -258,9 +258,7 @@ def _trainer(options: argparse.Namespace, track: Track) -> rows_of.Trainer:
         )
     else:
         cohort = given_cohort(options.manifest, "training", options.data_root, None)
-    return rows_of.Trainer(
-        options.out / "runs", cohort, options.prior, options.device, not options.quiet, track
-    )
+    return rows_of.Trainer(options.out / "runs", cohort, options.prior, options.device, track)
 
 
 def _heading(command: str, cohorts: dict[str, Cohort]) -> list[str]:

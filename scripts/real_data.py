@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from rich.progress import track
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 import mrigmm
@@ -140,7 +141,7 @@ def train(manifest: Path, run: Path, overrides: Sequence[str], data: Path) -> No
         data_root=data,
         device="cpu",
         resume=(run / "checkpoints" / "last.ckpt").exists(),
-        progress=True,
+        track=track,
     )
 
 

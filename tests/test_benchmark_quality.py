@@ -264,7 +264,7 @@ def test_a_training_killed_before_its_first_epoch_starts_anew(tmp_path, monkeypa
     monkeypatch.setattr(competitors, "_run_method", lambda run, device: run.path.name)
     monkeypatch.setattr(competitors.Trainer, "manifest", lambda self, region: None)
     cohort = cohorts.Cohort(tmp_path / "m.json", tmp_path, "all", None, {})
-    trainer = competitors.Trainer(tmp_path, cohort, None, "cpu", False, no_progress)
+    trainer = competitors.Trainer(tmp_path, cohort, None, "cpu", no_progress)
     (tmp_path / "tiny_lv_seed7").mkdir()
     (tmp_path / "tiny_lv_seed7" / "config.yaml").write_text("left behind")
     (row,) = trainer.competitors("tiny", [7])

@@ -10,6 +10,7 @@ from mrigmm.labels import (
     allowed_classes,
     class_colours,
     class_ids,
+    in_words,
     nested_regions,
     scheme_ids,
 )
@@ -116,3 +117,22 @@ def test_published_id_systems():
 def test_our_classes_in_the_ids_of_data_sets(scheme, ids):
     assert scheme_ids(scheme, tuple(TISSUES)) == ids
     assert scheme_ids(scheme, ("fat", "blood")) == {"blood": ids["blood"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("dice", "Dice"),
+        ("hd95_mm", "HD95 (mm)"),
+        ("nsd_2mm", "NSD at 2 mm"),
+        ("volume_error_ml", "volume error (ml)"),
+        ("lv_cavity_ml", "LV cavity (ml)"),
+        ("mvo_percent_of_lv_mass", "MVO (% of LV mass)"),
+        ("area_at_risk_mass_g", "area at risk mass (g)"),
+        ("salvage_percent_of_area_at_risk", "salvage (% of area at risk)"),
+        ("grey_matter_ml", "grey matter (ml)"),
+        ("valve", "valve"),
+    ],
+)
+def test_names_of_metrics_and_quantities_in_words(name, words):
+    assert in_words(name) == words

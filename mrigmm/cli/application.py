@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Annotated
 
@@ -11,30 +12,23 @@ from mrigmm.cli.cohort import check, demo, manifest, simulate
 from mrigmm.cli.console import out_console
 from mrigmm.cli.evaluate import agreement, compare, evaluate, quantify, report
 from mrigmm.cli.export import export
+from mrigmm.cli.help import Command, Group, text_and_examples
 from mrigmm.cli.info import info
 from mrigmm.cli.predict import predict, segment_image
 from mrigmm.cli.train import prior, train, train_anatomy
 
-COMMANDS = (
-    demo,
-    simulate,
-    manifest,
-    check,
-    train,
-    train_anatomy,
-    predict,
-    segment_image,
-    evaluate,
-    compare,
-    agreement,
-    quantify,
-    report,
-    export,
-    prior,
-    info,
-)
+# Groups of the help, and the commands in its order.
+COMMANDS: Mapping[str, Sequence[Callable[..., None]]] = {
+    "First look": (demo, info),
+    "Cohort": (simulate, manifest, check),
+    "Training": (train, train_anatomy, prior),
+    "Segmentation": (predict, segment_image),
+    "Evaluation": (evaluate, compare, agreement, quantify, report),
+    "Exchange": (export,),
+}
 
 app = typer.Typer(
+    cls=Group,
     help="Infarct and edema maps from cardiac MR without pixel labels. "
     "Research software, not for clinical use.",
     no_args_is_help=True,
@@ -42,8 +36,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in COMMANDS:
-    app.command()(command)
+for group, commands in COMMANDS.items():
+    for command in commands:
+        text, examples = text_and_examples(command)
+        app.command(cls=Command, help=text, epilog=examples, rich_help_panel=group)(command)
 
 
 def _print_version(asked: bool) -> None:

@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mrigmm.cli.console import EXIT_PROBLEMS, finish, out_console, progress_bar, studies_text
-from mrigmm.cli.options import AnatomyFolder, DataRoot, ManifestArg, PriorFile, Quiet, RegionKind, named
+from mrigmm.cli.completion import complete_cohorts, complete_kinds, complete_schemes
+from mrigmm.cli.console import EXIT_PROBLEMS, Voice, out_console, print_json, studies_text
+from mrigmm.cli.options import (
+    HARDWARE,
+    INPUT,
+    METHOD,
+    OUTPUT,
+    AnatomyFolder,
+    DataRoot,
+    Json,
+    ManifestArg,
+    Overwrite,
+    PriorFile,
+    Quiet,
+    RegionKind,
+    Verbose,
+    named,
+)
 from mrigmm.cli.tables import print_metrics, print_problem_table
 from mrigmm.errors import InputError
 
 
 def demo(
-    out: Annotated[Path, typer.Option("-o", "--out", help="New folder for everything.")] = Path(
-        "mrigmm_demo"
-    ),
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="New folder for everything.", rich_help_panel=OUTPUT)
+    ] = Path("mrigmm_demo"),
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
-    """Simulate a cohort, train, predict, evaluate beside EM-GMM and write a report."""
+    """Simulate a cohort, train, predict, evaluate beside EM-GMM and write a report.
+
+    Examples:
+        mrigmm demo
+        mrigmm demo -o first_look
+    """
     from mrigmm.jobs.demo import demo as job
 
-    result = job(out, progress=not quiet, track=progress_bar(quiet))
+    result = job(out, track=Voice(quiet, verbose).track)
     print_metrics(result.evaluations)
     for what, path in (
         ("cohort", result.manifest),
@@ -37,20 +57,40 @@ def demo(
 
 
 def simulate(
-    out: Annotated[Path, typer.Option("-o", "--out", help="New folder for the cohort.")],
-    studies: Annotated[int, typer.Option(min=1, help="Number of studies.")],
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")],
-    preset: Annotated[str, typer.Option(help="Kind of cohort (docs/phantom.md).")] = "cohort",
-    region: Annotated[RegionKind, typer.Option(help="Region maps to write.")] = RegionKind.lv,
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="New folder for the cohort.", rich_help_panel=OUTPUT)
+    ],
+    studies: Annotated[int, typer.Option(min=1, help="Number of studies.", rich_help_panel=METHOD)],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.", rich_help_panel=METHOD)],
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="Kind of cohort (docs/phantom.md).", rich_help_panel=METHOD, autocompletion=complete_cohorts
+        ),
+    ] = "cohort",
+    region: Annotated[
+        RegionKind, typer.Option(help="Region maps to write.", rich_help_panel=OUTPUT)
+    ] = RegionKind.lv,
     anatomy: Annotated[
         tuple[str, Path] | None,
-        typer.Option(metavar="sunnybrook DIR", help="Real contours and bSSFP, simulated LGE and T2."),
+        typer.Option(
+            metavar="sunnybrook DIR",
+            help="Real contours and bSSFP, simulated LGE and T2.",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
-    """Simulate a cohort: NIfTI studies, region maps, reference labels and manifest.json."""
+    """Simulate a cohort: NIfTI studies, region maps, reference labels and manifest.json.
+
+    Examples:
+        mrigmm simulate -o cohort --studies 8 --seed 1 --preset small
+        mrigmm simulate -o cohort --studies 25 --seed 1 --region cavity-wall
+    """
     from mrigmm.jobs.simulate import simulate as job
 
+    voice = Voice(quiet, verbose)
     if anatomy is not None and anatomy[0] != "sunnybrook":
         raise InputError(f"unknown anatomy '{anatomy[0]}'", remedy="--anatomy sunnybrook DIR")
     result = job(
@@ -60,7 +100,7 @@ def simulate(
         preset=preset,
         region=region.value,
         anatomy=None if anatomy is None else anatomy[1],
-        track=progress_bar(quiet),
+        track=voice.track,
     )
     out_console.print(f"manifest: {result.output}", markup=False, highlight=False)
 
@@ -69,56 +109,100 @@ def manifest(
     kind: Annotated[
         str,
         typer.Argument(
-            help="Layout: myops, emidec, mscmr, myosaiq, acdc, sunnybrook, nnunet, bids, files, dicom."
+            help="Layout: myops, emidec, mscmr, myosaiq, acdc, sunnybrook, nnunet, bids, files, dicom.",
+            autocompletion=complete_kinds,
         ),
     ],
     src: Annotated[Path, typer.Argument(help="Folder of the unzipped data.")],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="MANIFEST", help="JSON file to write.")],
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", metavar="MANIFEST", help="JSON file to write.", rich_help_panel=OUTPUT),
+    ],
     region: Annotated[
-        str | None, typer.Option(metavar="PATTERN", help="Region maps, for example 'regions/{id}.nii.gz'.")
+        str | None,
+        typer.Option(
+            metavar="PATTERN", help="Region maps, for example 'regions/{id}.nii.gz'.", rich_help_panel=INPUT
+        ),
     ] = None,
     region_from_labels: Annotated[
-        RegionKind | None, typer.Option(help="Derive the region maps from the reference labels.")
+        RegionKind | None,
+        typer.Option(help="Derive the region maps from the reference labels.", rich_help_panel=INPUT),
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option(help="NAME, ratio=0.7/0.1/0.2, folds=N or lists.json. Default: the layout's own."),
+        typer.Option(
+            help="NAME, ratio=0.7/0.1/0.2, folds=N or lists.json. Default: the layout's own.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of ratio and folds.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of ratio and folds.", rich_help_panel=OUTPUT)] = 0,
     image: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=PATTERN", help="files: images, for example LGE='*/{id}_lge.nii.gz'."),
+        typer.Option(
+            metavar="NAME=PATTERN",
+            help="files: images, for example LGE='*/{id}_lge.nii.gz'.",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
-    label: Annotated[str | None, typer.Option(metavar="PATTERN", help="files: reference labels.")] = None,
+    label: Annotated[
+        str | None,
+        typer.Option(metavar="PATTERN", help="files: reference labels.", rich_help_panel=INPUT),
+    ] = None,
     labels: Annotated[
         str | None,
-        typer.Option(metavar="SCHEME", help="Label ids: myops, emidec, ..., or blood=1,scar=3+4."),
+        typer.Option(
+            metavar="SCHEME",
+            help="Label ids: myops, emidec, ..., or blood=1,scar=3+4.",
+            rich_help_panel=INPUT,
+            autocompletion=complete_schemes,
+        ),
     ] = None,
     rename: Annotated[
         list[str] | None,
-        typer.Option(metavar="OLD=NEW", help="nnunet, bids: name of a sequence or class there and here."),
+        typer.Option(
+            metavar="OLD=NEW",
+            help="nnunet, bids: name of a sequence or class there and here.",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
     map_file: Annotated[
         Path | None,
-        typer.Option("--map", help="dicom: which series is which, the corrected map of a first run."),
+        typer.Option(
+            "--map",
+            help="dicom: which series is which, the corrected map of a first run.",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
     pseudonyms: Annotated[
-        bool, typer.Option("--pseudonyms", help="dicom: number the studies instead of using the PatientID.")
+        bool,
+        typer.Option(
+            "--pseudonyms",
+            help="dicom: number the studies instead of using the PatientID.",
+            rich_help_panel=INPUT,
+        ),
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the manifest.")] = False,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
-    """Write the manifest of a downloaded data set, or of files with names of your own."""
+    """Write the manifest of a downloaded data set, or of files with names of your own.
+
+    Examples:
+        mrigmm manifest myops MyoPS2020 -o myops.json
+        mrigmm manifest files data -o m.json --image LGE={id}_lge.nii.gz --split test
+        mrigmm manifest dicom export -o out/manifest.json
+    """
     from mrigmm.jobs.manifest import manifest as job
 
+    voice = Voice(quiet, verbose)
     if kind == "dicom":
         others = (region, region_from_labels, split, image, label, labels, rename, overwrite or None)
         if any(option is not None for option in others):
             raise InputError("manifest dicom takes --map and --pseudonyms only", remedy="see docs/dicom.md")
         from mrigmm.jobs.dicom import manifest_dicom  # needs an extra that the others do not
 
-        made = manifest_dicom(src, out, map_file=map_file, pseudonyms=pseudonyms, track=progress_bar(quiet))
-        finish(made, f"wrote {studies_text(len(made.done))}; manifest: {made.output}", quiet)
+        made = manifest_dicom(src, out, map_file=map_file, pseudonyms=pseudonyms, track=voice.track)
+        voice.finish(made, f"wrote {studies_text(len(made.done))}; manifest: {made.output}")
         return
     if map_file is not None or pseudonyms:
         raise InputError(f"--map and --pseudonyms belong to DICOM, not to '{kind}'")
@@ -135,14 +219,14 @@ def manifest(
         labels=labels,
         rename=named(rename or [], "--rename", "OLD=NEW", "PSIR=LGE"),
         overwrite=overwrite,
-        track=progress_bar(quiet),
+        track=voice.track,
     )
     text = "\n".join(
         [f"manifest: {path}" for path in result.manifests] + [f"prior: {path}" for path in result.priors]
     )
     if result.data_root is not None:
         text += f"\nuse it with --data-root {result.data_root}"
-    finish(result, f"{studies_text(len(result.done))}\n{text}", quiet)
+    voice.finish(result, f"{studies_text(len(result.done))}\n{text}")
 
 
 def check(
@@ -151,12 +235,19 @@ def check(
     prior: PriorFile = None,
     anatomy: AnatomyFolder = None,
     num_workers: Annotated[
-        int, typer.Option(min=0, help="Processes that read studies at the same time.")
+        int,
+        typer.Option(min=0, help="Processes that read studies at the same time.", rich_help_panel=HARDWARE),
     ] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_json: Json = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
-    """List every problem of every study. Exit code 1 when there is an error."""
+    """List every problem of every study. Exit code 1 when there is an error.
+
+    Examples:
+        mrigmm check cohort/manifest.json
+        mrigmm check cohort/manifest.json --json --num-workers 4
+    """
     from mrigmm.jobs.check import as_json as content
     from mrigmm.jobs.check import check as job
 
@@ -166,10 +257,10 @@ def check(
         prior=prior,
         anatomy=anatomy,
         num_workers=num_workers,
-        track=progress_bar(quiet),
+        track=Voice(quiet, verbose).track,
     )
     if as_json:
-        sys.stdout.write(json.dumps(content(result), indent=1) + "\n")
+        print_json(content(result))
     else:
         if result.problems:
             print_problem_table(result.problems)

@@ -1,57 +1,151 @@
-"""Where and how commands speak: results on stdout, everything else on stderr; exit codes; progress bars."""
+"""Where and how commands speak: results on stdout, everything else on stderr; exit codes; progress."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
-from rich.progress import track as rich_track
 
-from mrigmm.errors import Problem, printable
+from mrigmm.errors import InputError, Problem, printable
 
 if TYPE_CHECKING:
     from mrigmm.jobs.common import Outcome
 
-# What each means stands in `mrigmm.cli`.
 EXIT_PROBLEMS, EXIT_BAD_INPUT, EXIT_UNEXPECTED, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 70, 130, 143
+EXIT_CODES: Mapping[int, str] = {
+    0: "done",
+    EXIT_PROBLEMS: "check found errors",
+    EXIT_BAD_INPUT: "bad input: some or all studies could not be processed; full disk; too little memory",
+    EXIT_UNEXPECTED: "an error that nobody foresaw",
+    EXIT_INTERRUPTED: "interrupted (Ctrl-C)",
+    EXIT_TERMINATED: "ended by SIGTERM",
+}
 
-# No emoji codes: they are parts of file names here.
-out_console = Console(soft_wrap=True, emoji=False)
-err_console = Console(stderr=True, soft_wrap=True, emoji=False)
+# Off a terminal, progress is told in lines: after so many seconds and so much of the work.
+_LINE_S, _LINE_SHARE = 2.0, 0.1
 
 
-def progress_bar(quiet: bool) -> Any:
-    """A `jobs.common.Track` on stderr."""
+def _console(*, stderr: bool) -> Console:
+    """No emoji codes: they are parts of file names here. With NO_COLOR nothing is bold either."""
+    plain = bool(os.environ.get("NO_COLOR"))
+    return Console(stderr=stderr, soft_wrap=True, emoji=False, color_system=None if plain else "auto")
 
-    def track(items: Iterable[Any], description: str) -> Iterable[Any]:
-        if quiet:
+
+out_console = _console(stderr=False)
+err_console = _console(stderr=True)
+
+
+@dataclass(frozen=True)
+class Voice:
+    """How much a command says beside its result.
+
+    Attributes:
+        quiet: errors only.
+        verbose: also how long every step took, and all that is known of a note.
+    """
+
+    quiet: bool = False
+    verbose: bool = False
+
+    def __post_init__(self) -> None:
+        if self.quiet and self.verbose:
+            raise InputError("a command is quiet or verbose, not both", remedy="leave out one of them")
+
+    def track(self, items: Iterable[Any], description: str) -> Iterable[Any]:
+        """A `jobs.common.Track` on stderr: a bar on a terminal, some lines in a log."""
+        if self.quiet:
             return items
-        return rich_track(items, description, console=err_console, transient=True)
+        total = len(items) if isinstance(items, Sized) else None
+        if self.verbose:
+            items = _timed(items, description, total)
+        if not err_console.is_terminal:
+            return items if self.verbose else _told(items, description, total)
+        from rich.progress import track  # costs too much of `mrigmm --help`
 
-    return track
+        return track(items, description, total=total, console=err_console, transient=True)
 
+    def finish(self, result: Outcome, text: str, *, as_json: Mapping[str, Any] | None = None) -> None:
+        """Say notes, errors and how it ended; exit 2 when a study failed.
 
-def finish(result: Outcome, text: str, quiet: bool) -> None:
-    """Print warnings, errors and the closing line; exit 2 when a study failed."""
-    if not result.speaks:
-        return
-    if not quiet:
-        for problem in result.problems:
-            if problem.severity == "warning":
-                about = "" if problem.study is None else f" ({problem.study})"
-                err_console.print(printable(f"note{about}: {problem.what}"), style="yellow", markup=False)
-    errors = [problem for problem in result.problems if problem.severity == "error"]
-    print_problems(errors)
-    out_console.print(text, markup=False, highlight=False)
-    if errors:
-        failed = {problem.study for problem in errors} - {None, *result.done}
-        if failed:
+        Args:
+            result: of the job.
+            text: the closing line.
+            as_json: printed instead of the closing line.
+        """
+        if not result.speaks:
+            return
+        errors = [problem for problem in result.problems if problem.severity == "error"]
+        if not self.quiet:
+            self._print_notes(problem for problem in result.problems if problem.severity != "error")
+        print_problems(errors)
+        if as_json is None:
+            out_console.print(text, markup=False, highlight=False)
+        else:
+            print_json(as_json)
+        if errors:
+            failed = {problem.study for problem in errors} - {None, *result.done}
+            if failed:
+                count = f"{studies_text(len(failed))} could not be processed"
+                err_console.print(count, style="red", highlight=False)
+            raise typer.Exit(EXIT_BAD_INPUT)
+
+    def _print_notes(self, notes: Iterable[Problem]) -> None:
+        for note in notes:
+            about = "" if note.study is None else f" ({note.study})"
+            text = str(note) if self.verbose else printable(note.what)
             err_console.print(
-                f"{studies_text(len(failed))} could not be processed", style="red", highlight=False
+                f"note{printable(about)}: {text}", style="yellow", markup=False, highlight=False
             )
-        raise typer.Exit(EXIT_BAD_INPUT)
+
+
+def _timed(items: Iterable[Any], description: str, total: int | None) -> Iterator[Any]:
+    """Items, with a line for each that says how long it took, with its making."""
+    of_total = "" if total is None else f" of {total}"
+    started = time.monotonic()
+    for number, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        name = printable(str(getattr(item, "id", "")))
+        about = f" ({name})" if name else ""
+        _say(f"{description} {number}{of_total}{about}: {now - started:.1f} s")
+        started = now
+
+
+def _told(items: Iterable[Any], description: str, total: int | None) -> Iterator[Any]:
+    """Items, with a line now and then; nothing of what is over soon."""
+    started = last = time.monotonic()
+    told = 0
+    for number, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if number == total and now - started >= _LINE_S:
+            _say(f"{description}: {total} of {total} in {_duration(now - started)}")
+        elif total and number < total and now - last >= _LINE_S and number - told >= _LINE_SHARE * total:
+            left = (now - started) / number * (total - number)
+            _say(f"{description}: {number} of {total}, about {_duration(left)} left")
+            last, told = now, number
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _say(text: str) -> None:
+    err_console.print(text, markup=False, highlight=False)
+
+
+def print_json(content: Mapping[str, Any]) -> None:
+    """A result as JSON on stdout."""
+    sys.stdout.write(json.dumps(content, indent=1) + "\n")
 
 
 def studies_text(count: int) -> str:

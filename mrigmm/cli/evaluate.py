@@ -2,30 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mrigmm.cli.console import finish, progress_bar, studies_text
-from mrigmm.cli.options import DataRoot, ManifestArg, Quiet, Split
+from mrigmm.cli.completion import complete_bases
+from mrigmm.cli.console import Voice, studies_text
+from mrigmm.cli.options import (
+    INPUT,
+    METHOD,
+    OUTPUT,
+    DataRoot,
+    Json,
+    ManifestArg,
+    Overwrite,
+    PredictionsArg,
+    Quiet,
+    Split,
+    Verbose,
+)
 from mrigmm.cli.tables import print_agreement, print_comparison, print_metrics
+
+if TYPE_CHECKING:
+    from mrigmm.jobs.common import Outcome
 
 
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(metavar="OUT", help="Folder that predict wrote.")],
+    predictions: PredictionsArg,
     manifest: ManifestArg,
     split: Split = "test",
     data_root: DataRoot = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Default: OUT/metrics.json.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Default: OUT/metrics.json.", rich_help_panel=OUTPUT),
+    ] = None,
     minimum_ml: Annotated[
-        float, typer.Option(help="Volume from which on a lesion counts as found. Default: any voxel.")
+        float,
+        typer.Option(
+            help="Volume from which on a lesion counts as found. Default: any voxel.",
+            rich_help_panel=METHOD,
+        ),
     ] = 0.0,
+    as_json: Json = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
-    """Overlap, boundary distances, volumes and calibration against the reference labels."""
+    """Overlap, boundary distances, volumes and calibration against the reference labels.
+
+    Examples:
+        mrigmm evaluate predictions/run cohort/manifest.json
+        mrigmm evaluate predictions/run cohort/manifest.json --split all --json
+    """
     from mrigmm.jobs.evaluate import evaluate as job
 
+    voice = Voice(quiet, verbose)
     result = job(
         predictions,
         manifest,
@@ -33,10 +65,10 @@ def evaluate(
         data_root=data_root,
         out=out,
         minimum_ml=minimum_ml,
-        track=progress_bar(quiet),
+        track=voice.track,
     )
-    print_metrics({predictions.resolve().name: result})
-    finish(result, f"metrics: {result.output}", quiet)
+    tables = {predictions.resolve().name: result}
+    _conclude(voice, result, f"metrics: {result.output}", as_json, lambda: print_metrics(tables))
 
 
 def compare(
@@ -46,56 +78,92 @@ def compare(
     split: Split = "test",
     data_root: DataRoot = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Folder to write to. Default: OUT_A.")
+        Path | None,
+        typer.Option("-o", "--out", help="Folder to write to. Default: OUT_A.", rich_help_panel=OUTPUT),
     ] = None,
+    as_json: Json = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
-    """Compare two folders of predictions by their scores, with paired tests."""
+    """Compare two folders of predictions by their scores, with paired tests.
+
+    Examples:
+        mrigmm compare predictions/run predictions/em-gmm cohort/manifest.json
+    """
     from mrigmm.jobs.compare import compare as job
 
-    result = job(
-        first, second, manifest, split=split, data_root=data_root, out=out, track=progress_bar(quiet)
-    )
-    print_comparison(result)
-    finish(result, f"compared {studies_text(len(result.done))}; comparison: {result.output}", quiet)
+    voice = Voice(quiet, verbose)
+    result = job(first, second, manifest, split=split, data_root=data_root, out=out, track=voice.track)
+    text = f"compared {studies_text(len(result.done))}; comparison: {result.output}"
+    _conclude(voice, result, text, as_json, lambda: print_comparison(result))
 
 
 def agreement(
     folders: Annotated[list[Path], typer.Argument(metavar="OUT_A OUT_B ...", help="Folders of predict.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for maps and numbers.")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in the folder.")] = False,
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Folder for maps and numbers.", rich_help_panel=OUTPUT)
+    ],
+    overwrite: Overwrite = False,
+    as_json: Json = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
-    """How far methods, or seeds, agree with each other; no reference is needed."""
+    """How far methods, or seeds, agree with each other; no reference is needed.
+
+    Examples:
+        mrigmm agreement predictions/run predictions/em-gmm -o agreement
+    """
     from mrigmm.jobs.agreement import agreement as job
 
-    result = job(folders, out, overwrite=overwrite, track=progress_bar(quiet))
-    print_agreement(result)
-    finish(result, f"compared {studies_text(len(result.done))}; agreement: {result.output}", quiet)
+    voice = Voice(quiet, verbose)
+    result = job(folders, out, overwrite=overwrite, track=voice.track)
+    text = f"compared {studies_text(len(result.done))}; agreement: {result.output}"
+    _conclude(voice, result, text, as_json, lambda: print_agreement(result))
 
 
 def quantify(
-    predictions: Annotated[Path, typer.Argument(metavar="OUT", help="Folder that predict wrote.")],
+    predictions: PredictionsArg,
     manifest: Annotated[
-        Path | None, typer.Option(help="Cohort with reference labels to compare with.")
+        Path | None,
+        typer.Option(help="Cohort with reference labels to compare with.", rich_help_panel=INPUT),
     ] = None,
     data_root: DataRoot = None,
     member: Annotated[
         list[Path] | None,
-        typer.Option(help="Another prediction of the same studies, for the predictive distribution."),
+        typer.Option(
+            help="Another prediction of the same studies, for the predictive distribution.",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
     rv_insertion: Annotated[
         Path | None,
-        typer.Option(help="CSV of study, x_mm, y_mm, z_mm: anterior insertion of the right ventricle."),
+        typer.Option(
+            help="CSV of study, x_mm, y_mm, z_mm: anterior insertion of the right ventricle.",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
     base: Annotated[
-        str | None, typer.Option(metavar="first|last", help="Which slice of the files is the basal one.")
+        str | None,
+        typer.Option(
+            metavar="first|last",
+            help="Which slice of the files is the basal one.",
+            rich_help_panel=INPUT,
+            autocompletion=complete_bases,
+        ),
     ] = None,
+    as_json: Json = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
-    """Volumes, masses, transmurality and AHA segments of label maps (docs/quantities.md)."""
+    """Volumes, masses, transmurality and AHA segments of label maps (docs/quantities.md).
+
+    Examples:
+        mrigmm quantify predictions/run --manifest cohort/manifest.json
+        mrigmm quantify predictions/run --base first --rv-insertion points.csv
+    """
     from mrigmm.jobs.quantify import quantify as job
 
+    voice = Voice(quiet, verbose)
     result = job(
         predictions,
         manifest=manifest,
@@ -103,26 +171,49 @@ def quantify(
         members=member or (),
         rv_insertion=rv_insertion,
         base=base,
-        track=progress_bar(quiet),
+        track=voice.track,
     )
-    finish(result, f"measured {studies_text(len(result.done))}: {result.output}", quiet)
+    _conclude(voice, result, f"measured {studies_text(len(result.done))}: {result.output}", as_json)
 
 
 def report(
-    predictions: Annotated[Path, typer.Argument(metavar="OUT", help="Folder that predict wrote.")],
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Default: OUT/report.html.")] = None,
+    predictions: PredictionsArg,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Default: OUT/report.html.", rich_help_panel=OUTPUT),
+    ] = None,
     beside: Annotated[
-        list[Path] | None, typer.Option(help="Another evaluated folder to compare with.")
+        list[Path] | None,
+        typer.Option(help="Another evaluated folder to compare with.", rich_help_panel=INPUT),
     ] = None,
     interactive: Annotated[
-        bool, typer.Option("--interactive", help="Put the volumes and a viewer into the page.")
+        bool,
+        typer.Option(
+            "--interactive", help="Put the volumes and a viewer into the page.", rich_help_panel=OUTPUT
+        ),
     ] = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
-    """Write one HTML page: cohort table, agreement, slices, mixtures (docs/report.md)."""
+    """Write one HTML page: cohort table, agreement, slices, mixtures (docs/report.md).
+
+    Examples:
+        mrigmm report predictions/run --beside predictions/em-gmm
+        mrigmm report predictions/run --interactive -o viewer.html
+    """
     from mrigmm.jobs.report import report as job
 
-    result = job(
-        predictions, out=out, beside=beside or (), interactive=interactive, track=progress_bar(quiet)
-    )
-    finish(result, f"report: {result.output}", quiet)
+    voice = Voice(quiet, verbose)
+    result = job(predictions, out=out, beside=beside or (), interactive=interactive, track=voice.track)
+    voice.finish(result, f"report: {result.output}")
+
+
+def _conclude(
+    voice: Voice, result: Outcome, text: str, as_json: bool, table: Callable[[], None] = lambda: None
+) -> None:
+    """The table and the closing line, or the file of figures that the job wrote."""
+    from mrigmm.jobs.common import written
+
+    if not as_json:
+        table()
+    voice.finish(result, text, as_json=written(result) if as_json else None)

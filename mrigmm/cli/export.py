@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from mrigmm.cli.console import finish, progress_bar, studies_text
-from mrigmm.cli.options import Quiet
+from mrigmm.cli.completion import complete_schemes
+from mrigmm.cli.console import Voice, studies_text
+from mrigmm.cli.options import INPUT, METHOD, OUTPUT, Quiet, Verbose
 
 
 class ExportFormat(StrEnum):
@@ -27,27 +28,50 @@ def export(
     source: Annotated[
         Path, typer.Argument(metavar="RUN|OUT", help="Folder of a trained run, or one that predict wrote.")
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="File (onnx) or new folder to write.")],
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", help="File (onnx) or new folder to write.", rich_help_panel=OUTPUT),
+    ],
     format: Annotated[
         ExportFormat,
         typer.Option(
-            "--format", help="Of a run: onnx, bundle. Of predictions: the others (docs/exports.md)."
+            "--format",
+            help="Of a run: onnx, bundle. Of predictions: the others (docs/exports.md).",
+            rich_help_panel=METHOD,
         ),
     ],
     scheme: Annotated[
-        str | None, typer.Option(help="nifti: whose label ids, for example myops or emidec.")
+        str | None,
+        typer.Option(
+            help="nifti: whose label ids, for example myops or emidec.",
+            rich_help_panel=METHOD,
+            autocompletion=complete_schemes,
+        ),
     ] = None,
     dicom: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="dicom-seg: the series that was segmented.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="dicom-seg: the series that was segmented.", rich_help_panel=INPUT
+        ),
     ] = None,
     study: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="A study to export. Default: all predictions.")
+        list[str] | None,
+        typer.Option(
+            metavar="ID", help="A study to export. Default: all predictions.", rich_help_panel=INPUT
+        ),
     ] = None,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
-    """Write a trained run, or predictions, for use by other programs."""
+    """Write a trained run, or predictions, for use by other programs.
+
+    Examples:
+        mrigmm export run -o run/network.onnx --format onnx
+        mrigmm export predictions/run -o myops_ids --format nifti --scheme myops
+    """
     from mrigmm.jobs.export import export as job
 
+    voice = Voice(quiet, verbose)
     result = job(
         source,
         out,
@@ -55,7 +79,7 @@ def export(
         scheme=scheme,
         dicom=dicom,
         studies=study or (),
-        track=progress_bar(quiet),
+        track=voice.track,
     )
     count = f" {studies_text(len(result.done))}" if result.done else ""
-    finish(result, f"exported{count}: {result.output}", quiet)
+    voice.finish(result, f"exported{count}: {result.output}")

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from typing import Annotated
-
-import typer
 from rich.markup import escape
 from rich.table import Table
 
-from mrigmm.cli.console import out_console
+from mrigmm.cli.console import out_console, print_json
+from mrigmm.cli.options import Json
 
 
-def info(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
-    """Methods, presets, classes and versions."""
+def info(as_json: Json = False) -> None:
+    """Methods, presets, settings, classes and versions.
+
+    Examples:
+        mrigmm info
+        mrigmm info --json
+    """
     from mrigmm.jobs.info import info as job
 
     content = job()
     if as_json:
-        sys.stdout.write(json.dumps(content, indent=1) + "\n")
+        print_json(content)
         return
     for title, values in content.items():
         if not isinstance(values, dict):

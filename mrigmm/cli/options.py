@@ -1,4 +1,4 @@
-"""Options and arguments that several commands share, and how texts of the form NAME=VALUE are read."""
+"""Options and arguments that several commands share, their groups in the help, and texts NAME=VALUE."""
 
 from __future__ import annotations
 
@@ -9,33 +9,99 @@ from typing import Annotated
 
 import typer
 
+from mrigmm.cli.completion import complete_devices, complete_settings, complete_splits
 from mrigmm.errors import InputError
 
+INPUT, METHOD, PREPROCESSING = "Input", "Method", "Preprocessing"
+HARDWARE, OUTPUT, MESSAGES = "Hardware", "Output", "Messages"
+SINGLE = "Single study"
+PANELS = (INPUT, SINGLE, METHOD, PREPROCESSING, HARDWARE, OUTPUT, MESSAGES)
+
 ManifestArg = Annotated[Path, typer.Argument(help="Manifest of the cohort (JSON, see docs/data.md).")]
+PredictionsArg = Annotated[Path, typer.Argument(metavar="OUT", help="Folder that predict wrote.")]
 DataRoot = Annotated[
-    Path | None, typer.Option(help="Folder that the manifest's paths resolve against. Default: its own.")
+    Path | None,
+    typer.Option(
+        help="Folder that the manifest's paths resolve against. Default: its own.", rich_help_panel=INPUT
+    ),
 ]
 PriorFile = Annotated[
-    Path | None, typer.Option("--prior", help="Population prior (JSON). Default: the shipped one.")
+    Path | None,
+    typer.Option(
+        "--prior", help="Population prior (JSON). Default: the shipped one.", rich_help_panel=METHOD
+    ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars, no notes.")]
-Split = Annotated[str, typer.Option(help="training, validation, test or all.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="auto, cpu, cuda or cuda:N.", rich_help_panel=HARDWARE, autocompletion=complete_devices
+    ),
+]
+Split = Annotated[
+    str,
+    typer.Option(
+        help="training, validation, test or all.", rich_help_panel=INPUT, autocompletion=complete_splits
+    ),
+]
 AnatomyFolder = Annotated[
     Path | None,
     typer.Option(
         "--anatomy",
         metavar="RUN",
         help="Run of train-anatomy, for studies without a region map.",
+        rich_help_panel=PREPROCESSING,
     ),
 ]
 Register = Annotated[
-    bool, typer.Option("--register", help="Register the sequences to the reference sequence first.")
+    bool,
+    typer.Option(
+        "--register",
+        help="Register the sequences to the reference sequence first.",
+        rich_help_panel=PREPROCESSING,
+    ),
 ]
 BiasCorrect = Annotated[
-    bool, typer.Option("--bias-correct", help="Remove the bias field of every sequence first.")
+    bool,
+    typer.Option(
+        "--bias-correct",
+        help="Remove the bias field of every sequence first.",
+        rich_help_panel=PREPROCESSING,
+    ),
 ]
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a setting (mrigmm info).",
+        rich_help_panel=METHOD,
+        autocompletion=complete_settings,
+    ),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what is already there.", rich_help_panel=OUTPUT)
+]
+ResumeTraining = Annotated[
+    bool,
+    typer.Option("--resume", help="Continue from the last completed epoch.", rich_help_panel=OUTPUT),
+]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="The result as JSON on stdout, and nothing else there.",
+        rich_help_panel=MESSAGES,
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars, no notes.", rich_help_panel=MESSAGES)]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        help="Notes with all that is known, and how long each study took.",
+        rich_help_panel=MESSAGES,
+    ),
+]
 
 
 class RegionKind(StrEnum):

@@ -8,17 +8,26 @@ from typing import Annotated, Any
 
 import typer
 
-from mrigmm.cli.console import EXIT_INTERRUPTED, err_console, finish, progress_bar, studies_text
+from mrigmm.cli.completion import complete_methods
+from mrigmm.cli.console import EXIT_INTERRUPTED, Voice, err_console, studies_text
 from mrigmm.cli.options import (
+    HARDWARE,
+    INPUT,
+    METHOD,
+    OUTPUT,
+    SINGLE,
     AnatomyFolder,
     BiasCorrect,
     DataRoot,
     Device,
+    Json,
     Overrides,
+    Overwrite,
     PriorFile,
     Quiet,
     Register,
     Split,
+    Verbose,
     named_files,
     named_frames,
 )
@@ -34,22 +43,45 @@ class Runtime(StrEnum):
 
 def predict(
     manifest: Annotated[Path | None, typer.Argument(help="Manifest of the cohort, or use --image.")] = None,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the label maps.")] = ...,  # type: ignore[assignment]
-    run: Annotated[Path | None, typer.Option(metavar="RUN", help="Folder of a trained run.")] = None,
-    method: Annotated[str | None, typer.Option(metavar="NAME", help="Method (mrigmm info).")] = None,
-    image: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=FILE", help="One sequence of a single study.")
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Folder for the label maps.", rich_help_panel=OUTPUT)
+    ] = ...,  # type: ignore[assignment]
+    run: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Folder of a trained run.", rich_help_panel=METHOD)
     ] = None,
-    region: Annotated[Path | None, typer.Option(help="Region map of the single study.")] = None,
-    study_id: Annotated[str | None, typer.Option("--id", help="Name of the single study's results.")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Method (mrigmm info).",
+            rich_help_panel=METHOD,
+            autocompletion=complete_methods,
+        ),
+    ] = None,
+    image: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FILE", help="One sequence of a single study.", rich_help_panel=SINGLE),
+    ] = None,
+    region: Annotated[
+        Path | None, typer.Option(help="Region map of the single study.", rich_help_panel=SINGLE)
+    ] = None,
+    study_id: Annotated[
+        str | None,
+        typer.Option("--id", help="Name of the single study's results.", rich_help_panel=SINGLE),
+    ] = None,
     frame: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=N", help="Frame, from 0, of a single study's series. Default: end-diastole."
+            metavar="NAME=N",
+            help="Frame, from 0, of a single study's series. Default: end-diastole.",
+            rich_help_panel=SINGLE,
         ),
     ] = None,
     scribbles: Annotated[
-        Path | None, typer.Option(help="Single study: classes named in a few voxels (docs/data.md).")
+        Path | None,
+        typer.Option(
+            help="Single study: classes named in a few voxels (docs/data.md).", rich_help_panel=SINGLE
+        ),
     ] = None,
     split: Split = "test",
     data_root: DataRoot = None,
@@ -57,32 +89,62 @@ def predict(
     overrides: Overrides = None,
     device: Device = "auto",
     runtime: Annotated[
-        Runtime, typer.Option(help="What computes the run's network; onnx: after mrigmm export.")
+        Runtime,
+        typer.Option(
+            help="What computes the run's network; onnx: after mrigmm export.", rich_help_panel=HARDWARE
+        ),
     ] = Runtime.torch,
     anatomy: AnatomyFolder = None,
     save_probabilities: Annotated[
         bool,
-        typer.Option("--save-probabilities", help="Write <id>_probabilities.nii.gz and further maps too."),
+        typer.Option(
+            "--save-probabilities",
+            help="Write <id>_probabilities.nii.gz and further maps too.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
     save_uncertainty: Annotated[
         bool,
-        typer.Option("--save-uncertainty", help="Write <id>_entropy.nii.gz and <id>_log_likelihood.nii.gz."),
+        typer.Option(
+            "--save-uncertainty",
+            help="Write <id>_entropy.nii.gz and <id>_log_likelihood.nii.gz.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
     register: Register = False,
     bias_correct: BiasCorrect = False,
     mvo: Annotated[
-        bool, typer.Option("--mvo", help="Microvascular obstruction: to scar, and <id>_mvo.nii.gz.")
+        bool,
+        typer.Option(
+            "--mvo",
+            help="Microvascular obstruction: to scar, and <id>_mvo.nii.gz.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in the folder.")] = False,
+    overwrite: Overwrite = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="With a manifest: keep the finished studies in the folder.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="With a manifest: keep the finished studies in the folder.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
+    as_json: Json = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
-    """Write label maps on the input grid, by a trained run or by a method."""
-    from mrigmm.jobs.predict import predict as job
-    from mrigmm.jobs.predict import predict_study as study_job
+    """Write label maps on the input grid, by a trained run or by a method.
 
+    Examples:
+        mrigmm predict cohort/manifest.json -o predictions/run --run run
+        mrigmm predict cohort/manifest.json -o all --method map-em --split all
+        mrigmm predict --image LGE=l.nii.gz --region lv.nii.gz -o one --method em-gmm
+    """
+    from mrigmm.jobs.predict import label_maps, predict_study
+    from mrigmm.jobs.predict import predict as job
+
+    voice = Voice(quiet, verbose)
     options: dict[str, Any] = {
         "run": run,
         "method": method,
@@ -114,7 +176,7 @@ def predict(
                 split=split,
                 data_root=data_root,
                 resume=resume,
-                track=progress_bar(quiet),
+                track=voice.track,
                 **options,
             )
         except KeyboardInterrupt:
@@ -130,7 +192,7 @@ def predict(
             raise InputError("--data-root belongs to a manifest, not to --image")
         if resume:
             raise InputError("--resume belongs to a manifest, not to --image")
-        result = study_job(
+        result = predict_study(
             named_files(image or []),
             region,
             out,
@@ -139,28 +201,50 @@ def predict(
             scribbles=scribbles,
             **options,
         )
-    finish(result, f"segmented {studies_text(len(result.done))}; label maps: {result.output}", quiet)
+    text = f"segmented {studies_text(len(result.done))}; label maps: {result.output}"
+    voice.finish(result, text, as_json=label_maps(result) if as_json else None)
 
 
 def segment_image(
     image: Annotated[Path, typer.Argument(help="PNG, JPEG, TIFF or BMP.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Label image to write (PNG).")],
-    method: Annotated[str, typer.Option(metavar="NAME", help="Method (mrigmm info).")] = "kmeans",
-    k: Annotated[int, typer.Option("-k", min=2, max=255, help="Number of segments.")] = 5,
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Label image to write (PNG).", rich_help_panel=OUTPUT)
+    ],
+    method: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Method (mrigmm info).",
+            rich_help_panel=METHOD,
+            autocompletion=complete_methods,
+        ),
+    ] = "kmeans",
+    k: Annotated[
+        int, typer.Option("-k", min=2, max=255, help="Number of segments.", rich_help_panel=METHOD)
+    ] = 5,
     mask: Annotated[
-        Path | None, typer.Option(help="Image of the same size, not black where to segment.")
+        Path | None,
+        typer.Option(help="Image of the same size, not black where to segment.", rich_help_panel=INPUT),
     ] = None,
     overlay: Annotated[
-        Path | None, typer.Option(help="Write the image with the segments' borders too (PNG).")
+        Path | None,
+        typer.Option(help="Write the image with the segments' borders too (PNG).", rich_help_panel=OUTPUT),
     ] = None,
     overrides: Overrides = None,
     device: Device = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results.")] = False,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
-    """Segment a natural image (docs/photographs.md)."""
+    """Segment a natural image (docs/photographs.md).
+
+    Examples:
+        mrigmm segment-image photo.jpg -o labels.png -k 5
+        mrigmm segment-image photo.jpg -o labels.png -k 3 --method slic-kmeans
+    """
     from mrigmm.jobs.segment_image import segment_image as job
 
+    voice = Voice(quiet, verbose)
     result = job(
         image,
         out,
@@ -172,4 +256,4 @@ def segment_image(
         device=device,
         overwrite=overwrite,
     )
-    finish(result, f"segments: {result.output}", quiet)
+    voice.finish(result, f"segments: {result.output}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import isnan
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from rich.table import Table
 
 from mrigmm.cli.console import out_console
 from mrigmm.errors import Problem, printable
+from mrigmm.labels import in_words
 
 if TYPE_CHECKING:
     from mrigmm.jobs.agreement import Agreement
@@ -36,32 +37,36 @@ def print_problem_table(problems: Sequence[Problem]) -> None:
     out_console.print(table, width=None if out_console.is_terminal else 200)
 
 
-def print_metrics(evaluations: dict[str, Evaluation]) -> None:
-    """Overlap and boundary distance of each class, folder beside folder."""
-    table = Table("class")
-    for name in map(_name, evaluations):
-        for column in ("Dice", "IoU", "studies", "HD95 mm"):
-            table.add_column(f"{name}\n{column}", justify="right")
+def print_metrics(evaluations: Mapping[str, Evaluation]) -> None:
+    """Overlap and boundary distance of each class; of several folders, one row under the other."""
+    several = len(evaluations) > 1
+    table = Table(title=None if several else _name(next(iter(evaluations))), title_justify="left")
+    for column in ("class", "predictions") if several else ("class",):
+        table.add_column(column, overflow="fold")
+    for metric in ("dice", "iou"):
+        table.add_column(in_words(metric), justify="right")
+    table.add_column("studies", justify="right")
+    table.add_column(in_words("hd95_mm"), justify="right")
     for row in dict.fromkeys(name for evaluation in evaluations.values() for name in evaluation.summary):
-        cells = []
-        for evaluation in evaluations.values():
-            if row not in evaluation.summary:
-                cells += ["", "", "", ""]
-                continue
-            figures, estimates = evaluation.summary[row], evaluation.estimates[row]
-            cells += [f"{figures.dice_mean:.3f}", f"{figures.iou_mean:.3f}", str(figures.n)]
-            cells.append(f"{estimates['hd95_mm'].mean:.1f}")
-        table.add_row(_name(row), *cells)
+        with_row = {name: found for name, found in evaluations.items() if row in found.summary}
+        for number, (name, found) in enumerate(with_row.items()):
+            figures, distance = found.summary[row], found.estimates[row]["hd95_mm"]
+            names = [_name(row) if number == 0 else "", *([_name(name)] if several else [])]
+            overlaps = f"{figures.dice_mean:.3f}", f"{figures.iou_mean:.3f}"
+            table.add_row(*names, *overlaps, str(figures.n), f"{distance.mean:.1f}")
+        if several:
+            table.add_section()
     out_console.print(table)
 
 
 def print_comparison(result: Compared) -> None:
     """Two folders beside each other, a table per metric."""
     for metric, by_class in result.metrics.items():
-        names = map(_name, result.names)
-        table = Table(
-            "class", *names, "difference", "p (Holm)", "studies", title=metric, title_justify="left"
-        )
+        table = Table(title=in_words(metric), title_justify="left")
+        for column in ("class", *map(_name, result.names)):
+            table.add_column(column, overflow="fold")
+        for column in ("difference", "p (Holm)", "studies"):
+            table.add_column(column)
         for name, found in by_class.items():
             means = (f"{found.first_mean:.3f}", f"{found.second_mean:.3f}", f"{found.difference.mean:+.3f}")
             table.add_row(_name(name), *means, f"{found.p_holm:.3f}", str(found.difference.n))

@@ -2,63 +2,138 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mrigmm.cli.console import EXIT_INTERRUPTED, err_console, finish, progress_bar, studies_text
+from mrigmm.cli.completion import (
+    complete_accelerators,
+    complete_caches,
+    complete_devices,
+    complete_precisions,
+    complete_presets,
+    complete_units,
+)
+from mrigmm.cli.console import EXIT_INTERRUPTED, Voice, err_console, studies_text
 from mrigmm.cli.options import (
+    HARDWARE,
+    INPUT,
+    METHOD,
+    OUTPUT,
     AnatomyFolder,
     BiasCorrect,
     DataRoot,
     Device,
     ManifestArg,
     Overrides,
+    Overwrite,
     PriorFile,
     Quiet,
     Register,
+    ResumeTraining,
     Split,
+    Verbose,
 )
+
+RunToWrite = Annotated[
+    Path,
+    typer.Option("-o", "--out", metavar="RUN", help="Run folder to write.", rich_help_panel=OUTPUT),
+]
 
 
 def train(
     manifest: ManifestArg,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="RUN", help="Run folder to write.")],
-    preset: Annotated[str | None, typer.Option(help="Preset (mrigmm info). Default: default.")] = None,
+    out: RunToWrite,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="Preset (mrigmm info). Default: default.",
+            rich_help_panel=METHOD,
+            autocompletion=complete_presets,
+        ),
+    ] = None,
     overrides: Overrides = None,
     also: Annotated[
         list[Path] | None,
-        typer.Option(metavar="MANIFEST", help="Another manifest whose training split is used too."),
+        typer.Option(
+            metavar="MANIFEST",
+            help="Another manifest whose training split is used too.",
+            rich_help_panel=INPUT,
+        ),
     ] = None,
     data_root: DataRoot = None,
     prior: PriorFile = None,
     anatomy: AnatomyFolder = None,
     device: Annotated[
-        str | None, typer.Option(help="One device: auto, cpu, cuda or cuda:N. Default: auto.")
+        str | None,
+        typer.Option(
+            help="One device: auto, cpu, cuda or cuda:N. Default: auto.",
+            rich_help_panel=HARDWARE,
+            autocompletion=complete_devices,
+        ),
     ] = None,
     accelerator: Annotated[
-        str | None, typer.Option(help="For several devices instead: auto, cpu or gpu.")
+        str | None,
+        typer.Option(
+            help="For several devices instead: auto, cpu or gpu.",
+            rich_help_panel=HARDWARE,
+            autocompletion=complete_accelerators,
+        ),
     ] = None,
     devices: Annotated[
-        str | None, typer.Option(help="Devices per node: a number, auto, or indices of GPUs such as 0,2.")
+        str | None,
+        typer.Option(
+            help="Devices per node: a number, auto, or indices of GPUs such as 0,2.",
+            rich_help_panel=HARDWARE,
+        ),
     ] = None,
-    num_nodes: Annotated[int | None, typer.Option(help="Number of nodes (computers).")] = None,
-    precision: Annotated[str, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = "32-true",
-    cache: Annotated[str, typer.Option(help="Where prepared studies are kept: memory or disk.")] = "memory",
-    num_workers: Annotated[int, typer.Option(help="With --cache disk: processes that load slices.")] = 0,
+    num_nodes: Annotated[
+        int | None, typer.Option(help="Number of nodes (computers).", rich_help_panel=HARDWARE)
+    ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="32-true, bf16-mixed or 16-mixed.",
+            rich_help_panel=HARDWARE,
+            autocompletion=complete_precisions,
+        ),
+    ] = "32-true",
+    cache: Annotated[
+        str,
+        typer.Option(
+            help="Where prepared studies are kept: memory or disk.",
+            rich_help_panel=HARDWARE,
+            autocompletion=complete_caches,
+        ),
+    ] = "memory",
+    num_workers: Annotated[
+        int,
+        typer.Option(help="With --cache disk: processes that load slices.", rich_help_panel=HARDWARE),
+    ] = 0,
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write TensorBoard's event files too.")
+        bool,
+        typer.Option("--tensorboard", help="Write TensorBoard's event files too.", rich_help_panel=OUTPUT),
     ] = False,
     register: Register = False,
     bias_correct: BiasCorrect = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last completed epoch.")] = False,
+    resume: ResumeTraining = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
-    """Train a deep GMM on the training split. Reference labels are not read."""
+    """Train a deep GMM on the training split. Reference labels are not read.
+
+    Examples:
+        mrigmm train cohort/manifest.json -o run --preset tiny
+        mrigmm train cohort/manifest.json -o run --set epochs=50 --set filters=32
+        mrigmm train cohort/manifest.json -o run --resume
+    """
     from mrigmm.jobs.train import train as job
 
-    try:
+    voice = Voice(quiet, verbose)
+    with _resumable():
         result = job(
             manifest,
             out,
@@ -79,31 +154,37 @@ def train(
             register=register,
             bias_correct=bias_correct,
             resume=resume,
-            progress=not quiet,
-            track=progress_bar(quiet),
+            track=voice.track,
         )
-    except KeyboardInterrupt:
-        err_console.print("interrupted: the same command with --resume goes on from the last completed epoch")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
-    finish(result, f"trained on {studies_text(len(result.done))}; run: {result.output}", quiet)
+    voice.finish(result, f"trained on {studies_text(len(result.done))}; run: {result.output}")
 
 
 def train_anatomy(
     manifest: ManifestArg,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="RUN", help="Run folder to write.")],
+    out: RunToWrite,
     labelled: Annotated[
-        int | None, typer.Option(help="Patients whose anatomy is used. Default: all that have one.")
+        int | None,
+        typer.Option(
+            help="Patients whose anatomy is used. Default: all that have one.", rich_help_panel=METHOD
+        ),
     ] = None,
     overrides: Overrides = None,
     data_root: DataRoot = None,
     device: Device = "auto",
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last completed epoch.")] = False,
+    resume: ResumeTraining = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
-    """Train the anatomy stage: cavity and wall from few labelled and many unlabelled studies."""
+    """Train the anatomy stage: cavity and wall from few labelled and many unlabelled studies.
+
+    Examples:
+        mrigmm train-anatomy cohort/manifest.json -o anatomy --labelled 5
+        mrigmm predict cohort/manifest.json -o predictions --run run --anatomy anatomy
+    """
     from mrigmm.jobs.train_anatomy import train_anatomy as job
 
-    try:
+    voice = Voice(quiet, verbose)
+    with _resumable():
         result = job(
             manifest,
             out,
@@ -112,30 +193,39 @@ def train_anatomy(
             data_root=data_root,
             device=device,
             resume=resume,
-            progress=not quiet,
-            track=progress_bar(quiet),
+            track=voice.track,
         )
-    except KeyboardInterrupt:
-        err_console.print("interrupted: the same command with --resume goes on from the last completed epoch")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
-    finish(result, f"trained on {studies_text(len(result.done))}; anatomy run: {result.output}", quiet)
+    of_which = f", {len(result.labelled)} of them with their anatomy"
+    text = f"trained on {studies_text(len(result.done))}{of_which}; anatomy run: {result.output}"
+    voice.finish(result, text)
 
 
 def prior(
     manifest: ManifestArg,
-    out: Annotated[Path, typer.Option("-o", "--out", help="JSON file to write.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="JSON file to write.", rich_help_panel=OUTPUT)],
     split: Split = "training",
     standardise: Annotated[
         str,
-        typer.Option(help="Units: region (z-scores) or percentile (train --set standardise=percentile)."),
+        typer.Option(
+            help="Units: region (z-scores) or percentile (train --set standardise=percentile).",
+            rich_help_panel=METHOD,
+            autocompletion=complete_units,
+        ),
     ] = "region",
     data_root: DataRoot = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
-    """Estimate a population prior from labelled studies."""
+    """Estimate a population prior from labelled studies.
+
+    Examples:
+        mrigmm prior cohort/manifest.json -o prior.json
+        mrigmm predict cohort/manifest.json -o own --method map-em --prior prior.json
+    """
     from mrigmm.jobs.prior import prior as job
 
+    voice = Voice(quiet, verbose)
     result = job(
         manifest,
         out,
@@ -143,6 +233,16 @@ def prior(
         standardise=standardise,
         data_root=data_root,
         overwrite=overwrite,
-        track=progress_bar(quiet),
+        track=voice.track,
     )
-    finish(result, f"prior of {studies_text(len(result.done))}: {result.output}", quiet)
+    voice.finish(result, f"prior of {studies_text(len(result.done))}: {result.output}")
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Tell who interrupts a training how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        err_console.print("interrupted: the same command with --resume goes on from the last completed epoch")
+        raise typer.Exit(EXIT_INTERRUPTED) from None

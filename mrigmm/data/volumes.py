@@ -206,6 +206,11 @@ _UNKNOWN_ID_REMEDY = {
 }
 
 
+def _has_images(folder: Path) -> bool:
+    """Whether a folder is where the data are, as far as its files tell."""
+    return any(file.name.lower().endswith(_NIFTI_SUFFIXES) for file in folder.glob("*"))
+
+
 def _read(
     path: Path, *, study: str, role: str, several_frames: bool = False
 ) -> tuple[nib.nifti1.Nifti1Header, NDArray[np.generic], Grid]:
@@ -219,7 +224,9 @@ def _read(
             f"{role} is not a file" if is_there else f"the {role} file does not exist",
             study=study,
             file=path,
-            remedy="correct the path, or name the folder that holds the data with --data-root",
+            remedy="correct the path, or copy the file there"
+            if _has_images(path.parent)
+            else "correct the path, or name the folder that holds the data with --data-root",
         )
     if not path.name.lower().endswith(_NIFTI_SUFFIXES):
         raise _not_nifti(path, study, role, f"the name ends in '{''.join(path.suffixes[-2:])}'")

@@ -219,7 +219,9 @@ def _inspect(
                 images=images,
             )
             said = {f"no {name}" for name in study.images.keys() - images.keys()}
-            problems += warnings_of(study.id, [text for text in tensors.warnings if text not in said])
+            missing = {f"no {name}" for name in cohort.sequences}  # which every method can do with
+            for problem in warnings_of(study.id, [text for text in tensors.warnings if text not in said]):
+                problems.append(replace(problem, severity="note") if problem.what in missing else problem)
             problems += _content_problems(study, images, tensors, classes)
         except InputError as error:
             problems += error.problems

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -69,6 +70,20 @@ def versions() -> dict[str, str]:
     """Versions of this package and of those that its numbers depend on."""
     names = ("mrigmm", "torch", "monai", "numpy", "scikit-learn", "nibabel")
     return {name: version(name) for name in names}
+
+
+def written(result: Outcome) -> dict[str, Any]:
+    """How a job ended, as plain JSON, with the content of the JSON file that it wrote."""
+    return {**as_json(result), "result": json.loads(result.output.read_text(encoding="utf-8"))}
+
+
+def as_json(result: Outcome) -> dict[str, Any]:
+    """How a job ended, as plain JSON; the keys stay as they are between versions."""
+    return {
+        "output": str(result.output),
+        "studies": list(result.done),
+        "problems": [asdict(problem) for problem in result.problems],
+    }
 
 
 def command_line() -> str:

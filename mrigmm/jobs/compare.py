@@ -9,17 +9,18 @@ import numpy as np
 
 from mrigmm.data.files import atomic, require_not_input, write_text
 from mrigmm.data.manifest import read_manifest
-from mrigmm.errors import InputError, Problem
+from mrigmm.errors import InputError
 from mrigmm.evaluation.comparison import Comparison, compare_scores
 from mrigmm.evaluation.scores import Scores
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import COMPARISON_FILE, DISCLAIMER, Outcome, Track, no_progress, versions
 from mrigmm.jobs.prediction_folder import folder_names, require_different, require_predictions
-from mrigmm.jobs.scored_study import score_study
+from mrigmm.jobs.scored_study import score_study, with_reference
+from mrigmm.labels import in_words
 from mrigmm.reporting.comparison import comparison_figure, markdown_table
 
-# Metric -> how it is called, and its decimals.
-_SHOWN = {"dice": ("Dice", 3), "hd95_mm": ("HD95 (mm)", 2), "volume_error_ml": ("volume error (ml)", 2)}
+# Metric -> its decimals.
+_SHOWN = {"dice": 3, "hd95_mm": 2, "volume_error_ml": 2}
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,9 @@ def compare(
     require_not_input(path, inputs=[Path(manifest)])
     cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
     scores: tuple[dict[str, dict[str, Scores]], ...] = ({}, {})
-    problems: list[Problem] = []
-    for study in track(cohort.split(split), "Comparing"):
+    asked_for = cohort.split(split)
+    studies, problems = with_reference(asked_for)
+    for study in track(studies, "Comparing"):
         try:
             pair = [score_study(study, folder, cohort) for folder in folders]
         except InputError as error:
@@ -84,7 +86,7 @@ def compare(
         for found, value in zip(scores, pair, strict=True):
             found[study.id] = value
     if not scores[0]:
-        raise InputError.from_problems(problems)
+        raise InputError.from_problems(problem for problem in problems if problem.severity == "error")
     names, metrics = folder_names(folders), compare_scores(*scores)
     if not metrics["dice"]:
         raise InputError("the two folders have no class in common", file=folders[1])
@@ -102,7 +104,7 @@ def compare(
                 metric: {name: asdict(comparison) for name, comparison in by_class.items()}
                 for metric, by_class in metrics.items()
             },
-            "not_compared": [problem.study for problem in problems],
+            "not_compared": [study.id for study in asked_for if study.id not in scores[0]],
             "versions": versions(),
         },
     )
@@ -111,8 +113,8 @@ def compare(
 
 def _figure(result: Compared) -> bytes:
     values, notes = {}, {}
-    for metric, (label, decimals) in _SHOWN.items():
-        by_class = result.metrics[metric]
+    for metric, decimals in _SHOWN.items():
+        label, by_class = in_words(metric), result.metrics[metric]
         values[label] = {name: np.reshape([*c.pairs.values()], (-1, 2)) for name, c in by_class.items()}
         notes[label] = {name: _note(c, decimals) for name, c in by_class.items()}
     return comparison_figure(values, notes, (result.names[0], result.names[1]))
@@ -139,9 +141,9 @@ def _markdown(result: Compared) -> str:
         "value is not defined in both. Dice: more is better; HD95 and volume error: less is better.",
     ]
     header = ("class", first, second, "difference", "95 % interval", "p", "p (Holm)", "studies", "left out")
-    for metric, (label, decimals) in _SHOWN.items():
+    for metric, decimals in _SHOWN.items():
         rows = [_row(name, c, decimals) for name, c in result.metrics[metric].items()]
-        text += [f"## {label}", markdown_table(header, rows)]
+        text += [f"## {in_words(metric)}", markdown_table(header, rows)]
     return "\n\n".join([*text, DISCLAIMER]) + "\n"
 
 

@@ -38,7 +38,7 @@ class DemoResult:
     evaluations: dict[str, Evaluation]
 
 
-def demo(out: Path | str, *, progress: bool = False, track: Track = no_progress) -> DemoResult:
+def demo(out: Path | str, *, track: Track = no_progress) -> DemoResult:
     """Simulate, train, predict, evaluate beside EM-GMM, report; then a study without a region map.
 
     Example:
@@ -47,8 +47,7 @@ def demo(out: Path | str, *, progress: bool = False, track: Track = no_progress)
 
     Args:
         out: new folder.
-        progress: show the training's progress bar.
-        track: progress bar of the other steps.
+        track: progress bar.
 
     Raises:
         InputError: the folder already holds something.
@@ -56,7 +55,7 @@ def demo(out: Path | str, *, progress: bool = False, track: Track = no_progress)
     folder = Path(out)
     require_new_folder(folder, holds="*")
     manifest = simulate(folder / "cohort", studies=STUDIES, seed=SEED, preset=COHORT, track=track).output
-    run = train(manifest, folder / "run", preset=PRESET, device="cpu", progress=progress, track=track).output
+    run = train(manifest, folder / "run", preset=PRESET, device="cpu", track=track).output
     evaluations = {}
     for name, how in {DEEP: {"run": run}, BASELINE: {"method": BASELINE}}.items():
         predictions = folder / "predictions" / name
@@ -74,7 +73,6 @@ def demo(out: Path | str, *, progress: bool = False, track: Track = no_progress)
         labelled=LABELLED,
         overrides=ANATOMY,
         device="cpu",
-        progress=progress,
         track=track,
     ).output
     bare = _without_region(manifest)

@@ -24,7 +24,7 @@ from mrigmm.evaluation.volume_agreement import VolumeAgreement, volume_agreement
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import METRICS_FILE, Outcome, Track, no_progress
 from mrigmm.jobs.prediction_folder import require_predictions
-from mrigmm.jobs.scored_study import score_study, study_reliability
+from mrigmm.jobs.scored_study import score_study, study_reliability, with_reference
 from mrigmm.labels import NESTED_REGIONS
 
 # A patient has them or has not.
@@ -80,7 +80,7 @@ def evaluate(
         track: progress bar.
 
     Raises:
-        InputError: when no study at all can be compared.
+        InputError: when no study at all can be compared, or none has a reference label.
     """
     folder = Path(predictions)
     require_predictions(folder)
@@ -98,8 +98,8 @@ def evaluate(
     cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
     scores: dict[str, dict[str, Scores]] = {}
     calibration: dict[str, Reliability] = {}
-    problems: list[Problem] = []
-    studies = cohort.split(split)
+    asked_for = cohort.split(split)
+    studies, problems = with_reference(asked_for)
     for study in track(studies, "Evaluating"):
         try:
             scores[study.id] = score_study(study, folder, cohort)
@@ -114,7 +114,7 @@ def evaluate(
         if reliability is not None:
             calibration[study.id] = reliability
     if not scores:
-        raise InputError.from_problems(problems)
+        raise InputError.from_problems(problem for problem in problems if problem.severity == "error")
     seen = _seen_by_prior(cohort, [s for s in studies if s.id in scores], folder)
     problems += _prior_notes(seen, len(scores))
     by_class = _by_class(scores)
@@ -139,7 +139,7 @@ def evaluate(
         {
             "split": split,
             **_measured(result),
-            "not_evaluated": [problem.study for problem in problems if problem.severity == "error"],
+            "not_evaluated": [study.id for study in asked_for if study.id not in scores],
             "seen_by_prior": asdict(seen),
             # Where the report finds the references, and their ids.
             "references": {s.id: str(s.label.resolve()) for s in studies if s.label and s.id in scores},

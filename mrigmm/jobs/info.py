@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from importlib.metadata import version
 from typing import Any
 
+from pydantic import BaseModel
+
 from mrigmm.config import DEFAULT_PRESET, PRESET_DESCRIPTIONS, RunConfig
+from mrigmm.config_anatomy import AnatomyConfig
 from mrigmm.labels import NESTED_REGIONS, TISSUES
 from mrigmm.methods.registry import METHODS
 from mrigmm.methods.settings import METHOD_SETTINGS
@@ -28,14 +32,20 @@ def info() -> dict[str, Any]:
         },
         "presets": dict(PRESET_DESCRIPTIONS),
         "default_preset": DEFAULT_PRESET,
-        "train_settings": {
-            name: f"{field.description or ''} [{field.default}]".strip()
-            for name, field in RunConfig.model_fields.items()
-            if name not in ("version", "preset")
-        },
+        "train_settings": _settings(RunConfig, without=("version", "preset")),
+        "train_anatomy_settings": _settings(AnatomyConfig, without=("version", "kind")),
         "classes": {name: tissue.id for name, tissue in TISSUES.items()},
         "nested_regions": {name: list(members) for name, members in NESTED_REGIONS.items()},
         "versions": {name: version(name) for name in _PACKAGES},
+    }
+
+
+def _settings(config: type[BaseModel], *, without: Collection[str]) -> dict[str, str]:
+    """What `--set` can change, with the defaults."""
+    return {
+        name: f"{field.description or ''} [{field.default}]".strip()
+        for name, field in config.model_fields.items()
+        if name not in without
     }
 
 

@@ -255,6 +255,12 @@ def _notes(
         [e.id for e in entries if e.region is None and (rule is None or e.label is None)],
     )
     texts += _lacking("in no split", divisions[0].left_out)
+    if "test" not in divisions[0].splits:
+        given = " and ".join(divisions[0].splits)
+        texts.append(
+            f"no study is in the split 'test', which predict and evaluate take: give them --split all "
+            f"(here: {given}), or divide the studies with manifest --split ratio=0.7/0.1/0.2"
+        )
     sides: dict[str, set[str]] = {}
     for name, part in divisions[0].splits.items():
         for entry in part:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mrigmm.data.files import atomic, remove, require_new_folder, require_not_input, sole_writer
 from mrigmm.data.manifest import Manifest, RegionRule, Study, check_study_id, read_manifest
+from mrigmm.data.priors import default_prior, load_prior
 from mrigmm.data.provenance import provenance_record
 from mrigmm.data.study import StudyTensors, reference_sequence
 from mrigmm.errors import InputError, Problem, memory_checked, near_misses
@@ -34,6 +35,7 @@ from mrigmm.jobs.common import (
     SEGMENTS_FILE,
     Outcome,
     Track,
+    as_json,
     command_line,
     no_progress,
     versions,
@@ -281,11 +283,17 @@ def predict_study(
         _require_free(out, [study], None, overwrite=overwrite)  # another process may have written since
         _remove_conclusions(out)
         segmenter.fit_cohort([study])
-        problems = _predict_study(study, out, request)
+        problems = _predict_study(study, out, request, notes=_not_given(segmenter, prior))
         write_itksnap_labels(out / "labels_itksnap.txt", segmenter.classes)
         write_slicer_colours(out / "labels_slicer.ctbl", segmenter.classes)
         problems += write_recorded(out)
     return Outcome(out, (study.id,), tuple(problems))
+
+
+def label_maps(result: Outcome) -> dict[str, Any]:
+    """What `predict` or `predict_study` did, as plain JSON, with the label map of each study."""
+    maps = {study: str(_results(study, result.output)["labels"]) for study in result.done}
+    return {**as_json(result), "label_maps": maps}
 
 
 def _results(study_id: str, out: Path) -> dict[str, Path]:
@@ -347,16 +355,24 @@ def _remove_conclusions(out: Path) -> None:
         remove(out / name)
 
 
-def _predict_study(study: Study, out: Path, request: Request) -> list[Problem]:
-    """Files to label map for one study; returns its warnings."""
+def _not_given(segmenter: Segmenter, prior: Path | str | None) -> list[str]:
+    """Sequences of the population prior that a single study was not given; a run knows its own."""
+    if segmenter.run is not None or segmenter.prior is None:
+        return []
+    whole = default_prior() if prior is None else load_prior(Path(prior))
+    return [f"no {name}" for name in whole.sequences if name not in segmenter.sequences]
+
+
+def _predict_study(study: Study, out: Path, request: Request, notes: Sequence[str] = ()) -> list[Problem]:
+    """Files to label map for one study; returns its warnings, with what is known of it beforehand."""
     try:
         with memory_checked():
-            return _write_study(study, out, request)
+            return _write_study(study, out, request, notes)
     except InputError as error:  # a full disk knows no study
         raise InputError.from_problems(replace(p, study=study.id) for p in error.problems) from None
 
 
-def _write_study(study: Study, out: Path, request: Request) -> list[Problem]:
+def _write_study(study: Study, out: Path, request: Request, notes: Sequence[str]) -> list[Problem]:
     started = time.perf_counter()
     segmenter = request.segmenter
     save_probabilities, save_uncertainty = request.common["probabilities"], request.common["uncertainty"]
@@ -365,7 +381,7 @@ def _write_study(study: Study, out: Path, request: Request) -> list[Problem]:
     made_with = request.made_with(study)
     tensors = segmenter.read(study)
     result = segmenter.segment(tensors)
-    warnings = (*tensors.warnings, *result.warnings)
+    warnings = (*notes, *tensors.warnings, *result.warnings)
     maps = dict(result.maps) if save_probabilities else {}
     if save_uncertainty:
         maps |= uncertainty_maps(result)

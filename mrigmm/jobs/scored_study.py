@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,31 @@ from mrigmm.data.geometry import Grid, with_slices_last
 from mrigmm.data.manifest import Manifest, Study
 from mrigmm.data.maps import NO_CLASS, read_reference_label, require_grid
 from mrigmm.data.volumes import read_probabilities
-from mrigmm.errors import InputError
+from mrigmm.errors import InputError, Problem
 from mrigmm.evaluation.calibration import Reliability, reliability
 from mrigmm.evaluation.scores import Scores, mask_scores, study_scores
 from mrigmm.jobs.common import PROBABILITIES_SUFFIX
 from mrigmm.jobs.prediction_folder import read_prediction
 
 _MVO = "mvo"
+
+
+def with_reference(studies: Sequence[Study]) -> tuple[list[Study], list[Problem]]:
+    """The studies that have a reference label, and a note that names those that have none.
+
+    Raises:
+        InputError: no study has one; each is named.
+    """
+    without = [study.id for study in studies if study.label is None]
+    if len(without) == len(studies):
+        remedy = "add 'label' to it in the manifest"
+        raise InputError.from_problems(
+            Problem("the study has no reference label", study, remedy=remedy) for study in without
+        )
+    if not without:
+        return [*studies], []
+    what = f"no reference label for {len(without)} of the studies: {', '.join(without)}"
+    return [study for study in studies if study.label is not None], [Problem(what, severity="warning")]
 
 
 def score_study(study: Study, folder: Path, cohort: Manifest) -> dict[str, Scores]:

@@ -70,7 +70,6 @@ def train(
     register: bool = False,
     bias_correct: bool = False,
     resume: bool = False,
-    progress: bool = False,
     track: Track = no_progress,
 ) -> Outcome:
     """Train on the "training" split of a manifest; reference labels are not read.
@@ -98,8 +97,7 @@ def train(
         register: register the sequences to the reference sequence; recorded as `registration=true`.
         bias_correct: remove the bias field first; recorded as `bias_correction=true`.
         resume: continue an interrupted training from its last completed epoch.
-        progress: show the training's progress bar.
-        track: progress bar for reading the studies.
+        track: progress bar of studies and epochs.
 
     Returns:
         What was done; studies that could not be read are among its problems.
@@ -114,7 +112,7 @@ def train(
     config = _config(run, preset, [*overrides, *(step for step, asked in steps.items() if asked)], resume)
     _check_loading(cache, num_workers)
     hardware = _hardware(device, accelerator, devices, num_nodes, precision)
-    trainer = make_trainer(config, run, hardware, progress=progress, tensorboard=tensorboard)
+    trainer = make_trainer(config, run, hardware, track=track, tensorboard=tensorboard)
     first: bool = trainer.is_global_zero  # of the processes: the one that writes and speaks
     with ExitStack() as held:
         if first:

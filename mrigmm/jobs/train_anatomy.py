@@ -34,6 +34,17 @@ _FLAGGED_SHARE = 0.05
 
 
 @dataclass(frozen=True)
+class TrainedAnatomy(Outcome):
+    """A trained anatomy stage.
+
+    Attributes:
+        labelled: ids of the studies, among `done`, whose anatomy was used.
+    """
+
+    labelled: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class _Slices:
     """A study's slices (Z, C, A, A), and where its anatomy is known (Z, 3, A, A)."""
 
@@ -52,9 +63,8 @@ def train_anatomy(
     data_root: Path | str | None = None,
     device: str = "auto",
     resume: bool = False,
-    progress: bool = False,
     track: Track = no_progress,
-) -> Outcome:
+) -> TrainedAnatomy:
     """Train on the "training" split of a manifest.
 
     The anatomy is taken from reference labels with blood, or from region maps of cavity and wall.
@@ -71,8 +81,10 @@ def train_anatomy(
         data_root: folder that the manifest's paths resolve against; default the manifest's.
         device: "auto", "cpu", "cuda" or "cuda:N".
         resume: continue an interrupted training from its last completed epoch.
-        progress: show the training's progress bar.
-        track: progress bar for reading the studies.
+        track: progress bar of studies and epochs.
+
+    Returns:
+        What was done; studies that could not be read are among its problems.
 
     Raises:
         InputError: when training is not possible.
@@ -86,7 +98,12 @@ def train_anatomy(
         if resume and run.record.exists():
             if not run.model_card.exists():  # it is written after the record
                 write_anatomy_card(run)
-            return Outcome(run.path, AnatomyRun(run).read()[1].labelled_studies)
+            before = AnatomyRun(run).read()[1]
+            return TrainedAnatomy(
+                run.path,
+                (*before.labelled_studies, *before.unlabelled_studies),
+                labelled=before.labelled_studies,
+            )
         if not resume:
             require_new_folder(
                 run.path, holds="config.yaml", instead="continue an interrupted training with --resume"
@@ -104,7 +121,7 @@ def train_anatomy(
         module = AnatomyModule(network, config, slices)
         hardware = single_device(select_device(device), DEFAULT_PRECISION, asked_for=device != "auto")
         try:
-            fit_anatomy(module, config, run, hardware, resume=resume, progress=progress)
+            fit_anatomy(module, config, run, hardware, resume=resume, track=track)
         finally:
             if run.log.exists():
                 with atomic(run.loss_figure) as temporary:
@@ -120,7 +137,9 @@ def train_anatomy(
         )
         AnatomyRun(run).write_record(record)
         write_anatomy_card(run)
-        return Outcome(run.path, tuple(s.id for s in studies), tuple(problems))
+        return TrainedAnatomy(
+            run.path, tuple(s.id for s in studies), tuple(problems), labelled=record.labelled_studies
+        )
 
 
 def _config(run: RunFolder, overrides: Sequence[str], cohort: Manifest, *, resume: bool) -> AnatomyConfig:

@@ -23,7 +23,13 @@ from mrigmm.methods.base import (
     present_sequences,
     unpack,
 )
-from mrigmm.methods.settings import EMSettings, MapEMSettings, require_sequences, validated_settings
+from mrigmm.methods.settings import (
+    EMSettings,
+    MapEMSettings,
+    MixtureSettings,
+    require_sequences,
+    validated_settings,
+)
 from mrigmm.mixture import (
     ConvergenceWarning,
     Covariance,
@@ -65,16 +71,24 @@ class EMGMM:
     """EM for a Gaussian mixture, maximum likelihood, in the package's own core."""
 
     name = "em-gmm"
-    settings_type: ClassVar[type[EMSettings]] = EMSettings
+    settings_type: ClassVar[type[MixtureSettings]] = EMSettings
 
     def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
         self.task = task
         self.settings = validated_settings(self.name, self.settings_type, overrides)
-        require_sequences(self.settings.order_by, task.sequences)
+        require_sequences(self._order_by, task.sequences)
 
     def describe(self) -> dict[str, Any]:
         """Settings as plain values."""
         return self.settings.model_dump(mode="json")
+
+    @property
+    def _order_by(self) -> tuple[str, ...] | None:
+        return self.settings.order_by if isinstance(self.settings, EMSettings) else None
+
+    @property
+    def _seed(self) -> int:
+        return self.settings.seed if isinstance(self.settings, EMSettings) else 0
 
     def segment(self, study: StudyTensors) -> Segmentation:
         """Fit the mixture(s) of one study and label by the posterior."""
@@ -149,7 +163,7 @@ class EMGMM:
                 prior,
                 covariance=self.settings.covariance,
                 variance_floor=self.settings.variance_floor,
-                seed=self.settings.seed,
+                seed=self._seed,
             )
             result = self.fit(voxels, start, prior)
         if prior is not None:  # components keep the class they were started at
@@ -157,7 +171,7 @@ class EMGMM:
         order = brightness_order(
             result.mixture,
             sequences,
-            self.settings.order_by or self.task.order_by,
+            self._order_by or self.task.order_by,
             allowed=self.task.allowed[voxels.region.unique()],
         )
         return replace(result, mixture=result.mixture.permute(order), resp=result.resp[:, order])
@@ -176,7 +190,7 @@ class EMGMM:
         if stopped:
             yield f"{stopped} of {len(results)} fits stopped at {self.settings.max_iter} iterations"
         if prior is None:
-            by = self.settings.order_by or self.task.order_by
+            by = self._order_by or self.task.order_by
             where = ", ".join(by) if by else "all sequences"
             yield f"no population prior: classes are ordered by brightness in {where}"
 

@@ -32,17 +32,25 @@ class FitSettings(MethodSettings):
     variance_floor: float = Field(1e-3, gt=0)
 
 
-class EMSettings(FitSettings):
-    """Settings of the EM methods. Defaults are those of the published baseline."""
+class MixtureSettings(FitSettings):
+    """What the EM methods on all of the region share. Defaults are those of the published baseline."""
 
     covariance: Literal["full", "diag", "tied", "spherical"] = "diag"
     scope: Literal["study", "slice"] = "slice"
+
+
+class EMSettings(MixtureSettings):
+    """Settings of the EM methods; the last two serve where there is no population prior."""
+
     order_by: tuple[str, ...] | None = None
     seed: int = Field(0, ge=0, lt=2**32)
 
 
-class MapEMSettings(EMSettings):
-    """Settings of MAP-EM: one full mixture per study, prior counts as a share of its voxels."""
+class MapEMSettings(MixtureSettings):
+    """Settings of MAP-EM: one full mixture per study, prior counts as a share of its voxels.
+
+    The prior gives start and names: there is neither a seed nor an order.
+    """
 
     covariance: Literal["full", "diag", "tied", "spherical"] = "full"
     scope: Literal["study", "slice"] = "study"

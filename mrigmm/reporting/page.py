@@ -17,7 +17,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from mrigmm.labels import AGREEMENT_COLOURS, class_colours
+from mrigmm.labels import AGREEMENT_COLOURS, class_colours, in_words
 from mrigmm.reporting.bland_altman import VolumePairs
 from mrigmm.reporting.pictures import Picture
 from mrigmm.reporting.viewer import ViewerStudy, viewer_classes
@@ -141,6 +141,7 @@ def render_report(report: Report) -> str:
     )
     environment.filters["number"] = _number
     environment.filters["sortable"] = _sortable
+    environment.filters["words"] = in_words
     colours = {**class_colours(report.regions), **AGREEMENT_COLOURS}
     swatches = {name: index for index, name in enumerate(colours)}
     # The template's own files: what comes from elsewhere never gets into them.

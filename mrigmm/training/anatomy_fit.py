@@ -7,14 +7,14 @@ import math
 import time
 
 import lightning
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback
 
 from mrigmm.config_anatomy import AnatomyConfig
 from mrigmm.data.files import write_text
 from mrigmm.data.run_folder import RunFolder
 from mrigmm.errors import InputError
 from mrigmm.training.anatomy_module import AnatomyModule
-from mrigmm.training.callbacks import log_text
+from mrigmm.training.callbacks import EpochTrack, Track, log_text
 from mrigmm.training.checkpoints import WholeCheckpoints, last_checkpoint, require_checkpoint
 from mrigmm.training.fit import lightning_noises
 from mrigmm.training.hardware import Hardware
@@ -73,7 +73,7 @@ def fit_anatomy(
     hardware: Hardware,
     *,
     resume: bool,
-    progress: bool,
+    track: Track,
 ) -> None:
     """Train and leave the weights in the run folder.
 
@@ -87,9 +87,8 @@ def fit_anatomy(
     callbacks: list[Callback] = [
         AnatomyKeeper(run),
         last_checkpoint(run),
+        EpochTrack(track),
     ]
-    if progress:
-        callbacks.append(RichProgressBar(leave=False))
     trainer = lightning.Trainer(
         accelerator=hardware.accelerator,
         devices=hardware.devices if isinstance(hardware.devices, int) else list(hardware.devices),
@@ -99,7 +98,7 @@ def fit_anatomy(
         plugins=[WholeCheckpoints()],
         logger=False,
         num_sanity_val_steps=0,
-        enable_progress_bar=progress,
+        enable_progress_bar=False,
         enable_model_summary=False,
     )
     with lightning_noises():

@@ -1,4 +1,4 @@
-"""What happens after each epoch: log, best weights, stop rule."""
+"""What happens after each epoch: log, best weights, stop rule, progress."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import time
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 import lightning
@@ -16,6 +17,42 @@ from mrigmm.data.files import write_text
 from mrigmm.data.run_folder import RunFolder
 from mrigmm.errors import InputError
 from mrigmm.training.module import HELD_OUT, EpochModule
+
+# Wraps an iterable for a progress bar: (items, description) -> items.
+Track = Callable[[Iterable[Any], str], Iterable[Any]]
+
+
+class EpochTrack(Callback):
+    """Shows the epochs as the caller shows its other loops; of several processes, the first one does."""
+
+    def __init__(self, track: Track) -> None:
+        self.track = track
+        self._epochs = iter(())
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Begin with the first epoch that is to be trained."""
+        if trainer.is_global_zero:
+            todo = range(trainer.current_epoch, trainer.max_epochs or 0)
+            self._epochs = iter(self.track(todo, "Training"))
+            next(self._epochs, None)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """One more."""
+        next(self._epochs, None)
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Training may stop early: the bar goes."""
+        self._close()
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """Before anything is said about it."""
+        self._close()
+
+    def _close(self) -> None:
+        if isinstance(self._epochs, Generator):
+            self._epochs.close()
 
 
 class EpochKeeper(Callback):

@@ -13,7 +13,7 @@ from importlib import import_module
 import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
@@ -32,7 +32,7 @@ from mrigmm.training.batches import (
     TrainingStudy,
     collate,
 )
-from mrigmm.training.callbacks import EpochKeeper
+from mrigmm.training.callbacks import EpochKeeper, EpochTrack, Track
 from mrigmm.training.checkpoints import WholeCheckpoints, last_checkpoint, require_checkpoint
 from mrigmm.training.hardware import Hardware
 from mrigmm.training.module import EpochModule
@@ -53,7 +53,7 @@ def training_study(study_id: str, view: NetworkView, present: Tensor) -> Trainin
 
 
 def make_trainer(
-    config: RunConfig, run: RunFolder, hardware: Hardware, *, progress: bool, tensorboard: bool
+    config: RunConfig, run: RunFolder, hardware: Hardware, *, track: Track, tensorboard: bool
 ) -> lightning.Trainer:
     """A trainer that keeps a run folder; it knows which of several processes it is.
 
@@ -61,7 +61,7 @@ def make_trainer(
         config: of the run.
         run: folder to write to.
         hardware: what to train on.
-        progress: show a progress bar.
+        track: progress bar of the epochs.
         tensorboard: write TensorBoard's event files too.
 
     Raises:
@@ -76,9 +76,8 @@ def make_trainer(
         EpochKeeper(run, config),
         # After the keeper, so that the checkpoint holds this epoch's row.
         last_checkpoint(run),
+        EpochTrack(track),
     ]
-    if progress:
-        callbacks.append(RichProgressBar(leave=False))
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # hardware banners
     devices = hardware.devices
@@ -98,7 +97,7 @@ def make_trainer(
             else False,
             log_every_n_steps=1,
             num_sanity_val_steps=0,
-            enable_progress_bar=progress,
+            enable_progress_bar=False,
             enable_model_summary=False,
             use_distributed_sampler=False,
         )

@@ -89,7 +89,6 @@ class Trainer:
         cohort: training studies.
         prior: file of the population prior, or None for the shipped one.
         device: where to train and predict.
-        progress: show bars.
         track: progress bar of loops.
     """
 
@@ -97,7 +96,6 @@ class Trainer:
     cohort: Cohort
     prior: Path | None
     device: str
-    progress: bool
     track: Track
 
     def manifest(self, region: RegionKind) -> Path:
@@ -132,7 +130,6 @@ class Trainer:
             prior=self.prior,
             device=self.device,
             resume=begun,
-            progress=self.progress,
             track=self.track,
         )
         return _run_method(run, self.device)

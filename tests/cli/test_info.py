@@ -22,5 +22,17 @@ def test_info_lists_what_can_be_set_for_a_method(cli):
     assert set(settings) == set(METHODS) - {"otsu", "two-gaussians"}
     assert "scope [slice]" in settings["em-gmm"]
     assert "prior_strength [0.1]" in settings["map-em"]
+    # Its prior gives start and names.
+    assert not {"seed [0]", "order_by [None]"} & {*settings["map-em"]}
+    assert {"seed [0]", "order_by [None]"} <= {*settings["em-gmm"]}
     assert "smoothing_mm [2.25]" in settings["map-em-2step"]
     assert re.search(r"map-em-2step .*smoothing_mm \[2\.25\]", cli("info").out)
+
+
+def test_info_lists_what_can_be_set_for_training(cli):
+    content = json.loads(cli("info", "--json").out)
+    assert content["train_settings"]["crop_mm"] == "Side of the square crop around the region. [120.0]"
+    assert content["train_anatomy_settings"]["levels"] == "Number of poolings. [4]"
+    known = {*content["train_settings"], *content["train_anatomy_settings"]}
+    assert not {"version", "kind", "preset"} & known
+    assert re.search(r"^train anatomy settings$", cli("info").out, re.MULTILINE)

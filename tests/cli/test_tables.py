@@ -3,6 +3,9 @@
 import json
 import re
 
+import mrigmm
+from mrigmm.cli.tables import print_metrics
+
 from ..conftest import ventricle
 
 
@@ -42,3 +45,30 @@ def test_check_prints_one_table_of_everything(cli, workshop):
     assert "unknown class" in words
     assert "no T2" in words
     assert result.out.endswith("1 study without errors\n")
+
+
+def test_folders_stand_under_each_other_in_80_columns(cli, workshop, tmp_path, monkeypatch, capsys):
+    manifest = workshop.manifest()
+    for name in ("map-em", "em-gmm"):
+        cli("predict", manifest, "-o", tmp_path / name, "--method", name)
+    evaluations = {name: mrigmm.evaluate(tmp_path / name, manifest) for name in ("map-em", "em-gmm")}
+    capsys.readouterr()
+    monkeypatch.setenv("COLUMNS", "80")
+    print_metrics(evaluations)
+    table = capsys.readouterr().out
+    assert max(map(len, table.splitlines())) <= 80
+    assert re.search(r"class +┃ predictions ┃ +Dice ┃ +IoU ┃ studies ┃ HD95 \(mm\) ┃", table)
+    for name, found in evaluations.items():
+        figures = [f"{found.summary['scar'].dice_mean:.3f}", f"{found.summary['scar'].iou_mean:.3f}"]
+        rows = table[table.index("│ scar") :].splitlines()[: len(evaluations)]
+        (row,) = [row for row in rows if name in row]
+        assert [cell.strip() for cell in row.split("│")][3:5] == figures
+
+
+def test_headings_are_words_with_units(cli, workshop, tmp_path):
+    manifest = workshop.manifest()
+    for name in ("map-em", "em-gmm"):
+        cli("predict", manifest, "-o", tmp_path / name, "--method", name)
+    result = cli("compare", tmp_path / "map-em", tmp_path / "em-gmm", manifest)
+    titles = [line.strip() for line in result.out.splitlines() if line and line[0] not in "┏┃┡│└├"]
+    assert titles[:3] == ["Dice", "HD95 (mm)", "volume error (ml)"]

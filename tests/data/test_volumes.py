@@ -120,6 +120,15 @@ def test_missing(tmp_path):
     refusal(tmp_path / ("x" * 300 + ".nii"), "cannot be read")
 
 
+@pytest.mark.parametrize(("others", "remedy"), [(["t2.nii.gz"], "copy the file"), ([], "--data-root")])
+def test_the_remedy_for_a_missing_file_depends_on_what_else_is_there(tmp_path, others, remedy):
+    for name in others:
+        (tmp_path / name).touch()
+    with pytest.raises(InputError) as caught:
+        read_image(tmp_path / "lge.nii.gz", study="p1", role="LGE")
+    assert remedy in (caught.value.problems[0].remedy or "")
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [

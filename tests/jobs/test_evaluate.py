@@ -98,11 +98,12 @@ def test_studies_that_cannot_be_compared_do_not_stop_the_others(workshop, out):
     result = mrigmm.evaluate(out, workshop.manifest(entries))
     assert result.done == ("good",)
     assert [(p.study, p.what) for p in result.problems] == [
+        (None, "no reference label for 1 of the studies: nolabel"),
         ("none", "the study has no prediction"),
         ("grid", "the label map is not on the grid of the reference sequence"),
         ("ids", "the predicted label map has an unknown class id"),
-        ("nolabel", "the study has no reference label"),
     ]
+    assert [p.severity for p in result.problems] == ["warning", "error", "error", "error"]
     assert json.loads(result.output.read_text())["not_evaluated"] == ["none", "grid", "ids", "nolabel"]
 
 
@@ -115,6 +116,27 @@ def test_nothing_to_compare(workshop, out, tmp_path):
     with pytest.raises(InputError, match="no class in common"):
         mrigmm.evaluate(out, workshop.manifest(labels={"grey": 1, "white": [2, 3, 4]}))
     assert sorted(p.name for p in out.iterdir()) == ["s1.json", "s1_labels.nii.gz"]
+
+
+def test_a_study_without_a_reference_is_no_failure(cli, workshop, out):
+    entries = [workshop.study(name) for name in ("good", "nolabel")]
+    del entries[1]["label"]
+    for name in ("good", "nolabel"):
+        prediction(out, name, ventricle())
+    result = cli("evaluate", out, workshop.manifest(entries))
+    assert (result.code, result.err) == (0, "note: no reference label for 1 of the studies: nolabel\n")
+    assert json.loads((out / "metrics.json").read_text())["not_evaluated"] == ["nolabel"]
+
+
+def test_no_study_has_a_reference(cli, workshop, out):
+    entries = [workshop.study(name) for name in ("a", "b")]
+    for entry in entries:
+        del entry["label"]
+        prediction(out, entry["id"], ventricle())
+    result = cli("evaluate", out, workshop.manifest(entries))
+    assert result.code == 2
+    assert result.err.count("the study has no reference label") == 2
+    assert not (out / "metrics.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ def test_quantities_are_on_the_page(predicted):
     assert "<td>5.5 to 9.0</td>" in html
     assert html.count("<figcaption>Bull&#39;s eye</figcaption>") == 1
     assert "<td>7.2</td><td>8.8</td><td>5.5 to 9.0</td>" in html
-    assert html.count("infarct mass g") == 2  # cohort table and study
+    assert html.count("infarct mass (g)") == 2  # cohort table and study
     assert html.count("salvage") == 1  # of the study: no study has it
     assert "no segments: &lt;no insertion point&gt;" in html
 

@@ -8,9 +8,7 @@ from mrigmm.methods.registry import make_method
 from mrigmm.methods.settings import METHOD_SETTINGS
 
 # map-em needs a prior, which names its classes.
-ORDERED = [
-    n for n, settings in METHOD_SETTINGS.items() if "order_by" in settings.model_fields and n != "map-em"
-]
+ORDERED = [n for n, settings in METHOD_SETTINGS.items() if "order_by" in settings.model_fields]
 
 
 @pytest.mark.parametrize("name", ORDERED)

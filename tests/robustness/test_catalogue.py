@@ -30,6 +30,9 @@ def rows() -> list[TableRow]:
     labels = [
         TableRow("label", case.name, "predict, evaluate, prior", case.outcome) for case in test_regions.LABELS
     ]
+    bare = test_regions.NOT_NAMED
+    outcome = f"{bare.result}; prior: {bare.outcome}"
+    labels.append(TableRow("label", bare.name, "evaluate, prior", outcome))
     manifests = [
         TableRow("manifest", name, "check, predict", f"refused: {what}")
         for name, _, what, _ in test_manifests.CASES

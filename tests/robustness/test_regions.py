@@ -202,7 +202,6 @@ LABELS = [
     StudyCase(
         "label missing", lambda place: place.file("label").unlink(), "the label file does not exist", "label"
     ),
-    StudyCase("label not named", without("label"), "has no reference label", remedy="add 'label'"),
     StudyCase(
         "label cut short",
         lambda place: place.file("label").write_bytes(place.file("label").read_bytes()[:99]),
@@ -210,6 +209,15 @@ LABELS = [
         "label",
     ),
 ]
+
+
+NOT_NAMED = StudyCase(
+    "label not named",
+    without("label"),
+    "has no reference label",
+    remedy="add 'label'",
+    result="noted by evaluate",
+)
 
 
 @pytest.mark.parametrize("case", CASES, ids=identified)
@@ -223,6 +231,16 @@ def test_labels(cli, place, case):
     assert_clean(cli("predict", place.manifest(), "-o", place.out, "--method", "em-gmm"), 0)
     assert_command("evaluate", case, cli, place)
     assert_command("prior", case, cli, place)
+
+
+def test_a_label_that_is_not_named(cli, place):
+    """Nothing is wrong with the study: evaluate does without it, and only prior has to refuse it."""
+    NOT_NAMED.spoil(place)
+    assert_clean(cli("predict", place.manifest(), "-o", place.out, "--method", "em-gmm"), 0)
+    result = cli("evaluate", place.out, place.manifest())
+    assert_clean(result, 0)
+    assert result.err == "note: no reference label for 1 of the studies: bad\n"
+    assert_command("prior", NOT_NAMED, cli, place)
 
 
 def test_a_label_without_any_voxel(cli, place):

@@ -36,7 +36,10 @@ def test_patterns(tree):
     assert found.counts == {"p1": COUNTS, "p2": COUNTS}
     assert [path.name for path in found.studies["p1"].images.values()] == ["p1_lge.NII.GZ", "p1_t2.nii.gz"]
     assert found.studies["p1"].region == tree.folder / "lv/p1_lv.nii.gz"
-    assert found.notes == ["no T2: 1 (p2)"]
+    assert found.notes[0] == "no T2: 1 (p2)"
+    (about_splits,) = found.notes[1:]
+    assert "no study is in the split 'test'" in about_splits
+    assert "--split all (here: training)" in about_splits
 
 
 def test_patients_with_several_visits(tree):
