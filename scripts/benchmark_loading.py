@@ -8,6 +8,9 @@ which means little on a machine that is shared.
 The chain gets what it cannot know by itself: the reader, and the orientation that puts a study's slices
 last. It does not check what it reads. MONAI's NormalizeIntensityd has no mask, so that mean and SD inside
 the region are computed and handed to NormalizeIntensity. That both give the same is asserted.
+
+`--waiting` measures something else instead: how long the training loop of the default preset waits for its
+data in the second epoch, over what is left of that epoch: from memory, from the disk, by a worker.
 """
 
 from __future__ import annotations
@@ -23,11 +26,13 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 import monai
 import torch
@@ -41,19 +46,24 @@ from monai.transforms import (
     Orientationd,
     ResampleToMatchd,
 )
+from torch.utils.data import DataLoader, dataloader
 
+import mrigmm
 from mrigmm.data.crops import network_view
 from mrigmm.data.geometry import slices_last
 from mrigmm.data.manifest import Manifest, Study, read_manifest
+from mrigmm.data.run_folder import RunFolder, read_log
 from mrigmm.data.study import StudyTensors, load_study
 from mrigmm.labels import TISSUES, allowed_classes
 from mrigmm.phantom import simulate_cohort
 from mrigmm.training.batches import MixtureBatchSampler, SliceDataset, TrainingStudy, collate
+from mrigmm.training.cache import Cache
 from mrigmm.training.fit import training_study
 
 # Largest difference in SD of the region: both compute in float64 and store float32.
 TOLERANCE = 1e-4
-LOADING_TARGET, EPOCH_TARGET = 3.0, 50.0
+LOADING_TARGET, EPOCH_TARGET, WAITING_TARGET = 3.0, 50.0, 0.05
+LOADERS: tuple[tuple[Cache, int], ...] = (("memory", 0), ("disk", 0), ("disk", 1))  # and workers
 PRESETS = {"one grid": "cohort", "a grid per sequence": "hard-acquisition"}
 
 
@@ -218,6 +228,90 @@ def measure(case: str, folder: Path, studies: int, seed: int, repeats: int) -> R
     )
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """How long a training waited for its data, s: per epoch, and the whole epochs."""
+
+    cache: Cache
+    num_workers: int
+    waited: tuple[float, ...]
+    epochs: tuple[float, ...]
+
+    @property
+    def share(self) -> float:
+        """Of the second epoch: waiting over all else."""
+        return self.waited[1] / (self.epochs[1] - self.waited[1])
+
+
+@contextmanager
+def timed_loading() -> Iterator[list[float]]:
+    """Seconds that every pass through a `DataLoader` inside the block was waited for."""
+    passes: list[float] = []
+    begin_pass = DataLoader.__iter__
+    next_batch = dataloader._BaseDataLoaderIter.__next__
+
+    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any) -> Any:
+            if function is begin_pass:
+                passes.append(0.0)
+            begin = time.perf_counter()
+            try:
+                return function(*args)
+            finally:
+                passes[-1] += time.perf_counter() - begin
+
+        return run
+
+    with (
+        patch.object(DataLoader, "__iter__", timed(begin_pass)),
+        patch.object(dataloader._BaseDataLoaderIter, "__next__", timed(next_batch)),
+    ):
+        yield passes
+
+
+def waiting(manifest: Path, run: Path, cache: Cache, num_workers: int, overrides: tuple[str, ...]) -> Waiting:
+    """Train two epochs of the default preset on the CPU."""
+    with timed_loading() as passes:
+        mrigmm.train(
+            manifest,
+            run,
+            overrides=("epochs=2", *overrides),
+            device="cpu",
+            cache=cache,
+            num_workers=num_workers,
+        )
+    epochs = read_log(RunFolder(run).log)["seconds"]
+    assert len(passes) == len(epochs) == 2
+    return Waiting(cache, num_workers, tuple(passes), tuple(epochs))
+
+
+def all_waiting(folder: Path, studies: int, seed: int, overrides: tuple[str, ...] = ()) -> list[Waiting]:
+    """From memory, from the disk, and from the disk by a worker."""
+    manifest = simulate_cohort(folder / "cohort", n_studies=studies, seed=seed, preset=PRESETS["one grid"])
+    content = json.loads(manifest.read_text())
+    splits = ("training", "validation", "test")
+    everything = [study for split in splits for study in content.pop(split, [])]
+    manifest.write_text(json.dumps({**content, "training": everything}))
+    return [waiting(manifest, folder / f"{cache}_{n}", cache, n, overrides) for cache, n in LOADERS]
+
+
+def waiting_table(found: list[Waiting]) -> str:
+    """Markdown."""
+    lines = [
+        "| `--cache` | `--num-workers` | first epoch, s | waited, s | second epoch, s | waited, s "
+        "| waited / rest of the second | asked |",
+        "|" + "---|" * 8,
+    ]
+    for w in found:
+        (first, second), (before, waited) = w.epochs, w.waited
+        met = "" if w.share <= WAITING_TARGET else ", missed"
+        lines.append(
+            f"| {w.cache} | {w.num_workers} | {first:.1f} | {before:.2f} | {second:.1f} | {waited:.2f} "
+            f"| {w.share:.1%} | {WAITING_TARGET:.0%}{met} |"
+        )
+    return "\n".join(lines)
+
+
 def verdict(ratio: float, target: float) -> str:
     """What was asked for, and whether it was met."""
     return f"{target:g}{'' if ratio >= target else ', missed'}"
@@ -248,8 +342,18 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=12, help="per cohort (default 12)")
     parser.add_argument("--seed", type=int, default=31, help="of the cohorts (default 31)")
     parser.add_argument("--repeats", type=int, default=15, help="runs per program (default 15)")
+    parser.add_argument("--waiting", action="store_true", help="how long training waits for its data")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.waiting:
+        with tempfile.TemporaryDirectory() as folder:
+            found = all_waiting(Path(folder), options.studies, options.seed)
+        sys.stdout.write(waiting_table(found) + "\n")
+        if options.output:
+            options.output.write_text(
+                json.dumps([asdict(w) for w in found], indent=1) + "\n", encoding="utf-8"
+            )
+        return
     rows = []
     for case in PRESETS:
         with tempfile.TemporaryDirectory() as folder:

@@ -46,3 +46,36 @@ def test_the_table_says_what_was_missed(bench):
     (line,) = bench.table([row]).splitlines()[2:]
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     np.testing.assert_array_equal(cells[3:5] + cells[11:], ["3.0", "3", "40", "50, missed"])
+
+
+def test_waiting_is_over_the_rest_of_the_second_epoch(bench):
+    found = bench.Waiting("disk", 1, (9.0, 0.5), (20.0, 5.5))  # 0.5 s of 5.5 s: a tenth of the rest
+    assert found.share == 0.1
+    (line,) = bench.waiting_table([found]).splitlines()[2:]
+    assert line == "| disk | 1 | 20.0 | 9.00 | 5.5 | 0.50 | 10.0% | 5%, missed |"
+
+
+def test_a_training_waits_in_every_epoch_and_less_than_it(bench, cohort, tmp_path):
+    small = ("filters=2", "levels=1", "spacing_mm=3")
+    found = bench.waiting(cohort, tmp_path / "run", "disk", 0, small)
+    assert len(found.waited) == 2
+    assert all(0 < waited < epoch for waited, epoch in zip(found.waited, found.epochs, strict=True))
+    assert found.share > 0
+
+
+def test_a_slow_loader_is_waited_for(bench):
+    class Slow(torch.utils.data.Dataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            bench.time.sleep(0.02)
+            return index
+
+    with bench.timed_loading() as passes:
+        loader = bench.DataLoader(Slow(), batch_size=None)
+        assert [list(loader) for _ in range(2)] == [[0, 1, 2]] * 2
+    assert len(passes) == 2
+    assert min(passes) >= 0.06
+    list(loader)
+    assert len(passes) == 2

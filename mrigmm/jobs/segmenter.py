@@ -21,6 +21,7 @@ from mrigmm.methods.base import CohortMethod, Method, Segmentation
 from mrigmm.methods.mvo import add_mvo, require_mvo_classes
 from mrigmm.methods.registry import METHODS, RUNTIMES, make_method, method_of_run
 from mrigmm.mixture import PopulationPrior
+from mrigmm.mixture.threads import one_thread
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Segmenter:
         corrections = self.corrections
         if not registration:
             corrections = replace(corrections, registration=False)
-        with _unforeseen("read", study.id, next(iter(study.images.values()), None)):
+        with _unforeseen("read", study.id, next(iter(study.images.values()), None)), one_thread():
             tensors = load_found(
                 study,
                 self.sequences,
@@ -98,7 +99,7 @@ class Segmenter:
 
     def segment(self, study: StudyTensors) -> Segmentation:
         """Segment; raises InputError."""
-        with _unforeseen("segmented", study.id, study.output.file):
+        with _unforeseen("segmented", study.id, study.output.file), one_thread():
             found = self.method.segment(study)
             return add_mvo(study, found, self.classes) if self.mvo else found
 

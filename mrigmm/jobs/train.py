@@ -36,6 +36,7 @@ from mrigmm.methods.deep_gmm import DeepGMMMethod, build_network, component_orde
 from mrigmm.methods.map_em_2step import MapEM2Step
 from mrigmm.methods.settings import require_sequences
 from mrigmm.mixture import PopulationPrior
+from mrigmm.mixture.threads import one_thread
 from mrigmm.networks.deep_gmm import DeepGMM
 from mrigmm.reporting.figures import loss_figure
 from mrigmm.training.batches import TrainingStudy
@@ -243,6 +244,7 @@ def _gem(config: RunConfig, start: MapEM2Step) -> tuple[EpochModule, Prepare]:
     return DeepGEMModule(network, config), prepare
 
 
+@one_thread()
 def _fill(
     store: StudyStore, entries: Sequence[Entry], read: StudyReader, prepare: Prepare, track: Track
 ) -> tuple[list[Entry], list[Problem]]:

@@ -13,6 +13,7 @@ from mrigmm.data.study import StudyTensors
 from mrigmm.errors import InputError, Problem, near_misses
 from mrigmm.jobs.common import Track, run_corrections, warnings_of
 from mrigmm.methods.anatomy import AnatomyFinder, load_found
+from mrigmm.mixture.threads import one_thread
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ class Readable:
     problems: list[Problem]
 
 
+@one_thread()
 def read_all(entries: Sequence[Entry], read: StudyReader, track: Track) -> Readable:
     """Read every study once; those that cannot be read are left out and reported.
 

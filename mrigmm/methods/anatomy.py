@@ -23,6 +23,7 @@ from mrigmm.data.whole import load_whole, middle_view
 from mrigmm.errors import InputError
 from mrigmm.labels import Region
 from mrigmm.methods.anatomy_border import sharpened
+from mrigmm.mixture.threads import all_threads
 from mrigmm.networks.anatomy import AnatomyFeatures, AnatomyNet, neighbourhood
 
 
@@ -80,6 +81,7 @@ class AnatomyFinder:
         self.device = device
         self.source = source
 
+    @all_threads()
     @torch.inference_mode()
     def look(self, study: StudyTensors) -> tuple[Tensor, Tensor, Tensor]:
         """What the network sees in a study of `load_whole`.

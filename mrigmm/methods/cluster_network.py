@@ -20,6 +20,7 @@ from mrigmm.data.maps import NO_CLASS
 from mrigmm.errors import InputError
 from mrigmm.methods.cluster_crop import Crop, Stack, crop, joined, uncrop
 from mrigmm.methods.settings import CNNClusteringSettings, CNNContinuitySettings
+from mrigmm.mixture.threads import all_threads
 from mrigmm.networks.cluster_cnn import ClusterCNN
 
 # Updates between two looks at the network in evaluation mode.
@@ -52,6 +53,7 @@ class FittedNetwork:
     loss: float
     alive: int
 
+    @all_threads()
     def responsibilities(self, stack: Stack) -> Tensor:
         """(Z, K, X, Y) of a stack's slices, sum 1 inside the region and 0 outside."""
         device = next(self.network.parameters()).device
@@ -92,6 +94,7 @@ def fit_network(
         return _fit(network, crops, starts, k, settings)
 
 
+@all_threads()
 def _fit(
     network: ClusterCNN,
     crops: Sequence[Crop],

@@ -26,6 +26,7 @@ from mrigmm.labels import KEY_SEQUENCES, Region, wall_classes
 from mrigmm.methods.base import Segmentation, Task, present_sequences
 from mrigmm.methods.map_em_2step import MapEM2Step, Wall, wall_segmentation
 from mrigmm.mixture import PopulationPrior
+from mrigmm.mixture.threads import all_threads
 from mrigmm.networks.spatial_prior import SpatialPrior
 
 # Neither the network nor a study's fit is certain of anything that it has never seen.
@@ -157,9 +158,10 @@ class DeepGEMMethod:
         view = wall_view(study, wall, self.config, divisor=self.network.unet.divisor)
         n_inputs = view.image.shape[0] - wall.resp.shape[0]
         maps = torch.zeros((wall.resp.shape[0], *view.region.shape))
-        for z in range(view.region.shape[-1]):  # slice by slice: memory stays that of one slice
-            if (view.region[..., z] > 0).any():
-                x = view.image.as_tensor()[None, :n_inputs, ..., z].float().to(self.device)
-                maps[..., z] = self.network(x)[0].exp().cpu()
+        with all_threads():
+            for z in range(view.region.shape[-1]):  # slice by slice: memory stays that of one slice
+                if (view.region[..., z] > 0).any():
+                    x = view.image.as_tensor()[None, :n_inputs, ..., z].float().to(self.device)
+                    maps[..., z] = self.network(x)[0].exp().cpu()
         prior = view.to_study_grid(maps).clamp_min(_LOWEST_PRIOR)
         return (prior / prior.sum(dim=0)).log()

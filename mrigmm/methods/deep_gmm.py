@@ -33,6 +33,7 @@ from mrigmm.mixture import (
     region_log_prior,
     safe_log,
 )
+from mrigmm.mixture.threads import all_threads
 from mrigmm.networks.deep_gmm import DeepGMM, SliceBatch
 
 # Objective -> name of the method that it trains.
@@ -237,6 +238,7 @@ class DeepGMMMethod:
             standardise=self.config.standardise,
         )
 
+    @all_threads()
     @torch.inference_mode()
     def _forward(self, study: StudyTensors, view: NetworkView) -> tuple[Tensor, list[Mixture]]:
         """Responsibilities (K, A, B, Z) in output order, and the network's mixtures in its own order."""

@@ -28,6 +28,7 @@ from mrigmm.methods.deep_gmm import (
 )
 from mrigmm.methods.settings import SingleSettings, require_sequences, validated_settings
 from mrigmm.mixture import Mixture, match_to_prior
+from mrigmm.mixture.threads import all_threads
 from mrigmm.networks.deep_gmm import DeepGMM, SliceBatch, mean_distance, negative_log_likelihood
 
 
@@ -119,6 +120,7 @@ class DeepSingle:
             warnings=(note,) if restless else (),
         )
 
+    @all_threads()
     def _fit(self, study: StudyTensors, batch: SliceBatch) -> FittedSlice:
         """Minimise the objective of one slice; global random numbers make the first weights."""
         settings = self.settings

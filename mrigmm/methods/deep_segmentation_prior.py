@@ -15,6 +15,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from mrigmm.methods.settings import ReconstructionSettings
+from mrigmm.mixture.threads import all_threads
 from mrigmm.networks.hourglass import NOISE_CHANNELS, Hourglass, noise
 
 # Share of the windows' variance that their principal components keep.
@@ -121,6 +122,7 @@ class _Target:
         return output[:, self.mask] - self.image[:, self.mask]
 
 
+@all_threads()
 def _fit(target: _Target, settings: ReconstructionSettings) -> tuple[Tensor, list[float], float, bool]:
     """One run: the image (C, A, B), its losses, the explained variance, whether it settled."""
     channels, *shape = target.image.shape

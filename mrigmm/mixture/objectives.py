@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
@@ -41,7 +42,7 @@ def region_log_prior(weights: Tensor, allowed: Tensor, region: Tensor) -> Tensor
         ``(..., N, K)``, -inf where a class is not allowed.
     """
     table = region_log_table(weights, allowed)
-    batch = torch.broadcast_shapes(table.shape[:-2], region.shape[:-1])
+    batch = np.broadcast_shapes(table.shape[:-2], region.shape[:-1])  # torch's imports sympy, which is slow
     R, K = allowed.shape
     if bool(allowed.all()):  # nothing to look up
         return table[..., :1, :].expand(*batch, region.shape[-1], K)

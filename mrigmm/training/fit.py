@@ -201,6 +201,7 @@ def _loader(
         # The same on every system, and safe beside the threads of torch.
         multiprocessing_context="spawn" if num_workers else None,
         persistent_workers=num_workers > 0,
+        pin_memory=trainer.strategy.root_device.type == "cuda",
     )
 
 

@@ -10,7 +10,10 @@ import pytest
 import torch
 
 import mrigmm
+from mrigmm.data import study
 from mrigmm.data.run_folder import RunFolder
+from mrigmm.methods.map_em_2step import MapEM2Step
+from mrigmm.networks.spatial_prior import SpatialPrior
 
 QUICK = ("filters=2", "levels=1", "spacing_mm=3", "epochs=1")
 UNLIKE = ("seconds", "command")
@@ -52,8 +55,9 @@ def test_training_gives_the_same_bytes_twice(cohort, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["map-em", "map-em-2step"])
-def test_threads_hardly_change_labels(cohort, tmp_path, threads, method):
-    """At most 1 voxel of 10,000."""
+def test_threads_hardly_change_labels(cohort, tmp_path, threads, monkeypatch, method):
+    """At most 1 voxel of 10,000, where the user asks for several."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
     labels = []
     for n in (1, 2):
         threads(n)
@@ -63,6 +67,34 @@ def test_threads_hardly_change_labels(cohort, tmp_path, threads, method):
     inside = int((labels[0] > 0).sum())
     assert inside > 5000
     assert int((labels[0] != labels[1]).sum()) * 10_000 <= inside
+
+
+def test_fits_take_one_thread_and_the_network_all(cohort, tmp_path, threads, monkeypatch):
+    """Reading, the first E-step of training and of prediction, the network's training and its pass."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    seen = {}
+
+    def watch(owner, name):
+        function = getattr(owner, name)
+
+        def watched(*args, **kwargs):
+            seen.setdefault(name, []).append(torch.get_num_threads())
+            return function(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, watched)
+
+    watch(study, "fit_zscore")
+    watch(MapEM2Step, "solve")
+    watch(SpatialPrior, "forward")
+    threads(2)
+    mrigmm.train(cohort, tmp_path / "run", preset="tiny", overrides=QUICK, device="cpu")
+    n_training = {name: len(numbers) for name, numbers in seen.items()}
+    mrigmm.predict(cohort, tmp_path / "out", run=tmp_path / "run", device="cpu")
+    assert all(len(numbers) > n_training[name] > 0 for name, numbers in seen.items())
+    found = {name: set(numbers) for name, numbers in seen.items()}
+    assert found == {"fit_zscore": {1}, "solve": {1}, "forward": {2}}
+    assert torch.get_num_threads() == 2
 
 
 @pytest.mark.slow

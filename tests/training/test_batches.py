@@ -138,6 +138,19 @@ def test_collate_numbers_mixtures_and_pads():
     assert collate(loaded, scope="slice", allowed=ALLOWED).mixture_index.tolist() == [0, 1, 2]
 
 
+def test_pinning_reaches_every_tensor_that_moves_to_a_device(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "pin_memory", torch.Tensor.clone)
+    study = TrainingStudy("a", torch.rand(2, 6, 8, 1), torch.ones(6, 8, 1).to(torch.uint8), torch.ones(2) > 0)
+    share = share_of(SliceKey(0, 0))
+    batch = collate(SliceDataset([study])[share], scope="slice", allowed=ALLOWED)
+    pinned = batch.pin_memory()
+    for name in ("image", "region", "mixture_index", "present", "allowed"):
+        assert getattr(pinned, name) is not getattr(batch, name)
+        assert torch.equal(getattr(pinned, name), getattr(batch, name))
+    assert pinned.rows is batch.rows
+    assert (pinned.n_rows, pinned.n_groups, pinned.counts) == (1, 1, True)
+
+
 def test_an_error_comes_through_as_itself():
     class Damaged:
         def __getitem__(self, index):

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,12 +12,14 @@ import torch
 from safetensors.torch import load_file
 
 import mrigmm
+from mrigmm.config import make_config
 from mrigmm.data.priors import load_prior, multiscale_prior_for
 from mrigmm.data.run_folder import RunFolder
 from mrigmm.errors import InputError
 from mrigmm.methods.registry import method_of_run
 from mrigmm.phantom import simulate_cohort
 from mrigmm.training import fit
+from mrigmm.training.batches import TrainingStudy
 
 KEEPS_LOSS = 1e-5  # of the objective, relative: sums in another order, in float32
 QUICK = ("filters=2", "levels=1", "spacing_mm=3", "min_epochs=100")
@@ -192,6 +195,17 @@ def test_options_that_make_no_sense_are_refused_before_anything_is_done(manifest
         mrigmm.train(manifest, tmp_path / "run", preset="tiny", **options)
     assert message in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("device", "pinned"), [("cpu", False), ("cuda:1", True)])
+def test_batches_for_a_gpu_are_pinned(device, pinned):
+    trainer = SimpleNamespace(
+        strategy=SimpleNamespace(root_device=torch.device(device)), global_rank=0, world_size=1
+    )
+    study = TrainingStudy("a", torch.rand(2, 8, 8, 1), torch.ones(8, 8, 1).to(torch.uint8), torch.ones(2) > 0)
+    config = make_config("tiny").model_copy(update={"classes": ("blood", "myocardium")})
+    loader = fit._loader([study], shuffled=True, trainer=trainer, config=config, num_workers=0)
+    assert loader.pin_memory is pinned
 
 
 def test_slurm_that_does_not_fit_is_refused(manifest, tmp_path, monkeypatch):

@@ -1,0 +1,190 @@
+"""What a command costs before and beside its work: the start, and the threads that it takes.
+
+Start. `mrigmm --help`, `mrigmm info`, and `mrigmm predict` of one small simulated study by `map-em` and by a
+default run (random weights: the time does not depend on them), beside `python -c "import torch, monai"`.
+
+Threads. `mrigmm predict` of several studies with `OMP_NUM_THREADS` unset, 1 and 2.
+
+Every command runs in a process of its own, without a word about threads where nothing else is said, all
+commands in turn in each of several rounds. Tables give medians over the rounds of the clock and of the CPU
+time; other work on the machine disturbs the latter less. Differences are medians of those within a round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from benchmark_end_to_end import cohort_of, part_of, random_run
+from benchmarking import markdown_table
+
+from mrigmm.config import make_config
+
+IMPORTS = "import torch, monai"
+# Seconds that a prediction of one study may take beyond the imports.
+TARGET_S = 4.0
+THREADS = ("", "1", "2")
+VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of one command: by the clock, and of all cores together."""
+
+    wall: float
+    cpu: float
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command and the number of threads that it is asked to take; "" says nothing about them."""
+
+    arguments: Sequence[str]
+    threads: str = ""
+
+    def run(self, folder: Path) -> Cost:
+        """Run it to its end; `{new}` among the arguments is a folder that does not exist yet.
+
+        Raises:
+            SystemExit: it failed.
+        """
+        environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+        if self.threads:
+            environment |= dict.fromkeys(VARIABLES, self.threads)
+        with tempfile.TemporaryDirectory(dir=folder) as new:
+            arguments = [argument.format(new=f"{new}/out") for argument in self.arguments]
+            begin, used = time.perf_counter(), children_cpu_s()
+            answer = subprocess.run(
+                [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False
+            )
+            cost = Cost(time.perf_counter() - begin, children_cpu_s() - used)
+        if answer.returncode:
+            raise SystemExit(f"{' '.join(arguments)}\n{answer.stderr}")
+        return cost
+
+
+def children_cpu_s() -> float:
+    """CPU seconds of all processes that were started and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def predict_command(manifest: Path, *what: str) -> tuple[str, ...]:
+    """`mrigmm predict` of a manifest on the CPU."""
+    return ("-m", "mrigmm", "predict", str(manifest), "-o", "{new}", *what, "--device", "cpu", "--quiet")
+
+
+Rounds = Mapping[str, list[Cost]]
+
+
+def in_turn(commands: Mapping[str, Command], folder: Path, rounds: int) -> Rounds:
+    """Costs of every command in each round, after a round that warms the system's caches."""
+    found: dict[str, list[Cost]] = {name: [] for name in commands}
+    for n in range(rounds + 1):
+        for name, command in commands.items():
+            print(f"round {n} of {rounds}: {name}", file=sys.stderr, flush=True)
+            cost = command.run(folder)
+            if n:
+                found[name].append(cost)
+    return found
+
+
+def start_commands(one: Path, run: Path) -> dict[str, Command]:
+    """Imports alone, and commands that do little."""
+    return {
+        f'python -c "{IMPORTS}"': Command(("-c", IMPORTS)),
+        "mrigmm --help": Command(("-m", "mrigmm", "--help")),
+        "mrigmm info": Command(("-m", "mrigmm", "info")),
+        "mrigmm predict --method map-em": Command(predict_command(one, "--method", "map-em")),
+        "mrigmm predict --run (default)": Command(predict_command(one, "--run", str(run))),
+    }
+
+
+def thread_commands(cohort: Path, run: Path) -> dict[str, Command]:
+    """Predictions with several numbers of threads."""
+    programs = {
+        "map-em": ("--method", "map-em"),
+        "em-gmm-sklearn": ("--method", "em-gmm-sklearn"),
+        "default": ("--run", str(run)),
+    }
+    return {
+        f"{name}, OMP_NUM_THREADS {threads or 'unset'}": Command(predict_command(cohort, *what), threads)
+        for name, what in programs.items()
+        for threads in THREADS
+    }
+
+
+def start_table(rounds: Rounds) -> str:
+    """Median seconds, and how many more than the imports alone (the first command)."""
+    imports, *others = rounds
+    rows = [[f"`{imports}`", *medians(rounds[imports]), "", ""]]
+    for name in others:
+        beyond = [cost.wall - base.wall for cost, base in zip(rounds[name], rounds[imports], strict=True)]
+        extra = float(np.median(beyond))
+        asked = f"{TARGET_S:g}{'' if extra <= TARGET_S else ', missed'}" if "predict" in name else "–"
+        rows.append([f"`{name}`", *medians(rounds[name]), f"{extra:+.2f}", asked])
+    return markdown_table(["command", "wall, s", "CPU, s", "wall beyond the imports, s", "asked"], rows)
+
+
+def thread_table(rounds: Rounds) -> str:
+    """Median, smallest and largest seconds."""
+    rows = [
+        [
+            *name.split(", OMP_NUM_THREADS "),
+            *(
+                f"{np.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+                for values in ([c.wall for c in costs], [c.cpu for c in costs])
+            ),
+        ]
+        for name, costs in rounds.items()
+    ]
+    return markdown_table(["program", "`OMP_NUM_THREADS`", "wall, s", "CPU, s"], rows)
+
+
+def medians(costs: Sequence[Cost]) -> tuple[str, str]:
+    """Of the clock and of the CPU time."""
+    return f"{np.median([c.wall for c in costs]):.2f}", f"{np.median([c.cpu for c in costs]):.2f}"
+
+
+def main() -> None:
+    """Parse, measure, print, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("-o", "--out", type=Path, help="JSON file for the numbers")
+    parser.add_argument("--rounds", type=int, default=5, help="of the start")
+    parser.add_argument("--thread-rounds", type=int, default=3, help="of the threads; 0 leaves them out")
+    parser.add_argument("--studies", type=int, default=6, help="of the threads' cohort")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        run = random_run(folder / "run", make_config("default").filters)
+        cohort = cohort_of(folder / "cohort", max(given.studies, 3))  # as few as one cannot be divided
+        start = in_turn(start_commands(part_of(cohort, 1), run), folder, given.rounds)
+        print(start_table(start))
+        threads: Rounds = {}
+        if given.thread_rounds:
+            commands = thread_commands(part_of(cohort, given.studies), run)
+            threads = in_turn(commands, folder, given.thread_rounds)
+            print("\n" + thread_table(threads))
+    print(f"\n{os.cpu_count()} cores, load average at the end {os.getloadavg()[0]:.1f}")
+    if given.out:
+        numbers = {
+            part: {name: [asdict(cost) for cost in costs] for name, costs in rounds.items()}
+            for part, rounds in (("start", start), ("threads", threads))
+        }
+        given.out.write_text(json.dumps(numbers, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
