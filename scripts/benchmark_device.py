@@ -123,7 +123,7 @@ class Prediction:
 
 def predictions(folder: Path, device: torch.device, *, studies: int, rounds: int) -> list[Prediction]:
     """`map-em` and a default run on a simulated cohort."""
-    run = random_run(folder / "run", FILTERS)
+    run = random_run(folder / "run")
     everything = cohort_of(folder / "cohort", max(studies, 3))  # fewer cannot be divided
     cohort, warm = part_of(everything, studies), part_of(everything, 1)
     return [

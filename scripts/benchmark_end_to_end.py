@@ -40,7 +40,6 @@ from benchmarking import Ratio, markdown_table
 STAGES = ("read", "preprocess", "network", "mixture", "undo", "quantities", "write", "other")
 PROGRAMS = ("files", "map-em", "default", "em-gmm-sklearn")
 SEED = 7
-FILTERS = 16
 
 
 # The clock of a process that predicts
@@ -201,7 +200,7 @@ def part_of(cohort: Path, n_studies: int) -> Path:
     return path
 
 
-def random_run(folder: Path, filters: int) -> Path:
+def random_run(folder: Path) -> Path:
     """A finished run of the default preset with random weights."""
     import torch
 
@@ -213,7 +212,7 @@ def random_run(folder: Path, filters: int) -> Path:
 
     sequences, classes = ("LGE", "T2", "bSSFP"), ("blood", "myocardium", "edema", "scar")
     config = make_config("default").model_copy(
-        update={"sequences": sequences, "classes": classes, "spacing_mm": 0.75, "filters": filters}
+        update={"sequences": sequences, "classes": classes, "spacing_mm": 0.75}
     )
     run = RunFolder(folder)
     torch.manual_seed(SEED)
@@ -325,7 +324,7 @@ def measured(
     folder: Path, *, studies: int, cohorts: Sequence[int], stacks: Sequence[int], rounds: int
 ) -> tuple[str, dict[str, Any]]:
     """All tables as Markdown, and the numbers behind them."""
-    run = random_run(folder / "run", FILTERS)
+    run = random_run(folder / "run")
     largest = cohort_of(folder / "cohort", max(studies, *cohorts))
     cohort = part_of(largest, studies)
 

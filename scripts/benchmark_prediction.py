@@ -351,7 +351,7 @@ def gem_batch(batch: TrainingBatch) -> TrainingBatch:
     return replace(batch, image=torch.cat([batch.image, anatomy, target], dim=1))
 
 
-def training_steps(repeats: int, widths: tuple[int, int] = (16, 32)) -> dict[str, Any]:
+def training_steps(repeats: int, widths: tuple[int, int] = (8, 32)) -> dict[str, Any]:
     """Times of a step: the peer at two widths, `deepsvg` at the wide one, the default at the narrow one."""
     batch, (narrow, wide) = training_batch(), widths
     programs = {
