@@ -203,12 +203,12 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def torchrun() -> Cli:
-    """Runs a command as two processes on this computer: `torchrun("predict", manifest, "-o", out)`."""
+    """Runs a command as several processes: `torchrun("predict", manifest, "-o", out, processes=2)`."""
 
-    def run(*arguments: object) -> CliResult:
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    def run(*arguments: object, processes: int = 2) -> CliResult:
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
         result = subprocess.run(
-            [*launcher, "-m", "--", "mrigmm", *map(str, arguments)],
+            [sys.executable, *launcher, "-m", "--", "mrigmm", *map(str, arguments)],
             capture_output=True,
             text=True,
             timeout=600,

@@ -1,6 +1,7 @@
 """Every command that README and docs show is run; every file they link to exists."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -11,7 +12,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import typer
 
+from mrigmm.cli import app
 from mrigmm.data.manifest import read_manifest
 from mrigmm.data.sources.table import KINDS
 from mrigmm.evaluation.case_level import CaseLevel
@@ -21,6 +24,7 @@ from mrigmm.evaluation.volume_agreement import VolumeAgreement
 from mrigmm.phantom import simulate_cohort
 
 ROOT = Path(__file__).parent.parent
+COMMANDS = typer.main.get_command(app).commands
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("data_manifests/*.md")])
 
 
@@ -58,6 +62,70 @@ def test_commands_of_the_training_page_run_in_their_order(tmp_path):
         program, *arguments = shlex.split(command)
         run([sys.executable, *programs[program], *arguments, "--quiet"], tmp_path)
     assert (tmp_path / "run" / "loss.png").exists()
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """Runs a SLURM script as a task of the only node: `cluster(script, array_task=2)`."""
+    programs = {
+        "mrigmm": f'exec {shlex.quote(sys.executable)} -m mrigmm "$@"',
+        "torchrun": f'exec {shlex.quote(sys.executable)} -m torch.distributed.run "$@"',
+        "srun": 'exec "$@"',
+        "scontrol": "echo localhost",
+    }
+    where = tmp_path / "bin"
+    where.mkdir()
+    for name, line in programs.items():
+        (where / name).write_text(f"#!/bin/bash\n{line}\n")
+        (where / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{where}{os.pathsep}{os.environ['PATH']}")
+    for name, value in {"NODELIST": "localhost", "NUM_NODES": "1", "ID": str(os.getpid())}.items():
+        monkeypatch.setenv(f"SLURM_JOB_{name}", value)
+
+    def submit(script, array_task=None):
+        if array_task is not None:
+            monkeypatch.setenv("SLURM_ARRAY_TASK_ID", str(array_task))
+        run(["bash", "-e", "-u", "-c", script], tmp_path)
+
+    return submit
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="SLURM and GNU tools")
+def test_commands_and_scripts_of_the_scale_page(tmp_path, cluster):
+    programs = {"mrigmm": ["-m", "mrigmm"], "torchrun": ["-m", "torch.distributed.run"]}
+    page = ROOT / "docs" / "scale.md"
+    commands = [line for block in blocks(page, "console") for line in block.splitlines()]
+    assert len(commands) == 4
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        run([sys.executable, *programs[program], *arguments, "--quiet"], tmp_path)
+    nodes, array, together = blocks(page, "bash")
+    cluster(nodes)
+    for task in (1, 2, 3):
+        cluster(array, array_task=task)
+    cluster(array, array_task=2)  # once more: everything is kept
+    cluster(together)
+    names = {file.name for file in (tmp_path / "several").iterdir()}
+    assert len([name for name in names if name.endswith("_labels.nii.gz")]) == 6
+    assert {file.name for file in (tmp_path / "predictions").iterdir()} == names
+    for name in names:
+        if not name.endswith(".json"):  # those hold the seconds
+            assert (tmp_path / "predictions" / name).read_bytes() == (
+                tmp_path / "several" / name
+            ).read_bytes()
+    for folder in ("shared", "pooled"):
+        assert len(list((tmp_path / folder).glob("*_labels.nii.gz"))) == 6
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "bash")], ids=lambda page: page.name)
+def test_scripts_of_pages_are_bash_and_their_commands_known(page):
+    for script in blocks(page, "bash"):
+        run(["bash", "-n", "-c", script], ROOT)
+        for command in re.findall(r"\bmrigmm ([a-z-]+) (.*)", script.replace("\\\n", " ")):
+            name, options = command[0], re.findall(r" (--[a-z-]+)", command[1])
+            known = {text for option in COMMANDS[name].params for text in option.opts}
+            assert set(options) <= known, command
 
 
 @pytest.mark.slow

@@ -84,6 +84,14 @@ def predict(
         ),
     ] = None,
     split: Split = "test",
+    part: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K/N",
+            help="With a manifest: only part K of N (docs/scale.md).",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
     data_root: DataRoot = None,
     prior: PriorFile = None,
     overrides: Overrides = None,
@@ -174,6 +182,7 @@ def predict(
                 manifest,
                 out,
                 split=split,
+                part=part,
                 data_root=data_root,
                 resume=resume,
                 track=voice.track,
@@ -192,6 +201,8 @@ def predict(
             raise InputError("--data-root belongs to a manifest, not to --image")
         if resume:
             raise InputError("--resume belongs to a manifest, not to --image")
+        if part is not None:
+            raise InputError("--part belongs to a manifest, not to --image")
         result = predict_study(
             named_files(image or []),
             region,

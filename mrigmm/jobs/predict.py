@@ -42,7 +42,7 @@ from mrigmm.jobs.common import (
     warnings_of,
 )
 from mrigmm.jobs.finished import MADE_WITH, Request, finished_studies, make_request
-from mrigmm.jobs.processes import joined_processes
+from mrigmm.jobs.processes import joined_processes, part_of
 from mrigmm.jobs.quantify import predicted_quantities, write_recorded
 from mrigmm.jobs.segmenter import Segmenter, choose_segmenter
 from mrigmm.labels import class_ids
@@ -68,6 +68,7 @@ def predict(
     run: Path | str | None = None,
     method: str | None = None,
     split: str = "test",
+    part: str | None = None,
     data_root: Path | str | None = None,
     prior: Path | str | None = None,
     overrides: Sequence[str] = (),
@@ -96,6 +97,7 @@ def predict(
         run: folder of a trained run; give either this or `method`.
         method: name of a method (`mrigmm info`).
         split: "training", "validation", "test" or "all".
+        part: "K/N": only part K of N of the studies, for jobs of their own, with a folder each.
         data_root: folder that the manifest's paths resolve against; default the manifest's.
         prior: population prior for `method`; default the shipped one where it fits.
         overrides: `key=value` settings of the method.
@@ -122,9 +124,10 @@ def predict(
             "finished results can be kept or replaced, not both", remedy="leave out --resume or --overwrite"
         )
     cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
-    studies = cohort.split(split)
+    whole = cohort.split(split)
+    studies = whole if part is None else part_of(whole, part)
     out = Path(out)
-    with joined_processes() as processes, ExitStack() as held:
+    with joined_processes(apart=part is not None) as processes, ExitStack() as held:
         _require_free(out, studies, cohort.path, overwrite=overwrite or resume)
         segmenter = choose_segmenter(
             cohort,
@@ -141,7 +144,7 @@ def predict(
         )
         request = make_request(
             segmenter,
-            studies,
+            whole,
             run=run,
             anatomy=anatomy,
             prior=prior,
@@ -161,7 +164,7 @@ def predict(
 
         show = track if processes.first else no_progress
         if todo:
-            segmenter.fit_cohort(studies, show)
+            segmenter.fit_cohort(whole, show, processes)
         problems: list[Problem] = []
         done: list[str] = []
         for study in show(processes.share(todo), "Segmenting"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,16 @@ from torch import Tensor
 
 from mrigmm.data.crops import standardised_by_percentiles
 from mrigmm.data.files import require_new_file, require_not_input
-from mrigmm.data.manifest import read_manifest
+from mrigmm.data.manifest import Manifest, Study, read_manifest
 from mrigmm.data.priors import SIGMAS_MM, MultiscalePrior, channel_names, require_plausible, save_prior
 from mrigmm.data.standardise import REGION_ZSCORE, STANDARDISATIONS
 from mrigmm.data.study import StudyTensors, load_study
 from mrigmm.errors import InputError, Problem, near_misses
 from mrigmm.jobs.common import Outcome, Track, no_progress
+from mrigmm.jobs.processes import joined_processes
 from mrigmm.labels import of_the_ventricle, wall_classes
 from mrigmm.methods.map_em_2step import wall_features
-from mrigmm.mixture import PopulationPrior, estimate_population_prior
+from mrigmm.mixture import PopulationPrior, PopulationSums
 
 # The published crop z-scores belong to a network's slices: their figures are shipped, and not estimated here.
 PRIOR_UNITS = ("region", "percentile")
@@ -44,6 +45,8 @@ def prior(
 
     The same is estimated for the wall's classes on intensities smoothed inside the reference wall, where
     the classes are those of a left ventricle with at least two in its wall.
+
+    Several processes that torchrun started share the studies; every one has to make the call.
 
     Example:
         >>> mrigmm.prior("cohort/manifest.json", "prior.json")  # doctest: +SKIP
@@ -76,81 +79,78 @@ def prior(
     in_wall = wall_classes(cohort.classes)
     in_zscores = standardise == "region"
     at_scales = in_zscores and of_the_ventricle(cohort.classes) and len(in_wall) > 1
-    samples: list[Sample] = []
-    wall_samples: list[Sample] = []
-    used: list[str] = []
-    problems: list[Problem] = []
-    for study in track(cohort.split(split), "Reading"):
-        try:
-            tensors = load_study(
-                study, cohort.sequences, cohort.classes, labels=cohort.labels, with_label=True
-            )
-        except InputError as error:
-            problems += list(error.problems)
-            continue
-        label = _known_label(tensors)
-        if not (label >= 0).any():
-            problems.append(
-                Problem(
-                    "the region holds no labelled voxel",
-                    study.id,
-                    str(study.label),
-                    expected="classes of the mixture inside the region",
-                    got="none",
-                    remedy="label the study, or move it out of this split",
-                )
-            )
-            continue
-        in_units = tensors if in_zscores else standardised_by_percentiles(tensors)
-        samples.append(_sample(in_units, label))
-        if at_scales:
-            wall_samples.append(_wall_sample(tensors, label, cohort.classes))
-        used.append(study.id)
-    if not samples:
+    sums = PopulationSums(cohort.classes, cohort.sequences)
+    wall_sums = PopulationSums(in_wall, channel_names(cohort.sequences, SIGMAS_MM))
+    used: list[tuple[int, str]] = []
+    told: list[tuple[int, tuple[Problem, ...]]] = []
+    with joined_processes() as processes:
+        show = track if processes.first else no_progress
+        for position, study in show(processes.summands(cohort.split(split)), "Reading"):
+            try:
+                tensors, label = _labelled(study, cohort)
+            except InputError as error:
+                told.append((position, error.problems))
+                continue
+            in_units = tensors if in_zscores else standardised_by_percentiles(tensors)
+            sums.add(position, *_sample(in_units, label))
+            if at_scales:
+                wall_sums.add(position, *_wall_sample(tensors, label, cohort.classes))
+            used.append((position, study.id))
+        sums.collect(processes.add_up)
+        wall_sums.collect(processes.add_up)
+        # In the cohort's order, as of one process.
+        done = tuple(study_id for _, study_id in sorted(processes.gather(used)))
+        problems = tuple(p for _, found in sorted(processes.gather(told), key=itemgetter(0)) for p in found)
+    if not processes.first:
+        return Outcome(Path(out), done, speaks=False)
+    if not done:
         raise InputError.from_problems(problems)
     provenance = {
         "source": f"mrigmm prior, split {split} of {cohort.path.name}",
         "dataset": cohort.name,
-        "study_ids": used,
+        "study_ids": list(done),
     }
     multiscale = None
     try:
-        units = STANDARDISATIONS[standardise]
-        population = _estimate(samples, cohort.classes, cohort.sequences, provenance, units)
+        population = _estimate(sums, provenance, STANDARDISATIONS[standardise])
         if at_scales:
-            channels = channel_names(cohort.sequences, SIGMAS_MM)
-            multiscale = MultiscalePrior(SIGMAS_MM, _estimate(wall_samples, in_wall, channels, provenance))
+            multiscale = MultiscalePrior(SIGMAS_MM, _estimate(wall_sums, provenance))
     except ValueError as error:
         raise InputError(
             "no prior can be estimated from these studies", file=cohort.path, got=str(error)
         ) from None
     save_prior(population, Path(out), multiscale)
-    return Outcome(Path(out), tuple(used), tuple(problems))
+    return Outcome(Path(out), done, problems)
 
 
 def _estimate(
-    samples: Sequence[Sample],
-    classes: Sequence[str],
-    sequences: Sequence[str],
-    provenance: dict[str, Any],
-    units: str = REGION_ZSCORE,
+    sums: PopulationSums, provenance: dict[str, Any], units: str = REGION_ZSCORE
 ) -> PopulationPrior:
-    """The prior of these samples; ValueError when there is none that could be read again."""
-    prior = estimate_population_prior(
-        samples,
-        classes=classes,
-        sequences=sequences,
-        standardisation=units,
-        provenance=provenance,
-    )
+    """The prior of these studies; ValueError when there is none that could be read again."""
+    prior = sums.prior(standardisation=units, provenance=provenance)
     require_plausible(prior)
     return prior
 
 
-def _known_label(study: StudyTensors) -> Tensor:
-    """Class indices (X, Y, Z) inside the region, -1 elsewhere."""
-    assert study.label is not None
-    return torch.where(study.region > 0, study.label, -1)
+def _labelled(study: Study, cohort: Manifest) -> tuple[StudyTensors, Tensor]:
+    """A study and its class indices (X, Y, Z) inside the region, -1 elsewhere.
+
+    Raises:
+        InputError: it cannot be read, or has no labelled voxel there.
+    """
+    tensors = load_study(study, cohort.sequences, cohort.classes, labels=cohort.labels, with_label=True)
+    assert tensors.label is not None
+    label = torch.where(tensors.region > 0, tensors.label, -1)
+    if not (label >= 0).any():
+        raise InputError(
+            "the region holds no labelled voxel",
+            study=study.id,
+            file=study.label,
+            expected="classes of the mixture inside the region",
+            got="none",
+            remedy="label the study, or move it out of this split",
+        )
+    return tensors, label
 
 
 def _sample(study: StudyTensors, label: Tensor) -> Sample:

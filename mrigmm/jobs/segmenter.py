@@ -16,8 +16,9 @@ from mrigmm.data.run_folder import RunFolder
 from mrigmm.data.study import Corrections, StudyTensors
 from mrigmm.errors import InputError, Problem, memory_checked, near_misses
 from mrigmm.jobs.common import Track, cohort_task, no_progress, run_corrections, select_device
+from mrigmm.jobs.processes import ALONE, Processes
 from mrigmm.methods.anatomy import AnatomyFinder, load_found, read_anatomy_finder
-from mrigmm.methods.base import CohortMethod, Method, Segmentation
+from mrigmm.methods.base import CohortMethod, Method, Segmentation, SharedCohortMethod
 from mrigmm.methods.mvo import add_mvo, require_mvo_classes
 from mrigmm.methods.registry import METHODS, RUNTIMES, make_method, method_of_run
 from mrigmm.mixture import PopulationPrior
@@ -72,19 +73,27 @@ class Segmenter:
         unused = f"{self.method.name} does not use scribbles: they were not read"
         return replace(tensors, warnings=(*tensors.warnings, unused))
 
-    def fit_cohort(self, studies: Sequence[Study], track: Track = no_progress) -> None:
+    def fit_cohort(
+        self, studies: Sequence[Study], track: Track = no_progress, processes: Processes = ALONE
+    ) -> None:
         """Let a method that learns from the whole cohort see it; does nothing for all others.
+
+        Args:
+            studies: the whole cohort.
+            track: progress bar.
+            processes: those that share the job; a method that can learns from shares of the studies.
 
         Raises:
             InputError: no study can be read.
         """
         if not isinstance(self.method, CohortMethod) or not self.method.wants_cohort:
             return
+        learning = "Learning from the cohort"
 
         def readable() -> Iterator[StudyTensors]:
             problems: list[Problem] = []
             some = False
-            for study in track(studies, "Learning from the cohort"):
+            for study in track(studies, learning):
                 try:
                     tensors = self.read(study)
                 except InputError as error:  # told again when the study itself is due
@@ -95,7 +104,19 @@ class Segmenter:
             if not some:
                 raise InputError.from_problems(problems)
 
-        self.method.fit_cohort(readable)
+        def shared() -> Iterator[tuple[int, StudyTensors]]:
+            for position, study in track(processes.summands(studies), learning):
+                try:
+                    tensors = self.read(study)
+                except InputError:  # told when the study itself is due
+                    continue
+                yield position, tensors
+
+        if isinstance(self.method, SharedCohortMethod):
+            with one_thread():
+                self.method.fit_shared(shared(), processes.add_up)
+        else:
+            self.method.fit_cohort(readable)
 
     def segment(self, study: StudyTensors) -> Segmentation:
         """Segment; raises InputError."""

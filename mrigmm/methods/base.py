@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,6 +15,7 @@ from mrigmm.data.study import StudyTensors, packed
 from mrigmm.labels import allowed_classes, class_ids
 from mrigmm.mixture import (
     VARIANCE_FLOOR,
+    AddUp,
     Covariance,
     MapPrior,
     Mixture,
@@ -129,6 +130,20 @@ class CohortMethod(Method, Protocol):
 
     def fit_cohort(self, studies: Callable[[], Iterator[StudyTensors]]) -> None:
         """Learn from the studies; each call of `studies` reads all of them once more."""
+        ...
+
+
+@runtime_checkable
+class SharedCohortMethod(CohortMethod, Protocol):
+    """A method that learns from sums over the studies of a cohort, which several processes can share."""
+
+    def fit_shared(self, studies: Iterable[tuple[int, StudyTensors]], add_up: AddUp) -> None:
+        """Learn from the studies of all processes, each of which makes the call.
+
+        Args:
+            studies: this process's, with their places in the cohort, as `mixture.StudySums` takes them.
+            add_up: adds up what the processes have.
+        """
         ...
 
 

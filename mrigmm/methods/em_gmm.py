@@ -6,8 +6,9 @@ They differ in the mixture they fit; how a study is taken apart and put together
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from tempfile import TemporaryFile, gettempdir
 from typing import Any, ClassVar
 
 import torch
@@ -23,20 +24,27 @@ from mrigmm.methods.base import (
     present_sequences,
     unpack,
 )
+from mrigmm.methods.cohort_mixture import VoxelFile, start_of_first, voxels_of_all_sequences
 from mrigmm.methods.settings import (
     EMSettings,
     MapEMSettings,
     MixtureSettings,
+    StudyEMSettings,
     require_sequences,
     validated_settings,
 )
 from mrigmm.mixture import (
+    AddUp,
     ConvergenceWarning,
     Covariance,
     EMResult,
     Mixture,
+    PooledFit,
     PopulationPrior,
+    StudyVoxels,
+    classify,
     fit_gmm,
+    fit_gmm_pooled,
     fit_svgmm,
     m_step,
     statistics,
@@ -77,6 +85,7 @@ class EMGMM:
         self.task = task
         self.settings = validated_settings(self.name, self.settings_type, overrides)
         require_sequences(self._order_by, task.sequences)
+        self._pooled: PooledFit | None = None  # None before `fit_cohort`
 
     def describe(self) -> dict[str, Any]:
         """Settings as plain values."""
@@ -89,6 +98,65 @@ class EMGMM:
     @property
     def _seed(self) -> int:
         return self.settings.seed if isinstance(self.settings, EMSettings) else 0
+
+    @property
+    def wants_cohort(self) -> bool:
+        """Whether one mixture is to serve all studies."""
+        return self.settings.scope == "cohort"
+
+    def fit_cohort(self, studies: Callable[[], Iterator[StudyTensors]]) -> None:
+        """Fit one mixture to all studies, of which one at a time is in memory."""
+        self.fit_shared(enumerate(studies()), lambda sums: sums)
+
+    def fit_shared(self, studies: Iterable[tuple[int, StudyTensors]], add_up: AddUp) -> None:
+        """The same with studies that several processes share, to the same bit; see `mixture.fit_gmm_pooled`.
+
+        It starts at the population's mixture where that is known, else at k-means of the first study. Without
+        any study nothing is learned, and each study is refused.
+
+        Raises:
+            InputError: no room for the voxels.
+        """
+        try:
+            with TemporaryFile() as file:
+                fit = self._pooled_fit(VoxelFile(file), studies, add_up)
+        except OSError as error:
+            raise InputError(
+                "the voxels of the cohort cannot be kept in a temporary file",
+                file=gettempdir(),
+                expected="a folder with write permission and free space",
+                got=error.strerror or str(error),
+                remedy="name another folder with the environment variable TMPDIR",
+            ) from None
+        if fit is not None and self.task.prior is None:
+            order = self._by_brightness(fit.mixture, self.task.sequences, fit.region_counts.nonzero()[:, 0])
+            fit = replace(fit, mixture=fit.mixture.permute(order))
+        self._pooled = fit
+
+    def _pooled_fit(
+        self, voxels: VoxelFile, studies: Iterable[tuple[int, StudyTensors]], add_up: AddUp
+    ) -> PooledFit | None:
+        for position, study in studies:
+            found = voxels_of_all_sequences(study)
+            if len(found.x) >= len(self.task.classes):  # others are refused when they are due
+                voxels.add(position, found)
+
+        def start_of(first: StudyVoxels) -> Mixture:
+            return self._first(Voxels(first.x, None, first.region), self.task.prior)
+
+        start = start_of_first(voxels, start_of, (len(self.task.classes), len(self.task.sequences)), add_up)
+        if start is None:
+            return None
+        return fit_gmm_pooled(
+            voxels,
+            start.to(device=self.task.device),
+            allowed=self.task.allowed,
+            covariance=self.settings.covariance,
+            max_iter=self.settings.max_iter,
+            tol=self.settings.tolerance,
+            variance_floor=self.settings.variance_floor,
+            add_up=add_up,
+        )
 
     def segment(self, study: StudyTensors) -> Segmentation:
         """Fit the mixture(s) of one study and label by the posterior."""
@@ -133,6 +201,7 @@ class EMGMM:
             log_likelihood=unpack(log_likelihood.float().cpu(), study.region)[0],
             n_iter=max(result.n_iter for _, result in fits),
             converged=all(result.converged for _, result in fits),
+            details={} if self._pooled is None else {"cohort_studies": self._pooled.n_studies},
             warnings=tuple(notes),
         )
 
@@ -155,31 +224,49 @@ class EMGMM:
     def _fit_named(
         self, voxels: Voxels, sequences: tuple[str, ...], prior: PopulationPrior | None
     ) -> EMResult:
+        if self.wants_cohort:
+            return self._of_cohort(voxels, sequences)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # told as `converged`
-            start = starting_mixture(
-                voxels,
-                self.task,
-                prior,
-                covariance=self.settings.covariance,
-                variance_floor=self.settings.variance_floor,
-                seed=self._seed,
-            )
-            result = self.fit(voxels, start, prior)
+            result = self.fit(voxels, self._first(voxels, prior), prior)
         if prior is not None:  # components keep the class they were started at
             return result
-        order = brightness_order(
-            result.mixture,
-            sequences,
-            self._order_by or self.task.order_by,
-            allowed=self.task.allowed[voxels.region.unique()],
-        )
+        order = self._by_brightness(result.mixture, sequences, voxels.region.unique())
         return replace(result, mixture=result.mixture.permute(order), resp=result.resp[:, order])
+
+    def _by_brightness(self, mixture: Mixture, sequences: tuple[str, ...], codes: Tensor) -> list[int]:
+        """Order of the components of region codes that occur, where no prior knows the classes."""
+        order_by = self._order_by or self.task.order_by
+        return brightness_order(mixture, sequences, order_by, allowed=self.task.allowed[codes])
+
+    def _first(self, voxels: Voxels, prior: PopulationPrior | None) -> Mixture:
+        """What EM starts from."""
+        return starting_mixture(
+            voxels,
+            self.task,
+            prior,
+            covariance=self.settings.covariance,
+            variance_floor=self.settings.variance_floor,
+            seed=self._seed,
+        )
+
+    def _of_cohort(self, voxels: Voxels, sequences: tuple[str, ...]) -> EMResult:
+        """The cohort's mixture on the voxels of a study."""
+        if self._pooled is None:
+            raise InputError(
+                f"{self.name} with scope=cohort has learned from no study",
+                remedy="use mrigmm predict, or scope=study",
+            )
+        mixture = self._pooled.mixture.channels([self.task.sequences.index(name) for name in sequences])
+        seen = torch.ones_like(voxels.x, dtype=torch.bool) if voxels.observed is None else voxels.observed
+        resp, evidence = classify(StudyVoxels(voxels.x, seen, voxels.region), mixture, self.task.allowed)
+        bounds = self._pooled.lower_bounds
+        return EMResult(mixture, resp, bounds, self._pooled.converged, len(bounds), evidence)
 
     def _groups(self, study: StudyTensors) -> Iterator[Tensor]:
         """Indices of the packed voxels that share a mixture."""
         slice_of_voxel = study.region.nonzero()[:, 2].to(self.task.device)  # (N,)
-        if self.settings.scope == "study":
+        if self.settings.scope != "slice":
             yield torch.arange(len(slice_of_voxel), device=self.task.device)
             return
         for z in slice_of_voxel.unique():
@@ -199,6 +286,7 @@ class EMSVGMM(EMGMM):
     """EM for the spatially variant mixture: each voxel's weights are its last responsibilities."""
 
     name = "em-svgmm"
+    settings_type = StudyEMSettings
 
     def fit(self, voxels: Voxels, start: Mixture, prior: PopulationPrior | None) -> EMResult:
         """Fit one spatially variant mixture."""

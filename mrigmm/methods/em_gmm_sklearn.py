@@ -11,6 +11,7 @@ from sklearn.mixture import GaussianMixture
 
 from mrigmm.errors import InputError
 from mrigmm.methods.em_gmm import EMGMM, Voxels
+from mrigmm.methods.settings import StudyEMSettings
 from mrigmm.mixture import EMResult, Mixture, PopulationPrior
 
 
@@ -22,6 +23,7 @@ class EMGMMSklearn(EMGMM):
     """
 
     name = "em-gmm-sklearn"
+    settings_type = StudyEMSettings
 
     def fit(self, voxels: Voxels, start: Mixture, prior: PopulationPrior | None) -> EMResult:
         """Fit one mixture, region code by region code."""

@@ -36,7 +36,7 @@ class MixtureSettings(FitSettings):
     """What the EM methods on all of the region share. Defaults are those of the published baseline."""
 
     covariance: Literal["full", "diag", "tied", "spherical"] = "diag"
-    scope: Literal["study", "slice"] = "slice"
+    scope: Literal["study", "slice", "cohort"] = Field("slice", description="What one mixture serves.")
 
 
 class EMSettings(MixtureSettings):
@@ -44,6 +44,12 @@ class EMSettings(MixtureSettings):
 
     order_by: tuple[str, ...] | None = None
     seed: int = Field(0, ge=0, lt=2**32)
+
+
+class StudyEMSettings(EMSettings):
+    """Settings of the EM methods without a mixture of the whole cohort."""
+
+    scope: Literal["study", "slice"] = "slice"
 
 
 class MapEMSettings(MixtureSettings):
@@ -225,8 +231,8 @@ class KMeansRefinedSettings(MethodSettings):
 # Methods that are not named here have no settings.
 METHOD_SETTINGS: Mapping[str, type[MethodSettings]] = {
     "em-gmm": EMSettings,
-    "em-gmm-sklearn": EMSettings,
-    "em-svgmm": EMSettings,
+    "em-gmm-sklearn": StudyEMSettings,
+    "em-svgmm": StudyEMSettings,
     "map-em": MapEMSettings,
     "map-em-2step": TwoStepSettings,
     "nsd": NSDSettings,

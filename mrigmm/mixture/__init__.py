@@ -20,7 +20,9 @@ from mrigmm.mixture.objectives import (
     region_log_prior,
 )
 from mrigmm.mixture.packing import PackedRegion, pack, to_voxels
-from mrigmm.mixture.population import PopulationPrior, estimate_population_prior
+from mrigmm.mixture.pooled import PooledFit, StudyVoxels, classify, fit_gmm_pooled
+from mrigmm.mixture.population import PopulationPrior
+from mrigmm.mixture.population_sums import PopulationSums, estimate_population_prior
 from mrigmm.mixture.potts import fit_potts, potts_bound, potts_posterior, potts_support
 from mrigmm.mixture.results import BatchResult, ConvergenceWarning, EMResult
 from mrigmm.mixture.smoothing import (
@@ -29,11 +31,14 @@ from mrigmm.mixture.smoothing import (
     smooth_inside,
     smooth_posterior,
 )
+from mrigmm.mixture.study_sums import PARTIAL_SUMS, AddUp, StudySums
 from mrigmm.mixture.summaries import Summary, from_summaries, summarize
 from mrigmm.mixture.updates import VARIANCE_FLOOR, m_step
 
 __all__ = [
+    "PARTIAL_SUMS",
     "VARIANCE_FLOOR",
+    "AddUp",
     "BatchResult",
     "ConvergenceWarning",
     "Covariance",
@@ -42,15 +47,21 @@ __all__ = [
     "MapPrior",
     "Mixture",
     "PackedRegion",
+    "PooledFit",
     "PopulationPrior",
+    "PopulationSums",
     "Statistics",
+    "StudySums",
+    "StudyVoxels",
     "Summary",
+    "classify",
     "constrained_weights",
     "estimate_population_prior",
     "expected_statistics",
     "find_cavity",
     "fit_gmm",
     "fit_gmm_batch",
+    "fit_gmm_pooled",
     "fit_potts",
     "fit_svgmm",
     "free_energy",

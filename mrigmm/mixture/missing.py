@@ -13,6 +13,9 @@ from mrigmm.mixture.moments import Statistics, statistics
 
 def _patterns(observed: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Each pattern ``(C,)`` of observed sequences that occurs, with the voxels ``(n,)`` that have it."""
+    if len(observed) and bool((observed == observed[0]).all()):  # nearly always, and sorting them is slow
+        yield observed[0], torch.arange(len(observed), device=observed.device)
+        return
     patterns, which = torch.unique(observed, dim=0, return_inverse=True)
     for index, pattern in enumerate(patterns):
         yield pattern, (which == index).nonzero()[:, 0]

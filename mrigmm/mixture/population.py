@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -198,91 +198,6 @@ class PopulationPrior:
             values["standardisation"],
             dict(values["provenance"]),
         )
-
-
-def estimate_population_prior(
-    studies: Iterable[tuple[npt.ArrayLike, npt.ArrayLike]],
-    *,
-    classes: Sequence[str],
-    sequences: Sequence[str],
-    standardisation: str,
-    provenance: Mapping[str, Any] | None = None,
-) -> PopulationPrior:
-    """Population prior from labelled studies, each study counting the same.
-
-    Class means: mean over studies of the study's class mean. Covariances: mean over studies of the
-    covariance within the study and class (divisor n). Weights: mean class fraction; a study without a class
-    adds 0 to its weight and nothing to its mean and covariance.
-
-    Args:
-        studies: pairs of intensities ``(N, C)`` and class index ``(N,)`` in 0..K-1; voxels outside the
-            region are left out. A sequence that a study lacks is NaN in its whole column; covariances of
-            two sequences come from the studies that have both.
-        classes: K names.
-        sequences: C names.
-        standardisation: name of the standardisation that the intensities went through.
-        provenance: source and study ids, saved with the prior.
-
-    Raises:
-        ValueError: shapes or labels that do not fit, or a class without voxels in every study that has
-            a pair of sequences.
-    """
-    K, C = len(classes), len(sequences)
-    mean_sum, mean_count = np.zeros((K, C)), np.zeros((K, C))
-    cov_sum, cov_count = np.zeros((K, C, C)), np.zeros((K, C, C))
-    fractions = []
-    for position, (values, labels) in enumerate(studies):
-        x, label = np.asarray(values, dtype=np.float64), np.asarray(labels)
-        if x.ndim != 2 or x.shape[1] != C or label.shape != (len(x),):
-            raise ValueError(
-                f"study {position}: expected x (N, {C}) and label (N,), got {x.shape} and {label.shape}"
-            )
-        if len(x) == 0:
-            continue
-        if label.min() < 0 or label.max() >= K:
-            raise ValueError(
-                f"study {position}: expected labels in 0..{K - 1}, got {label.min()}..{label.max()}"
-            )
-        has = ~np.isnan(x).all(axis=0)
-        if not np.isfinite(x[:, has]).all():
-            raise ValueError(f"study {position}: some values of a present sequence are not finite")
-        for k in range(K):
-            own = x[label == k][:, has]
-            if len(own) == 0:
-                continue
-            centre = own.mean(axis=0)
-            mean_sum[k, has] += centre
-            mean_count[k, has] += 1
-            pair = np.outer(has, has)
-            cov_sum[k][pair] += ((own - centre).T @ (own - centre) / len(own)).ravel()
-            cov_count[k][pair] += 1
-        fractions.append(np.bincount(label, minlength=K) / len(label))
-    unseen = [classes[k] for k in range(K) if (cov_count[k] == 0).any()]
-    if unseen:
-        raise ValueError(f"no study has voxels of {', '.join(unseen)} in every pair of sequences")
-    return PopulationPrior(
-        tuple(classes),
-        tuple(sequences),
-        mean_sum / mean_count,
-        _positive_definite(cov_sum / cov_count),
-        np.mean(fractions, axis=0),
-        standardisation,
-        {} if provenance is None else dict(provenance),
-    )
-
-
-def _positive_definite(covariances: Array) -> Array:
-    """The nearest covariances with eigenvalues above a millionth of the largest.
-
-    Averages of blocks from different studies, or of few voxels, can be singular.
-    """
-    values, vectors = np.linalg.eigh(covariances)
-    floor = 1e-6 * np.maximum(values[:, -1:], np.finfo(np.float64).tiny)
-    if (values >= floor).all():
-        return covariances
-    values = np.maximum(values, floor)
-    repaired: Array = (vectors * values[:, None, :]) @ vectors.swapaxes(-1, -2)
-    return (repaired + repaired.swapaxes(-1, -2)) / 2
 
 
 def _positions(kind: str, wanted: Sequence[str] | None, known: tuple[str, ...]) -> list[int]:

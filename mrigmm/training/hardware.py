@@ -54,10 +54,10 @@ def single_device(device: torch.device, precision: str, *, asked_for: bool) -> H
         InputError: unknown precision, one device by its index for several processes, or several tasks of
             srun without a word whether they train together.
     """
-    if _slurm_tasks() > 1 and not asked_for:
+    if slurm_tasks() > 1 and not asked_for:
         raise InputError(
             "srun started several tasks, and nothing says whether they train together",
-            got=f"{_slurm_tasks()} tasks",
+            got=f"{slurm_tasks()} tasks",
             remedy="--accelerator, --devices and --num-nodes for one training, --device for one each",
         )
     per_node, nodes = _launched()
@@ -106,10 +106,10 @@ def several_devices(
             got=f"{wanted} devices on each of {hardware.num_nodes} nodes",
             remedy="leave out --devices and --num-nodes: torchrun says them",
         )
-    if hardware.n_processes != _slurm_tasks() > 1:
+    if hardware.n_processes != slurm_tasks() > 1:
         raise InputError(
             "the devices do not fit the tasks that srun started",
-            expected=f"{_slurm_tasks()} processes",
+            expected=f"{slurm_tasks()} processes",
             got=f"{wanted} devices on each of {hardware.num_nodes} nodes",
             remedy="--devices is --ntasks-per-node, --num-nodes is --nodes",
         )
@@ -141,7 +141,7 @@ def _devices(text: str, accelerator: str, n_gpus: int) -> int | tuple[int, ...]:
     return numbers
 
 
-def _slurm_tasks() -> int:
+def slurm_tasks() -> int:
     """Tasks that srun started, this one among them; 1 without srun, or under torchrun."""
     tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
     return int(tasks) if tasks.isdecimal() and "LOCAL_WORLD_SIZE" not in os.environ else 1

@@ -241,3 +241,36 @@ def test_percentile_units_go_from_prior_through_train_to_predict(workshop, tmp_p
     with pytest.raises(InputError, match="unknown units 'percentiles'") as caught:
         mrigmm.prior(manifest, tmp_path / "no.json", standardise="percentiles")
     assert caught.value.problems[0].remedy == "did you mean percentile?"
+
+
+@pytest.mark.slow
+def test_the_same_bytes_from_1_2_and_4_processes(workshop, tmp_path, torchrun):
+    """With a study that cannot be read, one without labels, and one without T2; the first process speaks."""
+    entries = [workshop.study(f"p{i}", seed=i) for i in range(5)]
+    entries.append(workshop.study("no T2", sequences=("LGE", "bSSFP"), seed=7))
+    nolabel, damaged = workshop.study("nolabel"), {**entries[0], "id": "damaged", "region": "nowhere.nii.gz"}
+    del nolabel["label"]
+    manifest = workshop.manifest([], training=[damaged, *entries[:2], nolabel, *entries[2:]])
+    alone = mrigmm.prior(manifest, tmp_path / "1.json")
+    assert alone.done == ("p0", "p1", "p2", "p3", "p4", "no T2")
+    for count in (2, 4):
+        out = tmp_path / f"{count}.json"
+        result = torchrun("prior", manifest, "-o", out, "--quiet", processes=count)
+        assert out.read_bytes() == (tmp_path / "1.json").read_bytes()
+        assert result.out.count("prior of 6 studies") == 1
+        for study in ("damaged", "nolabel"):
+            assert result.err.count(f"study: {study}") == 1
+        assert result.code != 0  # torchrun's own code for "a process ended with an error"
+
+
+@pytest.mark.slow
+def test_processes_without_a_usable_study_say_so_once(workshop, tmp_path, torchrun):
+    entries = [workshop.study("a"), workshop.study("b")]
+    for entry in entries:
+        del entry["label"]
+    manifest = workshop.manifest([], training=entries)
+    result = torchrun("prior", manifest, "-o", tmp_path / "p.json", "--quiet")
+    assert result.code != 0
+    for study in ("a", "b"):
+        assert result.err.count(f"study: {study}") == 1
+    assert not (tmp_path / "p.json").exists()

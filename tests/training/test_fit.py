@@ -1,6 +1,8 @@
 import csv
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -402,6 +404,39 @@ def test_two_processes_train_as_one(manifest, tmp_path, torchrun, preset, more):
     weights = [load_file(tmp_path / name / "weights.safetensors") for name in ("one", "two")]
     for name in weights[0]:
         torch.testing.assert_close(weights[1][name], weights[0][name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_tasks_of_srun_train_as_one(manifest, tmp_path):
+    """The environment is that of `srun --ntasks=2`; Lightning finds the rest."""
+    options = [part for text in (*QUICK, "epochs=3") for part in ("--set", text)]
+    mrigmm.train(manifest, tmp_path / "one", preset="tiny", overrides=(*QUICK, "epochs=3"), device="cpu")
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    step = {"NTASKS": 2, "STEP_NUM_TASKS": 2, "NTASKS_PER_NODE": 2, "NODEID": 0, "JOB_ID": 7}
+    names = {"JOB_NAME": "training", "NODELIST": "127.0.0.1"}
+    command = ["train", str(manifest), "-o", str(tmp_path / "two"), "--preset", "tiny", *options, "--quiet"]
+    tasks = []
+    for rank in range(2):
+        variables = {f"SLURM_{name}": str(value) for name, value in (step | names).items()}
+        variables |= {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank), "MASTER_PORT": str(port)}
+        tasks.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "mrigmm", *command, "--accelerator", "cpu", "--devices", "2"],
+                env={**os.environ, **variables},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    results = [(*task.communicate(timeout=600), task.returncode) for task in tasks]
+    assert [code for _, _, code in results] == [0, 0], results
+    assert [out.count("trained on") for out, _, _ in results] == [1, 0]  # the first process speaks
+    assert [float(row["objective"]) for row in rows(tmp_path / "two")] == pytest.approx(
+        [float(row["objective"]) for row in rows(tmp_path / "one")], rel=KEEPS_LOSS
+    )
+    assert RunFolder(tmp_path / "two").read()[1].hardware["processes"] == 2
 
 
 def test_a_run_that_was_moved_predicts_the_same_bytes(manifest, tmp_path):

@@ -1,0 +1,155 @@
+"""Estimation of a population prior from labelled studies, which may lie on several processes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mrigmm.mixture.population import PopulationPrior
+from mrigmm.mixture.study_sums import AddUp, Array, StudySums
+
+
+def estimate_population_prior(
+    studies: Iterable[tuple[npt.ArrayLike, npt.ArrayLike]],
+    *,
+    classes: Sequence[str],
+    sequences: Sequence[str],
+    standardisation: str,
+    provenance: Mapping[str, Any] | None = None,
+) -> PopulationPrior:
+    """Population prior from labelled studies, each study counting the same.
+
+    Class means: mean over studies of the study's class mean. Covariances: mean over studies of the
+    covariance within the study and class (divisor n). Weights: mean class fraction; a study without a class
+    adds 0 to its weight and nothing to its mean and covariance.
+
+    Args:
+        studies: pairs of intensities ``(N, C)`` and class index ``(N,)`` in 0..K-1; voxels outside the
+            region are left out. A sequence that a study lacks is NaN in its whole column; covariances of
+            two sequences come from the studies that have both.
+        classes: K names.
+        sequences: C names.
+        standardisation: name of the standardisation that the intensities went through.
+        provenance: source and study ids, saved with the prior.
+
+    Raises:
+        ValueError: shapes or labels that do not fit, or a class without voxels in every study that has
+            a pair of sequences.
+    """
+    sums = PopulationSums(classes, sequences)
+    for position, (x, label) in enumerate(studies):
+        sums.add(position, x, label)
+    return sums.prior(standardisation=standardisation, provenance=provenance)
+
+
+class PopulationSums:
+    """What a population prior is made of, study by study; of the voxels nothing is kept.
+
+    Args:
+        classes: K names.
+        sequences: C names.
+    """
+
+    def __init__(self, classes: Sequence[str], sequences: Sequence[str]) -> None:
+        self.classes, self.sequences = tuple(classes), tuple(sequences)
+        K, C = len(classes), len(sequences)
+        # Means and covariances, the studies that have them, class fractions, studies.
+        self._shapes = ((K, C), (K, C, C), (K, C), (K, C, C), (K,), (1,))
+        self._sums = StudySums(sum(map(math.prod, self._shapes)))
+
+    def add(self, position: int, values: npt.ArrayLike, labels: npt.ArrayLike) -> None:
+        """Add a study; without voxels it does not count.
+
+        Args:
+            position: in the cohort, as `StudySums.add` takes it.
+            values: ``(N, C)``, as `estimate_population_prior` takes them.
+            labels: ``(N,)`` class index.
+
+        Raises:
+            ValueError: shapes, labels or values that do not fit.
+        """
+        K, C = self._shapes[0]
+        x, label = np.asarray(values, dtype=np.float64), np.asarray(labels)
+        if x.ndim != 2 or x.shape[1] != C or label.shape != (len(x),):
+            raise ValueError(
+                f"study {position}: expected x (N, {C}) and label (N,), got {x.shape} and {label.shape}"
+            )
+        if len(x) == 0:
+            return
+        if label.min() < 0 or label.max() >= K:
+            raise ValueError(
+                f"study {position}: expected labels in 0..{K - 1}, got {label.min()}..{label.max()}"
+            )
+        has = ~np.isnan(x).all(axis=0)
+        if not np.isfinite(x[:, has]).all():
+            raise ValueError(f"study {position}: some values of a present sequence are not finite")
+        means, covariances, mean_count, cov_count, fractions, count = (
+            np.zeros(shape) for shape in self._shapes
+        )
+        pair = np.outer(has, has)
+        for k in range(K):
+            own = x[label == k][:, has]
+            if len(own) == 0:
+                continue
+            centre = own.mean(axis=0)
+            means[k, has], mean_count[k, has] = centre, 1
+            covariances[k][pair] = ((own - centre).T @ (own - centre) / len(own)).ravel()
+            cov_count[k][pair] = 1
+        fractions[:] = np.bincount(label, minlength=K) / len(label)
+        count[:] = 1
+        figures = (means, covariances, mean_count, cov_count, fractions, count)
+        self._sums.add(position, np.concatenate([figure.ravel() for figure in figures]))
+
+    def collect(self, add_up: AddUp) -> None:
+        """Take in the studies of the other processes; the prior is then theirs too, to the same bit.
+
+        Args:
+            add_up: as `StudySums.collect` takes it; every process has to make the call.
+        """
+        self._sums.collect(add_up)
+
+    def prior(self, *, standardisation: str, provenance: Mapping[str, Any] | None = None) -> PopulationPrior:
+        """The prior of the studies so far.
+
+        Args:
+            standardisation: as for `estimate_population_prior`.
+            provenance: source and study ids, saved with the prior.
+
+        Raises:
+            ValueError: a class without voxels in every study that has a pair of sequences.
+        """
+        total = self._sums.total()
+        ends = np.cumsum([math.prod(shape) for shape in self._shapes])[:-1]
+        means, covariances, mean_count, cov_count, fractions, count = (
+            part.reshape(shape) for part, shape in zip(np.split(total, ends), self._shapes, strict=True)
+        )
+        unseen = [name for name, counts in zip(self.classes, cov_count, strict=True) if (counts == 0).any()]
+        if unseen:
+            raise ValueError(f"no study has voxels of {', '.join(unseen)} in every pair of sequences")
+        return PopulationPrior(
+            self.classes,
+            self.sequences,
+            means / mean_count,
+            _positive_definite(covariances / cov_count),
+            fractions / count,
+            standardisation,
+            {} if provenance is None else dict(provenance),
+        )
+
+
+def _positive_definite(covariances: Array) -> Array:
+    """The nearest covariances with eigenvalues above a millionth of the largest.
+
+    Averages of blocks from different studies, or of few voxels, can be singular.
+    """
+    values, vectors = np.linalg.eigh(covariances)
+    floor = 1e-6 * np.maximum(values[:, -1:], np.finfo(np.float64).tiny)
+    if (values >= floor).all():
+        return covariances
+    values = np.maximum(values, floor)
+    repaired: Array = (vectors * values[:, None, :]) @ vectors.swapaxes(-1, -2)
+    return (repaired + repaired.swapaxes(-1, -2)) / 2
