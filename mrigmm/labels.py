@@ -201,7 +201,7 @@ _ABBREVIATIONS = ("lv", "mvo")
 def in_words(name: str) -> str:
     """How people read the name of a metric or a quantity, with its unit.
 
-    Example:
+    Examples:
         >>> in_words("infarct_percent_of_lv_mass"), in_words("lv_cavity_ml"), in_words("hd95_mm")
         ('infarct (% of LV mass)', 'LV cavity (ml)', 'HD95 (mm)')
     """

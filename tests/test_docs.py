@@ -1,5 +1,6 @@
 """Every command that README and docs show is run; every file they link to exists."""
 
+import importlib.util
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import typer
 
+import mrigmm.mixture
 from mrigmm.cli import app
 from mrigmm.data.manifest import read_manifest
 from mrigmm.data.sources.table import KINDS
@@ -35,6 +37,7 @@ def blocks(page, language):
 def run(arguments, folder):
     result = subprocess.run(arguments, cwd=folder, capture_output=True, text=True, check=False, timeout=600)
     assert result.returncode == 0, f"{arguments}\n{result.stdout}\n{result.stderr}"
+    return result.stdout
 
 
 def test_readme_commands_run_in_their_order(tmp_path):
@@ -47,7 +50,8 @@ def test_readme_commands_run_in_their_order(tmp_path):
             [sys.executable, "-m", "mrigmm", *arguments, *([] if "info" in arguments else ["--quiet"])],
             tmp_path,
         )
-    for code in blocks(ROOT / "README.md", "python"):
+    # The site's first page goes on from the same cohort.
+    for code in [*blocks(ROOT / "README.md", "python"), *blocks(ROOT / "docs" / "index.md", "python")]:
         run([sys.executable, "-c", code], tmp_path)
     assert (tmp_path / "predictions" / "run" / "report.html").stat().st_size > 10_000
 
@@ -202,36 +206,82 @@ def test_demo_runs_as_the_readme_says(tmp_path):
 
 def myops_download(folder):
     """MyoPS 2020 as it is downloaded, but simulated: names, folders and ids of the challenge."""
-    cohort = simulate_cohort(folder / "phantom", n_studies=25, seed=5, preset="small")
+    cohort = simulate_cohort(folder / "phantom", n_studies=27, seed=5, preset="small")
     ids = np.array([0, 500, 200, 1220, 2221], dtype=np.int16)
     download = folder / "MyoPS2020"
-    for part in ("train25", "train25_myops_gd"):
+    for part in ("train25", "train25_myops_gd", "test20"):
         (download / part).mkdir(parents=True)
-    for number, study in enumerate(read_manifest(cohort).split("all"), start=101):
-        name = f"myops_training_{number}"
+    names = [f"myops_training_{number}" for number in range(101, 126)] + ["myops_test_201", "myops_test_202"]
+    for name, study in zip(names, read_manifest(cohort).split("all"), strict=True):
+        labelled = name.startswith("myops_training")
         for sequence, path in study.images.items():
             alias = {"LGE": "DE", "T2": "T2", "bSSFP": "C0"}[sequence]
-            path.rename(download / "train25" / f"{name}_{alias}.nii.gz")
+            path.rename(download / ("train25" if labelled else "test20") / f"{name}_{alias}.nii.gz")
+        if not labelled:
+            continue
         label = nib.load(study.label)
         truth = ids[np.asarray(label.dataobj).astype(int)]
         nib.save(nib.Nifti1Image(truth, label.affine), download / "train25_myops_gd" / f"{name}_gd.nii.gz")
 
 
 @pytest.mark.slow
-def test_from_a_download_to_results_as_the_data_page_says(tmp_path):
+def test_from_a_download_to_a_report_as_the_tutorial_says(tmp_path):
     myops_download(tmp_path)
-    commands = [line for block in blocks(ROOT / "docs" / "data.md", "console") for line in block.splitlines()]
-    assert [command.split()[1] for command in commands] == ["manifest", "train", "predict", "evaluate"]
-    quick = {"train": ["--preset", "tiny", "--set", "epochs=1"]}
-    for command in commands:
-        _, *arguments = shlex.split(command)
-        run([sys.executable, "-m", "mrigmm", *arguments, *quick.get(arguments[0], []), "--quiet"], tmp_path)
-    metrics = json.loads((tmp_path / "predictions" / "metrics.json").read_text())
+    anatomy = ["--set", "view_mm=120", "--set", "spacing_mm=2.5", "--set", "levels=3", "--set", "epochs=5"]
+    quick = {"train": ["--preset", "tiny", "--set", "epochs=1"], "train-anatomy": anatomy}
+    page = (ROOT / "docs" / "tutorial_myops.md").read_text()
+    parts = re.findall(
+        r"^```console\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", page, flags=re.MULTILINE | re.DOTALL
+    )
+    assert len(parts) >= 10
+    for commands, shown in parts:
+        for command in commands.splitlines():
+            _, name, *arguments = shlex.split(command)
+            printed = run(
+                [sys.executable, "-m", "mrigmm", name, *arguments, *quick.get(name, []), "--quiet"], tmp_path
+            )
+        assert not shown or shown.splitlines()[-1] in printed.splitlines()
+    predictions = tmp_path / "predictions"
+    metrics = json.loads((predictions / "run" / "metrics.json").read_text())
     assert list(metrics["studies"]) == [f"myops_training_{n}" for n in (109, 114, 117, 120, 122)]
     assert metrics["seen_by_prior"] == {"sure": [], "perhaps": []}
     assert metrics["summary"]["blood"]["dice_mean"] > 0.5
-    side = json.loads((tmp_path / "predictions" / "myops_training_109.json").read_text())
+    side = json.loads((predictions / "run" / "myops_training_109.json").read_text())
     assert len(side["prior"]["study_ids"]) == 20
+    assert (predictions / "run" / "report.html").exists()
+    regions = [path.name for path in sorted(predictions.glob("*/*_region.nii.gz"))]
+    assert regions == ["myops_test_201_region.nii.gz", "myops_test_202_region.nii.gz"]
+    assert len(list((tmp_path / "submission").glob("myops_test_*_seg.nii.gz"))) == 2
+
+
+def same_text(printed, shown):
+    """Whether a page shows what was printed, numbers to rounding and to another machine's last digits."""
+    number = r"-?\d+(?:\.\d+)?"
+    values, expected = (np.array(re.findall(number, text), dtype=float) for text in (printed, shown))
+    words = [re.sub(number, "#", text).split() for text in (printed, shown)]
+    return words[0] == words[1] and np.allclose(values, expected, rtol=0.01, atol=0.02)
+
+
+def test_the_notebook_prints_what_it_shows(tmp_path, monkeypatch, capsys):
+    page = ROOT / "docs" / "tutorial_arrays.md"
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "notebook"}
+    # A block, and what stands below it as its output.
+    pairs = re.findall(
+        r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", page.read_text(), flags=re.M | re.S
+    )
+    assert len(pairs) == len(blocks(page, "python")) >= 8
+    for code, shown in pairs:
+        exec(compile(code, page.name, "exec"), names)
+        assert same_text(capsys.readouterr().out, shown), code
+    assert (tmp_path / "healthy.png").exists()
+
+
+def test_text_that_differs_is_noticed():
+    assert same_text("scar 0.534 g\n", "scar  0.54 g")
+    assert not same_text("scar 0.50", "scar 0.54")
+    assert not same_text("scar 0.54 1", "scar 0.54")
+    assert not same_text("edema 0.54", "scar 0.54")
 
 
 def test_every_data_set_has_a_page_with_its_command():
@@ -242,10 +292,77 @@ def test_every_data_set_has_a_page_with_its_command():
         assert f"| `{kind}` |" in (ROOT / "docs" / "data.md").read_text()
 
 
+def test_numbers_of_the_table_of_methods_are_those_of_the_page_that_it_names():
+    page = ROOT / "docs" / "which_method.md"
+    rows = [line for line in page.read_text().splitlines() if line.startswith("| ") and "](" in line]
+    assert len(rows) >= 20
+    for row in rows:
+        measured = "".join(
+            (page.parent / file).read_text() for file in set(re.findall(r"\]\((\w+\.md)", row))
+        )
+        for number in re.findall(r"(?<![\d.])\d*\.\d+", row):
+            # .68 is 0.68, too.
+            assert re.search(rf"(?<![\d.])0?{re.escape(number)}(?!\d)", measured), f"{number}: {row}"
+
+
 def test_the_gate_runs_the_readme_test_command():
     pattern = r"^pip install .*\[test\].*pytest"
     assert re.search(pattern, (ROOT / "README.md").read_text(), flags=re.MULTILINE)
     assert r"'^pip install .*\[test\].*pytest'" in (ROOT / ".ci" / "run").read_text()
+
+
+def site_hooks():
+    spec = importlib.util.spec_from_file_location("site_hooks", ROOT / "docs" / "hooks.py")
+    hooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    return hooks
+
+
+def test_every_page_has_its_place_in_the_site():
+    listed = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), flags=re.MULTILINE)
+    ours = [str(page.relative_to(ROOT / "docs")) for page in ROOT.glob("docs/**/*.md")]
+    assert sorted(listed) == sorted([*ours, *site_hooks().JOINED.values()])
+
+
+def test_links_become_those_of_the_site():
+    links = site_hooks().with_site_links
+    assert links("[a](../data_manifests/myops.md)", "data.md") == "[a](data_sets/myops.md)"
+    assert links("[a](../README.md#set-up) [b](#c)", "exports.md") == "[a](index.md#set-up) [b](#c)"
+    assert links("[a](docs/data.md#manifest)", "contributing.md") == "[a](data.md#manifest)"
+    assert links("![a](../images/x.png)", "results/benchmark.md") == "![a](../images/x.png)"
+    assert links("[a](https://b.org/c.md)", "data.md") == "[a](https://b.org/c.md)"
+
+
+def test_the_reference_has_every_command_and_option():
+    reference = site_hooks().command_reference()
+    assert sorted(re.findall(r"^## `mrigmm (\S+)`", reference, flags=re.MULTILINE)) == sorted(COMMANDS)
+    assert "`--save-uncertainty`: Write &lt;id&gt;_entropy.nii.gz" in reference
+
+
+def test_the_reference_has_every_public_name():
+    page = (ROOT / "docs" / "reference_python.md").read_text()
+    shown = re.findall(r"^::: (\S+)$", page, flags=re.MULTILINE)
+    assert len(shown) == len(set(shown))
+    public = {f"mrigmm.{name}" for name in mrigmm.__all__ if name != "__version__"}
+    assert public | {f"mrigmm.mixture.{name}" for name in mrigmm.mixture.__all__} <= set(shown)
+    assert "`mrigmm.__version__`" in page
+
+
+def test_the_site_is_built_without_a_warning_and_asks_for_nothing_from_elsewhere(tmp_path):
+    pytest.importorskip("material", reason="the extra [docs] is not installed; the gate builds the site")
+    run([sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)], ROOT)
+    pages = list(tmp_path.glob("**/*.html"))
+    assert len(pages) > 30
+    for page in pages:
+        tags = re.findall(r"<(?:script|link|img|iframe)\b[^>]*>", page.read_text())
+        loaded = [target for tag in tags for target in re.findall(r'\b(?:src|href)="?([^" >]+)', tag)]
+        assert [target for target in loaded if "//" in target] == [], page.name
+    python = (tmp_path / "reference_python" / "index.html").read_text()
+    assert 'id="mrigmm.mixture.GaussianMixture.predict_proba"' in python
+
+
+def test_the_gate_builds_the_site():
+    assert "mkdocs build --strict" in (ROOT / ".ci" / "run").read_text()
 
 
 def anchors(page):

@@ -31,13 +31,14 @@ from mrigmm.jobs.prediction_folder import (
     require_predictions,
 )
 from mrigmm.jobs.scored_study import class_indices
+from mrigmm.jobs.shown import ShownTable, figure
 from mrigmm.methods.base import AGREEMENT
 
 AGREEMENT_FILE = "agreement.json"
 AGREEMENT_SUFFIX = f"_{AGREEMENT}.nii.gz"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Agreement(Outcome):
     """Folders that were compared with each other.
 
@@ -50,6 +51,21 @@ class Agreement(Outcome):
     names: tuple[str, ...] = ()
     studies: dict[str, StudyAgreement] = field(default_factory=dict)
     summary: dict[str, ClassAgreement] = field(default_factory=dict)
+
+    def tables(self) -> tuple[ShownTable, ...]:
+        """A row per class: mean Dice of the pairs, and how well the volumes agree."""
+        columns = ("class", "Dice of pairs", "95 % interval", "ICC of volumes", "studies")
+        rows = (
+            (
+                name,
+                figure(found.dice.mean),
+                f"{figure(found.dice.low)} to {figure(found.dice.high)}",
+                figure(found.volume_icc.value),
+                str(found.dice.n),
+            )
+            for name, found in self.summary.items()
+        )
+        return (ShownTable(columns, tuple(rows)),)
 
 
 def agreement(
@@ -64,7 +80,7 @@ def agreement(
     Writes `<id>_agreement.nii.gz`, the share of the folders that have the most frequent label of a voxel, and
     `agreement.json` and `agreement.csv`, with the Dice of every pair.
 
-    Example:
+    Examples:
         >>> mrigmm.agreement(["predictions/run", "predictions/map-em"], "agreement")  # doctest: +SKIP
 
     Args:

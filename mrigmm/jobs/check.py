@@ -36,7 +36,7 @@ def check(
 ) -> Outcome:
     """Read every file of every study as training and prediction would, and collect what is wrong.
 
-    Example:
+    Examples:
         >>> mrigmm.check("cohort/manifest.json").problems  # doctest: +SKIP
 
     Args:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from html import escape
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from mrigmm.data.manifest import Manifest
 from mrigmm.data.priors import default_prior, multiscale_prior_for, prior_for
 from mrigmm.data.standardise import CROP_ZSCORE
 from mrigmm.data.study import Corrections
-from mrigmm.errors import InputError, Problem
+from mrigmm.errors import InputError, Problem, printable
+from mrigmm.jobs.shown import ShownTable, counted
 from mrigmm.methods.base import Task
 
 DISCLAIMER = "Research software. Not for clinical use."
@@ -43,9 +45,12 @@ def no_progress(items: Iterable[Any], description: str) -> Iterable[Any]:
     return items
 
 
-@dataclass(frozen=True)
+MAX_ERRORS = 5  # that are printed in full
+
+
+@dataclass(frozen=True, repr=False)
 class Outcome:
-    """How a job over a cohort ended.
+    """How a job over a cohort ended. Prints as a summary, in a notebook as a table.
 
     Attributes:
         output: folder or file that was written.
@@ -63,6 +68,30 @@ class Outcome:
     def failed(self) -> bool:
         """Whether a study could not be processed."""
         return any(problem.severity == "error" for problem in self.problems)
+
+    def tables(self) -> tuple[ShownTable, ...]:
+        """The figures that are printed."""
+        return ()
+
+    def __repr__(self) -> str:
+        return "\n".join([*self._head(), *(table.as_text() for table in self.tables()), *self._errors()])
+
+    def _repr_html_(self) -> str:
+        texts = [f"<p>{escape(line)}</p>" for line in self._head()]
+        errors = [f"<pre>{escape(error)}</pre>" for error in self._errors()]
+        return "".join([*texts, *(table.as_html() for table in self.tables()), *errors])
+
+    def _head(self) -> list[str]:
+        counts = [counted(len(self.done), "study", "studies")] if self.done else []
+        for severity in ("error", "warning", "note"):
+            number = sum(problem.severity == severity for problem in self.problems)
+            counts += [f"{counted(number, severity)} (.problems)"] if number else []
+        return [f"{type(self).__name__}: {printable(str(self.output))}", *filter(None, [", ".join(counts)])]
+
+    def _errors(self) -> list[str]:
+        errors = [f"error: {problem}" for problem in self.problems if problem.severity == "error"]
+        more = len(errors) - MAX_ERRORS
+        return [*errors[:MAX_ERRORS], *([f"... and {counted(more, 'more error')}"] if more > 0 else [])]
 
 
 @cache

@@ -16,6 +16,7 @@ from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import COMPARISON_FILE, DISCLAIMER, Outcome, Track, no_progress, versions
 from mrigmm.jobs.prediction_folder import folder_names, require_different, require_predictions
 from mrigmm.jobs.scored_study import score_study, with_reference
+from mrigmm.jobs.shown import ShownTable
 from mrigmm.labels import in_words
 from mrigmm.reporting.comparison import comparison_figure, markdown_table
 
@@ -23,7 +24,7 @@ from mrigmm.reporting.comparison import comparison_figure, markdown_table
 _SHOWN = {"dice": 3, "hd95_mm": 2, "volume_error_ml": 2}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Compared(Outcome):
     """Two compared folders.
 
@@ -34,6 +35,18 @@ class Compared(Outcome):
 
     names: tuple[str, ...] = ()
     metrics: dict[str, dict[str, Comparison]] = field(default_factory=dict)
+
+    def tables(self) -> tuple[ShownTable, ...]:
+        """A table per metric, as in `comparison.md`."""
+        tested = ("difference", "95 % interval", "p", "p (Holm)", "studies", "left out")
+        rows = {
+            in_words(metric): tuple(_row(name, c, decimals) for name, c in self.metrics[metric].items())
+            for metric, decimals in _SHOWN.items()
+            if metric in self.metrics
+        }
+        return tuple(
+            ShownTable(("class", *self.names, *tested), found, label) for label, found in rows.items()
+        )
 
 
 def compare(
@@ -52,7 +65,7 @@ def compare(
     a Wilcoxon signed-rank test, corrected for the number of classes (Holm). Writes `comparison.json`,
     `comparison.md` and `comparison.png`.
 
-    Example:
+    Examples:
         >>> mrigmm.compare("predictions/run", "predictions/map-em", "manifest.json")  # doctest: +SKIP
 
     Args:
@@ -140,10 +153,8 @@ def _markdown(result: Compared) -> str:
         f"the {len(result.metrics['dice'])} classes and regions of the table. A study is left out where a "
         "value is not defined in both. Dice: more is better; HD95 and volume error: less is better.",
     ]
-    header = ("class", first, second, "difference", "95 % interval", "p", "p (Holm)", "studies", "left out")
-    for metric, decimals in _SHOWN.items():
-        rows = [_row(name, c, decimals) for name, c in result.metrics[metric].items()]
-        text += [f"## {in_words(metric)}", markdown_table(header, rows)]
+    for table in result.tables():
+        text += [f"## {table.title}", markdown_table(table.columns, table.rows)]
     return "\n\n".join([*text, DISCLAIMER]) + "\n"
 
 

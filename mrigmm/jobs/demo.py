@@ -22,7 +22,7 @@ LABELLED = 2  # of the cohort's studies: the anatomy stage learns from these
 ANATOMY = ("spacing_mm=2.5", "view_mm=120", "levels=3", "epochs=6")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DemoResult:
     """Where the demo left what, and the evaluations of the deep GMM and of the baseline.
 
@@ -37,11 +37,14 @@ class DemoResult:
     without_region: Path
     evaluations: dict[str, Evaluation]
 
+    def __repr__(self) -> str:
+        return "\n".join([f"DemoResult: {self.report}", *map(repr, self.evaluations.values())])
+
 
 def demo(out: Path | str, *, track: Track = no_progress) -> DemoResult:
     """Simulate, train, predict, evaluate beside EM-GMM, report; then a study without a region map.
 
-    Example:
+    Examples:
         >>> mrigmm.demo("mrigmm_demo").report  # doctest: +SKIP
         PosixPath('mrigmm_demo/report.html')
 

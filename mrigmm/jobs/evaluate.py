@@ -25,6 +25,7 @@ from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import METRICS_FILE, Outcome, Track, no_progress
 from mrigmm.jobs.prediction_folder import require_predictions
 from mrigmm.jobs.scored_study import score_study, study_reliability, with_reference
+from mrigmm.jobs.shown import ShownTable, figure
 from mrigmm.labels import NESTED_REGIONS
 
 # A patient has them or has not.
@@ -32,7 +33,7 @@ _LESIONS = (*NESTED_REGIONS["pathology"], "pathology", "mvo")
 _COLUMNS = ("dice", "iou", "predicted_ml", "reference_ml", "hd95_mm", "nsd_2mm", "hd95_3d_mm", "nsd_3d_2mm")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation(Outcome):
     """An evaluated cohort.
 
@@ -52,6 +53,17 @@ class Evaluation(Outcome):
     cases: dict[str, CaseLevel] = field(default_factory=dict)
     calibration: dict[str, Reliability] = field(default_factory=dict)
 
+    def tables(self) -> tuple[ShownTable, ...]:
+        """A row per class: what `summary` and `estimates` hold in full."""
+        columns = ("class", "Dice", "95 % interval", "IoU", "HD95 mm", "studies")
+        return (ShownTable(columns, tuple(self._row(name) for name in self.summary)),)
+
+    def _row(self, name: str) -> tuple[str, ...]:
+        found, metrics = self.summary[name], self.estimates[name]
+        low, high = figure(metrics["dice"].low), figure(metrics["dice"].high)
+        hd95 = figure(metrics["hd95_mm"].mean, 1)
+        return (name, figure(found.dice_mean), f"{low} to {high}", figure(found.iou_mean), hd95, str(found.n))
+
 
 def evaluate(
     predictions: Path | str,
@@ -65,7 +77,7 @@ def evaluate(
 ) -> Evaluation:
     """Compare the label maps of a folder with the reference labels of a manifest.
 
-    Example:
+    Examples:
         >>> mrigmm.evaluate("predictions", "cohort/manifest.json").summary["scar"].dice_mean  # doctest: +SKIP
 
     Args:

@@ -87,7 +87,7 @@ def export(
 def export_run(run: Path | str, out: Path | str, *, format: str) -> Outcome:
     """Write the network of a finished run.
 
-    Example:
+    Examples:
         >>> mrigmm.export_run("runs/first", "runs/first/network.onnx", format="onnx")  # doctest: +SKIP
 
     Args:

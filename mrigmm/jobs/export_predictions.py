@@ -36,7 +36,7 @@ def export_predictions(
 ) -> Outcome:
     """Write the label maps of a folder once more, as other programs want them (docs/exports.md).
 
-    Example:
+    Examples:
         >>> mrigmm.export_predictions("predictions", "ids", format="nifti", scheme="myops")  # doctest: +SKIP
 
     Args:

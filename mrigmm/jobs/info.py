@@ -20,7 +20,7 @@ _PACKAGES = ("mrigmm", "torch", "monai", "lightning", "scikit-learn", "nibabel",
 def info() -> dict[str, Any]:
     """Methods, presets, classes and versions.
 
-    Example:
+    Examples:
         >>> mrigmm.info()["method_settings"]["map-em"][-1]
         'prior_strength [0.1]'
     """

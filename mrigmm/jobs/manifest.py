@@ -19,10 +19,11 @@ from mrigmm.data.splits import Division, divide
 from mrigmm.errors import InputError, Problem, near_misses
 from mrigmm.jobs.common import Outcome, Track, no_progress
 from mrigmm.jobs.prior import prior
+from mrigmm.jobs.shown import ShownTable
 from mrigmm.labels import SCHEMES
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Written(Outcome):
     """Manifests that were written.
 
@@ -35,6 +36,13 @@ class Written(Outcome):
     manifests: tuple[Path, ...] = ()
     priors: tuple[Path, ...] = ()
     data_root: Path | None = None
+
+    def tables(self) -> tuple[ShownTable, ...]:
+        """The files, by what they are."""
+        files = [("manifest", path) for path in self.manifests] + [("prior", path) for path in self.priors]
+        if self.data_root is not None:
+            files.append(("data root", self.data_root))
+        return (ShownTable(("file", "path"), tuple((kind, str(path)) for kind, path in files)),)
 
 
 def manifest(
@@ -61,7 +69,7 @@ def manifest(
     Where a split tests on studies that the shipped population prior comes from, a prior of the split's
     own training studies is written beside the manifest: `<stem>_prior.json`.
 
-    Example:
+    Examples:
         >>> mrigmm.manifest("myops", "MyoPS2020", "MyoPS2020/manifest.json")  # doctest: +SKIP
 
     Args:

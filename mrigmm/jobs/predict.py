@@ -88,7 +88,7 @@ def predict(
 
     Several processes that torchrun started share the studies; every one has to make the call.
 
-    Example:
+    Examples:
         >>> mrigmm.predict("cohort/manifest.json", "predictions", run="runs/first")  # doctest: +SKIP
 
     Args:
@@ -208,7 +208,7 @@ def predict_study(
 ) -> Outcome:
     """Segment one study given by its files.
 
-    Example:
+    Examples:
         >>> mrigmm.predict_study(
         ...     {"LGE": "lge.nii.gz", "T2": "t2.nii.gz"}, "lv.nii.gz", "out", method="map-em"
         ... )  # doctest: +SKIP

@@ -48,7 +48,7 @@ def prior(
 
     Several processes that torchrun started share the studies; every one has to make the call.
 
-    Example:
+    Examples:
         >>> mrigmm.prior("cohort/manifest.json", "prior.json")  # doctest: +SKIP
 
     Args:

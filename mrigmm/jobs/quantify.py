@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,8 @@ from mrigmm.jobs.quantity_inputs import (
     read_side,
     slices_last_grid,
 )
-from mrigmm.jobs.quantity_tables import EXPECTED, quantity_files, write_quantities
+from mrigmm.jobs.quantity_tables import EXPECTED, columns_of, quantity_files, write_quantities
+from mrigmm.jobs.shown import ShownTable, figure
 from mrigmm.labels import class_ids
 from mrigmm.methods.base import Segmentation
 from mrigmm.quantification.predictive import N_DRAWS, crps_ensemble, intervals
@@ -42,6 +43,30 @@ from mrigmm.quantification.segments import Orientation, base_by_rv, insertion_by
 from mrigmm.quantification.study import WITHOUT_INTERVAL, Maps, quantify_maps
 
 BASES = ("first", "last")
+# Of the ventricle; of another organ, the volume of each class.
+_SHOWN = ("lv_cavity_ml", "lv_mass_g", "infarct_mass_g", "infarct_percent_of_lv_mass", "edema_mass_g")
+
+
+@dataclass(frozen=True, repr=False)
+class Quantified(Outcome):
+    """Measured studies.
+
+    Attributes:
+        studies: study id -> number (a column of `quantities.csv`, docs/quantities.md) -> value, None where it
+            was not measured.
+    """
+
+    studies: dict[str, dict[str, float | None]] = field(default_factory=dict)
+
+    def tables(self) -> tuple[ShownTable, ...]:
+        """A row per study."""
+        measured = dict.fromkeys(name for row in self.studies.values() for name in row)
+        ours = [name for name in _SHOWN if name in measured]
+        columns = ours or [name for name in measured if not name.startswith(EXPECTED)]
+        rows = (
+            (study, *(figure(row.get(name), 1) for name in columns)) for study, row in self.studies.items()
+        )
+        return (ShownTable(("study", *columns), tuple(rows)),)
 
 
 def quantify(
@@ -53,10 +78,10 @@ def quantify(
     rv_insertion: Path | str | None = None,
     base: str | None = None,
     track: Track = no_progress,
-) -> Outcome:
+) -> Quantified:
     """Measure the label maps of a folder; write `quantities.csv`, `quantities.json` and `segments.csv` there.
 
-    Example:
+    Examples:
         >>> mrigmm.quantify("predictions", manifest="cohort/manifest.json")  # doctest: +SKIP
 
     Args:
@@ -112,7 +137,12 @@ def quantify(
         what = f"no reference label for {len(without)} of the studies: {', '.join(without[:5])}"
         problems.append(Problem(what, severity="warning"))
     write_quantities(folder, rows)
-    return Outcome(folder / QUANTITIES_FILE, tuple(rows), tuple(problems))
+    return Quantified(
+        folder / QUANTITIES_FILE,
+        tuple(rows),
+        tuple(problems),
+        studies={name: columns_of(row) for name, row in rows.items()},
+    )
 
 
 def predicted_quantities(

@@ -39,7 +39,7 @@ def write_quantities(folder: Path, rows: Mapping[str, Mapping[str, Any]]) -> Non
     if agreement:
         content["agreement"] = agreement
     write_json(as_json, {**content, "disclaimer": DISCLAIMER})
-    write_text(as_csv, _table({"study": name, **_columns(row)} for name, row in rows.items()))
+    write_text(as_csv, _table({"study": name, **columns_of(row)} for name, row in rows.items()))
     write_text(
         segments,
         _table(
@@ -53,7 +53,7 @@ def write_quantities(folder: Path, rows: Mapping[str, Mapping[str, Any]]) -> Non
     )
 
 
-def _columns(row: Mapping[str, Any]) -> dict[str, float | None]:
+def columns_of(row: Mapping[str, Any]) -> dict[str, float | None]:
     """A study's line of the table, in an order that does not depend on the study."""
     columns = dict(row["volumes"])
     for name, (low, high) in row["intervals"].items():

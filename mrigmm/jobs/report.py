@@ -47,7 +47,7 @@ def report(
 ) -> Outcome:
     """Write a report of a folder of predictions (docs/report.md).
 
-    Example:
+    Examples:
         >>> mrigmm.report("predictions")  # doctest: +SKIP
 
     Args:

@@ -59,7 +59,7 @@ def segment_image(
 ) -> Outcome:
     """Segment a natural image and write its label image, and what was done as JSON of the same name.
 
-    Example:
+    Examples:
         >>> mrigmm.segment_image("photo.png", "labels.png", method="em-gmm", k=4)  # doctest: +SKIP
 
     Args:

@@ -21,7 +21,7 @@ def simulate(
 ) -> Outcome:
     """Simulate studies and write NIfTI files and `manifest.json`; the same arguments give the same bytes.
 
-    Example:
+    Examples:
         >>> mrigmm.simulate("cohort", studies=8, seed=1).output  # doctest: +SKIP
         PosixPath('cohort/manifest.json')
 

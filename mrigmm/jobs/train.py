@@ -75,7 +75,7 @@ def train(
 ) -> Outcome:
     """Train on the "training" split of a manifest; reference labels are not read.
 
-    Example:
+    Examples:
         >>> mrigmm.train("cohort/manifest.json", "runs/first", preset="tiny")  # doctest: +SKIP
 
     Args:

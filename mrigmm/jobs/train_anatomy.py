@@ -69,7 +69,7 @@ def train_anatomy(
 
     The anatomy is taken from reference labels with blood, or from region maps of cavity and wall.
 
-    Example:
+    Examples:
         >>> mrigmm.train_anatomy("cohort/manifest.json", "runs/anatomy", labelled=2)  # doctest: +SKIP
 
     Args:

@@ -7,6 +7,9 @@ import math
 import numpy as np
 import numpy.typing as npt
 import torch
+from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from mrigmm.mixture.em import fit_gmm
@@ -21,8 +24,13 @@ FloatArray = npt.NDArray[np.floating]
 ArrayLike = npt.ArrayLike | Tensor
 
 
-class GaussianMixture:
-    """Gaussian mixture with scikit-learn's methods and attribute names.
+class GaussianMixture(DensityMixin, BaseEstimator):
+    """Gaussian mixture as a scikit-learn estimator: its methods, attribute names, ``clone`` and pipelines.
+
+    Examples:
+        >>> found = GaussianMixture(2).fit([[0.0], [0.1], [5.0], [5.2]])
+        >>> sorted(found.means_[:, 0].round(2).tolist())
+        [0.05, 5.1]
 
     Args:
         n_components: K.
@@ -44,6 +52,7 @@ class GaussianMixture:
         lower_bound_: bound of the last E-step before the last M-step.
         lower_bounds_: the bound of every iteration.
         mixture_: the same as a ``Mixture``.
+        n_features_in_: C.
     """
 
     weights_: FloatArray
@@ -54,6 +63,8 @@ class GaussianMixture:
     lower_bound_: float
     lower_bounds_: list[float]
     mixture_: Mixture
+    n_features_in_: int
+    _summary: Summary | None = None
 
     def __init__(
         self,
@@ -68,8 +79,6 @@ class GaussianMixture:
         random_state: int = 0,
         prior: MapPrior | None = None,
     ) -> None:
-        if covariance_type not in COVARIANCES:
-            raise ValueError(f"expected a covariance type out of {COVARIANCES}, got {covariance_type!r}")
         self.n_components = n_components
         self.covariance_type = covariance_type
         self.tol = tol
@@ -79,12 +88,21 @@ class GaussianMixture:
         self.init_params = init_params
         self.random_state = random_state
         self.prior = prior
-        self._summary: Summary | None = None
 
-    def fit(self, X: ArrayLike) -> GaussianMixture:
-        """Fit to ``(N, C)`` and return self."""
+    def fit(self, X: ArrayLike, y: None = None) -> GaussianMixture:
+        """Fit to ``(N, C)`` and return self.
+
+        Args:
+            X: intensities of N voxels in C sequences, or any other features.
+            y: ignored; pipelines of scikit-learn pass it.
+
+        Raises:
+            ValueError: X is no table of finite numbers, or a parameter is none that the model knows.
+        """
+        if self.covariance_type not in COVARIANCES:
+            raise ValueError(f"expected a covariance type out of {COVARIANCES}, got {self.covariance_type!r}")
         result = fit_gmm(
-            _tensor(X),
+            self._tensor(X, reset=True, ensure_min_samples=2),
             n_classes=self.n_components,
             start=self.init_params,
             covariance=self.covariance_type,
@@ -103,7 +121,8 @@ class GaussianMixture:
 
         The first call needs a mixture: ``init_params``, or a fit to some of the voxels.
         """
-        part = summarize(_tensor(X), self._current())
+        mixture = self._current()
+        part = summarize(self._tensor(X), mixture)
         self._summary = part if self._summary is None else self._summary + part
         return self
 
@@ -136,18 +155,23 @@ class GaussianMixture:
         """Log likelihood of each voxel, ``(N,)``."""
         return log_likelihood(*self._log_terms(X)).numpy()
 
-    def score(self, X: ArrayLike) -> float:
+    def fit_predict(self, X: ArrayLike, y: None = None) -> npt.NDArray[np.int64]:
+        """Fit, and the most probable class of each voxel, ``(N,)``."""
+        return self.fit(X).predict(X)
+
+    def score(self, X: ArrayLike, y: None = None) -> float:
         """Mean log likelihood per voxel."""
         return float(self.score_samples(X).mean(dtype=np.float64))
 
     def bic(self, X: ArrayLike) -> float:
         """Bayesian information criterion ``-2 log L + p log N``; lower is better."""
-        N = len(_tensor(X))
-        return -2.0 * N * self.score(X) + self._n_parameters() * math.log(N)
+        scores = self.score_samples(X)
+        return -2.0 * float(scores.sum(dtype=np.float64)) + self._n_parameters() * math.log(len(scores))
 
     def aic(self, X: ArrayLike) -> float:
         """Akaike information criterion ``-2 log L + 2 p``; lower is better."""
-        return -2.0 * len(_tensor(X)) * self.score(X) + 2.0 * self._n_parameters()
+        log_likelihood = float(self.score_samples(X).sum(dtype=np.float64))
+        return -2.0 * log_likelihood + 2.0 * self._n_parameters()
 
     def sample(self, n_samples: int = 1) -> tuple[FloatArray, npt.NDArray[np.int64]]:
         """Draw voxels: intensities ``(N, C)`` and their class ``(N,)``, grouped by class."""
@@ -164,15 +188,17 @@ class GaussianMixture:
             return self.mixture_
         if isinstance(self.init_params, Mixture):
             return self.init_params.to(dtype=torch.float64)
-        raise ValueError("this mixture is not fitted yet: call fit, or give a mixture as init_params")
+        raise NotFittedError("this mixture is not fitted yet: call fit, or give a mixture as init_params")
 
     def _log_terms(self, X: ArrayLike) -> tuple[Tensor, Tensor]:
-        x, mixture = _tensor(X), self._current()
+        mixture = self._current()
+        x = self._tensor(X)
         log_density = log_gaussian(x, mixture.means, mixture.covariances)
         return safe_log(mixture.weights).to(log_density.dtype), log_density
 
     def _take(self, mixture: Mixture, bounds: list[float], converged: bool) -> None:
         self.mixture_ = mixture = mixture.to(device="cpu")
+        self.n_features_in_ = mixture.n_sequences
         self.weights_, self.means_ = mixture.weights.numpy(), mixture.means.numpy()
         variances = mixture.covariances.diagonal(dim1=-2, dim2=-1)
         self.covariances_ = {
@@ -191,8 +217,10 @@ class GaussianMixture:
         covariance = {"full": K * pairs, "tied": pairs, "diag": K * C, "spherical": K}[self.covariance_type]
         return K * C + covariance + K - 1
 
-
-def _tensor(X: ArrayLike) -> Tensor:
-    values = X.detach() if isinstance(X, Tensor) else torch.from_numpy(np.asarray(X).copy())
-    values = values.cpu()
-    return values if values.is_floating_point() else values.double()
+    def _tensor(self, X: ArrayLike, *, reset: bool = False, ensure_min_samples: int = 1) -> Tensor:
+        """``X`` checked as scikit-learn checks it, ``(N, C)`` in its own float precision."""
+        values = X.detach().cpu().numpy() if isinstance(X, Tensor) else X
+        checked = validate_data(
+            self, values, reset=reset, dtype=[np.float64, np.float32], ensure_min_samples=ensure_min_samples
+        )
+        return torch.tensor(checked)

@@ -7,9 +7,14 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.mixture import GaussianMixture as Reference
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from mrigmm.mixture import ConvergenceWarning, GaussianMixture, Mixture, from_summaries, summarize
+from mrigmm.mixture import ConvergenceWarning, GaussianMixture, MapPrior, Mixture, from_summaries, summarize
 
 TYPES = ("full", "diag", "tied", "spherical")
 
@@ -78,4 +83,40 @@ def test_unfitted_and_unsummarised():
     with pytest.raises(ValueError, match="summarize first"):
         GaussianMixture(2).from_summaries()
     with pytest.raises(ValueError, match="covariance type"):
-        GaussianMixture(2, covariance_type="banded")
+        GaussianMixture(2, covariance_type="banded").fit([[0.0], [1.0]])
+
+
+CHECKS = {check.func.__name__: check for _, check in estimator_checks_generator(GaussianMixture(), mark=None)}
+del CHECKS["check_array_api_input"]  # of SciPy's experimental array API
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_conventions_of_scikit_learn(name):
+    CHECKS[name](GaussianMixture())
+
+
+def test_a_clone_has_the_prior_and_no_fit(X):
+    prior = MapPrior(torch.zeros(3, 2), torch.eye(2).repeat(3, 1, 1), torch.ones(3) / 3, 0.1, 0.1, 0.1)
+    fitted = GaussianMixture(3, prior=prior, random_state=7).fit(X)
+    copied = clone(fitted)
+    assert copied.random_state == 7
+    torch.testing.assert_close(copied.prior.means, prior.means)
+    assert not hasattr(copied, "means_")
+    assert "n_components=3" in repr(copied)
+    np.testing.assert_allclose(copied.fit(X).means_, fitted.means_)
+
+
+def test_the_number_of_classes_is_found_in_a_search(X):
+    shuffled = np.random.default_rng(1).permutation(X)
+    pipeline = make_pipeline(StandardScaler(), GaussianMixture(n_init=3))
+    search = GridSearchCV(pipeline, {"gaussianmixture__n_components": [1, 2, 3]}, cv=3).fit(shuffled)
+    assert search.best_params_ == {"gaussianmixture__n_components": 3}
+
+
+def test_what_is_no_table_of_numbers_is_refused(X):
+    fitted = GaussianMixture(3).fit(X)
+    with pytest.raises(ValueError, match="NaN"):
+        GaussianMixture(2).fit([[0.0], [np.nan]])
+    with pytest.raises(ValueError, match="3 features"):
+        fitted.predict(np.zeros((4, 3)))
+    assert fitted.score_samples(X.astype(np.float32)).dtype == np.float32

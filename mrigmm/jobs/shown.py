@@ -1,0 +1,62 @@
+"""How results look in an interpreter and in a notebook."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from mrigmm.errors import printable
+
+MAX_ROWS = 20  # of a table; a cohort may have thousands of studies
+
+
+@dataclass(frozen=True)
+class ShownTable:
+    """A few figures of a result.
+
+    Attributes:
+        columns: headings; the first column names the rows.
+        rows: cells, texts of the same number.
+        title: what is measured, where a result has several tables.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    title: str = ""
+
+    def as_text(self) -> str:
+        """Columns of equal width: names to the left, figures to the right."""
+        lines = [tuple(map(printable, row)) for row in (self.columns, *self.rows[:MAX_ROWS])]
+        first, *others = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        text = [
+            "  ".join([line[0].ljust(first), *map(str.rjust, line[1:], others)]).rstrip() for line in lines
+        ]
+        return "\n".join([*filter(None, [self.title]), *text, *self._left_out()])
+
+    def as_html(self) -> str:
+        """An HTML table; what comes from files is escaped."""
+        head = _html_row("th", self.columns)
+        rows = "".join(_html_row("td", row) for row in self.rows[:MAX_ROWS])
+        caption = f"<caption>{escape(self.title)}</caption>" if self.title else ""
+        more = "".join(f"<p>{line}</p>" for line in self._left_out())
+        return f"<table>{caption}<thead>{head}</thead><tbody>{rows}</tbody></table>{more}"
+
+    def _left_out(self) -> list[str]:
+        more = len(self.rows) - MAX_ROWS
+        return [f"... and {more} more"] if more > 0 else []
+
+
+def figure(value: float | None, decimals: int = 3) -> str:
+    """A number, or a dash where there is none."""
+    return "–" if value is None or math.isnan(value) else f"{value:.{decimals}f}"
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun: 1 study, 2 studies."""
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def _html_row(tag: str, cells: Sequence[str]) -> str:
+    return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
