@@ -1,0 +1,180 @@
+"""A NIfTI file from its bytes to header and array, with every reason why it cannot be read."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import warnings
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from nibabel.volumeutils import apply_read_scaling
+from numpy.typing import NDArray
+
+from mrigmm.data.geometry import Grid
+from mrigmm.data.inflate import MAX_RATIO, InflateError, SurplusError, inflate, inflate_start
+from mrigmm.data.nifti_header import check_header, three_d_shape
+from mrigmm.errors import InputError
+
+_SILENT = logging.Logger("nibabel's remarks on headers")
+_SILENT.addHandler(logging.NullHandler())
+_NIFTI_SUFFIXES = (".nii", ".nii.gz")
+_HEADER_BYTES = 540  # of NIfTI-2, the longer one
+_START_BYTES = 1 << 16  # of a file, compressed or not: enough for a header
+# What may follow the voxels in a file: padding of some writers. More means that the header is wrong.
+_MAX_PADDING = 1 << 20
+
+
+def read_nifti(
+    path: Path, *, study: str, role: str, several_frames: bool = False
+) -> tuple[nib.nifti1.Nifti1Header, NDArray[np.generic], Grid]:
+    """Header, array as stored and scaled, and the grid of its first three axes.
+
+    Args:
+        path: NIfTI file.
+        study: study id, for messages.
+        role: what the file is in the study, for messages.
+        several_frames: whether a fourth dimension may be longer than 1.
+
+    Raises:
+        InputError: the file is missing, damaged or no NIfTI, or `check_header` refuses it.
+    """
+    try:
+        is_there, is_file = path.exists(), path.is_file()
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise _damaged(path, study, role, error) from None
+    if not is_file:
+        raise InputError(
+            f"{role} is not a file" if is_there else f"the {role} file does not exist",
+            study=study,
+            file=path,
+            remedy="correct the path, or copy the file there"
+            if _has_images(path.parent)
+            else "correct the path, or name the folder that holds the data with --data-root",
+        )
+    if not path.name.lower().endswith(_NIFTI_SUFFIXES):
+        raise _not_nifti(path, study, role, f"the name ends in '{''.join(path.suffixes[-2:])}'")
+    try:
+        packed = path.suffix.lower() == ".gz"
+        with path.open("rb") as file:
+            header = _header(file.read(_START_BYTES), packed=packed)
+            check_header(header, path, study, role, several_frames=several_frames)
+            file.seek(0, os.SEEK_END)
+            if file.tell() > 1.01 * _end_of_voxels(header) + _MAX_PADDING:  # noise grows when it is packed
+                raise SurplusError
+            file.seek(0)
+            array = _voxels(header, file.read(), packed=packed)
+    except InputError:
+        raise
+    except SurplusError:
+        raise InputError(
+            f"the {role} file holds more than its header says",
+            study=study,
+            file=path,
+            expected=f"voxels for the shape {tuple(int(n) for n in header.get_data_shape())} and no more",
+            got=f"more than {_MAX_PADDING} further bytes",
+            remedy="convert the file again: its header does not belong to its voxels",
+        ) from None
+    except (ImageFileError, HeaderDataError) as error:
+        raise _not_nifti(path, study, role, str(error).splitlines()[0] if str(error) else "damaged") from None
+    except (OSError, EOFError, InflateError, ValueError, OverflowError, MemoryError) as error:
+        raise _damaged(path, study, role, error) from None
+    return header, array, Grid(three_d_shape(array.shape), np.asarray(header.get_best_affine(), np.float64))
+
+
+def _has_images(folder: Path) -> bool:
+    """Whether a folder is where the data are, as far as its files tell."""
+    return any(file.name.lower().endswith(_NIFTI_SUFFIXES) for file in folder.glob("*"))
+
+
+def _header(content: bytes, *, packed: bool) -> nib.nifti1.Nifti1Header:
+    """The header at the start of a file.
+
+    Raises:
+        ImageFileError: there is none.
+    """
+    try:
+        start = inflate_start(content, _HEADER_BYTES) if packed else content[:_HEADER_BYTES]
+    except InflateError:
+        raise ImageFileError("no gzip stream, although the name says so") from None
+    for kind in (nib.Nifti1Image, nib.Nifti2Image):
+        if kind.header_class.may_contain_header(start):
+            break
+    else:
+        raise ImageFileError("no NIfTI header at the start of the file")
+    block = start[: kind.header_class.sizeof_hdr]
+    stored = kind.header_class(block, check=False)
+    header = stored.copy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        header.check_fix(logger=_SILENT)  # oddities that nibabel mends; ours are checked below
+    # It mends voxel sizes of 0 by 1, which would be a guess where they count.
+    header["pixdim"][1:4] = np.where(
+        stored["dim"][1:4] > 1, np.abs(stored["pixdim"][1:4]), header["pixdim"][1:4]
+    )
+    if header["magic"] != header.single_magic:
+        raise ImageFileError("the header of a pair of files")
+    return header
+
+
+def _first_voxel(header: nib.nifti1.Nifti1Header) -> int:
+    """Offset in bytes of the voxels."""
+    return int(header.get_data_offset() or header.single_vox_offset)
+
+
+def _end_of_voxels(header: nib.nifti1.Nifti1Header) -> int:
+    """Bytes of the uncompressed file that its header speaks of."""
+    return _first_voxel(header) + math.prod(header.get_data_shape()) * int(header.get_data_dtype().itemsize)
+
+
+def _voxels(header: nib.nifti1.Nifti1Header, content: bytes, *, packed: bool) -> NDArray[np.generic]:
+    """The array of a file, scaled; a compressed one is read to its end, where the checksum stands."""
+    shape, dtype = header.get_data_shape(), header.get_data_dtype()
+    count = math.prod(shape)
+    start = _first_voxel(header)
+    size = _end_of_voxels(header)
+    if packed:
+        if size > MAX_RATIO * len(content):  # before memory is taken for a promise
+            raise EOFError(f"Expected {size} bytes, got {len(content)} compressed bytes, which hold fewer")
+        content = inflate(content, size, _MAX_PADDING)
+    elif len(content) > size + _MAX_PADDING:
+        raise SurplusError
+    if len(content) < size:
+        raise EOFError(f"Expected {size} bytes, got {len(content)} bytes")
+    array = np.frombuffer(content, dtype, count, start).reshape(shape, order="F")
+    slope, intercept = header.get_slope_inter()
+    return np.asarray(apply_read_scaling(array, slope, intercept))
+
+
+def _damaged(path: Path, study: str, role: str, error: Exception) -> InputError:
+    if isinstance(error, MemoryError):
+        return InputError(
+            f"there is not enough memory to read the {role} file",
+            study=study,
+            file=path,
+            remedy="free memory, or convert the file again where its header claims more voxels than it has",
+        )
+    first_line = str(error).splitlines()[0] if str(error) else ""
+    return InputError(
+        f"the {role} file is damaged or cannot be read",
+        study=study,
+        file=path,
+        expected="a complete NIfTI file",
+        got=f"{type(error).__name__}: {first_line}".rstrip(": "),
+        remedy="copy or convert the file again",
+    )
+
+
+def _not_nifti(path: Path, study: str, role: str, got: str) -> InputError:
+    return InputError(
+        f"the {role} file is not a NIfTI file",
+        study=study,
+        file=path,
+        expected="a NIfTI-1 or NIfTI-2 file (.nii or .nii.gz)",
+        got=got,
+        remedy="convert it, for example with dcm2niix or SimpleITK",
+    )
