@@ -103,7 +103,7 @@ def watch(clock: StageClock) -> None:
     """Count the functions of the package where they are used."""
     from mrigmm.data import maps, study
     from mrigmm.data.crops import NetworkView
-    from mrigmm.jobs import predict, segmenter
+    from mrigmm.jobs import predict, segmented_study, segmenter, side_file
     from mrigmm.methods import deep_gem
     from mrigmm.networks.spatial_prior import SpatialPrior
 
@@ -115,9 +115,9 @@ def watch(clock: StageClock) -> None:
     clock.wrap(segmenter.Segmenter, "segment", "mixture")
     clock.wrap(NetworkView, "to_study_grid", "undo")
     clock.wrap(study.StudyTensors, "to_input_grid", "undo")
-    clock.wrap(predict, "predicted_quantities", "quantities")
-    written = "write_labels write_json write_recorded write_itksnap_labels write_slicer_colours"
-    clock.wrap(predict, written, "write")
+    clock.wrap(side_file, "predicted_quantities", "quantities")
+    clock.wrap(segmented_study, "write_labels write_json", "write")
+    clock.wrap(predict, "write_recorded write_itksnap_labels write_slicer_colours", "write")
 
 
 # The programs, each in a process of its own

@@ -1,0 +1,98 @@
+"""The files of a study's results: their names, and what may be replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from mrigmm.data.files import remove, require_new_folder, require_not_input
+from mrigmm.data.manifest import Study
+from mrigmm.errors import InputError
+from mrigmm.jobs.common import (
+    COMPARISON_FILE,
+    LABELS_SUFFIX,
+    METRICS_FILE,
+    MOTION_SUFFIX,
+    MVO_SUFFIX,
+    PROBABILITIES_SUFFIX,
+    QUANTITIES_FILE,
+    REGION_SUFFIX,
+    REPORT_FILE,
+    SEGMENTS_FILE,
+)
+from mrigmm.methods.base import EXTRA_MAPS, UNCERTAINTY_MAPS
+
+# Files that other commands conclude from results, in the same folder.
+_CONCLUSIONS = (
+    METRICS_FILE,
+    QUANTITIES_FILE,
+    SEGMENTS_FILE,
+    REPORT_FILE,
+    *(str(Path(name).with_suffix(".csv")) for name in (METRICS_FILE, QUANTITIES_FILE)),
+    *(str(Path(COMPARISON_FILE).with_suffix(suffix)) for suffix in (".json", ".md", ".png")),
+)
+
+
+def result_files(study_id: str, out: Path) -> dict[str, Path]:
+    """The files of one study."""
+    return {
+        "labels": out / f"{study_id}{LABELS_SUFFIX}",
+        "probabilities": out / f"{study_id}{PROBABILITIES_SUFFIX}",
+        **{name: out / f"{study_id}_{name}.nii.gz" for name in (*EXTRA_MAPS, *UNCERTAINTY_MAPS)},
+        "mvo": out / f"{study_id}{MVO_SUFFIX}",
+        "motion": out / f"{study_id}{MOTION_SUFFIX}",
+        "region": out / f"{study_id}{REGION_SUFFIX}",
+        "json": out / f"{study_id}.json",  # last, in writing too
+    }
+
+
+def require_free(out: Path, studies: Iterable[Study], manifest: Path | None, *, overwrite: bool) -> None:
+    """Refuse to replace results without being asked to, and anything that is no result at all."""
+    require_new_folder(
+        out,
+        holds=f"*{LABELS_SUFFIX}",
+        overwrite=overwrite,
+        instead="allow to replace them with --overwrite",
+    )
+    for study in studies:
+        maps = (study.region, study.label, study.scribbles)
+        inputs = [file for file in (*study.images.values(), *maps) if isinstance(file, Path)]
+        # Converters leave acquisition parameters in a JSON file of the image's name beside it.
+        sidecars = [
+            file.with_name(file.name.removesuffix(".gz").removesuffix(".nii") + ".json") for file in inputs
+        ]
+        results = result_files(study.id, out).values()
+        for file in results:
+            if file.name.casefold() in _CONCLUSIONS:
+                raise InputError(
+                    "what is concluded from results would replace the side file of a study of this name",
+                    study=study.id,
+                    file=file,
+                    remedy="rename the study",
+                )
+        require_not_input(
+            *results,
+            inputs=[*inputs, *(s for s in sidecars if s.exists()), *([] if manifest is None else [manifest])],
+            study=study.id,
+        )
+        for file in results:
+            if file.exists() and not overwrite:
+                raise InputError(
+                    "a file of a result's name is already there",
+                    study=study.id,
+                    file=file,
+                    expected="a new or empty folder",
+                    remedy="choose another -o, or allow to replace it with --overwrite",
+                )
+
+
+def remove_results(files: Mapping[str, Path]) -> None:
+    """Delete the files of a study, first the side file, whose presence says that it is finished."""
+    for file in reversed([*files.values()]):
+        remove(file)
+
+
+def remove_conclusions(out: Path) -> None:
+    """Delete what was concluded from results that are about to be replaced."""
+    for name in _CONCLUSIONS:
+        remove(out / name)
