@@ -82,7 +82,7 @@ class UNet(nn.Module):
         )
         self.head = Conv[Conv.CONV, spatial_dims](width[0], channels_out, kernel_size=1)
         self.pool = Pool[Pool.MAX, spatial_dims](pooling)
-        # A third quicker, on CPUs too: what is computed takes the weights' order. (InstanceNorm is slower so.)
+        # A third quicker, on CPUs too: what is computed takes the weights' order. InstanceNorm is slower so.
         if spatial_dims == 2 and norm == "batch":
             nn.utils.convert_conv2d_weight_memory_format(self, torch.channels_last)
 
