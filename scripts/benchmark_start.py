@@ -168,7 +168,7 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        run = random_run(folder / "run", make_config("default").filters)
+        run = random_run(folder / "run")
         cohort = cohort_of(folder / "cohort", max(given.studies, 3))  # as few as one cannot be divided
         start = in_turn(start_commands(part_of(cohort, 1), run), folder, given.rounds)
         print(start_table(start))
