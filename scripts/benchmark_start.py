@@ -28,8 +28,6 @@ import numpy as np
 from benchmark_end_to_end import cohort_of, part_of, random_run
 from benchmarking import markdown_table
 
-from mrigmm.config import make_config
-
 IMPORTS = "import torch, monai"
 # Seconds that a prediction of one study may take beyond the imports.
 TARGET_S = 4.0
