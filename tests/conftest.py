@@ -24,6 +24,7 @@ import numpy as np
 import pytest
 
 from mrigmm.cli import main
+from mrigmm.cli.console import err_console, out_console
 from mrigmm.phantom import simulate_cohort
 
 SEQUENCES = ("LGE", "T2", "bSSFP")
@@ -185,7 +186,8 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
     def run(*arguments: object) -> CliResult:
         monkeypatch.setattr(sys, "argv", ["mrigmm", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
+        for console in (out_console, err_console):  # made before, perhaps for the terminal of a worker
+            monkeypatch.setattr(console, "_width", 200)
         capsys.readouterr()
         code: object = 0
         try:
