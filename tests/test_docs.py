@@ -203,9 +203,10 @@ def test_commands_of_the_quantities_page(tmp_path):
     assert "agreement" in json.loads((tmp_path / "predictions" / "quantities.json").read_text())
 
 
-def test_demo_runs_as_the_readme_says(tmp_path):
+def test_demo_runs_as_the_readme_says(tmp_path, cli, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     assert "mrigmm demo\n" in (ROOT / "README.md").read_text()
-    run([sys.executable, "-m", "mrigmm", "demo", "--quiet"], tmp_path)
+    assert cli("demo", "--quiet").code == 0
     folder = tmp_path / "mrigmm_demo"
     assert (folder / "report.html").exists()
     for name in ("deep-gem", "em-gmm"):

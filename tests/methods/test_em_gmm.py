@@ -18,6 +18,12 @@ SEQUENCES = ("LGE", "T2", "bSSFP")
 # They refuse an undivided ventricle.
 NEED_WALL = ("otsu", "nsd", "fwhm", "two-gaussians", "em-threshold")
 QUICK_METHODS = sorted(name for name in METHODS if not name.endswith("-single"))
+# What is asked of every method here does not depend on how well a network fits.
+SMALL_NETWORK = {"filters": 4, "levels": 2, "runs": 1, "max_iter": 12}
+
+
+def quick_method(name, task):
+    return make_method(name, task, SMALL_NETWORK if name.startswith("dsp-") else {})
 
 
 def without(study, channel):
@@ -95,7 +101,7 @@ def test_own_em_stops_where_scikit_learn_stops(task, lv_study):
 
 @pytest.mark.parametrize("name", QUICK_METHODS)
 def test_responsibilities_are_probabilities_inside_the_region_only(task, wall_study, name):
-    result = make_method(name, task, {}).segment(wall_study)
+    result = quick_method(name, task).segment(wall_study)
     inside = wall_study.region > 0
     torch.testing.assert_close(result.resp.sum(0)[inside], torch.ones(int(inside.sum())), atol=1e-5, rtol=0)
     assert (result.resp[:, ~inside] == 0).all()
@@ -105,7 +111,7 @@ def test_responsibilities_are_probabilities_inside_the_region_only(task, wall_st
 
 @pytest.mark.parametrize("name", QUICK_METHODS)
 def test_anatomy_is_respected(task, wall_study, name):
-    labels = make_method(name, task, {}).segment(wall_study).labels
+    labels = quick_method(name, task).segment(wall_study).labels
     assert set(labels[wall_study.region == Region.CAVITY].tolist()) == {1}
     assert 1 not in labels[wall_study.region == Region.WALL].tolist()
 
@@ -115,14 +121,14 @@ def test_missing_sequence_is_left_out(task, lv_study, name):
     image = lv_study.image.clone()
     image[1] = 0
     study = replace(lv_study, image=image, observed=without(lv_study, 1))
-    result = make_method(name, task, {}).segment(study)
+    result = quick_method(name, task).segment(study)
     assert result.sequences == ("LGE", "bSSFP")
     assert result.mixture.means.shape[-1] == 2
     # The same as if the sequence had never existed.
     pair = ("LGE", "bSSFP")
     two = Task(task.classes, pair, task.prior.select(sequences=pair), multiscale=task.multiscale)
     both = replace(lv_study, image=image[[0, 2]], observed=lv_study.observed[[0, 2]], sequences=pair)
-    assert torch.equal(result.labels, make_method(name, two, {}).segment(both).labels)
+    assert torch.equal(result.labels, quick_method(name, two).segment(both).labels)
 
 
 @pytest.mark.parametrize("name", ["em-gmm", "em-svgmm", "map-em", "map-em-2step"])
