@@ -23,7 +23,7 @@ from mrigmm.cli.options import (
     Split,
     Verbose,
 )
-from mrigmm.cli.tables import print_agreement, print_comparison, print_metrics
+from mrigmm.cli.tables import print_agreement, print_comparison, print_metrics, print_quantities
 
 if TYPE_CHECKING:
     from mrigmm.jobs.common import Outcome
@@ -173,7 +173,8 @@ def quantify(
         base=base,
         track=voice.track,
     )
-    _conclude(voice, result, f"measured {studies_text(len(result.done))}: {result.output}", as_json)
+    text = f"measured {studies_text(len(result.done))}: {result.output}"
+    _conclude(voice, result, text, as_json, lambda: print_quantities(result))
 
 
 def report(

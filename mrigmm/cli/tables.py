@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mrigmm.jobs.agreement import Agreement
     from mrigmm.jobs.compare import Compared
     from mrigmm.jobs.evaluate import Evaluation
+    from mrigmm.jobs.quantify import Quantified
 
 
 def _name(text: str) -> str:
@@ -82,3 +83,16 @@ def print_agreement(result: Agreement) -> None:
         icc = "–" if isnan(found.volume_icc.value) else f"{found.volume_icc.value:.3f}"  # under 3 studies
         table.add_row(_name(name), f"{dice.mean:.3f}", interval, str(dice.n), icc)
     out_console.print(table)
+
+
+def print_quantities(result: Quantified) -> None:
+    """The first few numbers of each study; of a large cohort, its first studies."""
+    for shown in result.tables():
+        table = Table()
+        for number, column in enumerate(shown.columns):
+            table.add_column(in_words(column), justify="right" if number else "left", overflow="fold")
+        for row in shown.first_rows:
+            table.add_row(*map(_name, row))
+        out_console.print(table)
+        for line in shown.left_out:
+            out_console.print(line)

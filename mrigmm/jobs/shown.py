@@ -26,26 +26,33 @@ class ShownTable:
     rows: tuple[tuple[str, ...], ...]
     title: str = ""
 
+    @property
+    def first_rows(self) -> tuple[tuple[str, ...], ...]:
+        """As many rows as are shown."""
+        return self.rows[:MAX_ROWS]
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """A line that says how many rows are not shown; none where all are."""
+        more = len(self.rows) - MAX_ROWS
+        return (f"... and {more} more",) if more > 0 else ()
+
     def as_text(self) -> str:
         """Columns of equal width: names to the left, figures to the right."""
-        lines = [tuple(map(printable, row)) for row in (self.columns, *self.rows[:MAX_ROWS])]
+        lines = [tuple(map(printable, row)) for row in (self.columns, *self.first_rows)]
         first, *others = [max(map(len, column)) for column in zip(*lines, strict=True)]
         text = [
             "  ".join([line[0].ljust(first), *map(str.rjust, line[1:], others)]).rstrip() for line in lines
         ]
-        return "\n".join([*filter(None, [self.title]), *text, *self._left_out()])
+        return "\n".join([*filter(None, [self.title]), *text, *self.left_out])
 
     def as_html(self) -> str:
         """An HTML table; what comes from files is escaped."""
         head = _html_row("th", self.columns)
-        rows = "".join(_html_row("td", row) for row in self.rows[:MAX_ROWS])
+        rows = "".join(_html_row("td", row) for row in self.first_rows)
         caption = f"<caption>{escape(self.title)}</caption>" if self.title else ""
-        more = "".join(f"<p>{line}</p>" for line in self._left_out())
+        more = "".join(f"<p>{line}</p>" for line in self.left_out)
         return f"<table>{caption}<thead>{head}</thead><tbody>{rows}</tbody></table>{more}"
-
-    def _left_out(self) -> list[str]:
-        more = len(self.rows) - MAX_ROWS
-        return [f"... and {more} more"] if more > 0 else []
 
 
 def figure(value: float | None, decimals: int = 3) -> str:

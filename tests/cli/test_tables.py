@@ -72,3 +72,15 @@ def test_headings_are_words_with_units(cli, workshop, tmp_path):
     result = cli("compare", tmp_path / "map-em", tmp_path / "em-gmm", manifest)
     titles = [line.strip() for line in result.out.splitlines() if line and line[0] not in "┏┃┡│└├"]
     assert titles[:3] == ["Dice", "HD95 (mm)", "volume error (ml)"]
+
+
+def test_quantify_shows_the_numbers_of_the_file(cli, workshop, tmp_path):
+    manifest = workshop.manifest()
+    cli("predict", manifest, "-o", tmp_path / "out", "--method", "map-em")
+    table = cli("quantify", tmp_path / "out").out
+    assert "infarct (% of LV mass)" in table
+    numbers = json.loads((tmp_path / "out" / "quantities.json").read_text())["studies"]["s1"]
+    cells = [cell.strip() for cell in re.findall(r"│ s1 .*", table)[0].strip("│").split("│")]
+    volumes = numbers["volumes"]
+    names = ("lv_cavity_ml", "lv_mass_g", "infarct_mass_g")
+    assert cells[1:4] == [f"{volumes[name]:.1f}" for name in names]

@@ -134,10 +134,10 @@ def test_the_remedy_for_a_missing_file_depends_on_what_else_is_there(tmp_path, o
     [
         ("a.nii", b""),
         ("a.nii.gz", b""),
-        ("a.nii.gz", gzip.compress(b"")),
+        ("a.nii.gz", gzip.compress(b"", mtime=0)),
         ("a.nii", b"hello world " * 100),
         ("a.nii.gz", b"hello world " * 100),
-        ("a.nii.gz", gzip.compress(b"hello world " * 100)),
+        ("a.nii.gz", gzip.compress(b"hello world " * 100, mtime=0)),
         ("a.mha", b"ObjectType = Image"),
         ("a.dcm", b"\0" * 128 + b"DICM"),
         ("a.hdr", b"\0" * 348),
