@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from mrigmm.errors import InputError
 from mrigmm.jobs.common import METRICS_FILE, QUANTITIES_FILE
+from mrigmm.jobs.json_files import read_json
 from mrigmm.reporting.page import MetricsTable
-
-Content = TypeVar("Content")
 
 _FIGURES = (
     "dice_mean",
@@ -57,12 +54,13 @@ def read_evaluation(folder: Path) -> ReadEvaluation:
     Raises:
         InputError: the folder has not been evaluated, or the file is damaged.
     """
-    return _read(
+    return read_json(
         folder / METRICS_FILE,
         lambda content: _evaluation(folder.resolve().name, content),
         missing="the folder has not been evaluated",
         damaged="the evaluation cannot be read",
-        command="mrigmm evaluate",
+        write_it="run mrigmm evaluate on it",
+        write_again="run mrigmm evaluate again",
     )
 
 
@@ -118,12 +116,13 @@ def read_quantities(folder: Path) -> Mapping[str, StudyQuantities]:
     path = folder / QUANTITIES_FILE
     if not path.exists():
         return {}
-    return _read(
+    return read_json(
         path,
         lambda content: {str(study): _quantities(found) for study, found in content["studies"].items()},
         missing="the folder has not been quantified",
         damaged="the quantities cannot be read",
-        command="mrigmm quantify",
+        write_it="run mrigmm quantify on it",
+        write_again="run mrigmm quantify again",
     )
 
 
@@ -151,29 +150,3 @@ def _segment(number: Any) -> int:
 
 def _number(value: Any) -> float | None:
     return None if value is None else float(value)
-
-
-def _read(
-    path: Path,
-    parse: Callable[[Mapping[str, Any]], Content],
-    *,
-    missing: str,
-    damaged: str,
-    command: str,
-) -> Content:
-    try:
-        return parse(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise InputError(missing, file=path, remedy=f"run {command} on it") from None
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        ArithmeticError,
-        RecursionError,
-    ) as error:
-        raise InputError(
-            damaged, file=path, got=f"{type(error).__name__}: {error}", remedy=f"run {command} again"
-        ) from None

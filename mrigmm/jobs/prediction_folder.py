@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +15,8 @@ from mrigmm.data.study import OutputGrid
 from mrigmm.data.volumes import Volume, read_map
 from mrigmm.errors import InputError, near_misses
 from mrigmm.jobs.common import LABELS_SUFFIX, MVO_SUFFIX
+from mrigmm.jobs.json_files import Content, read_json
 from mrigmm.labels import BACKGROUND_ID
-
-Content = TypeVar("Content")
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,7 @@ def predicted_studies(folder: Path, asked_for: Sequence[str] = ()) -> tuple[str,
     return tuple(asked_for) or tuple(found)
 
 
-def read_side_file(folder: Path, study: str, parse: Callable[[dict[str, Any]], Content]) -> Content:
+def read_side_file(folder: Path, study: str, parse: Callable[[Mapping[str, Any]], Content]) -> Content:
     """What a caller needs of `<id>.json`, which `predict` writes last.
 
     Args:
@@ -112,32 +110,15 @@ def read_side_file(folder: Path, study: str, parse: Callable[[dict[str, Any]], C
     Raises:
         InputError: missing or damaged.
     """
-    file = folder / f"{study}.json"
-    try:
-        return parse(json.loads(file.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise InputError(
-            "the study has no prediction",
-            study=study,
-            file=file,
-            remedy="run mrigmm predict on it, or choose other studies",
-        ) from None
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        ArithmeticError,
-        RecursionError,
-    ) as error:
-        raise InputError(
-            "the side file of the prediction is damaged",
-            study=study,
-            file=file,
-            got=f"{type(error).__name__}: {error}",
-            remedy="run mrigmm predict again",
-        ) from None
+    return read_json(
+        folder / f"{study}.json",
+        parse,
+        missing="the study has no prediction",
+        write_it="run mrigmm predict on it, or choose other studies",
+        damaged="the side file of the prediction is damaged",
+        write_again="run mrigmm predict again",
+        study=study,
+    )
 
 
 def class_ids_of(content: Mapping[str, Any]) -> dict[str, int]:
