@@ -189,7 +189,7 @@ def manifest(
 
     Examples:
         mrigmm manifest myops MyoPS2020 -o myops.json
-        mrigmm manifest files data -o m.json --image LGE={id}_lge.nii.gz --split test
+        mrigmm manifest files data -o m.json --image LGE={id}_lge.nii.gz
         mrigmm manifest dicom export -o out/manifest.json
     """
     from mrigmm.jobs.manifest import manifest as job

@@ -23,7 +23,7 @@ from mrigmm.jobs.common import (
 from mrigmm.jobs.finished import finished_studies, make_request
 from mrigmm.jobs.processes import joined_processes, part_of
 from mrigmm.jobs.quantify import write_recorded
-from mrigmm.jobs.result_files import remove_conclusions, require_free, result_files
+from mrigmm.jobs.result_files import require_free, result_files
 from mrigmm.jobs.segmented_study import segment_to_files
 from mrigmm.jobs.segmenter import Segmenter, choose_segmenter
 
@@ -126,8 +126,6 @@ def predict(
         kept = finished_studies(side_files, request)
         todo = [study for study in studies if study.id not in kept]
         processes.wait()  # until all have seen the folder as it was
-        if processes.first and todo:
-            remove_conclusions(out)
 
         show = track if processes.first else no_progress
         if todo:
@@ -140,9 +138,10 @@ def predict(
                 done.append(study.id)
             except InputError as error:
                 problems += error.problems
-        done, problems = [*kept, *processes.gather(done)], processes.gather(problems)
+        new, problems = processes.gather(done), processes.gather(problems)
+        done = [*kept, *new]
         # The tables' last file: what is whole may by now be the user's own, of `quantify`.
-        if done and processes.first and (todo or not (out / SEGMENTS_FILE).exists()):
+        if done and processes.first and (new or not (out / SEGMENTS_FILE).exists()):
             write_itksnap_labels(out / "labels_itksnap.txt", segmenter.classes)
             write_slicer_colours(out / "labels_slicer.ctbl", segmenter.classes)
             problems += write_recorded(out)
@@ -251,7 +250,6 @@ def predict_study(
     )
     with sole_writer(out):
         require_free(out, [study], None, overwrite=overwrite)  # another process may have written since
-        remove_conclusions(out)
         segmenter.fit_cohort([study])
         problems = segment_to_files(study, out, request, notes=_not_given(segmenter, prior))
         write_itksnap_labels(out / "labels_itksnap.txt", segmenter.classes)

@@ -19,7 +19,7 @@ from mrigmm.export.nifti import write_labels, write_map, write_probabilities
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import warnings_of
 from mrigmm.jobs.finished import MADE_WITH, Request
-from mrigmm.jobs.result_files import remove_results, result_files
+from mrigmm.jobs.result_files import remove_conclusions, remove_results, result_files
 from mrigmm.jobs.side_file import side_file
 from mrigmm.methods.anatomy import region_ids
 from mrigmm.methods.base import ENTROPY, uncertainty_maps
@@ -40,7 +40,9 @@ def _write_study(study: Study, out: Path, request: Request, notes: Sequence[str]
     segmenter = request.segmenter
     save_probabilities, save_uncertainty = request.common["probabilities"], request.common["uncertainty"]
     files = result_files(study.id, out)
-    remove_results(files)  # an older result must not stand in for one that fails now
+    if any(file.exists() for file in files.values()):
+        remove_conclusions(out)
+        remove_results(files)  # an older result must not stand in for one that fails now
     made_with = request.made_with(study)
     tensors = segmenter.read(study)
     result = segmenter.segment(tensors)
@@ -50,6 +52,7 @@ def _write_study(study: Study, out: Path, request: Request, notes: Sequence[str]
         maps |= uncertainty_maps(result)
         if not maps[ENTROPY].any():
             warnings += ("this method gives no probabilities: the entropy is 0 in every voxel",)
+    remove_conclusions(out)
     try:
         write_labels(files["labels"], tensors.to_input_grid(result.labels[None])[0], tensors.output)
         if save_probabilities:

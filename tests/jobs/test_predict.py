@@ -433,3 +433,18 @@ def test_a_method_without_probabilities_says_that_its_entropy_is_none(workshop, 
     result = mrigmm.predict(manifest, tmp_path / "out", method="kmeans", save_uncertainty=True)
     assert not data_of(tmp_path / "out" / "s1_entropy.nii.gz").any()
     assert any("gives no probabilities" in problem.what for problem in result.problems)
+
+
+def test_what_was_concluded_stays_until_a_result_changes(cli, workshop, tmp_path):
+    good, bad = workshop.study("s1"), workshop.study("s2")
+    region = bad.pop("region")
+    out = tmp_path / "out"
+    command = (workshop.manifest([good, bad]), "-o", out, "--method", "map-em")
+    assert cli("predict", *command).code == 2
+    assert cli("evaluate", out, command[0]).code == 2
+    metrics = (out / "metrics.json").read_bytes()
+    assert cli("predict", *command, "--resume").code == 2  # s2 has no region still
+    assert (out / "metrics.json").read_bytes() == metrics
+    workshop.manifest([good, {**bad, "region": region}])
+    assert cli("predict", *command, "--resume").code == 0
+    assert not (out / "metrics.json").exists()
