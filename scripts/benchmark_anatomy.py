@@ -25,7 +25,8 @@ from rich.progress import track
 
 import mrigmm
 from mrigmm.data.files import write_text
-from mrigmm.data.manifest import Manifest, Study, read_manifest
+from mrigmm.data.manifest import Manifest, Study
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.study import read_sequences
 from mrigmm.data.whole import known_anatomy, load_whole
 from mrigmm.errors import InputError

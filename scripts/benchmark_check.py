@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 
 from mrigmm.data import quality
-from mrigmm.data.manifest import read_manifest
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.study import StudyTensors, load_study
 from mrigmm.jobs.check import check
 from mrigmm.labels import TISSUES

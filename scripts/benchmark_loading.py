@@ -51,7 +51,8 @@ from torch.utils.data import DataLoader, dataloader
 import mrigmm
 from mrigmm.data.crops import network_view
 from mrigmm.data.geometry import slices_last
-from mrigmm.data.manifest import Manifest, Study, read_manifest
+from mrigmm.data.manifest import Manifest, Study
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.run_folder import RunFolder, read_log
 from mrigmm.data.study import StudyTensors, load_study
 from mrigmm.labels import TISSUES, allowed_classes

@@ -23,7 +23,8 @@ from unittest.mock import patch
 import numpy as np
 from rich.progress import track
 
-from mrigmm.data.manifest import Manifest, Study, read_manifest
+from mrigmm.data.manifest import Manifest, Study
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.registration import SliceMotion
 from mrigmm.data.study import Corrections, StudyTensors, load_study
 from mrigmm.evaluation.cohort import study_overlaps

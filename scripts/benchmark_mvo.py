@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
-from mrigmm.data.manifest import read_manifest
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.study import load_study
 from mrigmm.data.volumes import read_map
 from mrigmm.evaluation.overlap import overlap

@@ -28,7 +28,7 @@ from torch import Tensor
 
 import mrigmm
 from mrigmm.data.files import write_text
-from mrigmm.data.manifest import read_manifest
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.study import StudyTensors, read_sequences
 from mrigmm.data.whole import known_anatomy, load_whole
 from mrigmm.evaluation.calibration import calibration_error

@@ -30,7 +30,7 @@ import nibabel as nib
 import numpy as np
 
 from mrigmm.config import PRESETS, dump_config, load_config, make_config, parse_overrides
-from mrigmm.data.manifest import read_manifest
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.volumes import read_image, read_map
 from mrigmm.errors import InputError
 

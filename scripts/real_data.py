@@ -19,7 +19,7 @@ from rich.progress import track
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 import mrigmm
-from mrigmm.data.manifest import read_manifest
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.study import load_study
 from mrigmm.evaluation.overlap import overlap
 from mrigmm.labels import class_ids

@@ -4,7 +4,7 @@ import benchmark_check as script
 import numpy as np
 import pytest
 
-from mrigmm.data.manifest import read_manifest
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.study import load_study
 from mrigmm.labels import TISSUES
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from quality import ceilings, cohorts, competitors, scoring, summary, tables
 
-from mrigmm.data.manifest import RegionRule, read_manifest
+from mrigmm.data.manifest import RegionRule
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.study import load_study
 from mrigmm.errors import InputError
 from mrigmm.jobs.common import no_progress

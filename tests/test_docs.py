@@ -18,7 +18,7 @@ import typer
 
 import mrigmm.mixture
 from mrigmm.cli import app
-from mrigmm.data.manifest import read_manifest
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.sources.table import KINDS
 from mrigmm.evaluation.case_level import CaseLevel
 from mrigmm.evaluation.cohort import ClassSummary

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import mrigmm
-from mrigmm.data.manifest import read_manifest
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.phantom import simulate_cohort
 
 

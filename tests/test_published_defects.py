@@ -13,7 +13,7 @@ import torch
 import mrigmm
 from mrigmm.config import make_config
 from mrigmm.data.crops import network_view
-from mrigmm.data.manifest import read_manifest
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.study import load_study
 from mrigmm.labels import Region, allowed_classes
 from mrigmm.networks.deep_gmm import DeepGMM, SliceBatch, negative_log_likelihood

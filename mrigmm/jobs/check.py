@@ -16,7 +16,8 @@ import torch
 from mrigmm.data import quality
 from mrigmm.data.cine import values_in_region
 from mrigmm.data.geometry import Grid
-from mrigmm.data.manifest import Manifest, Study, read_manifest
+from mrigmm.data.manifest import Manifest, Study
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.study import StudyTensors, read_sequence, reference_sequence
 from mrigmm.data.volumes import Volume, read_map
 from mrigmm.errors import InputError, Problem

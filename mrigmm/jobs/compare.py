@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mrigmm.data.files import atomic, require_not_input, write_text
-from mrigmm.data.manifest import read_manifest
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.errors import InputError
 from mrigmm.evaluation.comparison import Comparison, compare_scores
 from mrigmm.evaluation.scores import Scores

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mrigmm.data.files import require_not_input, write_text
-from mrigmm.data.manifest import Manifest, Study, read_manifest
+from mrigmm.data.manifest import Manifest, Study
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.provenance import PriorOverlap, prior_overlap
 from mrigmm.errors import InputError, Problem
 from mrigmm.evaluation.calibration import Reliability, pooled

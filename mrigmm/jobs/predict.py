@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mrigmm.data.files import sole_writer
-from mrigmm.data.manifest import Manifest, Study, check_study_id, read_manifest
+from mrigmm.data.manifest import Manifest, Study, check_study_id
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.priors import default_prior, load_prior
 from mrigmm.data.study import reference_sequence
 from mrigmm.errors import InputError, Problem, near_misses

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from mrigmm.data.crops import standardised_by_percentiles
 from mrigmm.data.files import require_new_file, require_not_input
-from mrigmm.data.manifest import Manifest, Study, read_manifest
+from mrigmm.data.manifest import Manifest, Study
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.priors import SIGMAS_MM, MultiscalePrior, channel_names, require_plausible, save_prior
 from mrigmm.data.standardise import REGION_ZSCORE, STANDARDISATIONS
 from mrigmm.data.study import StudyTensors, load_study

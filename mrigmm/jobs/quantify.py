@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mrigmm.data.files import require_not_input
-from mrigmm.data.manifest import read_manifest
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.study import StudyTensors
 from mrigmm.errors import InputError, Problem
 from mrigmm.export.side_files import finite

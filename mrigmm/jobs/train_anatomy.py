@@ -16,7 +16,8 @@ from mrigmm.config import dump_config
 from mrigmm.config_anatomy import AnatomyConfig, load_anatomy_config, make_anatomy_config
 from mrigmm.data.anatomy_run import AnatomyRecord, AnatomyRun
 from mrigmm.data.files import atomic, require_new_folder, sole_writer, write_text
-from mrigmm.data.manifest import Manifest, read_manifest
+from mrigmm.data.manifest import Manifest
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.run_folder import RunFolder, read_log
 from mrigmm.data.study import read_sequences
 from mrigmm.data.whole import anatomy_channels, known_anatomy, load_whole, middle_view

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mrigmm.config import RunConfig
-from mrigmm.data.manifest import Manifest, Study, read_manifest
+from mrigmm.data.manifest import Manifest, Study
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.study import StudyTensors
 from mrigmm.errors import InputError, Problem, near_misses
 from mrigmm.jobs.common import Track, run_corrections, warnings_of

@@ -13,7 +13,8 @@ from typing import Any, Literal
 from calibrate_phantom import REPORT_SEED, TUNING_SEED
 from monai.data import MetaTensor
 
-from mrigmm.data.manifest import Manifest, RegionRule, Study, read_manifest
+from mrigmm.data.manifest import Manifest, RegionRule, Study
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.study import NO_CORRECTIONS, StudyTensors
 from mrigmm.errors import InputError
 from mrigmm.export.side_files import write_json

@@ -7,7 +7,8 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 - its own name
 import torch
 
-from mrigmm.data.manifest import RegionRule, Study, read_manifest
+from mrigmm.data.manifest import RegionRule, Study
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.maps import NO_CLASS, read_reference_label
 from mrigmm.data.study import load_study, packed
 from mrigmm.errors import InputError

@@ -10,7 +10,7 @@ import SimpleITK
 import yaml
 
 import mrigmm
-from mrigmm.data.manifest import read_manifest
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.errors import InputError
 from mrigmm.jobs.dicom import manifest_dicom
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import mrigmm
-from mrigmm.data.manifest import read_manifest
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.run_folder import RunFolder
 from mrigmm.errors import InputError
 from mrigmm.phantom import simulate_cohort

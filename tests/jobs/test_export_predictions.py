@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import mrigmm
-from mrigmm.data.manifest import read_manifest
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.errors import InputError
 from mrigmm.labels import SCHEMES
 

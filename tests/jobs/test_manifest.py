@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import mrigmm
-from mrigmm.data.manifest import read_manifest
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.priors import load_prior, multiscale_prior_for
 from mrigmm.data.sources.table import KINDS
 from mrigmm.errors import InputError

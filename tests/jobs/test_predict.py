@@ -8,7 +8,7 @@ import SimpleITK as sitk  # noqa: N813 - its own name
 
 import mrigmm
 import mrigmm.jobs.segmenter as job
-from mrigmm.data.manifest import read_manifest
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.errors import InputError
 from mrigmm.methods.base import Segmentation
 from mrigmm.methods.em_gmm import EMGMM

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import mrigmm
-from mrigmm.data.manifest import read_manifest
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.priors import load_prior, multiscale_prior_for
 from mrigmm.data.standardise import REGION_PERCENTILES
 from mrigmm.data.study import load_study

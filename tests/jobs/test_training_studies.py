@@ -3,7 +3,8 @@ from collections import Counter
 import pytest
 
 from mrigmm.config import make_config
-from mrigmm.data.manifest import Study, read_manifest
+from mrigmm.data.manifest import Study
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.errors import InputError
 from mrigmm.jobs.training_studies import Entry, StudyReader, draw_held_out, read_all, training_entries
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from mrigmm.data.manifest import read_manifest
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.standardise import ZScore
 from mrigmm.data.study import StudyTensors, load_study
 from mrigmm.labels import Region

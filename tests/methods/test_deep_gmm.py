@@ -9,7 +9,7 @@ import torch
 from scipy.stats import multivariate_normal
 
 import mrigmm
-from mrigmm.data.manifest import read_manifest
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.run_folder import RunFolder
 from mrigmm.data.study import load_study
 from mrigmm.errors import InputError

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import mrigmm
-from mrigmm.data.manifest import read_manifest
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.priors import default_prior
 from mrigmm.data.standardise import CROP_ZSCORE
 from mrigmm.data.study import load_study

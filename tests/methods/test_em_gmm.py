@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrigmm.data.manifest import read_manifest
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.priors import default_multiscale_prior, default_prior
 from mrigmm.data.study import load_study
 from mrigmm.errors import InputError

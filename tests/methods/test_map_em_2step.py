@@ -5,7 +5,7 @@ import torch
 from scipy.ndimage import binary_fill_holes, label
 
 import mrigmm
-from mrigmm.data.manifest import read_manifest
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.priors import default_multiscale_prior, default_prior, save_prior
 from mrigmm.data.study import load_study
 from mrigmm.errors import InputError

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mrigmm.data.manifest import read_manifest
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.study import load_study
 from mrigmm.errors import InputError
 from mrigmm.labels import Region

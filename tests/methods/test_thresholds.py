@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import mrigmm
-from mrigmm.data.manifest import read_manifest
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.standardise import fit_zscore
 from mrigmm.data.study import load_study
 from mrigmm.errors import InputError

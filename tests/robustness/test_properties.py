@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 import mrigmm
 from mrigmm.config import PRESETS, dump_config, load_config, make_config
-from mrigmm.data.manifest import check_study_id, read_manifest
+from mrigmm.data.manifest import check_study_id
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.volumes import read_image
 from mrigmm.errors import InputError, printable
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import mrigmm
-from mrigmm.data.manifest import Study, read_manifest
+from mrigmm.data.manifest import Study
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.study import load_study
 
 from ...conftest import intensities, oblique_affine, save_nifti, ventricle

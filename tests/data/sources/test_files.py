@@ -3,7 +3,7 @@ import json
 import pytest
 
 import mrigmm
-from mrigmm.data.manifest import read_manifest
+from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.sources.files import compile_pattern
 from mrigmm.errors import InputError
 
