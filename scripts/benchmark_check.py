@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 
 from mrigmm.data import quality
 from mrigmm.data.manifest_file import read_manifest
-from mrigmm.data.study import StudyTensors, load_study
+from mrigmm.data.study import load_study
+from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.jobs.check import check
 from mrigmm.labels import TISSUES
 from mrigmm.phantom import PRESETS, simulate_cohort

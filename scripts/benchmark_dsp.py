@@ -34,7 +34,7 @@ from quality.cohorts import PROTOCOLS, SEEDS, Case, read_cases, simulated_cohort
 from scipy import ndimage
 
 from mrigmm.data.files import write_text
-from mrigmm.data.study import StudyTensors
+from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import cohort_task, no_progress, versions
 from mrigmm.methods.base import Segmentation, Task

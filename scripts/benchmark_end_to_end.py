@@ -101,7 +101,7 @@ def peak_mib() -> float:
 
 def watch(clock: StageClock) -> None:
     """Count the functions of the package where they are used."""
-    from mrigmm.data import maps, study
+    from mrigmm.data import maps, study, study_tensors
     from mrigmm.data.crops import NetworkView
     from mrigmm.jobs import predict, segmented_study, segmenter, side_file
     from mrigmm.methods import deep_gem
@@ -114,7 +114,7 @@ def watch(clock: StageClock) -> None:
     clock.wrap(SpatialPrior, "forward", "network")
     clock.wrap(segmenter.Segmenter, "segment", "mixture")
     clock.wrap(NetworkView, "to_study_grid", "undo")
-    clock.wrap(study.StudyTensors, "to_input_grid", "undo")
+    clock.wrap(study_tensors.StudyTensors, "to_input_grid", "undo")
     clock.wrap(side_file, "predicted_quantities", "quantities")
     clock.wrap(segmented_study, "write_labels write_json", "write")
     clock.wrap(predict, "write_recorded write_itksnap_labels write_slicer_colours", "write")

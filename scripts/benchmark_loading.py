@@ -54,7 +54,8 @@ from mrigmm.data.geometry import slices_last
 from mrigmm.data.manifest import Manifest, Study
 from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.run_folder import RunFolder, read_log
-from mrigmm.data.study import StudyTensors, load_study
+from mrigmm.data.study import load_study
+from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.labels import TISSUES, allowed_classes
 from mrigmm.phantom import simulate_cohort
 from mrigmm.training.batches import MixtureBatchSampler, SliceDataset, TrainingStudy, collate

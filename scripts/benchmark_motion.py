@@ -26,7 +26,8 @@ from rich.progress import track
 from mrigmm.data.manifest import Manifest, Study
 from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.registration import SliceMotion
-from mrigmm.data.study import Corrections, StudyTensors, load_study
+from mrigmm.data.study import Corrections, load_study
+from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.evaluation.cohort import study_overlaps
 from mrigmm.export.side_files import finite
 from mrigmm.jobs.common import cohort_task

@@ -49,7 +49,8 @@ from mrigmm.data.manifest import Study
 from mrigmm.data.priors import default_prior
 from mrigmm.data.run_folder import RunFolder, RunRecord
 from mrigmm.data.standardise import STANDARDISATIONS
-from mrigmm.data.study import StudyTensors, load_study
+from mrigmm.data.study import load_study
+from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.jobs.export import export_run
 from mrigmm.labels import allowed_classes
 from mrigmm.methods.base import Method, responsible_mixture

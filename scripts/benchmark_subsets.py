@@ -25,7 +25,7 @@ from rich.progress import track
 
 from mrigmm.data.files import write_text
 from mrigmm.data.run_folder import RunFolder
-from mrigmm.data.study import StudyTensors
+from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError
 from mrigmm.evaluation.intervals import estimate_mean, paired_difference
 from mrigmm.export.side_files import write_json

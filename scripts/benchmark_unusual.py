@@ -29,7 +29,8 @@ from torch import Tensor
 import mrigmm
 from mrigmm.data.files import write_text
 from mrigmm.data.manifest_file import read_manifest
-from mrigmm.data.study import StudyTensors, read_sequences
+from mrigmm.data.study import read_sequences
+from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.data.whole import known_anatomy, load_whole
 from mrigmm.evaluation.calibration import calibration_error
 from mrigmm.evaluation.overlap import overlap

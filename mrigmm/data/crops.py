@@ -14,7 +14,7 @@ from monai.transforms import BorderPad, InvertibleTransform, Resize, SpatialCrop
 from torch import Tensor
 
 from mrigmm.data.standardise import crop_zscore, percentile_range
-from mrigmm.data.study import StudyTensors
+from mrigmm.data.study_tensors import StudyTensors
 
 MARGIN_PIXELS = 8  # context kept around the region where the square is too small for it
 # Pixels that differ by less are not resampled: interpolation would cost more than it brings.

@@ -18,7 +18,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from mrigmm.data.geometry import Grid, slices_last
 from mrigmm.data.standardise import ZScore, fit_zscore
-from mrigmm.data.study import OutputGrid, StudyTensors
+from mrigmm.data.study_tensors import OutputGrid, StudyTensors
 from mrigmm.errors import InputError
 from mrigmm.labels import Region
 

@@ -14,7 +14,8 @@ from mrigmm.data.crops import NetworkView, network_view
 from mrigmm.data.geometry import coverage
 from mrigmm.data.manifest import RegionRule, Study
 from mrigmm.data.maps import region_map
-from mrigmm.data.study import StudyTensors, load_study, read_sequences, reference_sequence
+from mrigmm.data.study import load_study, read_sequences, reference_sequence
+from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.data.volumes import Volume
 from mrigmm.labels import Region
 

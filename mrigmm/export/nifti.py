@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrigmm.data.files import atomic
-from mrigmm.data.study import OutputGrid
+from mrigmm.data.study_tensors import OutputGrid
 
 _INTENT_LABEL = 1002  # NIFTI_INTENT_LABEL
 _DESCRIPTION = "mrigmm; not for clinical use"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mrigmm.data.files import require_new_folder, require_not_input, write_text
 from mrigmm.data.maps import require_grid
-from mrigmm.data.study import OutputGrid
+from mrigmm.data.study_tensors import OutputGrid
 from mrigmm.data.volumes import Volume
 from mrigmm.errors import InputError, Problem
 from mrigmm.evaluation.agreement import (

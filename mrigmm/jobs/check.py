@@ -18,7 +18,8 @@ from mrigmm.data.cine import values_in_region
 from mrigmm.data.geometry import Grid
 from mrigmm.data.manifest import Manifest, Study
 from mrigmm.data.manifest_file import read_manifest
-from mrigmm.data.study import StudyTensors, read_sequence, reference_sequence
+from mrigmm.data.study import read_sequence, reference_sequence
+from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.data.volumes import Volume, read_map
 from mrigmm.errors import InputError, Problem
 from mrigmm.jobs.common import Outcome, Track, cohort_task, no_progress, warnings_of

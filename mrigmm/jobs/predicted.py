@@ -19,7 +19,8 @@ from mrigmm.data.geometry import Grid, with_slices_last
 from mrigmm.data.manifest import Study
 from mrigmm.data.maps import read_reference_label
 from mrigmm.data.standardise import CROP_ZSCORE, REGION_PERCENTILES, REGION_ZSCORE, UNITS
-from mrigmm.data.study import Corrections, StudyTensors, load_study
+from mrigmm.data.study import Corrections, load_study
+from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError
 from mrigmm.jobs.common import REGION_SUFFIX
 from mrigmm.jobs.prediction_folder import class_ids_of, read_labels, read_side_file

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrigmm.data.maps import require_grid
-from mrigmm.data.study import OutputGrid
+from mrigmm.data.study_tensors import OutputGrid
 from mrigmm.data.volumes import Volume, read_map
 from mrigmm.errors import InputError, near_misses
 from mrigmm.jobs.common import LABELS_SUFFIX, MVO_SUFFIX

@@ -17,7 +17,8 @@ from mrigmm.data.manifest import Manifest, Study
 from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.priors import SIGMAS_MM, MultiscalePrior, channel_names, require_plausible, save_prior
 from mrigmm.data.standardise import REGION_ZSCORE, STANDARDISATIONS
-from mrigmm.data.study import StudyTensors, load_study
+from mrigmm.data.study import load_study
+from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError, Problem, near_misses
 from mrigmm.jobs.common import Outcome, Track, no_progress
 from mrigmm.jobs.processes import joined_processes

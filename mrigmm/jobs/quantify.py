@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mrigmm.data.files import require_not_input
 from mrigmm.data.manifest_file import read_manifest
-from mrigmm.data.study import StudyTensors
+from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError, Problem
 from mrigmm.export.side_files import finite
 from mrigmm.jobs.common import (

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mrigmm.data.files import atomic
 from mrigmm.data.manifest import Study
-from mrigmm.data.study import StudyTensors
+from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError, Problem, memory_checked
 from mrigmm.export.nifti import write_labels, write_map, write_probabilities
 from mrigmm.export.side_files import write_json

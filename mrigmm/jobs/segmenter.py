@@ -13,7 +13,8 @@ from mrigmm.config import load_config, parse_overrides
 from mrigmm.data.manifest import Manifest, Study
 from mrigmm.data.priors import sequence_remedy
 from mrigmm.data.run_folder import RunFolder
-from mrigmm.data.study import Corrections, StudyTensors
+from mrigmm.data.study import Corrections
+from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError, Problem, memory_checked, near_misses
 from mrigmm.jobs.common import Track, cohort_task, no_progress, run_corrections, select_device
 from mrigmm.jobs.processes import ALONE, Processes

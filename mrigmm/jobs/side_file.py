@@ -8,7 +8,7 @@ from typing import Any
 
 from mrigmm.data.manifest import RegionRule
 from mrigmm.data.provenance import provenance_record
-from mrigmm.data.study import StudyTensors
+from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.jobs.common import DISCLAIMER, command_line, versions
 from mrigmm.jobs.quantify import predicted_quantities
 from mrigmm.jobs.segmenter import Segmenter

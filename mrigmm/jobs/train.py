@@ -19,7 +19,7 @@ from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.priors import load_prior, multiscale_prior_for, prior_for
 from mrigmm.data.run_folder import RunFolder, RunRecord, read_log
 from mrigmm.data.standardise import STANDARDISATIONS
-from mrigmm.data.study import StudyTensors
+from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError, Problem, near_misses
 from mrigmm.jobs.common import (
     Outcome,

@@ -10,7 +10,7 @@ from pathlib import Path
 from mrigmm.config import RunConfig
 from mrigmm.data.manifest import Manifest, Study
 from mrigmm.data.manifest_file import read_manifest
-from mrigmm.data.study import StudyTensors
+from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError, Problem, near_misses
 from mrigmm.jobs.common import Track, run_corrections, warnings_of
 from mrigmm.methods.anatomy import AnatomyFinder, load_found

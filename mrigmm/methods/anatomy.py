@@ -16,7 +16,8 @@ from mrigmm.config_anatomy import AnatomyConfig
 from mrigmm.data.anatomy_run import AnatomyRecord, AnatomyRun
 from mrigmm.data.manifest import Study
 from mrigmm.data.run_folder import RunFolder
-from mrigmm.data.study import NO_CORRECTIONS, Corrections, StudyTensors, load_study, read_sequences
+from mrigmm.data.study import NO_CORRECTIONS, Corrections, load_study, read_sequences
+from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.data.ventricle import closed_ventricle, implausible
 from mrigmm.data.volumes import Volume
 from mrigmm.data.whole import load_whole, middle_view

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mrigmm.data.priors import MultiscalePrior
 from mrigmm.data.standardise import REGION_ZSCORE, UNITS
-from mrigmm.data.study import StudyTensors, packed
+from mrigmm.data.study_tensors import StudyTensors, packed
 from mrigmm.labels import allowed_classes, class_ids
 from mrigmm.mixture import (
     VARIANCE_FLOOR,

@@ -8,7 +8,7 @@ from typing import IO
 import numpy as np
 import torch
 
-from mrigmm.data.study import StudyTensors
+from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.mixture import PARTIAL_SUMS, AddUp, Mixture, StudyVoxels
 
 

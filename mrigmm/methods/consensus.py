@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from mrigmm.data.study import StudyTensors
+from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError, near_misses
 from mrigmm.labels import class_ids
 from mrigmm.methods.base import AGREEMENT, CohortMethod, Method, Segmentation, Task

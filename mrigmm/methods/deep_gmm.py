@@ -12,7 +12,7 @@ from mrigmm.config import RunConfig
 from mrigmm.data.crops import NetworkView, network_input
 from mrigmm.data.run_folder import RunRecord
 from mrigmm.data.standardise import STANDARDISATIONS, UNITS
-from mrigmm.data.study import StudyTensors
+from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.labels import allowed_classes, class_ids
 from mrigmm.methods.base import (
     Segmentation,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mrigmm.data.crops import median_spacing_mm, network_input
-from mrigmm.data.study import StudyTensors
+from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError
 from mrigmm.methods.base import Segmentation, Task, brightness_order, present_sequences, responsible_mixture
 from mrigmm.methods.deep_gmm import (

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from mrigmm.data.study import StudyTensors
+from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError
 from mrigmm.methods.base import Segmentation, Task, present_sequences
 from mrigmm.methods.cluster_crop import Stack

@@ -11,7 +11,7 @@ from scipy import ndimage
 from scipy.optimize import brentq
 from torch import Tensor
 
-from mrigmm.data.study import StudyTensors
+from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.methods.base import Segmentation, Task
 from mrigmm.methods.settings import EMThresholdSettings, validated_settings
 from mrigmm.methods.threshold import lge_in_wall, require_classes, threshold_segmentation

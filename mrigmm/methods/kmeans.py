@@ -12,7 +12,7 @@ from sklearn import cluster
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from mrigmm.data.study import StudyTensors
+from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError
 from mrigmm.labels import Region
 from mrigmm.methods.base import Segmentation, Task, present_sequences

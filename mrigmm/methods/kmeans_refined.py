@@ -16,7 +16,7 @@ from sklearn import cluster
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from mrigmm.data.study import StudyTensors
+from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError
 from mrigmm.methods.base import CohortMethod, Segmentation, Task
 from mrigmm.methods.clusters import cluster_segmentation, covered_voxels, parts

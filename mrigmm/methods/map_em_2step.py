@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mrigmm.data.study import StudyTensors, packed
+from mrigmm.data.study_tensors import StudyTensors, packed
 from mrigmm.errors import InputError
 from mrigmm.labels import CAVITY_CLASSES, Region, of_the_ventricle, wall_classes
 from mrigmm.methods.base import (

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mrigmm.data.study import StudyTensors
+from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.methods.base import Segmentation, Task, present_sequences
 from mrigmm.methods.remote import Remote
 from mrigmm.methods.settings import NSDSettings, validated_settings

@@ -13,7 +13,7 @@ from skimage.segmentation import slic
 from sklearn import cluster
 from sklearn.exceptions import ConvergenceWarning
 
-from mrigmm.data.study import StudyTensors
+from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError
 from mrigmm.methods.base import Segmentation, Task, present_sequences
 from mrigmm.methods.clusters import cluster_segmentation, covered_voxels, named, naming_note, parts

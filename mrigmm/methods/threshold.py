@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mrigmm.data.standardise import ZScore
-from mrigmm.data.study import StudyTensors
+from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError
 from mrigmm.labels import CAVITY_CLASSES, Region
 from mrigmm.methods.base import Segmentation, Task, hard_labels, one_mixture, present_sequences

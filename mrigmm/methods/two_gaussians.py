@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mrigmm.data.study import StudyTensors
+from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.methods.base import Segmentation, Task, unpack
 from mrigmm.methods.grey_levels import otsu_threshold
 from mrigmm.methods.settings import refuse_settings

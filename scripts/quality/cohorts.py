@@ -15,7 +15,8 @@ from monai.data import MetaTensor
 
 from mrigmm.data.manifest import Manifest, RegionRule, Study
 from mrigmm.data.manifest_file import read_manifest
-from mrigmm.data.study import NO_CORRECTIONS, StudyTensors
+from mrigmm.data.study import NO_CORRECTIONS
+from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import Track

@@ -10,7 +10,7 @@ import torch
 from mrigmm.data.manifest import RegionRule, Study
 from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.maps import NO_CLASS, read_reference_label
-from mrigmm.data.study import load_study, packed
+from mrigmm.data.study import load_study
 from mrigmm.errors import InputError
 from mrigmm.labels import Region
 
@@ -325,11 +325,3 @@ def test_stored_order_and_flips_change_nothing_and_are_undone(tmp_path, order, f
     assert returned.dtype == np.uint8
     expected = nib.orientations.apply_orientation(counts[0].numpy()[::-1, ::-1], ornt)
     np.testing.assert_array_equal(returned[0], expected)
-
-
-def test_packed_voxels_are_those_of_the_mask_in_its_order():
-    generator = torch.Generator().manual_seed(0)
-    maps = torch.rand(2, 5, 4, 3, generator=generator)
-    region = (torch.rand(5, 4, 3, generator=generator) > 0.6).to(torch.uint8)
-    assert torch.equal(packed(maps, region), maps[:, region > 0])
-    assert packed(maps, torch.zeros_like(region)).shape == (2, 0)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 - its own name
 
-from mrigmm.data.study import OutputGrid
+from mrigmm.data.study_tensors import OutputGrid
 from mrigmm.data.volumes import read_image
 from mrigmm.export.nifti import write_labels, write_probabilities
 

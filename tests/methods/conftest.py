@@ -7,7 +7,8 @@ import torch
 
 from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.standardise import ZScore
-from mrigmm.data.study import StudyTensors, load_study
+from mrigmm.data.study import load_study
+from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.labels import Region
 from mrigmm.methods.base import Task
 from mrigmm.methods.registry import make_method

@@ -1,0 +1,138 @@
+"""The channels of a study: each sequence on the reference grid, standardised inside the region, stacked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrigmm.data.geometry import coverage, in_field_of_view
+from mrigmm.data.manifest import Study
+from mrigmm.data.registration import SliceMotion, sample, sampling_index
+from mrigmm.data.resample import resample_linear
+from mrigmm.data.standardise import ZScore, fit_zscore
+from mrigmm.data.volumes import Volume
+from mrigmm.errors import InputError
+
+# A sequence must cover at least this share of the region: less is another examination, or a lost header.
+MIN_COVERAGE = 0.5
+
+
+@dataclass(frozen=True)
+class OnGrid:
+    """A sequence on the reference grid.
+
+    Attributes:
+        data: (X, Y, Z) intensities.
+        acquired: (X, Y, Z), where the field of view reaches; None: everywhere.
+        note: what the user should know.
+    """
+
+    data: NDArray[np.float32]
+    acquired: NDArray[np.bool_] | None = None
+    note: str | None = None
+
+
+def on_reference_grid(
+    volume: Volume,
+    reference: Volume,
+    inside: NDArray[np.bool_],
+    motion: tuple[SliceMotion, ...] | None,
+    study: str,
+    name: str,
+) -> OnGrid:
+    """One sequence on the reference grid, linearly where the grids differ or the sequence moved.
+
+    Args:
+        volume: the sequence as it was read.
+        reference: the reference sequence, whose grid is (X, Y, Z).
+        inside: (X, Y, Z) bool, the region.
+        motion: what the sequence was moved by, per slice; None where it was not registered.
+        study: id of the study, for messages.
+        name: of the sequence.
+
+    Raises:
+        InputError: the sequence covers less than `MIN_COVERAGE` of the region.
+    """
+    if motion is None and volume.grid.same_as(reference.grid):
+        return OnGrid(volume.data.astype(np.float32, copy=False))
+    if motion is None:
+        acquired = coverage(reference.grid, volume.grid)
+    else:
+        index = sampling_index(reference.grid, inside, motion, volume.grid)
+        acquired = in_field_of_view(index, volume.grid.shape)
+    covered = float(acquired[inside].mean())
+    if covered < MIN_COVERAGE:
+        raise InputError(
+            f"{name} does not show the region: its grid lies elsewhere",
+            study=study,
+            file=volume.path,
+            expected=f"a grid that covers the region; reference: {reference.grid.describe()}",
+            got=f"{volume.grid.describe()}; covers {100 * covered:.0f} % of the region",
+            remedy=f"repair the header of {name}, crop the region to the common field of view, "
+            "or leave the sequence out (null)",
+        )
+    note = None
+    if covered < 1:
+        note = f"{name} covers {100 * covered:.1f} % of the region and counts as missing in the rest"
+    if motion is not None:
+        data = sample(volume.data, index)
+    else:
+        data = resample_linear(volume.data.astype(np.float32, copy=False), volume.grid, reference.grid)
+    return OnGrid(data, None if acquired.all() else acquired, note)
+
+
+def stack_channels(
+    study: Study,
+    sequences: Sequence[str],
+    on_grid: Mapping[str, OnGrid],
+    region: NDArray[np.uint8],
+    warnings: list[str],
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], dict[str, ZScore]]:
+    """Stack the sequences in region z-score units.
+
+    Args:
+        study: for messages.
+        sequences: the C channels, in their order.
+        on_grid: by name, what `on_reference_grid` made of those that the study has.
+        region: (X, Y, Z) region codes, 0 outside.
+        warnings: what the user should know is added to it.
+
+    Returns:
+        The image (C, X, Y, Z), 0 where nothing was acquired; where each channel carries information
+        (C, X, Y, Z) bool; and how each sequence was standardised.
+
+    Raises:
+        InputError: no sequence varies inside the region.
+    """
+    image = np.zeros((len(sequences), *region.shape), dtype=np.float32)
+    observed = np.zeros(image.shape, dtype=bool)
+    zscores: dict[str, ZScore] = {}
+    inside = region > 0
+    for index, name in enumerate(sequences):
+        if name not in on_grid:
+            continue
+        channel, acquired = on_grid[name].data, on_grid[name].acquired
+        zscore = fit_zscore(channel[inside if acquired is None else acquired & inside])
+        if not zscore.varies:
+            warnings.append(f"{name} is constant inside the region and is left out")
+            continue
+        if zscore.n_clipped:
+            warnings.append(f"{name}: {zscore.n_clipped} extreme voxels of the region were clipped")
+        zscores[name] = zscore
+        image[index] = zscore.apply(channel)
+        observed[index] = True if acquired is None else acquired
+        if acquired is not None:
+            image[index][~acquired] = 0
+    if not observed.any():
+        raise InputError(
+            "no sequence varies inside the region",
+            study=study.id,
+            file=next(iter(study.images.values())),
+            expected="an image with contrast inside the region",
+            got=f"one value in all {int((region > 0).sum())} voxels",
+            remedy="check that region and images belong together",
+        )
+    return image, observed, zscores

@@ -1,0 +1,112 @@
+"""A study in memory: standardised tensors with the slices last, and the way back to the grid of its files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mrigmm.data.bias_field import Shading
+from mrigmm.data.geometry import Grid, Turn
+from mrigmm.data.manifest import RegionRule
+from mrigmm.data.registration import SliceMotion
+from mrigmm.data.standardise import ZScore
+
+
+@dataclass(frozen=True)
+class OutputGrid:
+    """What is needed to write a map exactly on the grid of the reference sequence's file."""
+
+    grid: Grid
+    header: nib.nifti1.Nifti1Header
+    stored_shape: tuple[int, ...]
+    file: Path
+
+
+@dataclass(frozen=True)
+class StudyTensors:
+    """A study in memory, slices along the last axis.
+
+    Attributes:
+        id: study id.
+        sequences: names of the C channels.
+        image: (C, X, Y, Z) float32, standardised inside the region, NaN-free, 0 for a missing
+            sequence; a MetaTensor, whose history will undo what a network's view does to it.
+        observed: (C, X, Y, Z) bool, where each sequence was acquired and varies; the image is 0
+            elsewhere.
+        region: (X, Y, Z) uint8 `labels.Region` codes; above 0 where at least one class is allowed.
+        label: (X, Y, Z) int64 class indices from 0, `maps.NO_CLASS` elsewhere; None when not asked for.
+        spacing_mm: voxel spacing (3,) in mm of the array axes.
+        turn: how the file's arrays were turned so that the slices lie last.
+        output: the grid to write results on.
+        inputs: file of each sequence that was read.
+        frames: the frame, from 0, that was taken of each file that holds several.
+        zscores: how the intensities of each sequence that the study has became `image`.
+        found_region: how sure the anatomy stage is of the region that it found; None where one was given.
+        scribbles: (X, Y, Z) int64 class indices that a user named, `maps.NO_CLASS` elsewhere; None when
+            there are none or they were not asked for.
+        region_source: file or rule of the region map.
+        warnings: what the user should know about this study.
+        motion: what each registered sequence was moved by, per slice of the reference file.
+        shading: what the bias field of each corrected sequence was.
+    """
+
+    id: str
+    sequences: tuple[str, ...]
+    image: MetaTensor
+    observed: Tensor
+    region: Tensor
+    label: Tensor | None
+    spacing_mm: tuple[float, float, float]
+    turn: Turn
+    output: OutputGrid
+    inputs: Mapping[str, Path]
+    region_source: Path | RegionRule | None = None
+    warnings: tuple[str, ...] = ()
+    frames: Mapping[str, int] = field(default_factory=dict)
+    motion: Mapping[str, tuple[SliceMotion, ...]] = field(default_factory=dict)
+    shading: Mapping[str, Shading] = field(default_factory=dict)
+    zscores: Mapping[str, ZScore] = field(default_factory=dict)
+    found_region: Mapping[str, Any] | None = None
+    scribbles: Tensor | None = None
+
+    @cached_property
+    def present(self) -> Tensor:
+        """(C,) bool, which sequences the study has."""
+        return self.observed.flatten(1).any(dim=1)
+
+    @property
+    def voxels(self) -> Tensor:
+        """Intensities (N, C) of the region's voxels, in `region.nonzero()` order."""
+        return packed(self.image.as_tensor(), self.region).T
+
+    def present_voxels(self) -> tuple[Tensor, Tensor | None]:
+        """Intensities (N, C') of the sequences that the study has, and where they were acquired.
+
+        Returns:
+            The second is (N, C') bool, or None when every voxel has all of them.
+        """
+        observed = packed(self.observed, self.region).T[:, self.present]
+        return self.voxels[:, self.present], None if bool(observed.all()) else observed
+
+    def to_input_grid(self, maps: Tensor) -> NDArray[np.generic]:
+        """Put maps (M, X, Y, Z) of this study back on the grid of the reference file.
+
+        Returns:
+            (M, *grid shape), dtype kept; flips and permutations are undone exactly.
+        """
+        return self.turn.undo(maps.detach().cpu().numpy())
+
+
+def packed(maps: Tensor, region: Tensor) -> Tensor:
+    """The voxels (M, N) of maps (M, X, Y, Z) inside the region (X, Y, Z), in `region.nonzero()` order."""
+    # By index: a boolean mask is looked through again for every map.
+    return maps.flatten(1).index_select(1, region.flatten().nonzero()[:, 0])
