@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from mrigmm.data.manifest import RegionRule, Study
 from mrigmm.data.run_folder import RunFolder
 from mrigmm.errors import InputError, Problem
 from mrigmm.export.side_files import finite
-from mrigmm.jobs.segmenter import Segmenter
+from mrigmm.jobs.segmenter import Choice, Segmenter
 from mrigmm.labels import class_ids
 from mrigmm.methods.base import CohortMethod
 
@@ -25,15 +25,30 @@ _TOLD = 5
 
 
 @dataclass(frozen=True)
+class MapChoice:
+    """Which maps are written beside the labels.
+
+    Attributes:
+        probabilities: class probabilities, and a method's further maps.
+        uncertainty: entropy and log-likelihood.
+    """
+
+    probabilities: bool = False
+    uncertainty: bool = False
+
+
+@dataclass(frozen=True)
 class Request:
     """What is asked for, as far as it decides the results.
 
     Attributes:
         segmenter: what segments.
+        maps: which maps are written beside the labels.
         common: everything that all studies share, as plain JSON values.
     """
 
     segmenter: Segmenter
+    maps: MapChoice
     common: Mapping[str, Any]
 
     def made_with(self, study: Study) -> dict[str, Any]:
@@ -89,27 +104,18 @@ class Request:
         ]
 
 
-def make_request(
-    segmenter: Segmenter,
-    studies: Iterable[Study],
-    *,
-    run: Path | str | None,
-    anatomy: Path | str | None,
-    prior: Path | str | None,
-    **options: bool,
-) -> Request:
+def make_request(segmenter: Segmenter, studies: Iterable[Study], choice: Choice, maps: MapChoice) -> Request:
     """What is asked for.
 
     Args:
-        segmenter: what segments.
+        segmenter: what segments, made of `choice`.
         studies: all of the job, finished or not.
-        run: folder of the trained run, if any.
-        anatomy: folder of the anatomy run, if any.
-        prior: file of the population prior, if any was given.
-        options: which further results are written.
+        choice: what the user chose to segment with.
+        maps: which maps are written beside the labels.
     """
     method = segmenter.method
     learns = isinstance(method, CohortMethod) and method.wants_cohort
+    run, anatomy, prior = choice.run, choice.anatomy, choice.prior
     common = {
         "weights": None if run is None else RunFolder(Path(run)).weights_sha256(),
         "anatomy_weights": None if anatomy is None else RunFolder(Path(anatomy)).weights_sha256(),
@@ -118,9 +124,9 @@ def make_request(
         "bias_correction": segmenter.corrections.bias_correction,
         "mvo": segmenter.mvo,
         "cohort": sorted(study.id for study in studies) if learns else None,
-        **options,
+        **asdict(maps),
     }
-    return Request(segmenter, common)
+    return Request(segmenter, maps, common)
 
 
 def finished_studies(side_files: Iterable[tuple[Study, Path]], request: Request) -> tuple[str, ...]:

@@ -21,12 +21,12 @@ from mrigmm.jobs.common import (
     as_json,
     no_progress,
 )
-from mrigmm.jobs.finished import finished_studies, make_request
+from mrigmm.jobs.finished import MapChoice, finished_studies, make_request
 from mrigmm.jobs.processes import joined_processes, part_of
 from mrigmm.jobs.quantify import write_recorded
 from mrigmm.jobs.result_files import require_free, result_files
 from mrigmm.jobs.segmented_study import segment_to_files
-from mrigmm.jobs.segmenter import Segmenter, choose_segmenter
+from mrigmm.jobs.segmenter import Choice, Segmenter, choose_segmenter
 
 
 def predict(
@@ -97,8 +97,7 @@ def predict(
     out = Path(out)
     with joined_processes(apart=part is not None) as processes, ExitStack() as held:
         require_free(out, studies, cohort.path, overwrite=overwrite or resume)
-        segmenter = choose_segmenter(
-            cohort,
+        choice = Choice(
             run=run,
             method=method,
             prior=prior,
@@ -110,15 +109,9 @@ def predict(
             bias_correct=bias_correct,
             mvo=mvo,
         )
-        request = make_request(
-            segmenter,
-            whole,
-            run=run,
-            anatomy=anatomy,
-            prior=prior,
-            probabilities=save_probabilities,
-            uncertainty=save_uncertainty,
-        )
+        segmenter = choose_segmenter(cohort, choice)
+        maps = MapChoice(save_probabilities, save_uncertainty)
+        request = make_request(segmenter, whole, choice, maps)
         if processes.first:
             held.enter_context(sole_writer(out))
             # Another process may have written since.
@@ -227,8 +220,7 @@ def predict_study(
     cohort = Manifest(Path("--image"), tuple(files), {}, {"test": (study,)})
     out = Path(out)
     require_free(out, [study], None, overwrite=overwrite)
-    segmenter = choose_segmenter(
-        cohort,
+    choice = Choice(
         run=run,
         method=method,
         prior=prior,
@@ -240,15 +232,8 @@ def predict_study(
         bias_correct=bias_correct,
         mvo=mvo,
     )
-    request = make_request(
-        segmenter,
-        [study],
-        run=run,
-        anatomy=anatomy,
-        prior=prior,
-        probabilities=save_probabilities,
-        uncertainty=save_uncertainty,
-    )
+    segmenter = choose_segmenter(cohort, choice)
+    request = make_request(segmenter, [study], choice, MapChoice(save_probabilities, save_uncertainty))
     with sole_writer(out):
         require_free(out, [study], None, overwrite=overwrite)  # another process may have written since
         segmenter.fit_cohort([study])

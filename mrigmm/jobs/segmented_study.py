@@ -38,7 +38,6 @@ def segment_to_files(study: Study, out: Path, request: Request, notes: Sequence[
 def _write_study(study: Study, out: Path, request: Request, notes: Sequence[str]) -> list[Problem]:
     started = time.perf_counter()
     segmenter = request.segmenter
-    save_probabilities, save_uncertainty = request.common["probabilities"], request.common["uncertainty"]
     files = result_files(study.id, out)
     if any(file.exists() for file in files.values()):
         remove_conclusions(out)
@@ -47,15 +46,15 @@ def _write_study(study: Study, out: Path, request: Request, notes: Sequence[str]
     tensors = segmenter.read(study)
     result = segmenter.segment(tensors)
     warnings = (*notes, *tensors.warnings, *result.warnings)
-    maps = dict(result.maps) if save_probabilities else {}
-    if save_uncertainty:
+    maps = dict(result.maps) if request.maps.probabilities else {}
+    if request.maps.uncertainty:
         maps |= uncertainty_maps(result)
         if not maps[ENTROPY].any():
             warnings += ("this method gives no probabilities: the entropy is 0 in every voxel",)
     remove_conclusions(out)
     try:
         write_labels(files["labels"], tensors.to_input_grid(result.labels[None])[0], tensors.output)
-        if save_probabilities:
+        if request.maps.probabilities:
             write_probabilities(files["probabilities"], tensors.to_input_grid(result.resp), tensors.output)
         for name, values in maps.items():
             write_map(files[name], tensors.to_input_grid(values[None])[0], tensors.output)

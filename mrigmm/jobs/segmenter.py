@@ -152,80 +152,64 @@ def _unforeseen(done: str, study: str, file: Path | None) -> Iterator[None]:
         ) from error
 
 
-def choose_segmenter(
-    cohort: Manifest,
-    *,
-    run: Path | str | None,
-    method: str | None,
-    prior: Path | str | None = None,
-    overrides: Sequence[str] = (),
-    device: str = "auto",
-    runtime: str = "torch",
-    anatomy: Path | str | None = None,
-    register: bool = False,
-    bias_correct: bool = False,
-    mvo: bool = False,
-) -> Segmenter:
+@dataclass(frozen=True)
+class Choice:
+    """What a user chose to segment with; `jobs.predict.predict` says what each means."""
+
+    run: Path | str | None = None
+    method: str | None = None
+    prior: Path | str | None = None
+    overrides: Sequence[str] = ()
+    device: str = "auto"
+    runtime: str = "torch"
+    anatomy: Path | str | None = None
+    register: bool = False
+    bias_correct: bool = False
+    mvo: bool = False
+
+
+def choose_segmenter(cohort: Manifest, choice: Choice) -> Segmenter:
     """The segmenter that the user asked for; a run's own corrections are always made.
 
     Raises:
         InputError: neither or both of run and method, or what they need is missing.
     """
-    chosen = _segmenter(
-        cohort,
-        run=run,
-        method=method,
-        prior=prior,
-        overrides=overrides,
-        device=device,
-        runtime=runtime,
-        anatomy=anatomy,
-        register=register,
-        bias_correct=bias_correct,
-    )
-    if mvo:
-        require_mvo_classes(chosen.classes)
-    return replace(chosen, mvo=mvo)
-
-
-def _segmenter(
-    cohort: Manifest,
-    *,
-    run: Path | str | None,
-    method: str | None,
-    prior: Path | str | None,
-    overrides: Sequence[str],
-    device: str,
-    runtime: str,
-    anatomy: Path | str | None,
-    register: bool,
-    bias_correct: bool,
-) -> Segmenter:
-    if (run is None) == (method is None):
+    if (choice.run is None) == (choice.method is None):
         raise InputError("give either a trained run or a method", expected="--run RUN or --method NAME")
-    if run is None:
-        assert method is not None
-        if runtime != "torch":
-            raise InputError("--runtime belongs to a trained run, not to a method", got=runtime)
-        task = cohort_task(cohort, None if prior is None else Path(prior), device)
-        made = make_method(method, task, parse_overrides(overrides))
-        used = task.prior if METHODS[method].uses_prior else None
-        return Segmenter(
-            made,
-            task.classes,
-            task.sequences,
-            used,
-            cohort.labels,
-            Corrections(bias_correct, register),
-            _finder(anatomy, device),
-            uses_scribbles=METHODS[method].uses_scribbles,
-        )
-    if prior is not None or overrides:
+    chosen = _by_name(cohort, choice) if choice.run is None else _trained(cohort, choice)
+    if choice.mvo:
+        require_mvo_classes(chosen.classes)
+    return replace(chosen, mvo=choice.mvo)
+
+
+def _by_name(cohort: Manifest, choice: Choice) -> Segmenter:
+    method, prior = choice.method, choice.prior
+    assert method is not None
+    if choice.runtime != "torch":
+        raise InputError("--runtime belongs to a trained run, not to a method", got=choice.runtime)
+    task = cohort_task(cohort, None if prior is None else Path(prior), choice.device)
+    made = make_method(method, task, parse_overrides(choice.overrides))
+    return Segmenter(
+        made,
+        task.classes,
+        task.sequences,
+        task.prior if METHODS[method].uses_prior else None,
+        cohort.labels,
+        Corrections(choice.bias_correct, choice.register),
+        _finder(choice.anatomy, choice.device),
+        uses_scribbles=METHODS[method].uses_scribbles,
+    )
+
+
+def _trained(cohort: Manifest, choice: Choice) -> Segmenter:
+    assert choice.run is not None
+    if choice.prior is not None or choice.overrides:
         raise InputError(
             "a trained run brings its own prior and settings", remedy="leave out --prior and --set"
         )
-    folder = RunFolder(Path(run))
-    trained, record = method_of_run(folder, _run_device(device, runtime), runtime=runtime)
+    folder = RunFolder(Path(choice.run))
+    runtime = choice.runtime
+    trained, record = method_of_run(folder, _run_device(choice.device, runtime), runtime=runtime)
     unknown = [name for name in cohort.sequences if name not in record.sequences]
     if unknown:
         raise InputError.from_problems(
@@ -239,8 +223,8 @@ def _segmenter(
         )
     trained_with = run_corrections(load_config(folder.config))
     corrections = Corrections(
-        bias_correction=trained_with.bias_correction or bias_correct,
-        registration=trained_with.registration or register,
+        bias_correction=trained_with.bias_correction or choice.bias_correct,
+        registration=trained_with.registration or choice.register,
     )
     return Segmenter(
         trained,
@@ -249,7 +233,7 @@ def _segmenter(
         folder.read()[2],
         cohort.labels,
         corrections,
-        _finder(anatomy, "cpu" if runtime == "onnx" else device),
+        _finder(choice.anatomy, "cpu" if runtime == "onnx" else choice.device),
         run=folder.path,
     )
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import mrigmm
-from mrigmm.data import study
+from mrigmm.data import channels
 from mrigmm.data.run_folder import RunFolder
 from mrigmm.methods.map_em_2step import MapEM2Step
 from mrigmm.networks.spatial_prior import SpatialPrior
@@ -84,7 +84,7 @@ def test_fits_take_one_thread_and_the_network_all(cohort, tmp_path, threads, mon
 
         monkeypatch.setattr(owner, name, watched)
 
-    watch(study, "fit_zscore")
+    watch(channels, "fit_zscore")
     watch(MapEM2Step, "solve")
     watch(SpatialPrior, "forward")
     threads(2)
