@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from mrigmm.jobs.export_predictions import export_predictions
     from mrigmm.jobs.info import info
     from mrigmm.jobs.manifest import manifest
-    from mrigmm.jobs.predict import predict, predict_study
+    from mrigmm.jobs.predict import predict
+    from mrigmm.jobs.predict_study import predict_study
     from mrigmm.jobs.prior import prior
     from mrigmm.jobs.quantify import quantify
     from mrigmm.jobs.report import report
@@ -52,7 +53,7 @@ _LOCATIONS = {
     "manifest": "mrigmm.jobs.manifest",
     "manifest_dicom": "mrigmm.jobs.dicom",
     "predict": "mrigmm.jobs.predict",
-    "predict_study": "mrigmm.jobs.predict",
+    "predict_study": "mrigmm.jobs.predict_study",
     "prior": "mrigmm.jobs.prior",
     "quantify": "mrigmm.jobs.quantify",
     "report": "mrigmm.jobs.report",

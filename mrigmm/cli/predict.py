@@ -149,8 +149,9 @@ def predict(
         mrigmm predict cohort/manifest.json -o all --method map-em --split all
         mrigmm predict --image LGE=l.nii.gz --region lv.nii.gz -o one --method em-gmm
     """
-    from mrigmm.jobs.predict import label_maps, predict_study
+    from mrigmm.jobs.predict import label_maps
     from mrigmm.jobs.predict import predict as job
+    from mrigmm.jobs.predict_study import predict_study
 
     voice = Voice(quiet, verbose)
     options: dict[str, Any] = {
