@@ -11,8 +11,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mrigmm.config import parse_overrides, read_config_file, validated, wrong_version
 from mrigmm.errors import InputError
+from mrigmm.settings_yaml import parse_overrides, read_config_file, validated, wrong_version
 
 ANATOMY_CONFIG_VERSION: Literal[1] = 1
 

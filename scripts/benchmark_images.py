@@ -22,7 +22,6 @@ from photographs.cases import SEEDS, Case, folder_cases, simulated_cases
 from photographs.scoring import Score, score, summarise
 from rich.console import Console
 
-from mrigmm.config import parse_overrides
 from mrigmm.data.files import atomic, write_text
 from mrigmm.data.photographs import Photograph
 from mrigmm.errors import InputError
@@ -31,6 +30,7 @@ from mrigmm.jobs.common import versions
 from mrigmm.jobs.segment_image import segment_photograph
 from mrigmm.methods.registry import METHODS
 from mrigmm.methods.settings import METHOD_SETTINGS
+from mrigmm.settings_yaml import parse_overrides
 
 ERRORS = Console(stderr=True, soft_wrap=True)
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")  # in the wheel of scikit-image

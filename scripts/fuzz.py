@@ -29,10 +29,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from mrigmm.config import PRESETS, dump_config, load_config, make_config, parse_overrides
+from mrigmm.config import PRESETS, load_config, make_config
 from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.volumes import read_image, read_map
 from mrigmm.errors import InputError
+from mrigmm.settings_yaml import dump_config, parse_overrides
 
 Target = Callable[[bytes, Path], None]
 

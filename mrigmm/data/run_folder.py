@@ -28,19 +28,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mrigmm.config import RunConfig, dump_config, load_config
+from mrigmm.config import RunConfig, load_config
 from mrigmm.data.files import write_text
-from mrigmm.data.priors import (
-    MultiscalePrior,
-    load_multiscale_prior,
-    load_prior,
-    save_multiscale_prior,
-    save_prior,
-)
+from mrigmm.data.multiscale_prior import MultiscalePrior
+from mrigmm.data.prior_files import load_multiscale_prior, load_prior, save_multiscale_prior, save_prior
 from mrigmm.data.standardise import STANDARDISATIONS
 from mrigmm.data.tensors import write_tensors
 from mrigmm.errors import InputError
 from mrigmm.mixture import PopulationPrior
+from mrigmm.settings_yaml import dump_config
 
 
 class RunRecord(BaseModel):

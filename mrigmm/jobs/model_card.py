@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mrigmm.config import RunConfig, dump_config
+from mrigmm.config import RunConfig
 from mrigmm.data.anatomy_run import AnatomyRun
 from mrigmm.data.files import write_text
 from mrigmm.data.provenance import provenance_record
@@ -14,6 +14,7 @@ from mrigmm.errors import InputError
 from mrigmm.jobs.common import DISCLAIMER
 from mrigmm.mixture import PopulationPrior
 from mrigmm.reporting.model_card import ModelCard, render_model_card
+from mrigmm.settings_yaml import dump_config
 from mrigmm.training.module import HELD_OUT
 
 _LICENCE = (

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrigmm.config import parse_overrides
 from mrigmm.data.files import remove, require_new_file, require_not_input
 from mrigmm.data.photographs import Photograph, photograph_study, read_mask, read_photograph
 from mrigmm.data.study import NO_CORRECTIONS
@@ -24,6 +23,7 @@ from mrigmm.jobs.segmenter import Segmenter
 from mrigmm.labels import segment_colours
 from mrigmm.methods.base import CohortMethod, Method, Segmentation, Task
 from mrigmm.methods.registry import METHODS, make_method
+from mrigmm.settings_yaml import parse_overrides
 
 MAX_SEGMENTS = 255  # of an 8-bit label image
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from mrigmm.config import load_config, parse_overrides
+from mrigmm.config import load_config
 from mrigmm.data.manifest import Manifest, Study
 from mrigmm.data.priors import sequence_remedy
 from mrigmm.data.run_folder import RunFolder
@@ -24,6 +24,7 @@ from mrigmm.methods.mvo import add_mvo, require_mvo_classes
 from mrigmm.methods.registry import METHODS, RUNTIMES, make_method, method_of_run
 from mrigmm.mixture import PopulationPrior
 from mrigmm.mixture.threads import one_thread
+from mrigmm.settings_yaml import parse_overrides
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from mrigmm.data.crops import median_spacing_mm
 from mrigmm.data.files import atomic, require_new_folder, sole_writer
 from mrigmm.data.manifest import Manifest
 from mrigmm.data.manifest_file import read_manifest
-from mrigmm.data.priors import load_prior, multiscale_prior_for, prior_for
+from mrigmm.data.prior_files import load_prior
+from mrigmm.data.priors import multiscale_prior_for, prior_for
 from mrigmm.data.run_folder import RunFolder, RunRecord, read_log
 from mrigmm.data.standardise import STANDARDISATIONS
 from mrigmm.data.study_tensors import StudyTensors

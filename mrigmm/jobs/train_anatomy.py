@@ -12,7 +12,6 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
-from mrigmm.config import dump_config
 from mrigmm.config_anatomy import AnatomyConfig, load_anatomy_config, make_anatomy_config
 from mrigmm.data.anatomy_run import AnatomyRecord, AnatomyRun
 from mrigmm.data.files import atomic, require_new_folder, sole_writer, write_text
@@ -26,6 +25,7 @@ from mrigmm.jobs.common import Outcome, Track, no_progress, select_device, versi
 from mrigmm.jobs.model_card import write_anatomy_card
 from mrigmm.methods.anatomy import AnatomyFinder, build_anatomy_net, slice_quality
 from mrigmm.reporting.figures import loss_figure
+from mrigmm.settings_yaml import dump_config
 from mrigmm.training.anatomy_fit import fit_anatomy
 from mrigmm.training.anatomy_module import AnatomyModule, AnatomySlices
 from mrigmm.training.hardware import DEFAULT_PRECISION, single_device

@@ -19,11 +19,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import mrigmm
-from mrigmm.config import PRESETS, dump_config, load_config, make_config
+from mrigmm.config import PRESETS, load_config, make_config
 from mrigmm.data.manifest import check_study_id
 from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.volumes import read_image
 from mrigmm.errors import InputError, printable
+from mrigmm.settings_yaml import dump_config
 
 from ..conftest import SEQUENCES, intensities, oblique_affine, save_nifti, ventricle
 from .cases import SHAPE
