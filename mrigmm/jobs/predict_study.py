@@ -12,9 +12,7 @@ from mrigmm.data.shipped_priors import default_prior
 from mrigmm.data.study import reference_sequence
 from mrigmm.errors import InputError, near_misses
 from mrigmm.export.side_files import write_itksnap_labels, write_slicer_colours
-from mrigmm.jobs.common import (
-    Outcome,
-)
+from mrigmm.jobs.common import Outcome
 from mrigmm.jobs.finished import MapChoice, make_request
 from mrigmm.jobs.quantify import write_recorded
 from mrigmm.jobs.result_files import require_free

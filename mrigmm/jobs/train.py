@@ -2,41 +2,41 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import get_args
 
 import torch
 from torch import nn
 
-from mrigmm.config import DEFAULT_PRESET, RunConfig, load_config, make_config
+from mrigmm.config import RunConfig
 from mrigmm.data.crops import median_spacing_mm
 from mrigmm.data.files import atomic, require_new_folder, sole_writer
-from mrigmm.data.manifest import Manifest
 from mrigmm.data.manifest_file import read_manifest
-from mrigmm.data.prior_files import load_prior
-from mrigmm.data.priors import multiscale_prior_for, prior_for
+from mrigmm.data.priors import multiscale_prior_for
 from mrigmm.data.run_folder import RunFolder, RunRecord, read_log
-from mrigmm.data.standardise import STANDARDISATIONS
 from mrigmm.data.study_tensors import StudyTensors
-from mrigmm.errors import InputError, Problem, near_misses
+from mrigmm.errors import InputError, Problem
 from mrigmm.jobs.common import (
     Outcome,
     Track,
     no_progress,
-    select_device,
     versions,
     warnings_of,
 )
 from mrigmm.jobs.model_card import write_model_card
+from mrigmm.jobs.training_settings import (
+    check_loading,
+    check_same_prior,
+    chosen_hardware,
+    resolved,
+    run_config,
+)
 from mrigmm.jobs.training_studies import Entry, StudyReader, draw_held_out, read_all, training_entries
 from mrigmm.methods.anatomy import read_anatomy_finder
 from mrigmm.methods.deep_gem import build_spatial_prior, starting_method, wall_view
 from mrigmm.methods.deep_gmm import DeepGMMMethod, build_network, component_order, run_input
 from mrigmm.methods.map_em_2step import MapEM2Step
-from mrigmm.methods.settings import require_sequences
 from mrigmm.mixture import PopulationPrior
 from mrigmm.mixture.threads import one_thread
 from mrigmm.networks.deep_gmm import DeepGMM
@@ -45,7 +45,7 @@ from mrigmm.training.batches import TrainingStudy
 from mrigmm.training.cache import Cache, StudyStore, study_store
 from mrigmm.training.fit import fit, make_trainer, training_study
 from mrigmm.training.gem_module import DeepGEMModule
-from mrigmm.training.hardware import DEFAULT_PRECISION, Hardware, several_devices, single_device
+from mrigmm.training.hardware import DEFAULT_PRECISION
 from mrigmm.training.module import DeepGMMModule, EpochModule
 
 # What a network sees of a study, and notes about how it was made.
@@ -112,9 +112,9 @@ def train(
     entries = training_entries(cohort, also)
     run = RunFolder(Path(out))
     steps = {"registration=true": register, "bias_correction=true": bias_correct}
-    config = _config(run, preset, [*overrides, *(step for step, asked in steps.items() if asked)], resume)
-    _check_loading(cache, num_workers)
-    hardware = _hardware(device, accelerator, devices, num_nodes, precision)
+    config = run_config(run, preset, [*overrides, *(step for step, asked in steps.items() if asked)], resume)
+    check_loading(cache, num_workers)
+    hardware = chosen_hardware(device, accelerator, devices, num_nodes, precision)
     trainer = make_trainer(config, run, hardware, track=track, tensorboard=tensorboard)
     first: bool = trainer.is_global_zero  # of the processes: the one that writes and speaks
     with ExitStack() as held:
@@ -129,9 +129,9 @@ def train(
                 run.path, holds="config.yaml", instead="continue an interrupted training with --resume"
             )
         prior_file = None if prior is None else Path(prior)
-        config, population = _resolve(config, cohort, prior_file)
+        config, population = resolved(config, cohort, prior_file)
         if resume:
-            _check_same_prior(run, config, population)
+            check_same_prior(run, config, population)
         track = track if first else no_progress
 
         finder = None
@@ -190,38 +190,6 @@ def train(
         return Outcome(run.path, used, (*readable.problems, *problems, *more))
 
 
-def _hardware(
-    device: str | None,
-    accelerator: str | None,
-    devices: str | int | None,
-    num_nodes: int | None,
-    precision: str,
-) -> Hardware:
-    """What to train on; one device and several are said in different words, never in both."""
-    if accelerator is None and devices is None and num_nodes is None:
-        return single_device(select_device(device or "auto"), precision, asked_for=device is not None)
-    if device is not None:
-        raise InputError(
-            "--device names one device, --accelerator, --devices and --num-nodes name several",
-            got=f"--device {device} beside one of them",
-            remedy="leave out --device",
-        )
-    return several_devices(accelerator, None if devices is None else str(devices), num_nodes, precision)
-
-
-def _check_loading(cache: str, num_workers: int) -> None:
-    if cache not in get_args(Cache):
-        raise InputError(f"unknown cache '{cache}'", remedy=near_misses(cache, get_args(Cache)))
-    if num_workers < 0:
-        raise InputError("the number of workers is negative", got=f"--num-workers {num_workers}")
-    if num_workers > 0 and cache == "memory":
-        raise InputError(
-            "worker processes load slices from the disk, and the studies are kept in memory",
-            got=f"--num-workers {num_workers}",
-            remedy="add --cache disk, or leave out --num-workers",
-        )
-
-
 def _gmm(config: RunConfig, prior: PopulationPrior | None) -> tuple[EpochModule, Prepare]:
     """Network and objective of `nll` or `nll_v`, and how studies are prepared for it."""
     network = build_network(config, prior)
@@ -269,68 +237,6 @@ def _fill(
     if entries and not used:
         raise InputError.from_problems(problems)
     return used, problems
-
-
-def _config(run: RunFolder, preset: str | None, overrides: Sequence[str], resume: bool) -> RunConfig:
-    """The configuration asked for; when resuming, the run's own, which the request may not contradict."""
-    asked = make_config(preset or DEFAULT_PRESET, overrides)
-    if not resume:
-        return asked
-    saved = load_config(run.config)
-    if preset is None and not overrides:
-        return saved
-    filled = ("sequences", "classes", "spacing_mm")  # resolved from the cohort when left open
-    differing = [
-        key
-        for key, value in asked.model_dump().items()
-        if value != getattr(saved, key) and not (key in filled and value is None)
-    ]
-    if differing:
-        raise InputError(
-            "the configuration differs from that of the training to resume",
-            file=run.config,
-            expected=", ".join(f"{key}={getattr(saved, key)}" for key in differing),
-            got=", ".join(f"{key}={getattr(asked, key)}" for key in differing),
-            remedy="resume with the same options (or none), or train into another folder",
-        )
-    return saved
-
-
-def _resolve(
-    config: RunConfig, cohort: Manifest, prior_file: Path | None
-) -> tuple[RunConfig, PopulationPrior | None]:
-    """Fill in sequences and classes from the cohort, and find the population prior."""
-    sequences = config.sequences or cohort.sequences
-    unknown = [name for name in sequences if name not in cohort.sequences]
-    if unknown:
-        raise InputError(
-            f"unknown sequence name '{unknown[0]}'", remedy=near_misses(unknown[0], cohort.sequences)
-        )
-    declared = cohort.classes if len(cohort.classes) > 1 else None
-    units = STANDARDISATIONS[config.standardise]
-    classes, prior = prior_for(sequences, config.classes or declared, prior_file, units)
-    if prior is None and (config.mean_regulariser > 0 or config.prior_strength > 0):
-        raise InputError(
-            f"the preset '{config.preset}' needs a population prior for these classes and sequences",
-            file=cohort.path,
-            expected="classes and sequences of the shipped prior, or --prior FILE",
-            got=f"{', '.join(classes)} in {', '.join(sequences)}",
-            remedy="train without one: --preset deepsvg --set mean_regulariser=0",
-        )
-    require_sequences(config.order_by, sequences)
-    return config.model_copy(update={"sequences": sequences, "classes": classes}), prior
-
-
-def _check_same_prior(run: RunFolder, config: RunConfig, population: PopulationPrior | None) -> None:
-    """Refuse to go on with another prior than the training began with."""
-    units = STANDARDISATIONS[config.standardise]
-    begun = load_prior(run.prior, units).to_dict() if run.prior.exists() else None
-    if begun != (None if population is None else json.loads(json.dumps(population.to_dict()))):
-        raise InputError(
-            "the population prior differs from that of the training to resume",
-            file=run.prior,
-            remedy="resume with the same --prior (or none), or train into another folder",
-        )
 
 
 def _with_order(

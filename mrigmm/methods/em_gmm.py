@@ -1,13 +1,14 @@
-"""EM methods on the intensities alone: `em-gmm`, `em-svgmm` and `map-em`.
+"""EM for a Gaussian mixture on the intensities alone: `em-gmm`.
 
-They differ in the mixture they fit; how a study is taken apart and put together is the same.
+Other EM methods differ in the mixture they fit (`em_svgmm.py`, `map_em.py`, `em_gmm_sklearn.py`); how a
+study is taken apart and put together is the same.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from tempfile import TemporaryFile, gettempdir
 from typing import Any, ClassVar
 
@@ -25,18 +26,16 @@ from mrigmm.methods.base import (
     unpack,
 )
 from mrigmm.methods.cohort_mixture import VoxelFile, start_of_first, voxels_of_all_sequences
+from mrigmm.methods.em_start import Voxels, starting_mixture, study_voxels
 from mrigmm.methods.settings import (
     EMSettings,
-    MapEMSettings,
     MixtureSettings,
-    StudyEMSettings,
     require_sequences,
     validated_settings,
 )
 from mrigmm.mixture import (
     AddUp,
     ConvergenceWarning,
-    Covariance,
     EMResult,
     Mixture,
     PooledFit,
@@ -45,34 +44,10 @@ from mrigmm.mixture import (
     classify,
     fit_gmm,
     fit_gmm_pooled,
-    fit_svgmm,
-    m_step,
-    statistics,
 )
-from mrigmm.mixture.initial import kmeans_responsibilities
 
 # A slice with fewer voxels per class cannot carry a mixture of its own.
 MIN_VOXELS_PER_CLASS = 10
-
-
-@dataclass(frozen=True)
-class Voxels:
-    """Voxels that share a mixture.
-
-    Attributes:
-        x: (N, C') float64 intensities; what stands where nothing was observed does not matter.
-        observed: (N, C') bool, or None when every voxel has all sequences.
-        region: (N,) `labels.Region` codes.
-    """
-
-    x: Tensor
-    observed: Tensor | None
-    region: Tensor
-
-    def part(self, members: Tensor) -> Voxels:
-        """Some of the voxels, by index (n,)."""
-        observed = None if self.observed is None else self.observed[members]
-        return Voxels(self.x[members], observed, self.region[members])
 
 
 class EMGMM:
@@ -161,7 +136,7 @@ class EMGMM:
     def segment(self, study: StudyTensors) -> Segmentation:
         """Fit the mixture(s) of one study and label by the posterior."""
         sequences = present_sequences(study)
-        voxels = _voxels(study, self.task.device)
+        voxels = study_voxels(study, self.task.device)
         n_voxels, n_classes = len(voxels.x), len(self.task.classes)
         if n_voxels < n_classes:
             raise InputError(
@@ -280,83 +255,6 @@ class EMGMM:
             by = self._order_by or self.task.order_by
             where = ", ".join(by) if by else "all sequences"
             yield f"no population prior: classes are ordered by brightness in {where}"
-
-
-class EMSVGMM(EMGMM):
-    """EM for the spatially variant mixture: each voxel's weights are its last responsibilities."""
-
-    name = "em-svgmm"
-    settings_type = StudyEMSettings
-
-    def fit(self, voxels: Voxels, start: Mixture, prior: PopulationPrior | None) -> EMResult:
-        """Fit one spatially variant mixture."""
-        return fit_svgmm(start=start, **self._options(voxels))
-
-
-class MapEM(EMGMM):
-    """MAP-EM with a Normal-inverse-Wishart and Dirichlet prior from the population."""
-
-    name = "map-em"
-    settings_type = MapEMSettings
-
-    def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
-        super().__init__(task, overrides)
-        if task.prior is None:
-            raise InputError(
-                "map-em needs a population prior for these classes and sequences",
-                expected="classes and sequences of the shipped prior, or --prior FILE",
-                got=f"{', '.join(task.classes)} in {', '.join(task.sequences)}",
-                remedy="make one from labelled studies with mrigmm prior",
-            )
-
-    def fit(self, voxels: Voxels, start: Mixture, prior: PopulationPrior | None) -> EMResult:
-        """Fit one MAP mixture."""
-        assert prior is not None
-        assert isinstance(self.settings, MapEMSettings)
-        x = voxels.x
-        map_prior = prior.map_prior(self.settings.prior_strength, dtype=x.dtype, device=x.device)
-        return fit_gmm(start=start, prior=map_prior, **self._options(voxels))
-
-
-def starting_mixture(
-    voxels: Voxels,
-    task: Task,
-    prior: PopulationPrior | None,
-    *,
-    covariance: Covariance,
-    variance_floor: float,
-    seed: int,
-) -> Mixture:
-    """The population's mixture where it is known, else that of seeded k-means."""
-    x = voxels.x
-    if prior is not None:
-        known = prior.mixture(x.dtype, x.device)
-        return replace(known, covariances=_of_type(known.covariances, covariance))
-    generator = torch.Generator().manual_seed(seed)
-    resp = kmeans_responsibilities(x, task.allowed[voxels.region], generator)
-    return m_step(statistics(x, resp), covariance=covariance, variance_floor=variance_floor)
-
-
-def _of_type(covariances: Tensor, kind: str) -> Tensor:
-    """Covariances (K, C, C) reduced to what a covariance type can express."""
-    if kind == "full":
-        return covariances
-    if kind == "tied":
-        return covariances.mean(0, keepdim=True).expand_as(covariances)
-    variances = covariances.diagonal(dim1=1, dim2=2)  # (K, C)
-    if kind == "spherical":
-        variances = variances.mean(1, keepdim=True).expand_as(variances)
-    return torch.diag_embed(variances)
-
-
-def _voxels(study: StudyTensors, device: torch.device) -> Voxels:
-    """All voxels of the region; float64, since the stop rule looks at small differences."""
-    x, observed = study.present_voxels()
-    return Voxels(
-        x.double().to(device),
-        None if observed is None else observed.to(device),
-        study.region[study.region > 0].long().to(device),
-    )
 
 
 def _part(result: EMResult, members: Tensor) -> EMResult:

@@ -10,7 +10,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from mrigmm.errors import InputError
-from mrigmm.methods.em_gmm import EMGMM, Voxels
+from mrigmm.methods.em_gmm import EMGMM
+from mrigmm.methods.em_start import Voxels
 from mrigmm.methods.settings import StudyEMSettings
 from mrigmm.mixture import EMResult, Mixture, PopulationPrior
 

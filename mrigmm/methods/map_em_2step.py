@@ -26,7 +26,7 @@ from mrigmm.methods.base import (
     present_sequences,
     unpack,
 )
-from mrigmm.methods.em_gmm import MapEM
+from mrigmm.methods.map_em import MapEM
 from mrigmm.methods.settings import TwoStepSettings, validated_settings
 from mrigmm.mixture import (
     ConvergenceWarning,

@@ -17,7 +17,7 @@ from mrigmm.methods.base import (
     unpack,
 )
 from mrigmm.methods.clusters import covered_voxels, naming_note
-from mrigmm.methods.em_gmm import Voxels, starting_mixture
+from mrigmm.methods.em_start import Voxels, starting_mixture
 from mrigmm.methods.settings import MRFSettings, require_sequences, validated_settings
 from mrigmm.mixture import ConvergenceWarning, Mixture, fit_potts
 

@@ -42,11 +42,11 @@ METHODS: Mapping[str, MethodEntry] = {
         "the same fitted by scikit-learn, the reference implementation",
     ),
     "em-svgmm": MethodEntry(
-        "mrigmm.methods.em_gmm:EMSVGMM",
+        "mrigmm.methods.em_svgmm:EMSVGMM",
         "EM for the spatially variant mixture, whose weights are per-pixel responsibilities",
     ),
     "map-em": MethodEntry(
-        "mrigmm.methods.em_gmm:MapEM",
+        "mrigmm.methods.map_em:MapEM",
         "MAP-EM with the population prior: one full-covariance mixture per study",
     ),
     "otsu": MethodEntry(

@@ -1,0 +1,74 @@
+"""What EM starts from: the voxels of a study, and a first mixture of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from mrigmm.data.study_tensors import StudyTensors
+from mrigmm.methods.base import Task
+from mrigmm.mixture import Covariance, Mixture, PopulationPrior, m_step, statistics
+from mrigmm.mixture.initial import kmeans_responsibilities
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """Voxels that share a mixture.
+
+    Attributes:
+        x: (N, C') float64 intensities; what stands where nothing was observed does not matter.
+        observed: (N, C') bool, or None when every voxel has all sequences.
+        region: (N,) `labels.Region` codes.
+    """
+
+    x: Tensor
+    observed: Tensor | None
+    region: Tensor
+
+    def part(self, members: Tensor) -> Voxels:
+        """Some of the voxels, by index (n,)."""
+        observed = None if self.observed is None else self.observed[members]
+        return Voxels(self.x[members], observed, self.region[members])
+
+
+def starting_mixture(
+    voxels: Voxels,
+    task: Task,
+    prior: PopulationPrior | None,
+    *,
+    covariance: Covariance,
+    variance_floor: float,
+    seed: int,
+) -> Mixture:
+    """The population's mixture where it is known, else that of seeded k-means."""
+    x = voxels.x
+    if prior is not None:
+        known = prior.mixture(x.dtype, x.device)
+        return replace(known, covariances=_of_type(known.covariances, covariance))
+    generator = torch.Generator().manual_seed(seed)
+    resp = kmeans_responsibilities(x, task.allowed[voxels.region], generator)
+    return m_step(statistics(x, resp), covariance=covariance, variance_floor=variance_floor)
+
+
+def _of_type(covariances: Tensor, kind: str) -> Tensor:
+    """Covariances (K, C, C) reduced to what a covariance type can express."""
+    if kind == "full":
+        return covariances
+    if kind == "tied":
+        return covariances.mean(0, keepdim=True).expand_as(covariances)
+    variances = covariances.diagonal(dim1=1, dim2=2)  # (K, C)
+    if kind == "spherical":
+        variances = variances.mean(1, keepdim=True).expand_as(variances)
+    return torch.diag_embed(variances)
+
+
+def study_voxels(study: StudyTensors, device: torch.device) -> Voxels:
+    """All voxels of the region; float64, since the stop rule looks at small differences."""
+    x, observed = study.present_voxels()
+    return Voxels(
+        x.double().to(device),
+        None if observed is None else observed.to(device),
+        study.region[study.region > 0].long().to(device),
+    )
