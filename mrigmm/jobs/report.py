@@ -13,6 +13,7 @@ import numpy as np
 from mrigmm.data.files import write_text
 from mrigmm.data.run_folder import RunFolder, read_log
 from mrigmm.errors import InputError, Problem
+from mrigmm.evaluation.volume_agreement import MIN_STUDIES, volume_agreement
 from mrigmm.jobs.common import (
     DISCLAIMER,
     METRICS_FILE,
@@ -23,11 +24,17 @@ from mrigmm.jobs.common import (
     no_progress,
     versions,
 )
-from mrigmm.jobs.evaluated import ReadEvaluation, StudyQuantities, read_evaluation, read_quantities
+from mrigmm.jobs.evaluated import (
+    ReadEvaluation,
+    StudyOverlap,
+    StudyQuantities,
+    read_evaluation,
+    read_quantities,
+)
 from mrigmm.jobs.predicted import PredictedStudy, SideFile, read_predicted_study
 from mrigmm.jobs.prediction_folder import predicted_studies
 from mrigmm.jobs.quantity_tables import EXPECTED
-from mrigmm.reporting.bland_altman import VolumePairs, bland_altman_picture, paired_volumes
+from mrigmm.reporting.bland_altman import VolumePairs, bland_altman_picture
 from mrigmm.reporting.bulls_eye import bulls_eye_figure
 from mrigmm.reporting.figures import loss_figure, overlay_figure
 from mrigmm.reporting.mixture_plot import mixture_picture
@@ -79,7 +86,7 @@ def report(
         sides.append(study.side)
     if not pages:
         raise InputError.from_problems(problems)
-    volumes = {} if own is None else _volumes(own)
+    volumes = {} if own is None else volume_pairs(own.studies)
     html = render_report(
         Report(
             folder=folder.resolve().name,
@@ -257,13 +264,25 @@ def _volumes_to_view(study: PredictedStudy) -> ViewerStudy | None:
     return viewer_study(study.images, study.labels, spacing_mm=study.spacing_mm)
 
 
-def _volumes(evaluation: ReadEvaluation) -> dict[str, VolumePairs]:
-    return paired_volumes(
-        {
-            study: {name: (found.predicted_ml, found.reference_ml) for name, found in regions.items()}
-            for study, regions in evaluation.studies.items()
-        }
-    )
+def volume_pairs(studies: Mapping[str, Mapping[str, StudyOverlap]]) -> dict[str, VolumePairs]:
+    """Volumes of the classes of which enough studies are scored to speak of agreement.
+
+    Args:
+        studies: study -> class or nested region -> overlap.
+    """
+    found: dict[str, list[tuple[float, float]]] = {}
+    for regions in studies.values():
+        for name, scored in regions.items():
+            found.setdefault(name, []).append((scored.predicted_ml, scored.reference_ml))
+    pairs: dict[str, VolumePairs] = {}
+    for name, rows in found.items():
+        if len(rows) < MIN_STUDIES:
+            continue
+        predicted, reference = zip(*rows, strict=True)
+        agree = volume_agreement(predicted, reference)
+        limits = (agree.lower_limit_ml.value, agree.upper_limit_ml.value)
+        pairs[name] = VolumePairs(predicted, reference, agree.bias_ml.value, limits)
+    return pairs
 
 
 def _loss_picture(sides: Sequence[SideFile]) -> Picture | None:

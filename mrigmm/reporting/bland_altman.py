@@ -1,8 +1,8 @@
-"""Agreement of predicted with reference volumes, after Bland and Altman (Lancet 1986; 327: 307-310)."""
+"""How predicted and reference volumes agree, drawn (J. M. Bland, D. G. Altman, Lancet 327, 307 (1986))."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,45 +11,36 @@ from matplotlib.figure import Figure
 from mrigmm.labels import class_colours
 from mrigmm.reporting.pictures import Picture, diagram, plain
 
-MIN_STUDIES = 3
 _COLUMNS = 3
-_NORMAL = 1.96  # 95 % of a normal distribution
 
 
 @dataclass(frozen=True)
 class VolumePairs:
-    """Volumes in ml of one class: predicted and reference, one pair per study."""
+    """Volumes of one class, predicted and reference, and how they agree; everything in ml.
+
+    Attributes:
+        predicted: one per study.
+        reference: of the same studies.
+        bias: mean of predicted minus reference.
+        limits: of agreement.
+    """
 
     predicted: tuple[float, ...]
     reference: tuple[float, ...]
+    bias: float
+    limits: tuple[float, float]
 
     @property
     def n(self) -> int:
         """Number of studies."""
         return len(self.predicted)
 
-    @property
-    def differences(self) -> tuple[float, ...]:
-        """Predicted minus reference, in ml."""
-        return tuple(p - r for p, r in zip(self.predicted, self.reference, strict=True))
-
-    @property
-    def bias(self) -> float:
-        """Mean difference in ml."""
-        return float(np.mean(self.differences))
-
-    @property
-    def limits(self) -> tuple[float, float]:
-        """95 % limits of agreement in ml: bias -/+ 1.96 SD of the differences."""
-        half = _NORMAL * float(np.std(self.differences, ddof=1))
-        return self.bias - half, self.bias + half
-
 
 def bland_altman_picture(pairs: Mapping[str, VolumePairs]) -> Picture:
     """One panel per class: difference against mean of the two volumes, bias and limits of agreement.
 
     Args:
-        pairs: class name -> volumes of at least `MIN_STUDIES` studies.
+        pairs: by class name.
     """
     rows = -(-len(pairs) // _COLUMNS)
     columns = min(len(pairs), _COLUMNS)
@@ -63,7 +54,8 @@ def bland_altman_picture(pairs: Mapping[str, VolumePairs]) -> Picture:
         for limit in volumes.limits:
             axis.axhline(limit, color="#333333", lw=1, ls="--")
         colour = np.array(colours[name]) / 255
-        axis.scatter(means, volumes.differences, s=26, color=colour, edgecolors="#333333", linewidths=0.6)
+        differences = np.subtract(volumes.predicted, volumes.reference)
+        axis.scatter(means, differences, s=26, color=colour, edgecolors="#333333", linewidths=0.6)
         axis.set_title(plain(name), fontsize=9)
         axis.set_xlabel("mean of the two, ml", fontsize=8)
         axis.set_ylabel("predicted - reference, ml", fontsize=8)
@@ -75,22 +67,3 @@ def bland_altman_picture(pairs: Mapping[str, VolumePairs]) -> Picture:
         title="Bland-Altman",
         alt="Predicted minus reference volume against their mean, per class, with limits of agreement",
     )
-
-
-def paired_volumes(
-    studies: Mapping[str, Mapping[str, Sequence[float]]],
-) -> dict[str, VolumePairs]:
-    """Classes with enough studies to speak of limits.
-
-    Args:
-        studies: study -> class -> predicted and reference volume in ml.
-    """
-    found: dict[str, list[Sequence[float]]] = {}
-    for classes in studies.values():
-        for name, pair in classes.items():
-            found.setdefault(name, []).append(pair)
-    return {
-        name: VolumePairs(tuple(p for p, _ in rows), tuple(r for _, r in rows))
-        for name, rows in found.items()
-        if len(rows) >= MIN_STUDIES
-    }

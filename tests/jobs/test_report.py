@@ -9,7 +9,9 @@ import pytest
 import mrigmm
 from mrigmm.data.run_folder import RunFolder
 from mrigmm.errors import InputError
-from mrigmm.jobs.report import study_figure
+from mrigmm.jobs.evaluated import StudyOverlap
+from mrigmm.jobs.report import study_figure, volume_pairs
+from mrigmm.reporting.bland_altman import VolumePairs
 
 from ..conftest import ventricle
 
@@ -362,3 +364,13 @@ def test_the_report_needs_no_lightning():
     """Which takes seconds to load."""
     code = "import sys, mrigmm.jobs.report; sys.exit('lightning' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_agreement_of_volumes_only_for_classes_of_three_studies_or_more():
+    """Differences 1, 0, 2 ml: mean 1 ml, SD 1 ml, limits 1 -/+ 1.96 ml."""
+    volumes = [(11.0, 10.0), (20.0, 20.0), (32.0, 30.0)]
+    studies = {f"p{i}": {"edema": StudyOverlap(None, *pair)} for i, pair in enumerate(volumes)}
+    studies["p0"]["scar"] = studies["p1"]["scar"] = StudyOverlap(None, 1.0, 2.0)
+    assert volume_pairs(studies) == {
+        "edema": VolumePairs((11, 20, 32), (10, 20, 30), 1.0, pytest.approx((-0.96, 2.96), abs=1e-3))
+    }

@@ -95,7 +95,7 @@ def test_what_the_cohort_table_sorts_by():
 
 
 def test_limits_of_agreement_are_a_table():
-    pairs = VolumePairs((1.0, 2.0, 3.0), (0.0, 2.0, 4.0))
+    pairs = VolumePairs((1.0, 2.0, 3.0), (0.0, 2.0, 4.0), 0.0, (-1.96, 1.96))
     text = Page(render(bland_altman=PICTURE, volumes={"scar": pairs})).text
     assert {"0.00", "-1.96", "1.96"} <= set(text)
 
