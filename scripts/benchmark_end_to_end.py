@@ -205,8 +205,8 @@ def random_run(folder: Path) -> Path:
     import torch
 
     from mrigmm.config import make_config
+    from mrigmm.data.priors.shipped import default_multiscale_prior, default_prior
     from mrigmm.data.run_folder import RunFolder, RunRecord
-    from mrigmm.data.shipped_priors import default_multiscale_prior, default_prior
     from mrigmm.data.standardise import STANDARDISATIONS
     from mrigmm.methods.deep_gem import build_spatial_prior
 

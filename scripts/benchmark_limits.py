@@ -28,7 +28,7 @@ import torch
 from benchmarking import in_turn, markdown_table
 from torch.utils.flop_counter import FlopCounterMode
 
-from mrigmm.data.shipped_priors import default_prior
+from mrigmm.data.priors.shipped import default_prior
 from mrigmm.mixture import fit_gmm
 from mrigmm.networks.spatial_prior import N_ANATOMY_CHANNELS, SpatialPrior
 

@@ -46,8 +46,8 @@ from torch import Tensor, nn
 from mrigmm.config import make_config
 from mrigmm.data.crops import network_view
 from mrigmm.data.manifest import Study
+from mrigmm.data.priors.shipped import default_prior
 from mrigmm.data.run_folder import RunFolder, RunRecord
-from mrigmm.data.shipped_priors import default_prior
 from mrigmm.data.standardise import STANDARDISATIONS
 from mrigmm.data.study import load_study
 from mrigmm.data.study_tensors import StudyTensors

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mrigmm.data.manifest import Manifest, Study
-from mrigmm.data.priors import SEQUENCE_ALIASES
+from mrigmm.data.priors.choice import SEQUENCE_ALIASES
 from mrigmm.data.sources.base import stem
 from mrigmm.data.sources.table import KINDS
 

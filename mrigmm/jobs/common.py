@@ -17,8 +17,8 @@ import torch
 
 from mrigmm.config import RunConfig
 from mrigmm.data.manifest import Manifest
-from mrigmm.data.priors import multiscale_prior_for, prior_for
-from mrigmm.data.shipped_priors import default_prior
+from mrigmm.data.priors.choice import multiscale_prior_for, prior_for
+from mrigmm.data.priors.shipped import default_prior
 from mrigmm.data.standardise import CROP_ZSCORE
 from mrigmm.data.study import Corrections
 from mrigmm.errors import InputError, Problem, printable

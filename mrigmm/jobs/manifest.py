@@ -11,8 +11,8 @@ from typing import Any, Literal
 from mrigmm.data.files import remove, require_not_input, write_text
 from mrigmm.data.manifest import Manifest
 from mrigmm.data.manifest_file import parse_manifest
+from mrigmm.data.priors.shipped import default_prior
 from mrigmm.data.provenance import prior_overlap
-from mrigmm.data.shipped_priors import default_prior
 from mrigmm.data.sources.base import Cohort, Entry, Folder, Kind, Options, list_folder, natural_key
 from mrigmm.data.sources.files import with_regions
 from mrigmm.data.sources.table import KINDS

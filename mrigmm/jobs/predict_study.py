@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mrigmm.data.files import sole_writer
 from mrigmm.data.manifest import Manifest, Study, check_study_id
-from mrigmm.data.prior_files import load_prior
-from mrigmm.data.shipped_priors import default_prior
+from mrigmm.data.priors.files import load_prior
+from mrigmm.data.priors.shipped import default_prior
 from mrigmm.data.study import reference_sequence
 from mrigmm.errors import InputError, near_misses
 from mrigmm.export.side_files import write_itksnap_labels, write_slicer_colours

@@ -11,7 +11,7 @@ import torch
 
 from mrigmm.config import load_config
 from mrigmm.data.manifest import Manifest, Study
-from mrigmm.data.priors import sequence_remedy
+from mrigmm.data.priors.choice import sequence_remedy
 from mrigmm.data.run_folder import RunFolder
 from mrigmm.data.study import Corrections
 from mrigmm.data.study_tensors import StudyTensors

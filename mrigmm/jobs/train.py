@@ -13,7 +13,7 @@ from mrigmm.config import RunConfig
 from mrigmm.data.crops import median_spacing_mm
 from mrigmm.data.files import atomic, require_new_folder, sole_writer
 from mrigmm.data.manifest_file import read_manifest
-from mrigmm.data.priors import multiscale_prior_for
+from mrigmm.data.priors.choice import multiscale_prior_for
 from mrigmm.data.run_folder import RunFolder, RunRecord, read_log
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError, Problem

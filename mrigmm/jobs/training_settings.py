@@ -9,8 +9,8 @@ from typing import get_args
 
 from mrigmm.config import DEFAULT_PRESET, RunConfig, load_config, make_config
 from mrigmm.data.manifest import Manifest
-from mrigmm.data.prior_files import load_prior
-from mrigmm.data.priors import prior_for
+from mrigmm.data.priors.choice import prior_for
+from mrigmm.data.priors.files import load_prior
 from mrigmm.data.run_folder import RunFolder
 from mrigmm.data.standardise import STANDARDISATIONS
 from mrigmm.errors import InputError, near_misses

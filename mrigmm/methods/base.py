@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from mrigmm.data.multiscale_prior import MultiscalePrior
+from mrigmm.data.priors.multiscale import MultiscalePrior
 from mrigmm.data.standardise import REGION_ZSCORE, UNITS
 from mrigmm.data.study_tensors import StudyTensors, packed
 from mrigmm.labels import allowed_classes, class_ids

@@ -19,7 +19,7 @@ from torch import Tensor
 from mrigmm.config import RunConfig
 from mrigmm.data.crops import NetworkView, network_view
 from mrigmm.data.depth import wall_depth
-from mrigmm.data.multiscale_prior import MultiscalePrior
+from mrigmm.data.priors.multiscale import MultiscalePrior
 from mrigmm.data.run_folder import RunRecord
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.labels import KEY_SEQUENCES, Region, wall_classes

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from mrigmm.data.manifest import Manifest, Study
+from mrigmm.data.priors.shipped import default_multiscale_prior, default_prior
 from mrigmm.data.provenance import prior_overlap, provenance_record
-from mrigmm.data.shipped_priors import default_multiscale_prior, default_prior
 
 SHIPPED = default_prior().provenance
 

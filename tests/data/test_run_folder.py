@@ -6,8 +6,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mrigmm.config import make_config
+from mrigmm.data.priors.shipped import default_prior
 from mrigmm.data.run_folder import RunFolder, RunRecord
-from mrigmm.data.shipped_priors import default_prior
 from mrigmm.errors import InputError
 
 RECORD = RunRecord(

@@ -6,8 +6,8 @@ import pytest
 
 import mrigmm
 from mrigmm.data.manifest_file import read_manifest
-from mrigmm.data.prior_files import load_prior
-from mrigmm.data.priors import multiscale_prior_for
+from mrigmm.data.priors.choice import multiscale_prior_for
+from mrigmm.data.priors.files import load_prior
 from mrigmm.data.sources.table import KINDS
 from mrigmm.errors import InputError
 from mrigmm.labels import SCHEMES

@@ -6,7 +6,7 @@ import torch
 
 import mrigmm
 from mrigmm.data.manifest_file import read_manifest
-from mrigmm.data.shipped_priors import default_prior
+from mrigmm.data.priors.shipped import default_prior
 from mrigmm.data.standardise import CROP_ZSCORE
 from mrigmm.data.study import load_study
 from mrigmm.errors import InputError

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mrigmm.data.manifest_file import read_manifest
-from mrigmm.data.shipped_priors import default_multiscale_prior, default_prior
+from mrigmm.data.priors.shipped import default_multiscale_prior, default_prior
 from mrigmm.data.study import load_study
 from mrigmm.errors import InputError
 from mrigmm.labels import Region

@@ -6,7 +6,7 @@ import csv
 import re
 from collections.abc import Iterator, Mapping
 
-from mrigmm.data.priors import SEQUENCE_ALIASES
+from mrigmm.data.priors.choice import SEQUENCE_ALIASES
 from mrigmm.data.sources.base import (
     LABEL,
     NIFTI,

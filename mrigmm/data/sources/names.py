@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from mrigmm.data.priors import SEQUENCE_ALIASES
+from mrigmm.data.priors.choice import SEQUENCE_ALIASES
 from mrigmm.errors import InputError, near_misses
 
 # Lower case, one space between words.

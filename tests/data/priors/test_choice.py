@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from mrigmm.data.prior_files import load_prior, save_prior
-from mrigmm.data.priors import prior_for
-from mrigmm.data.shipped_priors import default_prior
+from mrigmm.data.priors.choice import prior_for
+from mrigmm.data.priors.files import load_prior, save_prior
+from mrigmm.data.priors.shipped import default_prior
 from mrigmm.data.standardise import CROP_ZSCORE, REGION_ZSCORE
 from mrigmm.errors import InputError
 

@@ -3,10 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from mrigmm.data.multiscale_prior import SIGMAS_MM
-from mrigmm.data.prior_files import load_prior, save_prior
-from mrigmm.data.priors import multiscale_prior_for
-from mrigmm.data.shipped_priors import default_multiscale_prior, default_prior
+from mrigmm.data.priors.choice import multiscale_prior_for
+from mrigmm.data.priors.files import load_prior, save_prior
+from mrigmm.data.priors.multiscale import SIGMAS_MM
+from mrigmm.data.priors.shipped import default_multiscale_prior, default_prior
 from mrigmm.errors import InputError
 
 SEQUENCES = ("LGE", "T2", "bSSFP")

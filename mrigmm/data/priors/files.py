@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mrigmm.data.files import write_text
-from mrigmm.data.multiscale_prior import MultiscalePrior
+from mrigmm.data.priors.multiscale import MultiscalePrior
 from mrigmm.data.standardise import REGION_ZSCORE, STANDARDISATIONS
 from mrigmm.errors import InputError
 from mrigmm.mixture import PopulationPrior

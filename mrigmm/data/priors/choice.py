@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mrigmm.data.multiscale_prior import MultiscalePrior
-from mrigmm.data.prior_files import load_multiscale_part, load_prior
-from mrigmm.data.shipped_priors import default_multiscale_prior, default_prior
+from mrigmm.data.priors.files import load_multiscale_part, load_prior
+from mrigmm.data.priors.multiscale import MultiscalePrior
+from mrigmm.data.priors.shipped import default_multiscale_prior, default_prior
 from mrigmm.data.standardise import REGION_ZSCORE
 from mrigmm.errors import InputError, Problem, near_misses
 from mrigmm.mixture import PopulationPrior

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from mrigmm.data.priors import prior_for
-from mrigmm.data.shipped_priors import default_prior
+from mrigmm.data.priors.choice import prior_for
+from mrigmm.data.priors.shipped import default_prior
 from mrigmm.data.standardise import CROP_ZSCORE
 
 SEQUENCES = ("LGE", "T2", "bSSFP")
