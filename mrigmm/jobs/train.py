@@ -45,7 +45,7 @@ from mrigmm.training.batches import TrainingStudy
 from mrigmm.training.cache import Cache, StudyStore, study_store
 from mrigmm.training.fit import fit, make_trainer, training_study
 from mrigmm.training.gem_module import DeepGEMModule
-from mrigmm.training.hardware import DEFAULT_PRECISION
+from mrigmm.training.hardware import DEFAULT_PRECISION, Hardware
 from mrigmm.training.module import DeepGMMModule, EpochModule
 
 # What a network sees of a study, and notes about how it was made.
@@ -172,17 +172,7 @@ def train(
         if not first:
             return Outcome(run.path, used, speaks=False)
         run.load_weights(module.network)
-        record = RunRecord(
-            classes=config.classes or (),
-            sequences=config.sequences or (),
-            component_order=tuple(range(len(config.classes or ()))),
-            training_studies=used,
-            held_out_studies=tuple(entry.study.id for entry in held_out),
-            cohorts=tuple(dict.fromkeys(entry.cohort for entry in (*chosen, *held_out))),
-            hardware=hardware.describe(),
-            versions=versions(),
-            weights_sha256=run.weights_sha256(),
-        )
+        record = _record(run, config, chosen, held_out, hardware)
         run.write_record(
             _with_order(record, config, module.network, map(read, complete or chosen), population)
         )
@@ -237,6 +227,23 @@ def _fill(
     if entries and not used:
         raise InputError.from_problems(problems)
     return used, problems
+
+
+def _record(
+    run: RunFolder, config: RunConfig, chosen: Sequence[Entry], held_out: Sequence[Entry], hardware: Hardware
+) -> RunRecord:
+    """What the run's weights were trained on, in the order of the network's components."""
+    return RunRecord(
+        classes=config.classes or (),
+        sequences=config.sequences or (),
+        component_order=tuple(range(len(config.classes or ()))),
+        training_studies=tuple(entry.study.id for entry in chosen),
+        held_out_studies=tuple(entry.study.id for entry in held_out),
+        cohorts=tuple(dict.fromkeys(entry.cohort for entry in (*chosen, *held_out))),
+        hardware=hardware.describe(),
+        versions=versions(),
+        weights_sha256=run.weights_sha256(),
+    )
 
 
 def _with_order(
