@@ -89,13 +89,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _LOCATIONS:
-        # Looked up once.
-        value = getattr(import_module(_LOCATIONS[name]), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'mrigmm' has no attribute '{name}'")
+if not TYPE_CHECKING:  # to a type checker every name would be there
+
+    def __getattr__(name: str) -> Any:
+        if name in _LOCATIONS:
+            # Looked up once.
+            value = getattr(import_module(_LOCATIONS[name]), name)
+            globals()[name] = value
+            return value
+        raise AttributeError(f"module 'mrigmm' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:

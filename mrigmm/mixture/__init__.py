@@ -93,3 +93,7 @@ __all__ = [
     "summarize",
     "to_voxels",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

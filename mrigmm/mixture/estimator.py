@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import numbers
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.exceptions import NotFittedError
+from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
@@ -16,16 +19,21 @@ from mrigmm.mixture.em import fit_gmm
 from mrigmm.mixture.gaussian import COVARIANCES, Covariance, Mixture, cholesky, log_gaussian, safe_log
 from mrigmm.mixture.initial import Start
 from mrigmm.mixture.map_prior import MapPrior
+from mrigmm.mixture.missing import log_gaussian_observed
 from mrigmm.mixture.objectives import log_likelihood, posterior
 from mrigmm.mixture.summaries import Summary, from_summaries, summarize
+from mrigmm.mixture.tables import ArrayLike, as_array, warn_of_table, without_nan
 from mrigmm.mixture.updates import VARIANCE_FLOOR
 
 FloatArray = npt.NDArray[np.floating]
-ArrayLike = npt.ArrayLike | Tensor
 
 
 class GaussianMixture(DensityMixin, BaseEstimator):
     """Gaussian mixture as a scikit-learn estimator: its methods, attribute names, ``clone`` and pipelines.
+
+    What differs from scikit-learn's: ``reg_covar`` is meant for z-scores and is 1e-3 (there 1e-6), ``tol``
+    1e-4 (1e-3); NaN means "not observed" and is integrated out; ``init_params`` is spelled ``"kmeans++"`` and
+    takes a mixture; there is a ``prior``. There are no ``precisions_``, ``means_init`` and ``warm_start``.
 
     Examples:
         >>> found = GaussianMixture(2).fit([[0.0], [0.1], [5.0], [5.2]])
@@ -36,12 +44,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         n_components: K.
         covariance_type: ``full``, ``diag``, ``tied`` or ``spherical``.
         tol: on the change of the mean log likelihood.
-        reg_covar: added to every variance.
+        reg_covar: added to every variance, in squared units of X.
         max_iter: EM iterations at most.
         n_init: starts, of which the best is kept.
         init_params: ``"kmeans++"``, ``"random"``, or a mixture to start from.
-        random_state: seed of the starts and of ``sample``.
-        prior: maximum a posteriori when given.
+        random_state: seed of the starts and of ``sample``: whatever scikit-learn takes.
+        prior: maximum a posteriori when given, as ``PopulationPrior.map_prior`` makes one.
 
     Attributes:
         weights_: ``(K,)``.
@@ -76,7 +84,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         max_iter: int = 100,
         n_init: int = 1,
         init_params: Start | Mixture = "kmeans++",
-        random_state: int = 0,
+        random_state: int | np.random.RandomState | None = 0,
         prior: MapPrior | None = None,
     ) -> None:
         self.n_components = n_components
@@ -93,16 +101,26 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """Fit to ``(N, C)`` and return self.
 
         Args:
-            X: intensities of N voxels in C sequences, or any other features.
+            X: intensities of N voxels in C sequences, or any other features; NaN where not observed.
             y: ignored; pipelines of scikit-learn pass it.
 
+        Warns:
+            ConvergenceWarning: ``max_iter`` was not enough, or X has fewer distinct rows than K.
+            UserWarning: ``reg_covar`` swamps the variance of a column.
+
         Raises:
-            ValueError: X is no table of finite numbers, or a parameter is none that the model knows.
+            ValueError: X is no table of numbers, has infinite ones, a row without any or, where it has to
+                start by itself, fewer than K rows; or a parameter is none that the model knows.
         """
-        if self.covariance_type not in COVARIANCES:
-            raise ValueError(f"expected a covariance type out of {COVARIANCES}, got {self.covariance_type!r}")
+        self._check_parameters()
+        starts_itself = not isinstance(self.init_params, Mixture)
+        x, observed = self._table(
+            X, reset=True, ensure_min_samples=max(2, self.n_components) if starts_itself else 2
+        )
+        warn_of_table(x, observed, self.n_components if starts_itself else 1, self.reg_covar)
         result = fit_gmm(
-            self._tensor(X, reset=True, ensure_min_samples=2),
+            x,
+            observed=observed,
             n_classes=self.n_components,
             start=self.init_params,
             covariance=self.covariance_type,
@@ -110,7 +128,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             max_iter=self.max_iter,
             tol=self.tol,
             n_starts=self.n_init,
-            seed=self.random_state,
+            seed=self._seed(),
             variance_floor=self.reg_covar,
         )
         self._take(result.mixture, result.lower_bounds, result.converged)
@@ -120,9 +138,17 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """Add the E-step of a part of the voxels ``(N, C)``; the mixture does not change yet.
 
         The first call needs a mixture: ``init_params``, or a fit to some of the voxels.
+
+        Raises:
+            ValueError: some values are NaN, or X is no table of numbers.
         """
         mixture = self._current()
-        part = summarize(self._tensor(X), mixture)
+        x, observed = self._table(X)
+        if observed is not None:
+            raise ValueError(
+                "X contains NaN: parts can be summarised where every value was observed; use fit"
+            )
+        part = summarize(x, mixture)
         self._summary = part if self._summary is None else self._summary + part
         return self
 
@@ -176,7 +202,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def sample(self, n_samples: int = 1) -> tuple[FloatArray, npt.NDArray[np.int64]]:
         """Draw voxels: intensities ``(N, C)`` and their class ``(N,)``, grouped by class."""
         mixture = self._current()
-        generator = torch.Generator().manual_seed(self.random_state)
+        if n_samples < 1:
+            raise ValueError(f"expected n_samples >= 1, got {n_samples}")
+        generator = torch.Generator().manual_seed(self._seed())
         drawn = torch.multinomial(mixture.weights, n_samples, replacement=True, generator=generator)
         labels = drawn.sort().values
         noise = torch.randn(n_samples, mixture.n_sequences, 1, generator=generator, dtype=mixture.means.dtype)
@@ -192,35 +220,78 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
     def _log_terms(self, X: ArrayLike) -> tuple[Tensor, Tensor]:
         mixture = self._current()
-        x = self._tensor(X)
-        log_density = log_gaussian(x, mixture.means, mixture.covariances)
+        x, observed = self._table(X)
+        if observed is None:
+            log_density = log_gaussian(x, mixture.means, mixture.covariances)
+        else:
+            log_density = log_gaussian_observed(x, mixture.means, mixture.covariances, observed)
         return safe_log(mixture.weights).to(log_density.dtype), log_density
 
     def _take(self, mixture: Mixture, bounds: list[float], converged: bool) -> None:
         self.mixture_ = mixture = mixture.to(device="cpu")
         self.n_features_in_ = mixture.n_sequences
-        self.weights_, self.means_ = mixture.weights.numpy(), mixture.means.numpy()
+        # Copies: who edits an array does not change the mixture.
+        self.weights_, self.means_ = mixture.weights.numpy().copy(), mixture.means.numpy().copy()
         variances = mixture.covariances.diagonal(dim1=-2, dim2=-1)
-        self.covariances_ = {
-            "full": mixture.covariances,
-            "tied": mixture.covariances[0],
-            "diag": variances,
-            "spherical": variances[:, 0],
-        }[self.covariance_type].numpy()
+        self.covariances_ = (
+            {
+                "full": mixture.covariances,
+                "tied": mixture.covariances[0],
+                "diag": variances,
+                "spherical": variances[:, 0],
+            }[self.covariance_type]
+            .numpy()
+            .copy()
+        )
         self.lower_bounds_, self.lower_bound_ = bounds, bounds[-1] if bounds else -math.inf
         self.n_iter_, self.converged_ = len(bounds), converged
 
     def _n_parameters(self) -> int:
         """Free parameters: means, covariances of this type, and K - 1 weights."""
-        K, C = self.means_.shape
+        mixture = self._current()
+        K, C = mixture.n_classes, mixture.n_sequences
         pairs = C * (C + 1) // 2
         covariance = {"full": K * pairs, "tied": pairs, "diag": K * C, "spherical": K}[self.covariance_type]
         return K * C + covariance + K - 1
 
-    def _tensor(self, X: ArrayLike, *, reset: bool = False, ensure_min_samples: int = 1) -> Tensor:
-        """``X`` checked as scikit-learn checks it, ``(N, C)`` in its own float precision."""
-        values = X.detach().cpu().numpy() if isinstance(X, Tensor) else X
+    def _seed(self) -> int:
+        if isinstance(self.random_state, int | np.integer):
+            return int(self.random_state)
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    def _check_parameters(self) -> None:
+        if self.covariance_type not in COVARIANCES:
+            raise ValueError(f"expected a covariance type out of {COVARIANCES}, got {self.covariance_type!r}")
+        for name in ("n_components", "max_iter", "n_init"):
+            value = getattr(self, name)
+            if not isinstance(value, numbers.Integral) or value < 1:
+                raise ValueError(f"expected {name}, a whole number from 1, got {value!r}")
+        if not isinstance(self.init_params, Mixture) and self.init_params not in get_args(Start):
+            raise ValueError(
+                f"expected init_params out of {get_args(Start)}, or a Mixture (a prior's mixture()), "
+                f"got {type(self.init_params).__name__} {self.init_params!s:.40}"
+            )
+        if not isinstance(self.prior, MapPrior | None):
+            raise ValueError(
+                "expected prior to be a MapPrior (a PopulationPrior's map_prior(strength)), "
+                f"got {type(self.prior).__name__}"
+            )
+
+    def _table(
+        self, X: ArrayLike, *, reset: bool = False, ensure_min_samples: int = 1
+    ) -> tuple[Tensor, Tensor | None]:
+        """Values ``(N, C)``, and where they were observed ``(N, C)`` or None; see ``without_nan``."""
         checked = validate_data(
-            self, values, reset=reset, dtype=[np.float64, np.float32], ensure_min_samples=ensure_min_samples
+            self,
+            as_array(X),
+            reset=reset,
+            dtype=[np.float64, np.float32],
+            ensure_min_samples=ensure_min_samples,
+            ensure_all_finite="allow-nan",
         )
-        return torch.tensor(checked)
+        return without_nan(torch.tensor(checked))
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags

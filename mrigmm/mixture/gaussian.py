@@ -26,6 +26,10 @@ _FIRST_JITTER = 1e-7
 class Mixture:
     """Gaussian mixtures of K classes over C sequences, one for each leading batch entry.
 
+    Examples:
+        >>> Mixture([0.3, 0.7], [[0.0], [4.0]], [[[1.0]], [[2.0]]]).n_classes
+        2
+
     Attributes:
         weights: ``(..., K)``, sum 1.
         means: ``(..., K, C)`` in the units of the standardised intensities.
@@ -35,6 +39,9 @@ class Mixture:
     weights: Tensor
     means: Tensor
     covariances: Tensor
+
+    def __post_init__(self) -> None:
+        take_arrays(self, "weights", "means", "covariances")
 
     @property
     def n_classes(self) -> int:
@@ -71,6 +78,14 @@ class Mixture:
     def detach(self) -> Mixture:
         """The same numbers without their gradient history."""
         return Mixture(self.weights.detach(), self.means.detach(), self.covariances.detach())
+
+
+def take_arrays(parameters: object, *names: str) -> None:
+    """Let a frozen dataclass of tensors be made of arrays and lists too."""
+    for name in names:
+        value = getattr(parameters, name)
+        if not isinstance(value, Tensor):
+            object.__setattr__(parameters, name, torch.as_tensor(value))
 
 
 def parameter_dtype(device: torch.device) -> torch.dtype:
@@ -113,19 +128,22 @@ def cholesky(covariances: Tensor) -> Tensor:
     harm each other; where the factor still does not exist, the diagonal is raised step by step.
 
     Raises:
-        ValueError: a variance is not positive, or not finite.
+        ValueError: a variance is not positive, or a value not finite.
     """
     variances = covariances.diagonal(dim1=-2, dim2=-1)
     if not bool(((variances > 0) & (variances < torch.inf)).all()):
         raise ValueError(f"covariances need positive finite variances, got {variances.detach().tolist()}")
     scale = variances.sqrt()
     correlation = covariances / (scale[..., :, None] * scale[..., None, :])
+    if not bool(correlation.isfinite().all()):  # no step would end it
+        raise ValueError(f"covariances need finite values, got {covariances.detach().tolist()}")
     factor, failed = torch.linalg.cholesky_ex(correlation)
     identity = torch.eye(covariances.shape[-1], dtype=covariances.dtype, device=covariances.device)
     jitter = _FIRST_JITTER
     while bool(failed.any()):
-        raised = correlation + jitter * (failed > 0)[..., None, None] * identity
-        factor, failed = torch.linalg.cholesky_ex(raised)
+        # What has been raised stays so: matrices of one batch may need different steps.
+        correlation = correlation + jitter * (failed > 0)[..., None, None] * identity
+        factor, failed = torch.linalg.cholesky_ex(correlation)
         jitter *= 10.0
     return scale[..., :, None] * factor
 

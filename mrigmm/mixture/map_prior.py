@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mrigmm.mixture.gaussian import Mixture, cholesky, safe_log, without_missing
+from mrigmm.mixture.gaussian import Mixture, cholesky, safe_log, take_arrays, without_missing
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class MapPrior:
     a: float
 
     def __post_init__(self) -> None:
+        take_arrays(self, "means", "covariances", "weights")
         K, C = self.means.shape
         if self.covariances.shape != (K, C, C) or self.weights.shape != (K,):
             raise ValueError(

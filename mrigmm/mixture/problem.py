@@ -115,8 +115,12 @@ def check(
     """The problem, after every check that a wrong call needs.
 
     Raises:
-        ValueError: what was expected, and what was got.
+        TypeError, ValueError: what was expected, and what was got.
     """
+    if not isinstance(x, Tensor):
+        raise TypeError(
+            f"expected x to be a torch.Tensor, got {type(x).__name__}: torch.as_tensor(x) makes one"
+        )
     if x.dim() != 2 or x.shape[1] == 0:
         raise ValueError(f"expected x (N, C) with at least one sequence, got {tuple(x.shape)}")
     if covariance not in COVARIANCES:

@@ -153,8 +153,9 @@ def m_step(
             means, covariances = _ml(stats, covariance)
         else:
             means, covariances = _map(stats, prior, n_present, covariance)
-        floor = variance_floor * torch.eye(C, dtype=exact, device=means.device)
-        covariances = covariances + floor
+        # Rounding leaves less than 0 beside a far outlier.
+        lacking = (-covariances.diagonal(dim1=-2, dim2=-1)).clamp_min(0.0)
+        covariances = covariances + torch.diag_embed(lacking + variance_floor)
         if present is not None:
             covariances = _fill_missing(covariances, present, prior)
             missing_mean = torch.zeros_like(means) if prior is None else prior.means.expand_as(means)

@@ -14,7 +14,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from mrigmm.mixture import ConvergenceWarning, GaussianMixture, MapPrior, Mixture, from_summaries, summarize
+from mrigmm.mixture import (
+    ConvergenceWarning,
+    GaussianMixture,
+    MapPrior,
+    Mixture,
+    fit_gmm,
+    from_summaries,
+    summarize,
+)
 
 TYPES = ("full", "diag", "tied", "spherical")
 
@@ -115,8 +123,108 @@ def test_the_number_of_classes_is_found_in_a_search(X):
 
 def test_what_is_no_table_of_numbers_is_refused(X):
     fitted = GaussianMixture(3).fit(X)
-    with pytest.raises(ValueError, match="NaN"):
-        GaussianMixture(2).fit([[0.0], [np.nan]])
+    with pytest.raises(ValueError, match="row 1 of X has only NaN"):
+        GaussianMixture(2).fit([[0.0], [np.nan], [1.0]])
+    with pytest.raises(ValueError, match="infinity"):
+        GaussianMixture(2).fit([[0.0], [np.inf]])
+    with pytest.raises(ValueError, match="contains NaN"):
+        fitted.summarize([[0.0, np.nan]])
     with pytest.raises(ValueError, match="3 features"):
         fitted.predict(np.zeros((4, 3)))
     assert fitted.score_samples(X.astype(np.float32)).dtype == np.float32
+
+
+def test_nan_is_what_was_not_observed(X):
+    """Half of the second column is missing; the marginal of the first alone says how likely a row is."""
+    holes = X.copy()
+    holes[::2, 1] = np.nan
+    fitted = GaussianMixture(3, n_init=3, max_iter=300).fit(holes)
+    whole = GaussianMixture(3, n_init=3, max_iter=300).fit(X)
+    order, expected = fitted.means_[:, 0].argsort(), whole.means_[:, 0].argsort()
+    np.testing.assert_allclose(fitted.means_[order], whole.means_[expected], atol=0.15)
+    first = GaussianMixture(3, init_params=fitted.mixture_.channels([0]))
+    np.testing.assert_allclose(
+        fitted.score_samples([[1.0, np.nan]]), first.score_samples([[1.0]]), rtol=0, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("seed", [None, np.random.RandomState(3), np.int64(3)])
+def test_random_states_of_scikit_learn(X, seed):
+    fitted = GaussianMixture(3, n_init=3, random_state=seed).fit(X)
+    assert fitted.sample(5)[0].shape == (5, 2)
+    if seed is not None and not isinstance(seed, np.random.RandomState):
+        np.testing.assert_array_equal(
+            fitted.means_, GaussianMixture(3, n_init=3, random_state=3).fit(X).means_
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_components": 0}, "n_components, a whole number from 1, got 0"),
+        ({"n_components": "3"}, "got '3'"),
+        ({"n_init": 1.0}, "n_init, a whole number"),
+        ({"init_params": "k-means++"}, "init_params out of .* got str k-means"),
+        ({"prior": "strong"}, r"map_prior\(strength\)\), got str"),
+    ],
+)
+def test_parameters_that_the_model_does_not_know(X, options, message):
+    with pytest.raises(ValueError, match=message):
+        GaussianMixture(**options).fit(X)
+
+
+def test_too_few_rows_and_too_few_distinct_ones():
+    with pytest.raises(ValueError, match="minimum of 3 is required"):
+        GaussianMixture(3).fit([[0.0], [1.0]])
+    with pytest.warns(ConvergenceWarning, match="fewer distinct rows than n_components=3"):
+        GaussianMixture(3).fit([[0.0], [1.0], [1.0], [0.0]])
+    alike = np.repeat([[0.0], [1.0]], 1000, axis=0)  # the first thousand rows do not suffice
+    GaussianMixture(2).fit(alike)
+
+
+def test_a_floor_that_swamps_a_column_is_told(X):
+    with pytest.warns(UserWarning, match=r"reg_covar=0.001 .* column 1 of X \(1e-06\)"):
+        GaussianMixture(1).fit([[0.0, 0.001], [1.0, -0.001]] * 10)
+    with pytest.warns(UserWarning, match=r"column 0 of X \(1e-06\)"):  # of the observed values
+        GaussianMixture(1).fit([[0.001, 1.0], [-0.001, -1.0], [np.nan, 0.0]] * 10)
+    GaussianMixture(1, reg_covar=1e-9).fit([[0.0, 0.001], [1.0, -0.001]] * 10)
+
+
+@pytest.mark.parametrize("covariance", TYPES)
+@pytest.mark.parametrize("far", [1e6, 1e12, 1e30])
+def test_a_far_outlier_leaves_finite_numbers(X, covariance, far):
+    X[0, 0] = far
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fitted = GaussianMixture(4, covariance_type=covariance, n_init=2).fit(X)
+    assert np.isfinite([*fitted.weights_, *fitted.means_.ravel(), fitted.score(X)]).all()
+
+
+def test_an_unfitted_mixture_has_criteria(X):
+    start = GaussianMixture(3, n_init=3).fit(X)
+    assert GaussianMixture(3, init_params=start.mixture_).bic(X) == pytest.approx(start.bic(X))
+    with pytest.raises(ValueError, match="n_samples >= 1, got 0"):
+        start.sample(0)
+
+
+def test_editing_an_attribute_leaves_the_mixture(X):
+    fitted = GaussianMixture(3, n_init=3).fit(X)
+    before = fitted.score(X)
+    fitted.means_ += 1.0
+    fitted.covariances_ *= 2.0
+    assert fitted.score(X) == before
+
+
+def test_half_precision_tensors(X):
+    fitted = GaussianMixture(3).fit(torch.tensor(X).to(torch.bfloat16))
+    assert fitted.n_features_in_ == 2
+
+
+def test_mixtures_and_priors_of_arrays(X):
+    parts = ([0.2, 0.3, 0.5], np.zeros((3, 2)), np.stack([np.eye(2)] * 3))
+    mixture = Mixture(*parts)
+    assert (mixture.n_classes, mixture.n_sequences) == (3, 2)
+    prior = MapPrior(parts[1], parts[2], np.array(parts[0]), 0.1, 0.1, 0.1)
+    assert np.isfinite(GaussianMixture(3, prior=prior).fit(X).means_).all()
+    with pytest.raises(TypeError, match=r"torch\.Tensor, got ndarray"):
+        fit_gmm(X, n_classes=2)

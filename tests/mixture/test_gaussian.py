@@ -19,6 +19,7 @@ from mrigmm.mixture import (
     region_log_weights,
     statistics,
 )
+from mrigmm.mixture.gaussian import cholesky
 
 K, C, N = 3, 2, 40
 TYPES = ("full", "diag", "tied", "spherical")
@@ -374,3 +375,14 @@ class TestConstrainedWeights:
             self.n, torch.tensor([100]), torch.ones(1, 3, dtype=torch.bool), prior=prior
         )
         assert objective(naive) < reference - 1e-3
+
+
+def test_matrices_of_a_batch_are_raised_until_each_has_a_factor():
+    """One needs a step of 1e-5, the other one of 10: neither undoes the other's."""
+    pair = torch.tensor([[1.0, 1.0 + 1e-6], [1.0 + 1e-6, 1.0]], dtype=torch.float64)
+    wild = torch.tensor([[1.0, 3.0], [3.0, 1.0]], dtype=torch.float64)
+    factors = cholesky(torch.stack([pair, wild]))
+    torch.testing.assert_close(factors @ factors.mT, torch.stack([pair, wild]), atol=12.0, rtol=0)
+    torch.testing.assert_close((factors @ factors.mT)[0], pair, atol=2e-5, rtol=0)
+    with pytest.raises(ValueError, match="finite values"):
+        cholesky(torch.tensor([[1.0, float("inf")], [float("inf"), 1.0]]))

@@ -21,7 +21,7 @@ def default_prior(standardisation: str = REGION_ZSCORE) -> PopulationPrior:
     region is the left ventricle (cavity and wall), or in crop z-score units (120 mm around it).
 
     Args:
-        standardisation: `REGION_ZSCORE` or `CROP_ZSCORE`.
+        standardisation: "region-zscore" or "crop-zscore".
 
     Raises:
         InputError: other units, in which there are no figures.
@@ -30,7 +30,8 @@ def default_prior(standardisation: str = REGION_ZSCORE) -> PopulationPrior:
     tables = {REGION_ZSCORE: "lv_z", CROP_ZSCORE: "crop_z"}
     if standardisation not in tables:
         raise InputError(
-            f"the shipped prior is not stated in these units: {UNITS[standardisation]}",
+            f"the shipped prior is not stated in these units: {UNITS.get(standardisation, standardisation)}",
+            expected=" or ".join(tables),
             remedy="make one with mrigmm prior --standardise percentile, and give it with --prior",
         )
     units = figures[tables[standardisation]]

@@ -75,8 +75,9 @@ class MStep:
             spread = scatter / _like(count, scatter)
         if self._covariance == "spherical":
             spread = np.repeat(spread.mean(-1, keepdims=True), spread.shape[-1], axis=-1)
-        # A fresh array: it can be raised in place.
+        # A fresh array: it can be raised in place. Rounding leaves less than 0 beside a far outlier.
         variances = spread if self._voxels.diagonal else np.einsum("...ii->...i", spread)
+        np.maximum(variances, 0.0, out=variances)
         variances += self._variance_floor
         return spread
 
