@@ -89,6 +89,9 @@ def agreement(
         overwrite: allow to replace results in `out`.
         track: progress bar.
 
+    Returns:
+        `studies` and `summary` hold the agreement; the output folder its maps and tables.
+
     Raises:
         InputError: when no study at all can be compared.
     """

@@ -77,6 +77,9 @@ def compare(
         out: folder to write to; default `first`.
         track: progress bar.
 
+    Returns:
+        `metrics` holds the paired differences with intervals and tests; the output folder `comparison.md`.
+
     Raises:
         InputError: when no study at all can be compared.
     """

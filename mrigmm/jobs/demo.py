@@ -52,6 +52,9 @@ def demo(out: Path | str, *, track: Track = no_progress) -> DemoResult:
         out: new folder.
         track: progress bar.
 
+    Returns:
+        Where everything lies, and `evaluations` of the deep GMM and of EM-GMM.
+
     Raises:
         InputError: the folder already holds something.
     """

@@ -92,6 +92,10 @@ def evaluate(
             voxel.
         track: progress bar.
 
+    Returns:
+        Scores per study (`studies`) and per class (`summary`, `estimates`), agreement of `volumes`, `cases`;
+        studies that failed are among its problems.
+
     Raises:
         InputError: when no study at all can be compared, or none has a reference label.
     """

@@ -96,6 +96,9 @@ def export_run(run: Path | str, out: Path | str, *, format: str) -> Outcome:
         format: "onnx": inputs, outputs and metadata as docs/onnx.md says; "bundle": a MONAI Bundle
             (docs/exports.md).
 
+    Returns:
+        What was written.
+
     Raises:
         InputError: no such format; the run or a package is missing; the run is unfinished or damaged; for
             "onnx", its network is 3-D or has a parameter head; a bundle's folder that has files.

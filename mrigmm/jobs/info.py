@@ -23,6 +23,9 @@ def info() -> dict[str, Any]:
     Examples:
         >>> mrigmm.info()["method_settings"]["map-em"][-1]
         'prior_strength [0.1]'
+
+    Returns:
+        Names and texts as plain values: what `mrigmm info --json` prints.
     """
     return {
         "methods": {name: entry.summary for name, entry in METHODS.items()},

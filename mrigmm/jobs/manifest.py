@@ -89,6 +89,9 @@ def manifest(
         overwrite: allow to replace manifests and their priors.
         track: progress bar of the priors.
 
+    Returns:
+        The `manifests` that were written, one or one per fold, and the `priors` that belong to them.
+
     Raises:
         InputError: nothing found, ambiguous files, or a split that is not possible.
     """

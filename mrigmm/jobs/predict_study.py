@@ -70,6 +70,9 @@ def predict_study(
         mvo: give microvascular obstruction to scar, and write `<id>_mvo.nii.gz` too.
         overwrite: allow to replace results in `out`.
 
+    Returns:
+        What was done, with warnings among its problems.
+
     Raises:
         InputError: when the study cannot be segmented.
     """

@@ -64,6 +64,9 @@ def prior(
         overwrite: allow to replace `out`.
         track: progress bar.
 
+    Returns:
+        The file, and the studies that it was estimated from.
+
     Raises:
         InputError: when no study can be used, or `out` is already there.
     """

@@ -96,6 +96,9 @@ def quantify(
         base: "first" or "last", the slice of the files that is nearest to the base.
         track: progress bar.
 
+    Returns:
+        `studies` holds the numbers; studies that failed are among its problems.
+
     Raises:
         InputError: when no study at all can be measured, or an option cannot be used.
     """

@@ -64,6 +64,9 @@ def report(
         interactive: put the volumes and a viewer into the page.
         track: progress bar.
 
+    Returns:
+        The HTML file; studies that could not be read are among its problems.
+
     Raises:
         InputError: when there is nothing to report.
     """

@@ -73,6 +73,9 @@ def segment_image(
         device: "auto", "cpu", "cuda" or "cuda:N".
         overwrite: allow to replace results.
 
+    Returns:
+        The label map, with warnings among its problems.
+
     Raises:
         InputError: when the image cannot be segmented, or a result would replace something.
     """

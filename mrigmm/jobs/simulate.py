@@ -34,6 +34,9 @@ def simulate(
         anatomy: folder of the Sunnybrook data: real contours and real bSSFP, simulated LGE and T2.
         track: progress bar.
 
+    Returns:
+        The folder, and the ids of the studies in it.
+
     Raises:
         InputError: unknown preset, or the folder is not empty.
     """
