@@ -90,7 +90,7 @@ def agreement(
         track: progress bar.
 
     Returns:
-        `studies` and `summary` hold the agreement; the output folder its maps and tables.
+        `studies` and `summary` hold the agreement; `output` is the JSON file, with maps and tables beside it.
 
     Raises:
         InputError: when no study at all can be compared.

@@ -78,7 +78,7 @@ def compare(
         track: progress bar.
 
     Returns:
-        `metrics` holds the paired differences with intervals and tests; the output folder `comparison.md`.
+        `metrics` holds the paired differences with intervals and tests, `comparison.md` the same as tables.
 
     Raises:
         InputError: when no study at all can be compared.
