@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Literal
 
 
@@ -20,6 +21,11 @@ class Problem:
     got: str | None = None
     remedy: str | None = None
     severity: Literal["error", "warning", "note"] = "error"
+
+    @property
+    def brief(self) -> str:
+        """What is wrong and with which file, in one line."""
+        return self.what if self.file is None else f"{self.what} ({Path(self.file).name})"
 
     def __str__(self) -> str:
         fields = (
@@ -36,6 +42,37 @@ class Problem:
 def printable(text: str) -> str:
     """A text whose line breaks and control characters are escapes: a name must not speak to the terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+_MAX_NAMES = 5  # of a list in one line
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first few names of a list, and how many there are where not all are named."""
+    first = ", ".join(names[:_MAX_NAMES])
+    return first if len(names) <= _MAX_NAMES else f"{first}, ... ({len(names)} in all)"
+
+
+def grouped(problems: Iterable[Problem]) -> list[Problem]:
+    """Problems that differ by study and file only, as one that names the first of them.
+
+    In the order of the first of each; what belongs to no study stands for itself.
+    """
+    groups: dict[tuple[str | None, ...], list[Problem]] = {}
+    for number, problem in enumerate(problems):
+        alone = str(number) if problem.study is None else None
+        said = (problem.what, problem.expected, problem.got, problem.remedy, problem.severity)
+        groups.setdefault((alone, *said), []).append(problem)
+    return [_merged(same) for same in groups.values()]
+
+
+def _merged(same: Sequence[Problem]) -> Problem:
+    if len(same) == 1:
+        return same[0]
+    studies = list(dict.fromkeys(problem.study for problem in same if problem.study is not None))
+    files = list(dict.fromkeys(problem.file for problem in same if problem.file is not None))
+    file = f"{files[0]}, ... ({len(files)} in all)" if len(files) > 1 else "".join(files) or None
+    return replace(same[0], study=some_of(studies), file=file)
 
 
 class InputError(Exception):

@@ -9,6 +9,7 @@ import colorsys
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from enum import IntEnum
 
 
@@ -44,6 +45,51 @@ AGREEMENT_COLOURS: Mapping[str, tuple[int, int, int]] = {
 AUXILIARY_NAMES = ("background", "rv_blood", "mvo")
 # Names whose ids may be ids of a class, too: microvascular obstruction is infarct.
 PARTS_OF_CLASSES = ("mvo",)
+
+# Other names of our classes in label files, as `plain_name` writes them.
+CLASS_SYNONYMS: Mapping[str, str] = {
+    "background": "background",
+    "lv": "blood",
+    "lv cavity": "blood",
+    "lv blood": "blood",
+    "lv blood pool": "blood",
+    "blood pool": "blood",
+    "cavity": "blood",
+    "left ventricle": "blood",
+    "myo": "myocardium",
+    "lv myocardium": "myocardium",
+    "normal myocardium": "myocardium",
+    "healthy myocardium": "myocardium",
+    "oedema": "edema",
+    "infarct": "scar",
+    "infarction": "scar",
+    "myocardial infarction": "scar",
+    # No-reflow counts as infarct.
+    "mvo": "scar",
+    "no reflow": "scar",
+    "rv": "rv_blood",
+    "rv blood": "rv_blood",
+    "right ventricle": "rv_blood",
+    # Voxels that a training is told to ignore.
+    "ignore": "background",
+}
+# Names that may mean something else in another organ: a reason to ask, not to take them for it.
+_PERHAPS: Mapping[str, str] = {
+    "bp": "blood",
+    "bloodpool": "blood",
+    "lvbp": "blood",
+    "lvc": "blood",
+    "endo": "blood",
+    "lvm": "myocardium",
+    "lvmyo": "myocardium",
+    "myocard": "myocardium",
+    "lv wall": "myocardium",
+    "area at risk": "edema",
+    "aar": "edema",
+    "fibrosis": "scar",
+    "necrosis": "scar",
+    "mi": "scar",
+}
 
 CAVITY_CLASSES = ("blood",)
 # The sequence that shows a class; without it the others only hint at it.
@@ -116,6 +162,27 @@ def scheme_ids(scheme: str, classes: Sequence[str]) -> dict[str, int]:
         if written_as in known:
             ids[name] = next(i for i in known[written_as] if i not in parts)
     return ids
+
+
+def plain_name(name: str) -> str:
+    """A name in lower case, with one space between words."""
+    return " ".join(re.split(r"[\s_-]+", name.strip().lower()))
+
+
+def meant_class(name: str) -> str | None:
+    """The class of ours that another name probably means: a synonym, or our own name written otherwise.
+
+    Examples:
+        >>> meant_class("oedema"), meant_class("Scar"), meant_class("scar"), meant_class("grey matter")
+        ('edema', 'scar', None, None)
+    """
+    known = (*TISSUES, *AUXILIARY_NAMES)
+    if name in known:
+        return None
+    plain = plain_name(name)
+    synonyms = {**CLASS_SYNONYMS, **_PERHAPS, **{plain_name(own): own for own in known}}
+    close = get_close_matches(plain, list(TISSUES), n=1, cutoff=0.8)
+    return synonyms.get(plain) or (close[0] if close else None)
 
 
 def class_colours(classes: Sequence[str]) -> dict[str, tuple[int, int, int]]:

@@ -169,6 +169,28 @@ def test_commands_of_the_evaluation_page_run_in_their_order(tmp_path):
     assert len(list((tmp_path / "agreement").glob("*_agreement.nii.gz"))) == 6
 
 
+def test_commands_of_the_data_page_for_a_flat_folder(tmp_path, cli, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cohort = simulate_cohort(tmp_path / "cohort", n_studies=2, seed=1, preset="small")
+    page = ROOT / "docs" / "data.md"
+    (layout,) = blocks(page, "text")
+    (tmp_path / "flat").mkdir()
+    for study, line in zip(read_manifest(cohort).split("all"), layout.splitlines(), strict=True):
+        for name, file in zip(("LGE", "T2", "mask"), line.split(), strict=True):
+            assert file.endswith(f"_{name}.nii.gz")
+            (study.region if name == "mask" else study.images[name]).rename(tmp_path / file)
+    commands = blocks(page, "console")[0].splitlines()
+    assert [shlex.split(command)[1] for command in commands] == ["manifest", "check", "predict", "report"]
+    for command in commands:
+        result = cli(*shlex.split(command)[1:])
+        assert result.code == 0, result.err
+        assert "did you mean" not in result.err
+    assert {path.name for path in (tmp_path / "predictions").glob("*_labels.nii.gz")} == {
+        "p01_labels.nii.gz",
+        "p02_labels.nii.gz",
+    }
+
+
 def test_what_evaluation_writes_stands_on_its_page():
     page = (ROOT / "docs" / "evaluation.md").read_text()
     names = {

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mrigmm.errors import InputError, Problem, near_misses
+from mrigmm.errors import InputError, Problem, grouped, near_misses, some_of
 
 
 def test_a_message_names_its_five_parts_in_order():
@@ -43,3 +43,33 @@ def test_an_error_of_several_problems_carries_all():
 )
 def test_near_misses(name, remedy):
     assert near_misses(name, ("epochs", "batch_slices", "Seed")) == remedy
+
+
+def test_what_differs_by_study_and_file_only_is_one():
+    problems = [
+        Problem("the T2 file does not exist", "a", "a.nii", remedy="copy it"),
+        Problem("no scar", "a"),
+        Problem("the T2 file does not exist", "b", "b.nii", remedy="copy it"),
+        Problem("the T2 file does not exist", "c", "c.nii", remedy="move it"),
+        Problem("of all", None),
+        Problem("of all", None),
+        Problem("no scar", "b", severity="warning"),
+    ]
+    assert grouped(problems) == [
+        Problem("the T2 file does not exist", "a, b", "a.nii, ... (2 in all)", remedy="copy it"),
+        Problem("no scar", "a"),
+        Problem("the T2 file does not exist", "c", "c.nii", remedy="move it"),
+        Problem("of all", None),
+        Problem("of all", None),
+        Problem("no scar", "b", severity="warning"),
+    ]
+
+
+def test_of_many_names_the_first_and_their_number():
+    assert some_of(["a", "b"]) == "a, b"
+    assert some_of([str(n) for n in range(8)]) == "0, 1, 2, 3, 4, ... (8 in all)"
+
+
+def test_a_problem_in_one_line():
+    assert Problem("no scar").brief == "no scar"
+    assert Problem("the file is damaged", "p1", "/data/p1.nii").brief == "the file is damaged (p1.nii)"

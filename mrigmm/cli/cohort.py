@@ -26,7 +26,7 @@ from mrigmm.cli.options import (
     named,
 )
 from mrigmm.cli.tables import print_metrics, print_problem_table
-from mrigmm.errors import InputError
+from mrigmm.errors import InputError, grouped
 
 
 def demo(
@@ -263,7 +263,7 @@ def check(
         print_json(content(result))
     else:
         if result.problems:
-            print_problem_table(result.problems)
+            print_problem_table(result.problems if verbose else grouped(result.problems))
         out_console.print(f"{studies_text(len(result.done))} without errors", highlight=False)
     if result.failed:
         raise typer.Exit(EXIT_PROBLEMS)

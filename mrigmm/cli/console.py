@@ -7,13 +7,13 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 
-from mrigmm.errors import InputError, Problem, printable
+from mrigmm.errors import InputError, Problem, grouped, printable
 
 if TYPE_CHECKING:
     from mrigmm.jobs.common import Outcome
@@ -53,6 +53,7 @@ class Voice:
 
     quiet: bool = False
     verbose: bool = False
+    _told: set[Problem] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.quiet and self.verbose:
@@ -81,10 +82,8 @@ class Voice:
         """
         if not result.speaks:
             return
+        self.tell(result.problems)
         errors = [problem for problem in result.problems if problem.severity == "error"]
-        if not self.quiet:
-            self._print_notes(problem for problem in result.problems if problem.severity != "error")
-        print_problems(errors)
         if as_json is None:
             out_console.print(text, markup=False, highlight=False)
         else:
@@ -96,12 +95,25 @@ class Voice:
                 err_console.print(count, style="red", highlight=False)
             raise typer.Exit(EXIT_BAD_INPUT)
 
+    def tell(self, problems: Iterable[Problem]) -> None:
+        """Say what has not been said yet; what is the same of several studies is said once.
+
+        With `verbose` each stands for itself, with all that is known of it.
+        """
+        new = [problem for problem in dict.fromkeys(problems) if problem not in self._told]
+        self._told.update(new)
+        if not self.verbose:
+            new = grouped(new)
+        if not self.quiet:
+            self._print_notes(problem for problem in new if problem.severity != "error")
+        print_problems(problem for problem in new if problem.severity == "error")
+
     def _print_notes(self, notes: Iterable[Problem]) -> None:
         for note in notes:
             about = "" if note.study is None else f" ({note.study})"
             text = str(note) if self.verbose else printable(note.what)
             err_console.print(
-                f"note{printable(about)}: {text}", style="yellow", markup=False, highlight=False
+                f"{note.severity}{printable(about)}: {text}", style="yellow", markup=False, highlight=False
             )
 
 

@@ -17,7 +17,7 @@ from mrigmm.cli.console import (
     err_console,
     print_problems,
 )
-from mrigmm.errors import InputError, Problem, memory_checked
+from mrigmm.errors import InputError, Problem, grouped, memory_checked
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def _run() -> None:
         with memory_checked():
             app()
     except InputError as error:
-        print_problems(error.problems)
+        print_problems(grouped(error.problems))
         sys.exit(EXIT_BAD_INPUT)
     except OSError as error:
         file = None if error.filename is None else str(error.filename)

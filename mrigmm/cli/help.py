@@ -20,7 +20,20 @@ _WHOLE = 200  # characters: first sentences are shorter
 
 
 class Command(TyperCommand):
-    """A command whose options stand in their groups."""
+    """A command whose options stand in their groups, and that names all that are missing."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse a command line with all required arguments and options that it lacks, not the first only."""
+        given = self.make_parser(ctx).parse_args(args=list(args))[0]
+        required = [param for param in self.get_params(ctx) if param.required]
+        missing = [param for param in required if param.value_is_missing(given.get(param.name))]
+        if len(missing) > 1 and not ctx.resilient_parsing and not given.get("help"):
+            names = (
+                " / ".join(p.opts) if p.param_type_name == "option" else p.metavar or p.name for p in missing
+            )
+            ctx.fail(f"Missing {', '.join(str(name) for name in names)}.")
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Arguments, then the groups of options in the order of `PANELS`, then the rest."""

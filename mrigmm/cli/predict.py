@@ -31,7 +31,7 @@ from mrigmm.cli.options import (
     named_files,
     named_frames,
 )
-from mrigmm.errors import InputError
+from mrigmm.errors import InputError, Problem
 
 
 class Runtime(StrEnum):
@@ -152,6 +152,7 @@ def predict(
     from mrigmm.jobs.predict import label_maps
     from mrigmm.jobs.predict import predict as job
     from mrigmm.jobs.predict_study import predict_study
+    from mrigmm.jobs.segmenter import NO_METHOD
 
     voice = Voice(quiet, verbose)
     options: dict[str, Any] = {
@@ -169,8 +170,16 @@ def predict(
         "mvo": mvo,
         "overwrite": overwrite,
     }
+    problems = []
     if (manifest is None) == (not image):
-        raise InputError("give either a manifest or --image NAME=FILE (one per sequence)")
+        problems.append(Problem("give either a manifest or --image NAME=FILE (one per sequence)"))
+    if manifest is None and region is None and anatomy is None:
+        remedy = "give it with --region FILE, or let an --anatomy run find it"
+        problems.append(Problem("a single study needs a region map", remedy=remedy))
+    if run is None and method is None:
+        problems.append(NO_METHOD)
+    if problems:
+        raise InputError.from_problems(problems)
     if manifest is not None:
         if region is not None or study_id is not None:
             raise InputError("--region and --id belong to --image, not to a manifest")
@@ -193,11 +202,6 @@ def predict(
             err_console.print("interrupted: the same command with --resume keeps the finished studies")
             raise typer.Exit(EXIT_INTERRUPTED) from None
     else:
-        if region is None and anatomy is None:
-            raise InputError(
-                "a single study needs a region map",
-                remedy="give it with --region FILE, or let an --anatomy run find it",
-            )
         if data_root is not None:
             raise InputError("--data-root belongs to a manifest, not to --image")
         if resume:

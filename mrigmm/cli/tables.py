@@ -58,6 +58,9 @@ def print_metrics(evaluations: Mapping[str, Evaluation]) -> None:
         if several:
             table.add_section()
     out_console.print(table)
+    for name, found in evaluations.items():
+        for line in found.one_sided():
+            out_console.print(_name(f"{name}: {line}" if several else line))
 
 
 def print_comparison(result: Compared) -> None:
@@ -87,6 +90,7 @@ def print_agreement(result: Agreement) -> None:
 
 def print_quantities(result: Quantified) -> None:
     """The first few numbers of each study; of a large cohort, its first studies."""
+    intervals = any(name.startswith("interval_") for row in result.studies.values() for name in row)
     for shown in result.tables():
         table = Table()
         for number, column in enumerate(shown.columns):
@@ -96,3 +100,9 @@ def print_quantities(result: Quantified) -> None:
         out_console.print(table)
         for line in shown.left_out:
             out_console.print(line)
+    if intervals:
+        out_console.print(
+            "95 % intervals in the files: from what the method is nearly certain of to what it does not rule "
+            "out; a wide one means that the images leave it open (docs/quantities.md)",
+            highlight=False,
+        )

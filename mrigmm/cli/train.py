@@ -155,6 +155,7 @@ def train(
             bias_correct=bias_correct,
             resume=resume,
             track=voice.track,
+            tell=voice.tell,
         )
     voice.finish(result, f"trained on {studies_text(len(result.done))}; run: {result.output}")
 
@@ -194,6 +195,7 @@ def train_anatomy(
             device=device,
             resume=resume,
             track=voice.track,
+            tell=voice.tell,
         )
     of_which = f", {len(result.labelled)} of them with their anatomy"
     text = f"trained on {studies_text(len(result.done))}{of_which}; anatomy run: {result.output}"

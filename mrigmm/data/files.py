@@ -13,6 +13,7 @@ from mrigmm.errors import InputError
 
 _PARTIAL = ".partial-"
 _LOCK = ".lock"
+_MARKED_BYTES = 8192
 # Long enough for a process that is just ending.
 _LOCK_PATIENCE_S = 1.0
 
@@ -126,6 +127,32 @@ def require_new_file(path: Path, *, overwrite: bool) -> None:
             file=path,
             expected="a name for a new file",
             remedy="choose another -o, or allow to replace it with --overwrite",
+        )
+
+
+def require_own(path: Path, *, mark: str) -> None:
+    """Refuse to replace a file that an earlier run of the same command cannot have written.
+
+    Args:
+        path: a file that can be made again at any time, and is replaced without asking.
+        mark: what stands near the beginning of every such file.
+
+    Raises:
+        InputError: `path` is a file without it.
+    """
+    try:
+        if not path.is_file():
+            return
+        with path.open("rb") as content:
+            beginning = content.read(_MARKED_BYTES)
+    except OSError as error:
+        raise _cannot_write(path, error) from None
+    if beginning and mark.encode() not in beginning:
+        raise InputError(
+            "the output would replace a file that this command did not write",
+            file=path,
+            expected="a new name, or the result of an earlier run",
+            remedy="choose another -o, or move that file away",
         )
 
 

@@ -68,11 +68,14 @@ def _load_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError("the manifest does not exist", file=path, remedy="check the path") from None
     except (OSError, UnicodeDecodeError) as error:
+        folder = path.is_dir()
+        make_it = f"mrigmm manifest files {path} -o {path / 'manifest.json'} --image LGE='{{id}}_LGE.nii.gz'"
         raise InputError(
             "the manifest cannot be read",
             file=path,
-            got="a folder" if path.is_dir() else str(error),
-            remedy="give the JSON file (docs/data.md)",
+            expected="a JSON file (docs/data.md)" if folder else None,
+            got="a folder" if folder else str(error),
+            remedy=f"make its manifest first, for example: {make_it}" if folder else "give a JSON file",
         ) from None
     except (ValueError, RecursionError) as error:
         raise InputError(

@@ -118,7 +118,8 @@ def region_map(
             "the study has no region map, and a mixture is fitted inside one",
             study=study.id,
             expected="a map of the left ventricle: 1 inside, or 1 = cavity and 2 = wall",
-            remedy="add 'region' in the manifest (or give --region), or let an --anatomy run find it",
+            remedy="name it as 'region' of the study in the manifest (mrigmm manifest: --region, "
+            "--region-from-labels), or let a run of train-anatomy find it: --anatomy RUN",
         )
     file: Path | None
     if isinstance(study.region, RegionRule):

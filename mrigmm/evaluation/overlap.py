@@ -48,3 +48,23 @@ def overlap(predicted: NDArray[np.bool_], reference: NDArray[np.bool_], voxel_vo
         predicted_ml=n_predicted * voxel_volume_ml,
         reference_ml=n_reference * voxel_volume_ml,
     )
+
+
+def empty_remark(name: str, predicted_ml: float, reference_ml: float) -> str | None:
+    """Why a class's Dice is 0 or not defined where prediction, reference or both have none of it.
+
+    Examples:
+        >>> empty_remark("scar", 1.23, 0)
+        'the reference has no scar; 1.2 ml predicted'
+    """
+    if predicted_ml > 0 and reference_ml > 0:
+        return None
+    if predicted_ml > 0:
+        return f"the reference has no {name}; {_ml(predicted_ml)} predicted"
+    if reference_ml > 0:
+        return f"no {name} predicted; the reference has {_ml(reference_ml)}"
+    return f"neither has {name}: Dice is not defined"
+
+
+def _ml(volume: float) -> str:
+    return f"{volume:.1f} ml" if volume >= 0.1 else "under 0.1 ml"

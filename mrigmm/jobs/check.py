@@ -53,14 +53,14 @@ def check(
         `done` holds the studies without an error.
 
     Raises:
-        InputError: when the manifest does not exist, or `anatomy` is no finished run.
+        InputError: when the manifest is no file, or `anatomy` is no finished run.
     """
     path = Path(manifest)
-    if not path.exists():
-        raise InputError("the manifest does not exist", file=path, remedy="check the path")
     try:
         cohort = read_manifest(path, None if data_root is None else Path(data_root))
     except InputError as error:
+        if not path.is_file():  # no manifest to check
+            raise
         return Outcome(path, (), error.problems)
     finder = None if anatomy is None else read_anatomy_finder(Path(anatomy), torch.device("cpu"))[0]
     problems: list[Problem] = []
@@ -221,9 +221,7 @@ def _inspect(
                 images=images,
             )
             said = {f"no {name}" for name in study.images.keys() - images.keys()}
-            missing = {f"no {name}" for name in cohort.sequences}  # which every method can do with
-            for problem in warnings_of(study.id, [text for text in tensors.warnings if text not in said]):
-                problems.append(replace(problem, severity="note") if problem.what in missing else problem)
+            problems += warnings_of(study.id, [text for text in tensors.warnings if text not in said])
             problems += _content_problems(study, images, tensors, classes)
         except InputError as error:
             problems += error.problems
@@ -291,7 +289,9 @@ def _content_problems(
 
 
 def _cohort_problems(cohort: Manifest, findings: Mapping[str, _Findings]) -> Iterator[Problem]:
-    """Findings that compare studies."""
+    """Findings about names, and those that compare studies."""
+    names = (*quality.unknown_classes([*cohort.labels]), *quality.unknown_sequences(cohort.sequences))
+    yield from (replace(problem, file=str(cohort.path)) for problem in names)
     split_of = {study.id: split for split, studies in cohort.splits.items() for study in studies}
     yield from quality.patients_in_two_splits(cohort.splits)
     yield from quality.same_content({study: f.fingerprints for study, f in findings.items()}, split_of)

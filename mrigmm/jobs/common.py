@@ -46,6 +46,14 @@ def no_progress(items: Iterable[Any], description: str) -> Iterable[Any]:
     return items
 
 
+# Told what is known of studies while a job goes on, before its outcome holds it.
+Tell = Callable[[Iterable[Problem]], None]
+
+
+def tell_nothing(problems: Iterable[Problem]) -> None:
+    """A `Tell` that waits for the outcome."""
+
+
 MAX_ERRORS = 5  # that are printed in full
 
 

@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mrigmm.data.files import require_not_input, write_text
+from mrigmm.data.files import require_not_input, require_own, write_text
 from mrigmm.data.manifest import Manifest, Study
 from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.provenance import PriorOverlap, prior_overlap
-from mrigmm.errors import InputError, Problem
+from mrigmm.errors import InputError, Problem, some_of
 from mrigmm.evaluation.calibration import Reliability, pooled
 from mrigmm.evaluation.case_level import CaseLevel, case_level
 from mrigmm.evaluation.cohort import ClassSummary, summarise
@@ -24,6 +24,7 @@ from mrigmm.evaluation.scores import Scores, estimates
 from mrigmm.evaluation.volume_agreement import VolumeAgreement, volume_agreement
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import METRICS_FILE, Outcome, Track, no_progress
+from mrigmm.jobs.failures import failures
 from mrigmm.jobs.prediction_folder import require_predictions
 from mrigmm.jobs.scored_study import score_study, study_reliability, with_reference
 from mrigmm.jobs.shown import ShownTable, figure
@@ -58,6 +59,18 @@ class Evaluation(Outcome):
         """A row per class: what `summary` and `estimates` hold in full."""
         columns = ("class", "Dice", "95 % interval", "IoU", "HD95 mm", "studies")
         return (ShownTable(columns, tuple(self._row(name) for name in self.summary)),)
+
+    def one_sided(self) -> tuple[str, ...]:
+        """A line for each class that only prediction or reference has in some studies, whose Dice is 0."""
+        lines = []
+        for name in self.summary:
+            found = {study: scores[name] for study, scores in self.studies.items() if name in scores}
+            extra = [study for study, s in found.items() if s.reference_ml == 0 < s.predicted_ml]
+            missed = [study for study, s in found.items() if s.predicted_ml == 0 < s.reference_ml]
+            for which, studies in (("reference has none", extra), ("prediction has none", missed)):
+                if studies:
+                    lines.append(f"{name}: Dice 0 where the {which} ({some_of(studies)})")
+        return tuple(lines)
 
     def _row(self, name: str) -> tuple[str, ...]:
         found, metrics = self.summary[name], self.estimates[name]
@@ -97,7 +110,8 @@ def evaluate(
         studies that failed are among its problems.
 
     Raises:
-        InputError: when no study at all can be compared, or none has a reference label.
+        InputError: when no study at all can be compared, none has a reference label, or a file to write is
+            there and no evaluation.
     """
     folder = Path(predictions)
     require_predictions(folder)
@@ -112,6 +126,8 @@ def evaluate(
             remedy=f"choose -o {path.with_suffix('.json')}",
         )
     require_not_input(path, inputs=[Path(manifest)])
+    require_own(path, mark='"summary"')
+    require_own(path.with_suffix(".csv"), mark="study,class,")
     cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
     scores: dict[str, dict[str, Scores]] = {}
     calibration: dict[str, Reliability] = {}
@@ -135,6 +151,7 @@ def evaluate(
     seen = _seen_by_prior(cohort, [s for s in studies if s.id in scores], folder)
     problems += _prior_notes(seen, len(scores))
     by_class = _by_class(scores)
+    failed = failures(folder)
     result = Evaluation(
         path,
         tuple(scores),
@@ -157,6 +174,7 @@ def evaluate(
             "split": split,
             **_measured(result),
             "not_evaluated": [study.id for study in asked_for if study.id not in scores],
+            "no_prediction": {s.id: failed[s.id].brief for s in asked_for if s.id in failed},
             "seen_by_prior": asdict(seen),
             # Where the report finds the references, and their ids.
             "references": {s.id: str(s.label.resolve()) for s in studies if s.label and s.id in scores},
@@ -218,19 +236,15 @@ def _prior_notes(seen: PriorOverlap, n_studies: int) -> list[Problem]:
     if seen.sure:
         texts.append(
             f"the population prior was made from the reference labels of {len(seen.sure)} of these "
-            f"{n_studies} studies ({_some(seen.sure)}): their scores are optimistic; {remedy}"
+            f"{n_studies} studies ({some_of(seen.sure)}): their scores are optimistic; {remedy}"
         )
     if seen.perhaps:
         texts.append(
-            f"{len(seen.perhaps)} of these {n_studies} studies ({_some(seen.perhaps)}) have ids of studies "
+            f"{len(seen.perhaps)} of these {n_studies} studies ({some_of(seen.perhaps)}) have ids of studies "
             f"that the population prior was made from: if they are the same patients, their scores are "
             f"optimistic; {remedy}"
         )
     return [Problem(text, severity="warning") for text in texts]
-
-
-def _some(ids: Sequence[str]) -> str:
-    return ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
 
 
 def _csv(studies: Mapping[str, Mapping[str, Scores]]) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mrigmm.errors import InputError
+from mrigmm.evaluation.overlap import empty_remark
 from mrigmm.jobs.common import METRICS_FILE, QUANTITIES_FILE
 from mrigmm.jobs.json_files import read_json
 from mrigmm.reporting.page import MetricsTable
@@ -30,6 +32,10 @@ class StudyOverlap:
     predicted_ml: float
     reference_ml: float
 
+    def remark(self, name: str) -> str | None:
+        """Why there is no Dice, or a bare 0, where one of the two is empty."""
+        return empty_remark(name, self.predicted_ml, self.reference_ml)
+
 
 @dataclass(frozen=True)
 class ReadEvaluation:
@@ -52,8 +58,14 @@ def read_evaluation(folder: Path) -> ReadEvaluation:
     """The evaluation of a folder of predictions.
 
     Raises:
-        InputError: the folder has not been evaluated, or the file is damaged.
+        InputError: there is no such folder, it has not been evaluated, or the file is damaged.
     """
+    if not folder.is_dir():
+        raise InputError(
+            "the folder of predictions does not exist",
+            file=folder,
+            remedy="check the path, or run mrigmm predict",
+        )
     return read_json(
         folder / METRICS_FILE,
         lambda content: _evaluation(folder.resolve().name, content),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from mrigmm.data import quality
 from mrigmm.data.files import remove, require_not_input, write_text
 from mrigmm.data.manifest import Manifest
 from mrigmm.data.manifest_file import parse_manifest
@@ -17,7 +18,7 @@ from mrigmm.data.sources.base import Cohort, Entry, Folder, Kind, Options, list_
 from mrigmm.data.sources.files import with_regions
 from mrigmm.data.sources.table import KINDS
 from mrigmm.data.splits import Division, divide
-from mrigmm.errors import InputError, Problem, near_misses
+from mrigmm.errors import InputError, Problem, near_misses, some_of
 from mrigmm.jobs.common import Outcome, Track, no_progress
 from mrigmm.jobs.prior import prior
 from mrigmm.jobs.shown import ShownTable
@@ -102,10 +103,9 @@ def manifest(
     folder = list_folder(src)
     cohort = _kind(kind, options).read(folder, options)
     _require_studies(cohort, folder)
-    entries: Sequence[Entry] = cohort.entries
     if region is not None:
-        entries = with_regions(folder, entries, region)
-    entries = sorted(entries, key=lambda entry: natural_key(entry.id))
+        cohort = with_regions(folder, cohort, region)
+    entries = sorted(cohort.entries, key=lambda entry: natural_key(entry.id))
     divisions = divide(entries, split, seed=seed)
 
     inside = src.resolve().is_relative_to(out.parent.resolve())
@@ -278,12 +278,14 @@ def _notes(
         for entry in part:
             sides.setdefault(entry.patient, set()).add(name)
     texts += _lacking("patients in more than one split", [p for p, names in sides.items() if len(names) > 1])
-    return (Problem(text, severity="warning") for text in texts)
+    yield from (Problem(text, severity="warning") for text in texts)
+    yield from quality.unknown_classes([*cohort.labels])
+    yield from quality.unknown_sequences(cohort.sequences)
+    yield from (Problem(text, severity="note") for text in cohort.matched)
 
 
 def _lacking(what: str, ids: Sequence[str]) -> list[str]:
-    shown = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
-    return [f"{what}: {len(ids)} ({shown})"] if ids else []
+    return [f"{what}: {len(ids)} ({some_of(ids)})"] if ids else []
 
 
 def _prior_file(path: Path) -> Path:

@@ -18,6 +18,7 @@ from mrigmm.jobs.common import (
     as_json,
     no_progress,
 )
+from mrigmm.jobs.failures import record_failure
 from mrigmm.jobs.finished import MapChoice, finished_studies, make_request
 from mrigmm.jobs.processes import joined_processes, part_of
 from mrigmm.jobs.quantify import write_recorded
@@ -128,7 +129,7 @@ def predict(
                 problems += segment_to_files(study, out, request)
                 done.append(study.id)
             except InputError as error:
-                problems += error.problems
+                problems += [*error.problems, *record_failure(out, study.id, error.problems)]
         new, problems = processes.gather(done), processes.gather(problems)
         done = [*kept, *new]
         # The tables' last file: what is whole may by now be the user's own, of `quantify`.

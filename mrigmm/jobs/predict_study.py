@@ -12,7 +12,8 @@ from mrigmm.data.priors.shipped import default_prior
 from mrigmm.data.study import reference_sequence
 from mrigmm.errors import InputError, near_misses
 from mrigmm.export.side_files import write_itksnap_labels, write_slicer_colours
-from mrigmm.jobs.common import Outcome
+from mrigmm.jobs.common import LABELS_SUFFIX, Outcome
+from mrigmm.jobs.failures import record_failure
 from mrigmm.jobs.finished import MapChoice, make_request
 from mrigmm.jobs.quantify import write_recorded
 from mrigmm.jobs.result_files import require_free
@@ -116,7 +117,12 @@ def predict_study(
     with sole_writer(out):
         require_free(out, [study], None, overwrite=overwrite)  # another process may have written since
         segmenter.fit_cohort([study])
-        problems = segment_to_files(study, out, request, notes=_not_given(segmenter, prior))
+        try:
+            problems = segment_to_files(study, out, request, notes=_not_given(segmenter, prior))
+        except InputError as error:
+            if any(out.glob(f"*{LABELS_SUFFIX}")):  # alone, it leaves nothing
+                record_failure(out, study.id, error.problems)
+            raise
         write_itksnap_labels(out / "labels_itksnap.txt", segmenter.classes)
         write_slicer_colours(out / "labels_slicer.ctbl", segmenter.classes)
         problems += write_recorded(out)

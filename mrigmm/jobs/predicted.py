@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from mrigmm.config import RunConfig
 from mrigmm.data.crops import standardised_by_percentiles
 from mrigmm.data.geometry import Grid, with_slices_last
-from mrigmm.data.manifest import Study
+from mrigmm.data.manifest import RegionRule, Study
 from mrigmm.data.maps import read_reference_label
 from mrigmm.data.standardise import CROP_ZSCORE, REGION_PERCENTILES, REGION_ZSCORE, UNITS
 from mrigmm.data.study import Corrections, load_study
@@ -48,6 +48,7 @@ class SideFile:
         inputs: file of each sequence that was read.
         frames: frame, from 0, of files that hold several.
         region: region map; None where it is no file.
+        region_source: where the region comes from, in words; None where the side file does not say.
         corrections: what was done to the images.
         settings: of the method.
         run: folder of the trained run; None for a method without one.
@@ -61,6 +62,7 @@ class SideFile:
     inputs: Mapping[str, Path]
     frames: Mapping[str, int]
     region: Path | None
+    region_source: str | None
     corrections: Corrections
     settings: Mapping[str, Any]
     warnings: tuple[str, ...]
@@ -84,6 +86,7 @@ def _side_file(found_region: Path, content: Mapping[str, Any]) -> SideFile:
         frames={str(name): int(frame) for name, frame in content.get("frames", {}).items()},
         # A region that the anatomy stage found lies beside the labels; a rule's has no file.
         region=Path(region) if isinstance(region, str) else found_region,
+        region_source=None if region is None else _region_source(region),
         corrections=Corrections(bias_correction="bias_field" in content, registration="motion" in content),
         settings=content["settings"],
         warnings=tuple(str(text) for text in content["warnings"]),
@@ -92,6 +95,22 @@ def _side_file(found_region: Path, content: Mapping[str, Any]) -> SideFile:
         run=None if run is None else Path(run),
         command=None if command is None else str(command),
     )
+
+
+def _region_source(region: Any) -> str:
+    """Where a region comes from, as it stands in a side file."""
+    if not isinstance(region, dict):
+        return f"rule {region}" if region in RegionRule.KINDS else Path(str(region)).name
+    own = "the program's own, found by the anatomy stage"
+    quality, lowest = region.get("quality_0_to_1"), region.get("lowest_quality_0_to_1")
+    if quality is None or lowest is None:  # a generative head, or a file of an older version
+        quality, lowest = region.get("quality"), region.get("lowest_quality")
+        scale = "no fixed scale: higher is better"
+    else:
+        scale = "from 0 to 1: mean probability of the tissues in and around the ventricle"
+    if quality is None or lowest is None:
+        return own
+    return f"{own}; quality {float(quality):.3g} ({scale}; below {float(lowest):.3g} is low)"
 
 
 def _mixture(content: Mapping[str, Any]) -> SavedMixture:
@@ -172,8 +191,7 @@ def read_predicted_study(
         converted = _in_mixture_units(tensors, side)
         in_units = {} if converted is None else _by_sequence(converted, converted.image)
     except InputError as error:
-        problem = error.problems[0]
-        note = problem.what if problem.file is None else f"{problem.what} ({Path(problem.file).name})"
+        note = error.problems[0].brief
     across, up = np.delete(labels.grid.spacing_mm, labels.grid.slice_axis)
     return PredictedStudy(
         id=study,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from mrigmm.data.study_tensors import OutputGrid
 from mrigmm.data.volumes import Volume, read_map
 from mrigmm.errors import InputError, near_misses
 from mrigmm.jobs.common import LABELS_SUFFIX, MVO_SUFFIX
+from mrigmm.jobs.failures import failure_of, failures, no_prediction
 from mrigmm.jobs.json_files import Content, read_json
 from mrigmm.labels import BACKGROUND_ID
 
@@ -48,11 +49,14 @@ def require_predictions(folder: Path) -> None:
     """Refuse a folder that is not there, or has no predictions.
 
     Raises:
-        InputError: `folder` is no folder, or holds no label map.
+        InputError: `folder` is no folder, or holds no label map; where predict failed on all studies, why.
     """
     if not folder.is_dir():
         raise InputError("the folder of predictions does not exist", file=folder, remedy="run mrigmm predict")
     if not any(folder.glob(f"*{LABELS_SUFFIX}")):
+        failed = failures(folder)
+        if failed:
+            raise InputError.from_problems(replace(p, severity="error") for p in no_prediction(failed))
         raise InputError(
             "there are no label maps in the folder",
             file=folder,
@@ -110,11 +114,14 @@ def read_side_file(folder: Path, study: str, parse: Callable[[Mapping[str, Any]]
     Raises:
         InputError: missing or damaged.
     """
+    failed = failure_of(folder, study)
     return read_json(
         folder / f"{study}.json",
         parse,
-        missing="the study has no prediction",
-        write_it="run mrigmm predict on it, or choose other studies",
+        missing="the study has no prediction" + ("" if failed is None else f": {failed.brief}"),
+        write_it="run mrigmm predict on it, or choose other studies"
+        if failed is None or failed.remedy is None
+        else f"{failed.remedy}; then the same mrigmm predict with --resume",
         damaged="the side file of the prediction is damaged",
         write_again="run mrigmm predict again",
         study=study,

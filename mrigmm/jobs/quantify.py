@@ -15,7 +15,7 @@ from torch import Tensor
 from mrigmm.data.files import require_not_input
 from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.study_tensors import StudyTensors
-from mrigmm.errors import InputError, Problem
+from mrigmm.errors import InputError, Problem, some_of
 from mrigmm.export.side_files import finite
 from mrigmm.jobs.common import (
     LABELS_SUFFIX,
@@ -24,6 +24,7 @@ from mrigmm.jobs.common import (
     Track,
     no_progress,
 )
+from mrigmm.jobs.failures import failures, no_prediction
 from mrigmm.jobs.prediction_folder import predicted_studies
 from mrigmm.jobs.quantity_inputs import (
     MeasuredStudy,
@@ -34,7 +35,7 @@ from mrigmm.jobs.quantity_inputs import (
     read_side,
     slices_last_grid,
 )
-from mrigmm.jobs.quantity_tables import EXPECTED, columns_of, quantity_files, write_quantities
+from mrigmm.jobs.quantity_tables import EXPECTED, SEQUENCES, columns_of, quantity_files, write_quantities
 from mrigmm.jobs.shown import ShownTable, figure
 from mrigmm.labels import class_ids
 from mrigmm.methods.base import Segmentation
@@ -137,9 +138,11 @@ def quantify(
         raise InputError.from_problems(problems)
     without = [name for name, row in rows.items() if "reference" not in row]
     if cohort is not None and without:
-        what = f"no reference label for {len(without)} of the studies: {', '.join(without[:5])}"
+        what = f"no reference label for {len(without)} of the studies: {some_of(without)}"
         problems.append(Problem(what, severity="warning"))
-    write_quantities(folder, rows)
+    failed = failures(folder)
+    problems += no_prediction(failed)
+    write_quantities(folder, rows, failed)
     return Quantified(
         folder / QUANTITIES_FILE,
         tuple(rows),
@@ -164,7 +167,8 @@ def predicted_quantities(
         in_file(result.resp),
         None if result.mvo is None else in_file(result.mvo[None])[0],
     )
-    return quantify_maps(maps).as_dict()
+    present = [name for name, there in zip(study.sequences, study.present, strict=True) if there]
+    return {**quantify_maps(maps).as_dict(), SEQUENCES: present}
 
 
 def write_recorded(folder: Path) -> list[Problem]:
@@ -174,13 +178,13 @@ def write_recorded(folder: Path) -> list[Problem]:
     for path in sorted(folder.glob(f"*{LABELS_SUFFIX}")):
         name = path.name.removesuffix(LABELS_SUFFIX)
         try:
-            recorded = read_side(folder, name).quantities
+            side = read_side(folder, name)
         except InputError as error:
             problems += [replace(problem, severity="warning") for problem in error.problems]
             continue
-        if recorded is not None:
-            rows[name] = recorded
-    write_quantities(folder, rows)
+        if side.quantities is not None:
+            rows[name] = {**side.quantities, SEQUENCES: side.sequences}
+    write_quantities(folder, rows, failures(folder))
     return problems
 
 
@@ -195,6 +199,7 @@ def _measure(
     """The numbers of one study as they stand in the JSON file."""
     rv = None if reference is None else reference.rv
     row, draws = _numbers(prediction, _orientation(prediction.maps, rv, point_mm, base_first))
+    row[SEQUENCES] = prediction.side.sequences
     if members:
         draws = _pooled([(row, draws), *(_numbers(member) for member in members)])
         row["intervals"] = {name: list(ends) for name, ends in intervals(draws).items()}

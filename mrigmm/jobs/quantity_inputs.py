@@ -18,6 +18,7 @@ from mrigmm.data.volumes import read_probabilities
 from mrigmm.errors import InputError
 from mrigmm.jobs.common import PROBABILITIES_SUFFIX
 from mrigmm.jobs.prediction_folder import class_ids_of, read_labels, read_mvo, read_side_file
+from mrigmm.jobs.quantity_tables import SEQUENCES
 from mrigmm.quantification.study import Maps
 from mrigmm.quantification.volumes import clinical_numbers, volumes_ml
 
@@ -26,11 +27,16 @@ _POINT_COLUMNS = ("study", "x_mm", "y_mm", "z_mm")
 
 @dataclass(frozen=True)
 class SideFile:
-    """What is needed of `<id>.json`; older ones have no numbers."""
+    """What is needed of `<id>.json`; older ones have no numbers.
+
+    Attributes:
+        sequences: that the study has, and that vary in its region; in older files those that were read.
+    """
 
     classes: dict[str, int]
     volume_ml: dict[str, float]
     quantities: dict[str, Any] | None
+    sequences: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,8 @@ def _side_file(content: Mapping[str, Any]) -> SideFile:
             raise ValueError("a quantity that is no number")
         found["notes"] = [str(text) for text in found["notes"]]
     volume_ml = {str(key): float(ml) for key, ml in content.get("volume_ml", {}).items()}
-    return SideFile(class_ids_of(content), volume_ml, found)
+    present = (found or {}).get(SEQUENCES, [*content.get("inputs", {})])
+    return SideFile(class_ids_of(content), volume_ml, found, tuple(str(name) for name in present))
 
 
 def read_measured(folder: Path, name: str) -> MeasuredStudy:

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from mrigmm.data.files import write_text
+from mrigmm.errors import Problem
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import DISCLAIMER, QUANTITIES_FILE, SEGMENTS_FILE
 from mrigmm.quantification.transmurality import BIN_NAMES
 
 EXPECTED = "expected_"
+SEQUENCES = "sequences"
 
 
 def quantity_files(folder: Path) -> tuple[Path, Path, Path]:
@@ -25,21 +27,35 @@ def quantity_files(folder: Path) -> tuple[Path, Path, Path]:
     return path, path.with_suffix(".csv"), folder / SEGMENTS_FILE
 
 
-def write_quantities(folder: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
+def write_quantities(
+    folder: Path, rows: Mapping[str, Mapping[str, Any]], failed: Mapping[str, Problem]
+) -> None:
     """Write the three files.
 
     Args:
         folder: where they go.
         rows: study -> `Quantities.as_dict`, perhaps with "reference" and "crps" per number; numbers that
-            are not known are None.
+            are not known are None; under "sequences" those that the study has.
+        failed: study -> why it has no prediction.
     """
     as_json, as_csv, segments = quantity_files(folder)
     content: dict[str, Any] = {"studies": rows}
+    if failed:
+        content["no_prediction"] = {name: problem.brief for name, problem in failed.items()}
     agreement = _agreement(rows.values())
     if agreement:
         content["agreement"] = agreement
     write_json(as_json, {**content, "disclaimer": DISCLAIMER})
-    write_text(as_csv, _table({"study": name, **columns_of(row)} for name, row in rows.items()))
+    write_text(
+        as_csv,
+        _table(
+            (
+                {"study": name, **columns_of(row), SEQUENCES: "+".join(row.get(SEQUENCES, ()))}
+                for name, row in rows.items()
+            ),
+            last=SEQUENCES,
+        ),
+    )
     write_text(
         segments,
         _table(
@@ -63,11 +79,12 @@ def columns_of(row: Mapping[str, Any]) -> dict[str, float | None]:
     return columns
 
 
-def _table(rows: Iterable[Mapping[str, Any]], head: Sequence[str] = ()) -> str:
+def _table(rows: Iterable[Mapping[str, Any]], head: Sequence[str] = (), last: str | None = None) -> str:
     """CSV text; a column for every name of any row, empty where there is no number."""
     listed = list(rows)
     text = io.StringIO()
     columns = list(dict.fromkeys([*head, *(name for row in listed for name in row)])) or ["study"]
+    columns.sort(key=lambda name: name == last)  # later columns stand after those that were always there
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     for row in listed:

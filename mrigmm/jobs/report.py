@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mrigmm.data.files import write_text
+from mrigmm.data.files import require_own, write_text
 from mrigmm.data.run_folder import RunFolder, read_log
 from mrigmm.errors import InputError, Problem
 from mrigmm.evaluation.volume_agreement import MIN_STUDIES, volume_agreement
@@ -31,14 +31,15 @@ from mrigmm.jobs.evaluated import (
     read_evaluation,
     read_quantities,
 )
+from mrigmm.jobs.failures import failures, no_prediction
 from mrigmm.jobs.predicted import PredictedStudy, SideFile, read_predicted_study
-from mrigmm.jobs.prediction_folder import predicted_studies
+from mrigmm.jobs.prediction_folder import predicted_studies, require_predictions
 from mrigmm.jobs.quantity_tables import EXPECTED
 from mrigmm.reporting.bland_altman import VolumePairs, bland_altman_picture
 from mrigmm.reporting.bulls_eye import bulls_eye_figure
 from mrigmm.reporting.figures import loss_figure, overlay_figure
 from mrigmm.reporting.mixture_plot import mixture_picture
-from mrigmm.reporting.page import ClassRow, Quantity, Report, StudyPage, render_report
+from mrigmm.reporting.page import REPORT_MARK, ClassRow, Quantity, Report, StudyPage, render_report
 from mrigmm.reporting.pictures import Picture, saved_diagram
 from mrigmm.reporting.slices import slice_pictures
 from mrigmm.reporting.viewer import ViewerStudy, viewer_study
@@ -68,12 +69,14 @@ def report(
         The HTML file; studies that could not be read are among its problems.
 
     Raises:
-        InputError: when there is nothing to report.
+        InputError: when there is nothing to report, or the file to write is there and no report.
     """
     folder = Path(predictions)
+    path = folder / REPORT_FILE if out is None else Path(out)
+    require_own(path, mark=REPORT_MARK)
+    others = _evaluations(folder, beside)
     found = sorted(predicted_studies(folder), key=_natural)
     own = read_evaluation(folder) if (folder / METRICS_FILE).exists() else None
-    others = [read_evaluation(Path(other)) for other in beside]
     quantities = read_quantities(folder)
     pages: list[StudyPage] = []
     sides: list[SideFile] = []
@@ -89,6 +92,7 @@ def report(
         sides.append(study.side)
     if not pages:
         raise InputError.from_problems(problems)
+    failed = failures(folder)
     volumes = {} if own is None else volume_pairs(own.studies)
     html = render_report(
         Report(
@@ -105,7 +109,8 @@ def report(
             class_ids=sides[0].classes,
             bland_altman=bland_altman_picture(volumes) if volumes else None,
             loss=_loss_picture(sides),
-            problems=[f"{problem.study}: {problem.what}" for problem in problems],
+            problems=[f"{problem.study}: {problem.brief}" for problem in problems],
+            no_prediction={name: failed[name].brief for name in sorted(failed, key=_natural)},
             facts={"command line": command_line(), "versions": _versions_text(versions())},
             settings={
                 side.method: json.dumps(side.settings, indent=1, ensure_ascii=False)
@@ -113,9 +118,8 @@ def report(
             },
         )
     )
-    path = folder / REPORT_FILE if out is None else Path(out)
     write_text(path, html)
-    return Outcome(path, tuple(page.id for page in pages), tuple(problems))
+    return Outcome(path, tuple(page.id for page in pages), (*problems, *no_prediction(failed)))
 
 
 def study_figure(
@@ -150,6 +154,24 @@ def study_figure(
         pixel_aspect=up / across,
         reference=found.reference,
     )
+
+
+def _evaluations(predictions: Path, beside: Sequence[Path | str]) -> list[ReadEvaluation]:
+    """The evaluations of other folders; what is wrong with them or the first is told of all at once."""
+    found: list[ReadEvaluation] = []
+    problems: list[Problem] = []
+    try:
+        require_predictions(predictions)
+    except InputError as error:
+        problems += error.problems
+    for folder in beside:
+        try:
+            found.append(read_evaluation(Path(folder)))
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError.from_problems(problems)
+    return found
 
 
 def _natural(study: str) -> list[tuple[int, str]]:
@@ -222,6 +244,7 @@ def _class_rows(study: PredictedStudy, evaluation: ReadEvaluation | None) -> lis
             study.side.volume_ml.get(name, overlaps[name].predicted_ml if name in overlaps else None),
             overlaps[name].reference_ml if name in overlaps else None,
             overlaps[name].dice if name in overlaps else None,
+            overlaps[name].remark(name) if name in overlaps else None,
         )
         for name in names
     ]
@@ -313,6 +336,7 @@ def _study_facts(side: SideFile) -> dict[str, str]:
             f"{name} ({file.name}{f', frame {side.frames[name]}' if name in side.frames else ''})"
             for name, file in side.inputs.items()
         ),
+        **({} if side.region_source is None else {"region": side.region_source}),
         "versions": _versions_text(side.versions),
     }
     if side.seconds is not None:

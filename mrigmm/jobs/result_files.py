@@ -20,6 +20,7 @@ from mrigmm.jobs.common import (
     REPORT_FILE,
     SEGMENTS_FILE,
 )
+from mrigmm.jobs.failures import failure_file, is_side_file
 from mrigmm.methods.base import EXTRA_MAPS, UNCERTAINTY_MAPS
 
 # Files that other commands conclude from results, in the same folder.
@@ -54,7 +55,17 @@ def require_free(out: Path, studies: Iterable[Study], manifest: Path | None, *, 
         overwrite=overwrite,
         instead="allow to replace them with --overwrite",
     )
+    studies = tuple(studies)
+    ids = {study.id.casefold() for study in studies}
     for study in studies:
+        record = failure_file(out, study.id)
+        if record.stem.casefold() in ids or is_side_file(record):
+            raise InputError(
+                "the record of a failure would replace the side file of a study of this name",
+                study=record.stem,
+                file=record,
+                remedy="rename the study",
+            )
         maps = (study.region, study.label, study.scribbles)
         inputs = [file for file in (*study.images.values(), *maps) if isinstance(file, Path)]
         # Converters leave acquisition parameters in a JSON file of the image's name beside it.

@@ -13,7 +13,7 @@ from mrigmm.data.geometry import Grid, with_slices_last
 from mrigmm.data.manifest import Manifest, Study
 from mrigmm.data.maps import NO_CLASS, read_reference_label, require_grid
 from mrigmm.data.volumes import read_probabilities
-from mrigmm.errors import InputError, Problem
+from mrigmm.errors import InputError, Problem, some_of
 from mrigmm.evaluation.calibration import Reliability, reliability
 from mrigmm.evaluation.scores import Scores, mask_scores, study_scores
 from mrigmm.jobs.common import PROBABILITIES_SUFFIX
@@ -36,7 +36,7 @@ def with_reference(studies: Sequence[Study]) -> tuple[list[Study], list[Problem]
         )
     if not without:
         return [*studies], []
-    what = f"no reference label for {len(without)} of the studies: {', '.join(without)}"
+    what = f"no reference label for {len(without)} of the studies: {some_of(without)}"
     return [study for study in studies if study.label is not None], [Problem(what, severity="warning")]
 
 

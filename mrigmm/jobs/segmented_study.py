@@ -18,6 +18,7 @@ from mrigmm.errors import InputError, Problem, memory_checked
 from mrigmm.export.nifti import write_labels, write_map, write_probabilities
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import warnings_of
+from mrigmm.jobs.failures import clear_failure
 from mrigmm.jobs.finished import MADE_WITH, Request
 from mrigmm.jobs.result_files import remove_conclusions, remove_results, result_files
 from mrigmm.jobs.side_file import side_file
@@ -30,9 +31,11 @@ def segment_to_files(study: Study, out: Path, request: Request, notes: Sequence[
     """Files to label map for one study; returns its warnings, with what is known of it beforehand."""
     try:
         with memory_checked():
-            return _write_study(study, out, request, notes)
+            warnings = _write_study(study, out, request, notes)
     except InputError as error:  # a full disk knows no study
         raise InputError.from_problems(replace(p, study=study.id) for p in error.problems) from None
+    clear_failure(out, study.id)
+    return warnings
 
 
 def _write_study(study: Study, out: Path, request: Request, notes: Sequence[str]) -> list[Problem]:

@@ -153,6 +153,9 @@ def _unforeseen(done: str, study: str, file: Path | None) -> Iterator[None]:
         ) from error
 
 
+NO_METHOD = Problem("give either a trained run or a method", expected="--run RUN or --method NAME")
+
+
 @dataclass(frozen=True)
 class Choice:
     """What a user chose to segment with; `jobs.predict.predict` says what each means."""
@@ -176,7 +179,7 @@ def choose_segmenter(cohort: Manifest, choice: Choice) -> Segmenter:
         InputError: neither or both of run and method, or what they need is missing.
     """
     if (choice.run is None) == (choice.method is None):
-        raise InputError("give either a trained run or a method", expected="--run RUN or --method NAME")
+        raise InputError.from_problems([NO_METHOD])
     chosen = _by_name(cohort, choice) if choice.run is None else _trained(cohort, choice)
     if choice.mvo:
         require_mvo_classes(chosen.classes)

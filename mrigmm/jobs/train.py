@@ -19,8 +19,10 @@ from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError, Problem
 from mrigmm.jobs.common import (
     Outcome,
+    Tell,
     Track,
     no_progress,
+    tell_nothing,
     versions,
     warnings_of,
 )
@@ -74,6 +76,7 @@ def train(
     bias_correct: bool = False,
     resume: bool = False,
     track: Track = no_progress,
+    tell: Tell = tell_nothing,
 ) -> Outcome:
     """Train on the "training" split of a manifest; reference labels are not read.
 
@@ -101,6 +104,7 @@ def train(
         bias_correct: remove the bias field first; recorded as `bias_correction=true`.
         resume: continue an interrupted training from its last completed epoch.
         track: progress bar of studies and epochs.
+        tell: is given the problems of studies before the first epoch.
 
     Returns:
         What was done; studies that could not be read are among its problems.
@@ -139,6 +143,8 @@ def train(
             finder = read_anatomy_finder(Path(anatomy), torch.device("cpu"))[0]
         read = StudyReader(config, keep=cache == "memory", finder=finder)
         readable = read_all(entries, read, track)
+        tell = tell if first else tell_nothing
+        tell(readable.problems)
         config = config.model_copy(
             update={"spacing_mm": config.spacing_mm or median_spacing_mm(readable.spacings_mm)}
         )
@@ -159,6 +165,7 @@ def train(
         ):
             chosen, problems = _fill(samples, chosen, read, prepare, track)
             held_out, more = _fill(watched, held_out, read, prepare, track)
+            tell([*problems, *more])
             complete = [
                 entry for entry, study in zip(chosen, samples, strict=True) if bool(study.present.all())
             ]

@@ -21,7 +21,7 @@ from mrigmm.data.run_folder import RunFolder, read_log
 from mrigmm.data.study import read_sequences
 from mrigmm.data.whole import anatomy_channels, known_anatomy, load_whole, middle_view
 from mrigmm.errors import InputError, Problem, near_misses
-from mrigmm.jobs.common import Outcome, Track, no_progress, select_device, versions
+from mrigmm.jobs.common import Outcome, Tell, Track, no_progress, select_device, tell_nothing, versions
 from mrigmm.jobs.model_card import write_anatomy_card
 from mrigmm.methods.anatomy import AnatomyFinder, build_anatomy_net, slice_quality
 from mrigmm.reporting.figures import loss_figure
@@ -65,6 +65,7 @@ def train_anatomy(
     device: str = "auto",
     resume: bool = False,
     track: Track = no_progress,
+    tell: Tell = tell_nothing,
 ) -> TrainedAnatomy:
     """Train on the "training" split of a manifest.
 
@@ -83,6 +84,7 @@ def train_anatomy(
         device: "auto", "cpu", "cuda" or "cuda:N".
         resume: continue an interrupted training from its last completed epoch.
         track: progress bar of studies and epochs.
+        tell: is given the problems of studies before the first epoch.
 
     Returns:
         What was done; studies that could not be read are among its problems.
@@ -112,6 +114,7 @@ def train_anatomy(
         torch.manual_seed(config.seed)
         network = build_anatomy_net(config)
         studies, problems = _read(cohort, config, network.unet.divisor, track)
+        tell(problems)
         with_label, without = _drawn(studies, labelled, config.seed, cohort.path)
         write_text(run.config, dump_config(config))
         slices = AnatomySlices(

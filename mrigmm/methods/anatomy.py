@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -82,6 +83,14 @@ class AnatomyFinder:
         self.device = device
         self.source = source
 
+    def on_scale(self, quality: float) -> float | None:
+        """A quality as the (geometric) mean probability, 0 to 1, of what the pixels are called.
+
+        Returns:
+            None with a generative head, whose densities have no scale.
+        """
+        return math.exp(quality) if self.config.head == "softmax" else None
+
     @all_threads()
     @torch.inference_mode()
     def look(self, study: StudyTensors) -> tuple[Tensor, Tensor, Tensor]:
@@ -135,6 +144,24 @@ class AnatomyFinder:
                 "(from 1): look at the region map"
             )
         return Anatomy(codes, quality, tuple(warnings))
+
+
+def _own_region(quality: float, finder: AnatomyFinder) -> str:
+    """That the region is no given one, and whether it can be trusted; the same text for all such studies."""
+    lowest = finder.on_scale(finder.lowest_quality)
+    if lowest is None:
+        scale, limit = "a log density without a fixed scale", f"{finder.lowest_quality:.4g}"
+    else:
+        scale, limit = "from 0 to 1", f"{lowest:.2f}"
+    verdict = (
+        f"at least {limit} and not low"
+        if quality >= finder.lowest_quality
+        else f"under {limit}, which is low"
+    )
+    return (
+        "the region is the program's own, found by the anatomy stage and not given: look at the file "
+        f"_region.nii.gz; its quality, {scale}, is {verdict}"
+    )
 
 
 def slice_quality(features: AnatomyFeatures, spacing_mm: float) -> Tensor:
@@ -218,10 +245,12 @@ def load_found(
     tensors = load_study(study, sequences, classes, images=images, region=region, **options)
     return replace(
         tensors,
-        warnings=(*tensors.warnings, *found.warnings),
+        warnings=(*tensors.warnings, _own_region(found.study_quality, finder), *found.warnings),
         found_region={
             "anatomy_run": None if finder.source is None else str(finder.source.resolve()),
             "quality": found.study_quality,
+            "quality_0_to_1": finder.on_scale(found.study_quality),
+            "lowest_quality_0_to_1": finder.on_scale(finder.lowest_quality),
             "slice_quality": [None if np.isnan(q) else float(q) for q in found.quality],
             "lowest_quality": finder.lowest_quality,
         },

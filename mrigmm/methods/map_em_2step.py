@@ -26,7 +26,7 @@ from mrigmm.methods.base import (
     present_sequences,
     unpack,
 )
-from mrigmm.methods.map_em import MapEM
+from mrigmm.methods.map_em import MapEM, require_prior
 from mrigmm.methods.settings import TwoStepSettings, validated_settings
 from mrigmm.mixture import (
     ConvergenceWarning,
@@ -72,7 +72,7 @@ class MapEM2Step:
         self.settings = validated_settings(self.name, TwoStepSettings, overrides)
         settings = self.settings
         self.task = task
-        # Refuses a task without a prior, too.
+        require_prior(self.name, task)
         self.whole = MapEM(task, {"prior_strength": settings.cavity_prior_strength})
         self.wall_classes = wall_classes(task.classes)
         if len(self.wall_classes) < 2:

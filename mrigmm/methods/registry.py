@@ -182,6 +182,14 @@ def make_method(name: str, task: Task, overrides: Mapping[str, object]) -> Metho
     Raises:
         InputError: unknown method, or a setting that the method does not have.
     """
+    from mrigmm.config import PRESETS
+
+    if name in PRESETS:
+        raise InputError(
+            f"'{name}' is a preset of train, not a method",
+            expected="a method (mrigmm info)",
+            remedy=f"mrigmm train MANIFEST -o RUN --preset {name}, then predict with --run RUN",
+        )
     if name not in METHODS:
         raise InputError(f"unknown method '{name}'", remedy=near_misses(name, list(METHODS)))
     module, _, attribute = METHODS[name].location.partition(":")

@@ -22,15 +22,22 @@ from mrigmm.reporting.bland_altman import VolumePairs
 from mrigmm.reporting.pictures import Picture
 from mrigmm.reporting.viewer import ViewerStudy, viewer_classes
 
+REPORT_MARK = "mrigmm report</title>"  # near the beginning of every page
+
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class or nested region of one study: volumes in ml and overlap; None where there is none."""
+    """One class or nested region of one study: volumes in ml and overlap; None where there is none.
+
+    Attributes:
+        remark: why Dice is 0 or not defined, where prediction or reference is empty.
+    """
 
     name: str
     predicted_ml: float | None
     reference_ml: float | None = None
     dice: float | None = None
+    remark: str | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,7 @@ class Report:
         bland_altman: figure of these volumes.
         loss: figure of the training.
         problems: studies that are not shown, and why.
+        no_prediction: study -> why predict failed on it.
         facts: name -> text: versions, command line.
         settings: method -> its settings.
         quantities: names of those that the cohort table shows.
@@ -109,6 +117,7 @@ class Report:
     bland_altman: Picture | None = None
     loss: Picture | None = None
     problems: Sequence[str] = ()
+    no_prediction: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     quantities: Sequence[str] = ()
@@ -119,6 +128,11 @@ class Report:
         """Names of all classes and nested regions, in their order."""
         rows = (row.name for study in self.studies for row in study.classes)
         return list(dict.fromkeys((*self.classes, *rows)))
+
+    @property
+    def has_remarks(self) -> bool:
+        """Whether prediction or reference of some study has none of a class."""
+        return any(row.remark is not None for study in self.studies for row in study.classes)
 
     @property
     def evaluated(self) -> list[str]:

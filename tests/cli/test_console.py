@@ -50,7 +50,7 @@ def test_quiet_says_nothing_but_the_result(cli, workshop, tmp_path):
     workshop.volume("s1_bSSFP.nii.gz", ventricle() * 0.0)
     manifest = workshop.manifest([entry])
     loud = cli("predict", manifest, "-o", tmp_path / "a", "--method", "em-gmm")
-    assert "note (s1): bSSFP is constant inside the region and is left out" in loud.err
+    assert "warning (s1): bSSFP is constant inside the region and is left out" in loud.err
     quiet = cli("predict", manifest, "-o", tmp_path / "b", "--method", "em-gmm", "--quiet")
     assert quiet.err == ""
     assert quiet.out == f"segmented 1 study; label maps: {tmp_path / 'b'}\n"
@@ -98,8 +98,8 @@ def test_verbose_says_how_long_each_study_took_and_all_about_notes(cli, workshop
     ]
     (tmp_path / "out" / "b_probabilities.nii.gz").write_bytes(b"broken")
     short, whole = (cli("evaluate", tmp_path / "out", manifest, *more).err for more in ([], ["--verbose"]))
-    assert short == "note (b): the probability file is not a NIfTI file\n"
-    assert "note (b): the probability file is not a NIfTI file\n  study: b\n  file: " in whole
+    assert short == "warning (b): the probability file is not a NIfTI file\n"
+    assert "warning (b): the probability file is not a NIfTI file\n  study: b\n  file: " in whole
 
 
 def test_quiet_and_verbose_exclude_each_other(cli, workshop, tmp_path):
@@ -228,3 +228,21 @@ def test_json_is_all_that_stdout_has(cli, workshop, tmp_path):
     single = workshop.single(workshop.study("s1"))
     content = json.loads(cli("predict", *single, "-o", tmp_path / "s", "--method", "em-gmm", "--json").out)
     assert list(content) == ["output", "studies", "problems", "label_maps"]
+
+
+def test_what_is_the_same_of_several_studies_is_said_once(cli, workshop, tmp_path):
+    """Warnings and errors; --verbose and the JSON keep each."""
+    names = [f"p{number}" for number in range(7)]
+    entries = [workshop.study(name, sequences=("LGE", "bSSFP")) for name in names]
+    for entry in entries[5:]:
+        del entry["region"]
+    manifest = workshop.manifest(entries)
+    arguments = ("predict", manifest, "-o", tmp_path / "out", "--method", "map-em", "--overwrite")
+    short = cli(*arguments)
+    assert "warning (p0, p1, p2, p3, p4): no T2" in short.err.splitlines()
+    assert short.err.count("no region map") == 1
+    assert "  study: p5, p6" in short.err.splitlines()
+    assert "2 studies could not be processed" in short.err
+    assert cli(*arguments, "--verbose").err.count("no region map") == 2
+    said = json.loads(cli(*arguments, "--json").out)["problems"]
+    assert [p["study"] for p in said if "no region map" in p["what"]] == ["p5", "p6"]

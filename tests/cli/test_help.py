@@ -101,3 +101,15 @@ def test_how_much_is_said_is_asked_for_alike(name):
     assert {"--quiet", "--verbose"} <= options or name == "info"  # which is its result alone
     wanted = {"check", "evaluate", "compare", "agreement", "quantify", "info", "predict"}
     assert ("--json" in options) == (name in wanted)
+
+
+def test_all_that_is_missing_is_named_at_once(cli):
+    result = cli("simulate", "--seed", "1")
+    assert result.code == 2
+    assert "Missing -o / --out, --studies." in result.err
+    assert "Missing OUT_A, OUT_B, manifest." in cli("compare").err
+    assert "Missing option '-o' / '--out'" in cli("demo", "-o").err + cli("predict").err
+    several = cli("predict", "--image", "LGE=l.nii.gz", "-o", "out")
+    assert several.code == 2
+    assert "a single study needs a region map" in several.err
+    assert "give either a trained run or a method" in several.err

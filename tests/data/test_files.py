@@ -4,7 +4,7 @@ import stat
 
 import pytest
 
-from mrigmm.data.files import atomic, remove, require_new_folder, require_not_input, write_text
+from mrigmm.data.files import atomic, remove, require_new_folder, require_not_input, require_own, write_text
 from mrigmm.errors import InputError
 
 
@@ -120,3 +120,13 @@ def test_folders_for_results(tmp_path):
             require_new_folder(bad, overwrite=True, holds="*")
     with pytest.raises(InputError, match="cannot be written"):
         require_new_folder(tmp_path / ("x" * 300), overwrite=True, holds="*")
+
+
+def test_only_files_of_ones_own_are_made_anew(tmp_path):
+    for content in (None, "", "<title>a mark</title>"):
+        if content is not None:
+            (tmp_path / "a.html").write_text(content)
+        require_own(tmp_path / "a.html", mark="a mark</title>")
+    (tmp_path / "a.html").write_text("my notes")
+    with pytest.raises(InputError, match="would replace a file that this command did not write"):
+        require_own(tmp_path / "a.html", mark="a mark</title>")

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from mrigmm.evaluation.overlap import overlap
+from mrigmm.evaluation.overlap import empty_remark, overlap
 
 ML = 0.0144  # a voxel of 1.2 x 1.2 x 10 mm
 
@@ -49,3 +49,17 @@ def test_all_slices_are_one_object():
 def test_shapes_must_agree():
     with pytest.raises(ValueError, match="shapes differ"):
         overlap(mask(n=3), mask(n=4), ML)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "reference", "remark"),
+    [
+        (1.0, 2.0, None),
+        (1.24, 0.0, "the reference has no scar; 1.2 ml predicted"),
+        (0.02, 0.0, "the reference has no scar; under 0.1 ml predicted"),
+        (0.0, 3.0, "no scar predicted; the reference has 3.0 ml"),
+        (0.0, 0.0, "neither has scar: Dice is not defined"),
+    ],
+)
+def test_why_dice_is_0_or_not_defined(predicted, reference, remark):
+    assert empty_remark("scar", predicted, reference) == remark

@@ -57,13 +57,16 @@ def test_every_problem_of_every_study(workshop):
         ("grids", "error", "bSSFP does not show the region: its grid lies elsewhere"),
         ("empty", "error", "the region is empty"),
         ("label", "error", "the label map has values that are no whole numbers"),
-        ("part", "note", "no T2"),
-        ("part", "note", "no bSSFP"),
+        ("part", "warning", "no T2"),
+        ("part", "warning", "no bSSFP"),
         ("part", "warning", "edema cannot be told reliably without T2"),
         ("none", "error", "the study has no region map, and a mixture is fitted inside one"),
     ]
     assert result.done == ("good", "part")
     assert result.failed
+    remedy = result.problems[-1].remedy  # words of a manifest: there is no option for one study's region
+    assert remedy.startswith("name it as 'region' of the study in the manifest (mrigmm manifest: --region")
+    assert remedy.endswith("--anatomy RUN")
 
 
 def test_a_bad_file_does_not_hide_what_is_wrong_with_the_others(workshop):
@@ -345,7 +348,37 @@ def test_warnings_alone_are_no_failure(cli, workshop):
     result = cli("check", manifest)
     assert result.code == 0
     assert result.out.endswith("1 study without errors\n")
-    assert json.loads(cli("check", manifest, "--json").out)["n_warnings"] == 1
+    assert json.loads(cli("check", manifest, "--json").out)["n_warnings"] == 2  # no T2, and so edema
+
+
+def test_a_folder_is_no_manifest(cli, workshop):
+    result = cli("check", workshop.folder)
+    assert (result.code, result.out) == (2, "")
+    assert "got: a folder" in result.err
+    assert f"mrigmm manifest files {workshop.folder} -o {workshop.folder}/manifest.json" in result.err
+
+
+def test_names_that_mean_ours_are_asked_about(workshop):
+    labels = {"background": 0, "lv": 1, "myo": 2, "oedema": 3, "necrosis": 4}
+    entry = {**workshop.study(), "image": {"LGE": "s1_LGE.nii.gz", "ssfp": "s1_bSSFP.nii.gz"}}
+    manifest = workshop.manifest([entry], labels=labels, modality={"0": "LGE", "1": "ssfp"})
+    asked = [p for p in mrigmm.check(manifest).problems if "did you mean" in p.what]
+    assert [p.what.rsplit(" ", 1)[1] for p in asked] == ["blood?", "myocardium?", "edema?", "scar?", "bSSFP?"]
+    assert {(p.severity, p.study, p.file) for p in asked} == {("warning", None, str(manifest))}
+
+
+def test_what_several_studies_lack_is_one_row(cli, workshop):
+    names = [f"p{number}" for number in range(7)]
+    entries = [patient(workshop, name, number) for number, name in enumerate(names)]
+    for entry in entries:
+        entry["region"] = {"rule": "lv"}
+    manifest = workshop.manifest(entries)
+    what = "the region comes from the reference label"
+    assert cli("check", manifest).out.count(what) == 1
+    assert "p0, p1, p2, p3, p4, ... (7 in all)" in cli("check", manifest).out
+    assert cli("check", manifest, "--verbose").out.count(what) == 7
+    said = json.loads(cli("check", manifest, "--json").out)["problems"]
+    assert sum(problem["what"] == what for problem in said) == 7
 
 
 @pytest.mark.slow

@@ -225,7 +225,7 @@ def test_the_command(cli, workshop, tmp_path):
     mrigmm.predict(workshop.manifest([workshop.study("a"), workshop.study("b")]), out, method="map-em")
     result = cli("export", out, "-o", tmp_path / "ids", "--format", "nifti", "--scheme", "emidec")
     assert (result.code, result.out) == (0, f"exported 2 studies: {tmp_path / 'ids'}\n")
-    assert "note (a): edema is written as myocardium" in result.err
+    assert "warning (a, b): edema is written as myocardium" in result.err
     result = cli("export", out, "-o", tmp_path / "one", "--format", "bids", "--study", "b", "--quiet")
     assert (result.code, result.err) == (0, "")
     assert (tmp_path / "one" / "sub-b").is_dir()

@@ -166,7 +166,7 @@ def test_evaluate_tells_a_prior_that_has_seen_the_test_studies(download, tmp_pat
     assert mrigmm.evaluate(tmp_path / "own", manifest, data_root=download).problems == ()
     printed = cli("evaluate", tmp_path / "shipped", manifest, "--data-root", download)
     assert printed.code == 0
-    assert "note: the population prior was made from" in printed.err
+    assert "warning: the population prior was made from" in printed.err
 
 
 @pytest.mark.parametrize(

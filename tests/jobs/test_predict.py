@@ -161,7 +161,7 @@ def test_one_bad_study_does_not_stop_the_others(workshop, tmp_path):
     assert result.done == ("a", "c")
     assert result.failed
     assert [problem.study for problem in result.problems] == ["b"]
-    assert [name for name in names(tmp_path / "out") if name.startswith("b")] == []
+    assert [name for name in names(tmp_path / "out") if name.startswith("b")] == ["b_failed.json"]
 
 
 def test_results_are_not_replaced_unasked(workshop, tmp_path):
@@ -185,7 +185,7 @@ def test_an_older_result_does_not_stand_in_for_one_that_fails(workshop, tmp_path
     assert result.done == ("a",)
     # The probabilities of the first time are gone too: they belong to another result.
     assert names(out) == [
-        *("a.json", "a_labels.nii.gz", "labels_itksnap.txt", "labels_slicer.ctbl"),
+        *("a.json", "a_labels.nii.gz", "b_failed.json", "labels_itksnap.txt", "labels_slicer.ctbl"),
         *("quantities.csv", "quantities.json", "segments.csv"),
     ]
 

@@ -21,7 +21,7 @@ def several(workshop):
 
 def side_files(folder):
     """What a study's side file says, apart from the time it took."""
-    files = [path for path in folder.glob("*.json") if path.name.startswith("s")]
+    files = [path for path in folder.glob("s*.json") if not path.name.endswith("_failed.json")]
     return {path.name: {**json.loads(path.read_text()), "seconds": None} for path in files}
 
 

@@ -63,12 +63,28 @@ def test_the_tables(predicted):
     assert row["study"] == "s1"
     assert row["mvo_mass_g"] == ""
     assert all(name.endswith(("_ml", "_g", "_percent_of_lv_mass", "_percent_of_area_at_risk"))
-               for name in row if name != "study")  # fmt: skip
+               for name in row if name not in ("study", "sequences"))  # fmt: skip
+    assert [*row][-1] == "sequences"  # later than the columns that were always there
+    assert row["sequences"] == "LGE+T2+bSSFP"
     table = rows(out / "segments.csv")
     assert [(r["study"], r["slice"], r["segment"]) for r in table] == [("s1", str(z), "") for z in (1, 2, 3)]
     # A quarter of the circumference and a bit less (2.0 to pi rad) is infarcted through the whole wall.
     assert float(table[0]["rays_percent_at_0"]) == pytest.approx(100 - 100 * (np.pi - 2) / (2 * np.pi), abs=5)
     assert float(table[0]["rays_percent_75_100"]) == pytest.approx(100 * (np.pi - 2) / (2 * np.pi), abs=5)
+
+
+def test_the_table_says_which_sequences_a_study_has(workshop, tmp_path):
+    """Of predict and quantify; one without contrast is none; older side files name the files read."""
+    entries = [workshop.study("a", sequences=("LGE", "bSSFP")), workshop.study("b")]
+    workshop.volume("b_T2.nii.gz", np.ones(ventricle().shape, np.float32))
+    out = tmp_path / "out"
+    mrigmm.predict(workshop.manifest(entries), out, method="map-em")
+    assert [row["sequences"] for row in rows(out / "quantities.csv")] == ["LGE+bSSFP", "LGE+bSSFP"]
+    side = json.loads((out / "b.json").read_text())
+    del side["quantities"]["sequences"]
+    (out / "b.json").write_text(json.dumps(side))
+    mrigmm.quantify(out)
+    assert [row["sequences"] for row in rows(out / "quantities.csv")] == ["LGE+bSSFP", "LGE+T2+bSSFP"]
 
 
 def test_without_saved_probabilities_nothing_is_lost(predicted):

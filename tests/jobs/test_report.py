@@ -215,7 +215,7 @@ def test_a_damaged_reference_is_told(predicted, workshop):
     result = mrigmm.report(out)
     assert result.done == ("b",)
     assert [problem.study for problem in result.problems] == ["a"]
-    assert f"<li>a: {result.problems[0].what}</li>" in result.output.read_text()
+    assert f"<li>a: {result.problems[0].brief}</li>" in result.output.read_text()
 
 
 def test_a_hostile_study_is_shown_and_not_run(predicted):
@@ -374,3 +374,41 @@ def test_agreement_of_volumes_only_for_classes_of_three_studies_or_more():
     assert volume_pairs(studies) == {
         "edema": VolumePairs((11, 20, 32), (10, 20, 30), 1.0, pytest.approx((-0.96, 2.96), abs=1e-3))
     }
+
+
+def test_a_report_replaces_reports_only(predicted, tmp_path):
+    _, out = predicted
+    for _ in range(2):
+        page = mrigmm.report(out, out=tmp_path / "page.html").output
+    page.write_text("my notes")
+    with pytest.raises(InputError, match="would replace a file that this command did not write"):
+        mrigmm.report(out, out=page)
+    assert page.read_text() == "my notes"
+
+
+def test_all_folders_that_cannot_be_used_are_named(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError) as caught:
+        mrigmm.report(tmp_path / "no", beside=[tmp_path / "neither", tmp_path / "empty"])
+    assert [(p.what, p.file) for p in caught.value.problems] == [
+        ("the folder of predictions does not exist", str(tmp_path / "no")),
+        ("the folder of predictions does not exist", str(tmp_path / "neither")),
+        ("the folder has not been evaluated", str(tmp_path / "empty" / "metrics.json")),
+    ]
+
+
+def test_a_healthy_heart_is_told_from_a_miss(workshop, tmp_path, cli):
+    """Dice 0 of a class that the reference has none of says so, on the page and on screen."""
+    entry = workshop.study()
+    label = ventricle()
+    workshop.volume(entry["label"], np.where(label > 2, 2, label).astype(np.uint8))
+    manifest, out = workshop.manifest([entry]), tmp_path / "out"
+    mrigmm.predict(manifest, out, method="map-em")
+    printed = cli("evaluate", out, manifest).out
+    assert "\nscar: Dice 0 where the reference has none (s1)\n" in printed
+    ml = json.loads((out / "metrics.json").read_text())["studies"]["s1"]["scar"]["predicted_ml"]
+    remark = f"the reference has no scar; {ml:.1f} ml predicted"
+    html = mrigmm.report(out).output.read_text()
+    assert f'<td class="remark">{remark}</td>' in html
+    assert f'title="{remark}">0.00<span class="mark">*</span>' in html
+    assert "* The prediction or the reference has none of this class." in html

@@ -243,7 +243,7 @@ def test_the_command(cli, photo, tmp_path):
     how = ("--method", "em-gmm", "-k", 3, "--set", "covariance=full", "--overlay", tmp_path / "o.png")
     result = cli("segment-image", photo, "-o", out, *how)
     assert (result.code, result.out) == (0, f"segments: {out}\n")
-    assert "note (photo.png): no population prior: classes are ordered by brightness" in result.err
+    assert "warning (photo.png): no population prior: classes are ordered by brightness" in result.err
     assert json.loads((tmp_path / "labels.json").read_text())["settings"]["covariance"] == "full"
     assert (tmp_path / "o.png").exists()
     refused = cli("segment-image", photo, "-o", out, *how)

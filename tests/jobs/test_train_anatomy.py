@@ -69,6 +69,16 @@ def test_the_ventricle_is_found_where_no_region_is_given(cohort, run, tmp_path):
         assert side["anatomy_run"] == str(run.resolve())
         assert len(side["slice_quality"]) == 3
         assert side["quality"] <= 0
+        assert side["quality_0_to_1"] == pytest.approx(np.exp(side["quality"]))
+    # One text for all studies of a verdict, and the numbers with their scale in the report.
+    own = {p.what for p in result.problems if "the region is the program's own" in p.what}
+    assert all("_region.nii.gz; its quality, from 0 to 1, is " in text for text in own)
+    assert len(own) <= 2
+    html = mrigmm.report(out).output.read_text()
+    assert html.count("the program&#39;s own, found by the anatomy stage; quality 0.") == 5
+    assert (
+        html.count("(from 0 to 1: mean probability of the tissues in and around the ventricle; below 0.") == 5
+    )
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -93,6 +103,8 @@ def test_a_given_region_is_used_as_it_is(cohort, run, tmp_path):
     mrigmm.predict(manifest, tmp_path / "a", anatomy=run, **options)
     mrigmm.predict(manifest, tmp_path / "b", **options)
     assert not list((tmp_path / "a").glob("*_region.nii.gz"))
+    html = mrigmm.report(tmp_path / "a").output.read_text()
+    assert f"<dt>region</dt><dd>{entry['id']}.nii.gz</dd>" in html
     one, other = (next((tmp_path / name).glob("*_labels.nii.gz")).read_bytes() for name in "ab")
     assert one == other
 
@@ -212,6 +224,7 @@ def test_a_study_without_a_ventricle_does_not_stop_the_others(cohort, run, tmp_p
     )
     assert "good" in result.done
     told = [p for p in result.problems if p.study == "noise"]
+    told = [p for p in told if "the program's own" not in p.what or "which is low" in p.what]
     assert told  # refused, or flagged as implausible or uncertain
 
 
@@ -228,6 +241,7 @@ def test_a_generative_head_learns_and_judges(cohort, tmp_path):
     codes = whole.to_input_grid(torch.from_numpy(found.codes)[None])[0]
     assert overlap(codes > 0, truth > 0, 1).dice > 0.8
     assert found.study_quality > record.lowest_quality
+    assert finder.on_scale(found.study_quality) is None
     torch.manual_seed(0)
     noise = replace(whole, image=whole.image + 3 * torch.randn(whole.image.shape))
     usual, unusual = (finder.look(study)[1][whole.region > 0].median() for study in (whole, noise))

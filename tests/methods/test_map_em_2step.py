@@ -145,3 +145,8 @@ def test_a_sequence_that_ends_in_the_wall_changes_its_own_features_only(studies)
     cut = wall_features(replace(study, observed=observed), wall, (0.75, 3.0))
     torch.testing.assert_close(cut[:, [0, 2, 3, 5]], whole[:, [0, 2, 3, 5]], rtol=0, atol=1e-6)
     assert not torch.allclose(cut[:, 4], whole[:, 4], rtol=0, atol=1e-6)
+
+
+def test_without_a_prior_it_is_refused_in_its_own_name():
+    with pytest.raises(InputError, match=r"^map-em-2step needs a population prior"):
+        make_method("map-em-2step", Task(CLASSES, SEQUENCES, None), {})

@@ -240,3 +240,18 @@ def test_without_webgl_the_viewer_says_so(browser, report):
     page.wait_for_selector("#viewer-message:not([hidden])")
     assert "needs WebGL 2" in page.locator("#viewer-message").text_content()
     page.close()
+
+
+def test_a_table_wider_than_the_window_scrolls_by_itself_and_says_so(page):
+    """The page itself never scrolls sideways."""
+    hint, table = page.locator("#sideways"), page.locator("#cohort .scroll")
+    for width, fits in ((1280, False), (4000, True)):
+        page.set_viewport_size({"width": width, "height": 800})
+        if fits:  # the page's own width is limited
+            page.evaluate("document.querySelector('main').style.maxWidth = '4000px'")
+            page.evaluate("dispatchEvent(new Event('resize'))")
+        page.wait_for_timeout(50)
+        wide, room = table.evaluate("box => [box.scrollWidth, box.clientWidth]")
+        assert (wide <= room) == fits
+        assert hint.is_visible() != fits
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

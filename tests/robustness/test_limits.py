@@ -56,7 +56,7 @@ def test_a_study_that_does_not_fit_on_the_disk_leaves_nothing_half(workshop, tmp
     assert result.done == ("small",)
     errors = [(p.study, p.what, p.got) for p in result.problems if p.severity == "error"]
     assert errors == [("large", "the output cannot be written", "File too large")]
-    assert not list((tmp_path / "out").glob("large*"))
+    assert [path.name for path in (tmp_path / "out").glob("large*")] == ["large_failed.json"]
     assert not list((tmp_path / "out").glob(".*"))
 
 
@@ -122,7 +122,7 @@ def test_a_memory_limit_ends_with_a_message(workshop, tmp_path):
     assert (result.returncode, "Traceback" in result.stderr) == (2, False), result.stderr
     assert "there is not enough memory" in result.stderr
     assert "study: s1" in result.stderr
-    assert not (tmp_path / "out").exists()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["s1_failed.json"]
 
 
 @pytest.mark.slow

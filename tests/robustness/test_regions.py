@@ -239,7 +239,7 @@ def test_a_label_that_is_not_named(cli, place):
     assert_clean(cli("predict", place.manifest(), "-o", place.out, "--method", "em-gmm"), 0)
     result = cli("evaluate", place.out, place.manifest())
     assert_clean(result, 0)
-    assert result.err == "note: no reference label for 1 of the studies: bad\n"
+    assert result.err == "warning: no reference label for 1 of the studies: bad\n"
     assert_command("prior", NOT_NAMED, cli, place)
 
 

@@ -20,6 +20,7 @@ def parts(err):
 REQUESTS = [
     # Arguments beside the study, and what the message says.
     (["--method", "map-emm"], "unknown method 'map-emm'", "did you mean map-em"),
+    (["--method", "deepsvg"], "'deepsvg' is a preset of train, not a method", "then predict with --run RUN"),
     (["--method", "map-em", "--set", "prior_strenth=1"], "has no setting 'prior_strenth'", "prior_strength"),
     (["--method", "map-em-2step", "--set", "scope=slice"], "map-em-2step has no setting 'scope'", ""),
     (

@@ -6,6 +6,7 @@ The functions know neither files nor studies; `mrigmm.jobs.check` calls them and
 from mrigmm.data.quality.duplicates import fingerprint, patients_in_two_splits, same_content
 from mrigmm.data.quality.grids import implausible_spacing, not_parallel, on_another_grid, sheared
 from mrigmm.data.quality.intensities import negative, saturated
+from mrigmm.data.quality.names import unknown_classes, unknown_sequences
 from mrigmm.data.quality.regions import (
     cavity_contrast,
     implausible_size,
@@ -29,4 +30,6 @@ __all__ = [
     "sheared",
     "swapped",
     "touches_border",
+    "unknown_classes",
+    "unknown_sequences",
 ]

@@ -42,12 +42,21 @@ class Entry:
 
 @dataclass(frozen=True)
 class Cohort:
-    """What a folder holds: sequences in channel order, label ids per class, entries sorted by id."""
+    """What a folder holds.
+
+    Attributes:
+        sequences: in channel order.
+        labels: class name -> ids.
+        entries: sorted by id.
+        notes: what the user should know.
+        matched: what each of the user's patterns fits.
+    """
 
     sequences: tuple[str, ...]
     labels: Mapping[str, Sequence[int]]
     entries: tuple[Entry, ...]
     notes: tuple[str, ...] = ()
+    matched: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from mrigmm.data.priors.choice import SEQUENCE_ALIASES
 from mrigmm.data.sources.base import (
     LABEL,
     Cohort,
-    Entry,
     Folder,
     Kind,
     Options,
@@ -17,8 +17,11 @@ from mrigmm.data.sources.base import (
     simple_entries,
     split_of_folders,
 )
-from mrigmm.errors import InputError
+from mrigmm.errors import InputError, some_of
 
+# Parts of file names that say what a file is, beside the names of sequences.
+_ROLE_WORDS = ("label", "labels", "mask", "masks", "seg", "segmentation", "gt", "region", "roi")
+REGION = "region"
 _EXAMPLE = "--image LGE='*/{id}_lge.nii.gz'"
 
 
@@ -39,8 +42,11 @@ def read(folder: Folder, options: Options) -> Cohort:
     patterns = {**options.images, **({LABEL: options.label} if options.label is not None else {})}
     patients: dict[str, str] = {}
     found = []
+    matched = []
     for role, pattern in patterns.items():
-        for study, patient, file in matching(folder, pattern):
+        fitting = list(matching(folder, pattern))
+        matched.append(_matched(role, pattern, [(study, file) for study, _, file in fitting]))
+        for study, patient, file in fitting:
             found.append((study, role, file))
             _remember(patients, study, patient)
     studies = assign(folder, found, looked_for=tuple(patterns.values()))
@@ -49,7 +55,45 @@ def read(folder: Folder, options: Options) -> Cohort:
         split=lambda _study, file: split_of_folders(file),
         patient=lambda study: patients.get(study, study),
     )
-    return Cohort(tuple(options.images), options.labels or {}, entries)
+    notes = (*_two_roles(found), *_greedy(list(studies), patterns))
+    return Cohort(tuple(options.images), options.labels or {}, entries, notes, tuple(matched))
+
+
+def _matched(role: str, pattern: str, files: Sequence[tuple[str, str]]) -> str:
+    """What a pattern fits, from pairs (study id, file)."""
+    if not files:
+        return f"{role}: '{pattern}' fits no file"
+    study, file = files[0]
+    number = "1 file" if len(files) == 1 else f"{len(files)} files, for example"
+    return f"{role}: '{pattern}' fits {number} {file} (id {study})"
+
+
+def _two_roles(found: Sequence[tuple[str, str, str]]) -> Iterator[str]:
+    """Files that two patterns fit, from triples (study id, role, file)."""
+    roles: dict[str, list[str]] = {}
+    for _, role, file in found:
+        roles.setdefault(file, []).append(role)
+    twice = {file: names for file, names in roles.items() if len(names) > 1}
+    if twice:
+        file, names = next(iter(twice.items()))
+        yield (
+            f"files that fit two patterns: {len(twice)}, for example {file} those of {' and '.join(names)}: "
+            "let {id} stand for less of the name"
+        )
+
+
+def _greedy(ids: Sequence[str], patterns: Mapping[str, str]) -> Iterator[str]:
+    """A note where ids have a part that names what is in a file: `{id}` then stands for too much."""
+    roles = {*SEQUENCE_ALIASES, *(role.lower() for role in patterns), *_ROLE_WORDS}
+    for study in ids:
+        part = next((part for part in re.split(r"[^A-Za-z0-9]+", study) if part.lower() in roles), None)
+        if part is not None:
+            yield (
+                f"the id {study} has '{part}' in it, which names a kind of file: write that part outside "
+                f"{{id}}, for example '{study.replace(part, '', 1).strip('_-. ') or 'p01'}_{part}.nii.gz' "
+                f"as '{{id}}_{part}.nii.gz'"
+            )
+            return
 
 
 def _remember(patients: dict[str, str], study: str, patient: str | None) -> None:
@@ -62,26 +106,36 @@ def _remember(patients: dict[str, str], study: str, patient: str | None) -> None
         )
 
 
-def with_regions(folder: Folder, entries: Sequence[Entry], pattern: str) -> tuple[Entry, ...]:
-    """The entries with the region maps that fit a pattern, for layouts of every kind.
+def with_regions(folder: Folder, cohort: Cohort, pattern: str) -> Cohort:
+    """The cohort with the region maps that fit a pattern, for layouts of every kind.
 
     Raises:
-        InputError: no file fits a study, or two fit one.
+        InputError: no file fits the pattern or a study, or two fit one.
     """
-    found = [(study, "region", file) for study, _, file in matching(folder, pattern)]
+    entries = cohort.entries
+    found = [(study, REGION, file) for study, _, file in matching(folder, pattern)]
+    if not found:
+        raise InputError(
+            "no file fits the pattern of --region",
+            file=folder.root,
+            expected=f"files named {pattern}",
+            got=folder.describe(),
+            remedy="write the pattern as the names are, from the folder on: '*/' for a folder between",
+        )
     maps = assign(folder, found, looked_for=(pattern,))
     result = tuple(
-        replace(entry, region=maps[entry.id]["region"]) if entry.id in maps else entry for entry in entries
+        replace(entry, region=maps[entry.id][REGION]) if entry.id in maps else entry for entry in entries
     )
     if not any(entry.id in maps for entry in entries):
         raise InputError(
             "the region maps belong to no study",
             file=folder.root,
             expected=f"ids such as {entries[0].id}",
-            got=", ".join(list(maps)[:5]),
+            got=some_of(list(maps)),
             remedy="let {id} in --region stand for exactly the study's id",
         )
-    return result
+    told = _matched(REGION, pattern, [(study, file) for study, _, file in found])
+    return replace(cohort, entries=result, matched=(*cohort.matched, told))
 
 
 def matching(folder: Folder, pattern: str) -> Iterator[tuple[str, str | None, str]]:

@@ -2,39 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 
 from mrigmm.data.priors.choice import SEQUENCE_ALIASES
 from mrigmm.errors import InputError, near_misses
-
-# Lower case, one space between words.
-_CLASS_ALIASES = {
-    "background": "background",
-    "lv": "blood",
-    "lv cavity": "blood",
-    "lv blood": "blood",
-    "lv blood pool": "blood",
-    "blood pool": "blood",
-    "cavity": "blood",
-    "left ventricle": "blood",
-    "myo": "myocardium",
-    "lv myocardium": "myocardium",
-    "normal myocardium": "myocardium",
-    "healthy myocardium": "myocardium",
-    "oedema": "edema",
-    "infarct": "scar",
-    "infarction": "scar",
-    "myocardial infarction": "scar",
-    # No-reflow counts as infarct.
-    "mvo": "scar",
-    "no reflow": "scar",
-    "rv": "rv_blood",
-    "rv blood": "rv_blood",
-    "right ventricle": "rv_blood",
-    # Voxels that a training is told to ignore.
-    "ignore": "background",
-}
+from mrigmm.labels import CLASS_SYNONYMS, plain_name
 
 
 def sequence_name(name: str, rename: Mapping[str, str]) -> str:
@@ -44,8 +16,7 @@ def sequence_name(name: str, rename: Mapping[str, str]) -> str:
 
 def class_name(name: str, rename: Mapping[str, str]) -> str:
     """Our name of a class: the user's, a known alias, or the name itself in lower case."""
-    plain = " ".join(re.split(r"[\s_-]+", name.strip().lower()))
-    return rename.get(name) or _CLASS_ALIASES.get(plain, name.strip().lower())
+    return rename.get(name) or CLASS_SYNONYMS.get(plain_name(name), name.strip().lower())
 
 
 def labels_of(pairs: Iterable[tuple[str, int]], rename: Mapping[str, str]) -> dict[str, list[int]]:

@@ -42,6 +42,16 @@ for (const header of headers) {
   header.append(button);
 }
 
+const sideways = document.getElementById("sideways");
+
+// Some browsers show a scroll bar only while it is used.
+function tellWidth() {
+  sideways.hidden = table.parentElement.scrollWidth <= table.parentElement.clientWidth;
+}
+
+window.addEventListener("resize", tellWidth);
+tellWidth();
+
 const filter = document.getElementById("filter");
 const shown = document.getElementById("shown");
 

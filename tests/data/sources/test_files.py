@@ -37,7 +37,7 @@ def test_patterns(tree):
     assert [path.name for path in found.studies["p1"].images.values()] == ["p1_lge.NII.GZ", "p1_t2.nii.gz"]
     assert found.studies["p1"].region == tree.folder / "lv/p1_lv.nii.gz"
     assert found.notes[0] == "no T2: 1 (p2)"
-    (about_splits,) = found.notes[1:]
+    (about_splits,) = [note for note in found.notes[1:] if "fits" not in note]
     assert "no study is in the split 'test'" in about_splits
     assert "--split all (here: training)" in about_splits
 
@@ -85,7 +85,7 @@ def test_what_a_pattern_means(pattern, file, groups):
         ({"images": {"LGE": "{id}.nii"}, "label": "{id}.nii"}, "the label ids of this cohort are not known"),
         ({"images": {"LGE": "{id}/?/lge.nii"}}, "no study was found in the folder"),
         ({"images": PATTERNS["images"], "region": "lv/{id}.nii.gz"}, "the region maps belong to no study"),
-        ({"images": PATTERNS["images"], "region": "lw/{id}.nii.gz"}, "no study was found in the folder"),
+        ({"images": PATTERNS["images"], "region": "lw/{id}.nii.gz"}, "no file fits the pattern of --region"),
         ({"images": {"LGE": "**/{id}*.nii.gz"}}, "two files for LGE"),
         ({"images": {"LGE": "{patient}/p?_{id}.nii.gz"}}, "one study id belongs to two patients"),
         ({"images": PATTERNS["images"], "labels": "blood:1"}, "the label ids cannot be read"),
@@ -110,3 +110,66 @@ def test_nothing_found_names_patterns_and_files(tree):
     problem = caught.value.problems[0]
     assert problem.expected == "files named Case_P001/{Images,Contours}/Case_P001.nii.gz"
     assert problem.got.startswith("7 files: lv/p1_lv.nii.gz, lv/p2_lv.nii.gz, masks/p1.nii")
+
+
+def notes(result, severity):
+    return [problem.what for problem in result.problems if problem.severity == severity]
+
+
+def test_it_says_what_each_pattern_fits(tree):
+    own_files(tree)
+    result = mrigmm.manifest(
+        "files", tree.folder, tree.folder / "m.json", region="lv/{id}_lv.nii.gz", **PATTERNS
+    )
+    assert notes(result, "note") == [
+        "LGE: '*/{id}_lge.nii.gz' fits 2 files, for example p1/p1_lge.NII.GZ (id p1)",
+        "T2: '*/{id}_t2.nii.gz' fits 1 file p1/p1_t2.nii.gz (id p1)",
+        "label: 'masks/{id}.nii' fits 2 files, for example masks/p1.nii (id p1)",
+        "region: 'lv/{id}_lv.nii.gz' fits 2 files, for example lv/p1_lv.nii.gz (id p1)",
+    ]
+
+
+def test_a_pattern_that_takes_too_much_is_told(tree):
+    for study in ("p1", "p2"):
+        tree.image(f"{study}_LGE.nii.gz")
+        tree.image(f"{study}_T2.nii.gz", sequence="T2")
+    result = mrigmm.manifest(
+        "files",
+        tree.folder,
+        tree.folder / "m.json",
+        images={"LGE": "{id}.nii.gz", "T2": "{id}_T2.nii.gz"},
+    )
+    told = notes(result, "warning")
+    assert (
+        "files that fit two patterns: 2, for example p1_T2.nii.gz those of LGE and T2: "
+        "let {id} stand for less of the name"
+    ) in told
+    assert (
+        "the id p1_LGE has 'LGE' in it, which names a kind of file: write that part outside {id}, "
+        "for example 'p1_LGE.nii.gz' as '{id}_LGE.nii.gz'"
+    ) in told
+
+
+@pytest.mark.parametrize(("given", "meant"), [("ssfp", "bSSFP"), ("cine", "bSSFP"), ("lge", "LGE")])
+def test_a_sequence_by_another_name_is_asked_about(tree, given, meant):
+    own_files(tree)
+    result = mrigmm.manifest(
+        "files", tree.folder, tree.folder / "m.json", images={given: "*/{id}_lge.nii.gz"}
+    )
+    assert f"the sequence '{given}' is not known by this name: did you mean {meant}?" in notes(
+        result, "warning"
+    )
+
+
+def test_a_class_by_another_name_is_asked_about(tree):
+    own_files(tree)
+    result = mrigmm.manifest(
+        "files",
+        tree.folder,
+        tree.folder / "m.json",
+        images=PATTERNS["images"],
+        label=PATTERNS["label"],
+        labels="lv=1,myo=2,oedema=3,necrosis=4",
+    )
+    asked = [text for text in notes(result, "warning") if "did you mean" in text]
+    assert [text.rsplit(" ", 1)[1] for text in asked] == ["blood?", "myocardium?", "edema?", "scar?"]
