@@ -84,7 +84,7 @@ def hausdorff95_mm(
         Distance in mm; NaN when no slice has both masks.
     """
     a, b = _cropped(predicted, reference)
-    return _percentile95(_distances_in_plane(a, b, np.diag(np.asarray(pixel_mm, dtype=float)))[0])
+    return _percentile95(_distances_in_plane(a, b, np.diag(pixel_mm))[0])
 
 
 def _cropped(

@@ -64,10 +64,10 @@ def volume_agreement(predicted_ml: Sequence[float], reference_ml: Sequence[float
     Raises:
         ValueError: when the lengths differ.
     """
-    difference = np.subtract(predicted_ml, reference_ml, dtype=np.float64)
-    n = len(difference)
-    if len(predicted_ml) != len(reference_ml):
-        raise ValueError(f"{len(predicted_ml)} and {len(reference_ml)} volumes")
+    n = len(predicted_ml)
+    if n != len(reference_ml):
+        raise ValueError(f"{n} and {len(reference_ml)} volumes")
+    difference = np.subtract(predicted_ml, reference_ml)
     if n < MIN_STUDIES:
         nothing = Estimate(math.nan, math.nan, math.nan, math.nan, n, 0)
         return VolumeAgreement(n, _UNDEFINED, math.nan, _UNDEFINED, _UNDEFINED, _UNDEFINED, nothing)
@@ -113,10 +113,10 @@ def intraclass_correlation(measurements: NDArray[np.floating]) -> Value:
     rest = x - of_subjects[:, None] - of_raters + mean
     mse = float((rest**2).sum()) / ((n - 1) * (k - 1))
     total = msr + (k - 1) * mse + k / n * (msc - mse)
-    if total <= 0 or np.allclose(x, x[0, 0]):
+    if np.allclose(x, x[0, 0]):
         return _UNDEFINED
     icc = (msr - mse) / total
-    if mse <= 1e-12 * msr or icc >= 1:
+    if mse <= 1e-12 * msr:
         return Value(icc, math.nan, math.nan)
     a = k * icc / (n * (1 - icc))
     b = 1 + k * icc * (n - 1) / (n * (1 - icc))

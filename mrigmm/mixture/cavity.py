@@ -83,5 +83,5 @@ def _convex_hull(mask: Mask) -> Mask:
     except (QhullError, ValueError):  # one pixel, or all on a line
         return mask
     positions = np.indices(mask.shape).reshape(2, -1)
-    inside = (hull.equations[:, :2] @ positions + hull.equations[:, 2:] <= 1e-9).all(axis=0)
-    return np.asarray(inside.reshape(mask.shape), dtype=np.bool_)
+    inside: Mask = (hull.equations[:, :2] @ positions + hull.equations[:, 2:] <= 1e-9).all(axis=0)
+    return inside.reshape(mask.shape)

@@ -57,7 +57,7 @@ def constrained_weights(
         pseudo = prior.a * n.sum(-1, keepdim=True) * prior.weights.to(n)
         home = counts @ membership  # (..., K) voxels that may be class k
         share = torch.where(home > 0, pseudo / torch.where(home > 0, home, 1.0), 0.0)
-        n = n + torch.where(home > 0, pseudo, 0.0)
+        n = n + pseudo
         counts = counts * (1.0 + share @ membership.mT)
     if weights_are_fractions(region_counts, allowed):
         return weights

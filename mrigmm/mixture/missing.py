@@ -70,7 +70,7 @@ def expected_statistics(
             total = total + statistics(x[voxels], own)
             continue
         gain, conditional = _conditional(covariances, pattern)  # (K, C, C) both
-        seen = torch.where(pattern, x[voxels].to(exact), 0.0)
+        seen = x[voxels].to(exact)
         # (K, n, C): observed values as they are, missing ones as the class expects them.
         offset = torch.where(pattern, seen - means[:, None, :], 0.0)
         expected = torch.where(pattern, seen, means[:, None, :] + offset @ gain.mT)

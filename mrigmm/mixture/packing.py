@@ -56,7 +56,7 @@ def pack(region: Tensor) -> PackedRegion:
     Args:
         region: ``(B, *spatial)`` bool or integers, voxels above 0 belong to the region.
     """
-    inside = (region if region.dtype == torch.bool else region > 0).flatten(1)  # (B, M)
+    inside = (region > 0).flatten(1)  # (B, M)
     counts = inside.sum(1)
     largest = int(counts.max()) if len(counts) else 0
     mask = torch.arange(largest, device=region.device) < counts[:, None]

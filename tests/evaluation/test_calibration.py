@@ -20,6 +20,8 @@ def test_errors_of_bins_weigh_as_many_voxels_as_they_hold():
 def test_certainty_and_nothing():
     assert calibration_error(np.array([[1.0], [0.0]]), np.array([0])) == 0
     assert calibration_error(np.array([[1.0], [0.0]]), np.array([1])) == 1
+    certain = reliability(np.array([[1.0], [0.0]]), np.array([0]))
+    assert certain.count.tolist() == [0] * 14 + [1]  # the last bin has its upper bound
     assert math.isnan(calibration_error(np.zeros((2, 0)), np.zeros(0, int)))
 
 
@@ -45,3 +47,4 @@ def test_studies_are_pooled_voxel_by_voxel():
     assert wrong.error() == pytest.approx(0.9)
     assert pooled([right, wrong]).error() == pytest.approx(0.4)
     assert math.isnan(pooled([]).error())
+    assert pooled([right, wrong]).count.dtype == right.count.dtype  # voxels are whole numbers

@@ -11,11 +11,12 @@ def studies(*volumes):
 
 
 def test_counts_and_rates():
-    """Found in 3 of 4 with an infarct, absent in 1 of 2 without."""
-    found = case_level(studies((1, 2), (0.1, 5), (3, 3), (0, 4), (0, 0), (0.5, 0)))
+    """Found in 3 of 4 with an infarct, absent in 4 of 6 without."""
+    with_infarct, without = ((1, 2), (0.1, 5), (3, 3), (0, 4)), ((0.5, 0), (0.1, 0), *[(0, 0)] * 4)
+    found = case_level(studies(*with_infarct, *without))
     counts = (found.true_positive, found.false_negative, found.false_positive, found.true_negative)
-    assert counts == (3, 1, 1, 1)
-    assert (found.sensitivity.value, found.specificity.value) == (0.75, 0.5)
+    assert counts == (3, 1, 2, 4)
+    assert (found.sensitivity.value, found.specificity.value) == (0.75, pytest.approx(4 / 6))
 
 
 def test_wilson_interval_by_hand():

@@ -72,7 +72,14 @@ def test_one_study_has_no_spread():
     summary = summarise({"a": {"scar": o(0.5)}})["scar"]
     assert (summary.dice_mean, summary.n) == (0.5, 1)
     assert math.isnan(summary.dice_sd)
+    assert math.isnan(summary.iou_sd)
     assert math.isnan(summary.specificity)
+
+
+def test_two_studies_have_a_spread():
+    """Dice 0.2 and 0.8, IoU 0.1 and 0.4: half the difference times the root of 2."""
+    summary = summarise({"a": {"scar": o(0.2)}, "b": {"scar": o(0.8)}})["scar"]
+    assert (summary.dice_sd, summary.iou_sd) == (pytest.approx(0.3 * 2**0.5), pytest.approx(0.15 * 2**0.5))
 
 
 def test_classes_that_some_studies_lack():

@@ -11,6 +11,7 @@ def test_mean_and_sd_by_hand():
     assert found.mean == pytest.approx(3.0)
     assert found.sd == pytest.approx(math.sqrt((4 + 1 + 9) / 2))
     assert (found.n, found.n_undefined) == (3, 0)
+    assert estimate_mean([1.0, 3.0]).sd == pytest.approx(math.sqrt(2))
 
 
 def test_undefined_values_are_counted_not_averaged():
@@ -47,6 +48,13 @@ def test_same_seed_same_interval():
     values = np.random.default_rng(3).random(12).tolist()
     assert estimate_mean(values, seed=1) == estimate_mean(values, seed=1)
     assert estimate_mean(values, seed=1) != estimate_mean(values, seed=2)
+    assert estimate_mean(values) == estimate_mean(values, seed=0)
+    ids = [str(i) for i in range(12)]
+    method, baseline = dict(zip(ids, values, strict=True)), dict(zip(ids, reversed(values), strict=True))
+    one, two = (paired_difference(method, baseline, seed=seed) for seed in (1, 2))
+    assert one == paired_difference(method, baseline, seed=1)
+    assert (one.low, one.high) != (two.low, two.high)
+    assert paired_difference(method, baseline) == paired_difference(method, baseline, seed=0)
 
 
 def test_paired_by_id_not_by_order():

@@ -55,6 +55,9 @@ def test_shapes_must_agree():
     ("predicted", "reference", "remark"),
     [
         (1.0, 2.0, None),
+        (0.5, 0.5, None),
+        (0.1, 0.0, "the reference has no scar; 0.1 ml predicted"),
+        (0.0, 0.5, "no scar predicted; the reference has 0.5 ml"),
         (1.24, 0.0, "the reference has no scar; 1.2 ml predicted"),
         (0.02, 0.0, "the reference has no scar; under 0.1 ml predicted"),
         (0.0, 3.0, "no scar predicted; the reference has 3.0 ml"),

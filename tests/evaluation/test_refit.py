@@ -48,7 +48,10 @@ def test_an_empty_class_changes_nothing():
 
 def test_refuses_what_are_no_responsibilities():
     x, resp = two_groups()
-    with pytest.raises(ValueError, match="sum to 1"):
+    with pytest.raises(ValueError, match=r"^the responsibilities of a voxel must sum to 1$"):
         refit_nll(x, 2 * resp)
+    with pytest.raises(ValueError, match="sum to 1"):
+        refit_nll(x, 1.002 * resp)
+    assert math.isfinite(refit_nll(x, 1.0005 * resp))  # rounded, as in a file
     with pytest.raises(ValueError, match="400 voxels but responsibilities of 399"):
         refit_nll(x, resp[1:])

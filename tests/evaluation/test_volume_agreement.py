@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from mrigmm.evaluation.volume_agreement import intraclass_correlation, volume_agreement
 
@@ -15,6 +16,29 @@ def test_icc_of_the_published_example():
     found = intraclass_correlation(SHROUT_FLEISS)
     assert found.value == pytest.approx(0.29, abs=0.005)  # their ICC(2,1)
     assert (found.low, found.high) == (pytest.approx(0.019, abs=5e-4), pytest.approx(0.761, abs=5e-4))
+
+
+def test_interval_of_the_icc_as_shrout_and_fleiss_write_it():
+    """From the sums of squares over their degrees of freedom: 11.24, 32.49 and 1.02 in their table 3."""
+    msr, msc, mse = 1349 / 24 / 5, 2339 / 24 / 3, 367 / 24 / 15
+    n, k = 6, 4
+    icc = (msr - mse) / (msr + 3 * mse + 4 / 6 * (msc - mse))
+    ratio, rest = msc / mse, n * (1 + (k - 1) * icc) - k * icc
+    v = 3 * 5 * (k * icc * ratio + rest) ** 2 / (5 * (k * icc * ratio) ** 2 + rest**2)
+    upper, lower = stats.f.ppf(0.975, n - 1, v), stats.f.ppf(0.975, v, n - 1)
+    low = n * (msr - upper * mse) / (upper * (k * msc + (k * n - k - n) * mse) + n * msr)
+    high = n * (lower * msr - mse) / (k * msc + (k * n - k - n) * mse + n * lower * msr)
+    found = intraclass_correlation(SHROUT_FLEISS)
+    assert (found.value, found.low, found.high) == pytest.approx((icc, low, high), rel=1e-9)
+
+
+def test_icc_has_no_unit():
+    """Millilitres or cubic metres; in float32, too, the figures are computed in float64."""
+    found = intraclass_correlation(SHROUT_FLEISS)
+    metres = intraclass_correlation(1e-6 * SHROUT_FLEISS)
+    assert (metres.value, metres.low, metres.high) == pytest.approx((found.value, found.low, found.high))
+    measured = (0.1 * SHROUT_FLEISS).astype(np.float32)
+    assert intraclass_correlation(measured) == intraclass_correlation(measured.astype(np.float64))
 
 
 def test_icc_by_hand():
@@ -31,6 +55,11 @@ def test_icc_of_equal_measurements_and_of_nothing():
     equal = intraclass_correlation(np.array([[1, 1], [2, 2], [5, 5]]))
     assert equal.value == pytest.approx(1)
     assert math.isnan(equal.low)
+    assert math.isnan(equal.high)
+    # Raters differ, subjects do not, and nothing is left: MSR = MSE = 0.
+    alike = intraclass_correlation(np.array([[1, 2], [1, 2], [1, 2]]))
+    assert alike.value == 0
+    assert math.isnan(alike.low)
     for undefined in (np.ones((4, 2)), np.zeros((4, 2)), SHROUT_FLEISS[:2], SHROUT_FLEISS[:, :1]):
         assert math.isnan(intraclass_correlation(undefined).value)
 
@@ -47,7 +76,10 @@ def test_limits_of_agreement_by_hand():
     assert found.lower_limit_ml.value == pytest.approx(lower, rel=1e-5)
     assert found.upper_limit_ml.value == pytest.approx(upper, rel=1e-5)
     assert found.lower_limit_ml.low == pytest.approx(lower - half, rel=1e-5)
+    assert found.lower_limit_ml.high == pytest.approx(lower + half, rel=1e-5)
+    assert found.upper_limit_ml.low == pytest.approx(upper - half, rel=1e-5)
     assert found.upper_limit_ml.high == pytest.approx(upper + half, rel=1e-5)
+    assert found.icc == intraclass_correlation(np.array([[11, 10], [12, 10], [23, 20], [16, 10]]))
     assert found.absolute_error_ml.mean == 3
     assert found.absolute_error_ml.low < 3 < found.absolute_error_ml.high
 
@@ -60,10 +92,14 @@ def test_absolute_errors_do_not_cancel():
 def test_two_studies_say_nothing():
     found = volume_agreement([1, 2], [2, 3])
     assert found.n == 2
-    figures = (found.bias_ml.value, found.sd_ml, found.upper_limit_ml.low, found.icc.value)
-    assert all(math.isnan(figure) for figure in (*figures, found.absolute_error_ml.mean))
+    values = (found.bias_ml, found.lower_limit_ml, found.upper_limit_ml, found.icc)
+    error = found.absolute_error_ml
+    figures = [found.sd_ml, *(figure for value in values for figure in (value.value, value.low, value.high))]
+    assert all(math.isnan(figure) for figure in (*figures, error.mean, error.sd, error.low, error.high))
+    assert (error.n, error.n_undefined) == (2, 0)
 
 
 def test_volumes_come_in_pairs():
-    with pytest.raises(ValueError, match="3 and 1 volumes"):
-        volume_agreement([1, 2, 3], [1])
+    for other in ([1], [1, 2]):
+        with pytest.raises(ValueError, match=f"3 and {len(other)} volumes"):
+            volume_agreement([1, 2, 3], other)

@@ -338,7 +338,176 @@ def test_empty_class_falls_back():
     torch.testing.assert_close(guided.mixture.means[3], prior().means[3])
 
 
+def plain_svgmm(x, start, iterations, *, covariance, map_prior, allowed, region, present):
+    """The spatially variant mixture written with the public functions only."""
+    mixture, bounds = start, []
+    log_pi, counts = region_log_prior(start.weights, allowed, region), torch.bincount(region, minlength=3)
+    niw = MapPrior(
+        map_prior.means, map_prior.covariances, map_prior.weights, map_prior.kappa, map_prior.nu, 0.0
+    )
+    for step in range(iterations + 1):
+        density = log_gaussian(x, mixture.means, mixture.covariances, present=present)
+        evidence = log_likelihood(log_pi, density)
+        resp = posterior(log_pi, density)
+        if step == iterations:
+            return mixture, bounds, resp, evidence
+        n_voxels = torch.tensor(float(len(x))).double()
+        bounds.append(
+            float(evidence.mean() + log_map_prior(mixture, niw, n_voxels, present=present) / len(x))
+        )
+        log_pi = resp.log()
+        stats = statistics(x, resp)
+        new = m_step(stats, covariance=covariance, prior=map_prior, present=present)
+        weights = constrained_weights(stats.n, counts, allowed, prior=map_prior)
+        mixture = Mixture(weights, new.means, new.covariances)
+    raise AssertionError
+
+
+@pytest.mark.parametrize("covariance", ["full", "diag"])
+@pytest.mark.parametrize("lacks", [None, 1])
+def test_spatially_variant_mixture_with_every_option(covariance, lacks):
+    x = voxels(150)
+    region = torch.randint(1, 3, (len(x),), generator=torch.Generator().manual_seed(1))
+    allowed = CAVITY_WALL.clone()
+    allowed[1, 1] = True
+    present = None if lacks is None else torch.arange(C) != lacks
+    options = {"covariance": covariance, "allowed": allowed, "region": region, "present": present}
+    ours = quietly(fit_svgmm, x, start=start_mixture(), prior=prior(), max_iter=4, tol=0, **options)
+    filled = x if lacks is None else torch.where(present, x, 0.0)
+    mixture, bounds, resp, evidence = plain_svgmm(filled, start_mixture(), 4, map_prior=prior(), **options)
+    assert_mixtures_close(ours.mixture, mixture)
+    np.testing.assert_allclose(ours.lower_bounds, bounds, atol=1e-10)
+    torch.testing.assert_close(ours.resp, resp)
+    torch.testing.assert_close(ours.log_likelihood, evidence)
+    assert (ours.n_iter, ours.converged) == (4, False)
+
+
+@pytest.mark.parametrize("fit", [fit_gmm, fit_svgmm])
+@pytest.mark.parametrize("observed", [False, True])
+def test_ends_with_the_first_change_below_the_tolerance(fit, observed):
+    x = voxels(200)
+    options = {"observed": torch.ones_like(x, dtype=torch.bool)} if observed else {}
+    found = fit(x, start=start_mixture(), tol=0.01, **options)
+    changes = np.abs(np.diff(found.lower_bounds))
+    assert changes[-1] < 0.01 <= changes[:-1].min()
+    assert (found.n_iter, found.converged) == (len(changes) + 1, True)
+    assert found.n_iter > 3
+
+
+@pytest.mark.parametrize("fit", [fit_gmm, fit_svgmm])
+def test_a_hundred_iterations_at_most(fit):
+    x = torch.tensor([[0.0], [1.0], [2.0]])
+    with pytest.warns(ConvergenceWarning, match=r"EM did not converge in 100 iterations"):
+        found = fit(x, n_classes=1, tol=0.0)
+    assert (found.n_iter, len(found.lower_bounds)) == (100, 100)
+
+
+@pytest.mark.parametrize("covariance", ["full", "diag"])
+@pytest.mark.parametrize(
+    ("dtype", "distance"), [(torch.float32, 1e4), (torch.float64, 1e8)], ids=["features", "differences"]
+)
+def test_an_outlier_is_computed_carefully(dtype, distance, covariance):
+    """Beyond what float32's features resolve, then beyond float64's; with an ordinary study beside it."""
+    x = voxels(200).to(dtype)
+    x = torch.cat([x, torch.full((1, C), distance, dtype=dtype), x[:50]])
+    index = torch.tensor([0] * 201 + [1] * 50)
+    region = torch.randint(1, 3, (251,), generator=torch.Generator().manual_seed(1))
+    options = {"covariance": covariance, "allowed": CAVITY_WALL}
+    ours = quietly(
+        fit_gmm_batch, x, index, 2, start=start_mixture(), region=region, max_iter=1, tol=0, **options
+    )
+    for s in range(2):
+        own = index == s
+        exact = x[own].double()
+        mixture, bounds = plain_em(exact, start_mixture(), 1, region=region[own], **options)
+        tolerance = 1e-4 if dtype == torch.float32 else 1e-8
+        assert ours.lower_bounds[s] == pytest.approx(bounds, rel=1e-6)
+        torch.testing.assert_close(ours.mixture.means[s], mixture.means, rtol=1e-6, atol=tolerance)
+
+
 class TestBatch:
+    def test_without_an_empty_study(self):
+        x, index = voxels(90), torch.tensor([0] * 40 + [1] * 50)
+        options = {"start": start_mixture(), "max_iter": 5, "tol": 0}
+        together = quietly(fit_gmm_batch, x, index, 2, **options)
+        for s in range(2):
+            alone = quietly(fit_gmm, x[index == s], **options).mixture
+            found = (getattr(together.mixture, name)[s] for name in ("weights", "means", "covariances"))
+            assert_mixtures_close(Mixture(*found), alone, 1e-10)
+
+    @pytest.mark.parametrize("covariance", TYPES)
+    def test_an_empty_class_is_filled_from_its_own_study(self, covariance):
+        """The last class is out of reach of both studies, one of which is three times as wide."""
+        start = start_mixture()
+        means = torch.cat([start.means[:3], torch.full((1, C), 1e4).double()])
+        start = Mixture(start.weights, means, start.covariances)
+        x, index = voxels(90), torch.tensor([0] * 40 + [1] * 50)
+        x[40:] *= 3.0
+        options = {"start": start, "max_iter": 2, "tol": 0, "covariance": covariance}
+        together = quietly(fit_gmm_batch, x, index, 2, **options)
+        for s in range(2):
+            mixture, _ = plain_em(x[index == s], start, 2, covariance=covariance)
+            found = (getattr(together.mixture, name)[s] for name in ("weights", "means", "covariances"))
+            assert_mixtures_close(Mixture(*found), mixture)
+
+    @pytest.mark.parametrize("start", ["kmeans++", "random"])
+    def test_starts_are_drawn_within_each_study(self, start):
+        """Of the first study as alone; both within their regions, and the same with the same seed."""
+        x = voxels(120)
+        index = torch.tensor([0, 1]).repeat(60)
+        region = torch.randint(1, 3, (120,), generator=torch.Generator().manual_seed(2))
+        options = {"start": start, "allowed": CAVITY_WALL, "max_iter": 3, "tol": 0, "n_starts": 2, "seed": 5}
+        together = quietly(fit_gmm_batch, x, index, 2, region=region, **options)
+        assert (together.resp[region == 1, 1:] == 0).all()
+        again = quietly(fit_gmm_batch, x, index, 2, region=region, **options)
+        assert torch.equal(together.resp, again.resp)
+        other = quietly(fit_gmm_batch, x, index, 2, region=region, **options | {"seed": 6})
+        assert not torch.equal(together.resp, other.resp)
+        options["n_starts"] = 1  # with more, the second study takes from the same series of numbers
+        together = quietly(fit_gmm_batch, x, index, 2, region=region, **options)
+        alone = quietly(fit_gmm, x[::2], region=region[::2], **options)
+        torch.testing.assert_close(together.resp[::2], alone.resp)
+
+    def test_random_starts_of_studies_with_different_sequences(self):
+        """Each group of equal sequences draws its own numbers: a study alone in its group is as alone."""
+        x, index = voxels(120), torch.tensor([0, 1]).repeat(60)
+        present = torch.tensor([[True] * C, [True, False, True]])
+        options = {"start": "random", "n_classes": 3, "max_iter": 3, "tol": 0, "seed": 4}
+        together = quietly(fit_gmm_batch, x, index, 2, present=present, **options)
+        for s in range(2):
+            alone = quietly(fit_gmm, x[index == s], present=present[s], **options)
+            torch.testing.assert_close(together.resp[index == s], alone.resp)
+
+    def test_parameters_are_float64_whatever_the_images_are(self):
+        present = torch.tensor([[True] * C, [True, False, True]])
+        found = quietly(
+            fit_gmm_batch,
+            voxels(40).float(),
+            torch.tensor([0, 1]).repeat(20),
+            2,
+            start=start_mixture(),
+            present=present,
+            max_iter=2,
+        )
+        assert {value.dtype for value in vars(found.mixture).values()} == {torch.float64}
+        assert (found.resp.dtype, found.log_likelihood.dtype) == (torch.float32, torch.float32)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"n_mixtures": 0}, "at least one mixture, got 0"),
+            ({"index": torch.zeros(4, dtype=torch.long)}, r"expected index \(5,\), got \(4,\)"),
+            ({"index": torch.tensor([0, 1, 2, 1, 0])}, r"index in 0\.\.1, got 0\.\.2"),
+            ({"index": torch.tensor([0, 1, -1, 1, 0])}, r"index in 0\.\.1, got -1\.\.1"),
+            ({"present": torch.ones(2, 2, dtype=torch.bool)}, r"expected present \(2, 3\) bool"),
+            ({"present": torch.tensor([[True] * C, [False] * C])}, "a sequence for each study"),
+        ],
+    )
+    def test_wrong_calls_say_what_was_expected(self, change, message):
+        call = {"x": torch.zeros(5, C), "index": torch.tensor([0, 1, 0, 1, 0]), "n_mixtures": 2} | change
+        with pytest.raises(ValueError, match=message):
+            fit_gmm_batch(start=start_mixture(), **call)
+
     def problem(self):
         parts = [voxels(n, seed=n) for n in (120, 0, 333, 50)]
         index = torch.cat([torch.full((len(part),), s) for s, part in enumerate(parts)])
@@ -384,8 +553,12 @@ class TestBatch:
         for s in range(4):
             own = index == s
             alone = fit_gmm(x[own], region=region[own], present=present[s], **options)
-            torch.testing.assert_close(together.mixture.covariances[s], alone.mixture.covariances)
+            found = (getattr(together.mixture, name)[s] for name in ("weights", "means", "covariances"))
+            assert_mixtures_close(Mixture(*found), alone.mixture)
             torch.testing.assert_close(together.resp[own], alone.resp)
+            torch.testing.assert_close(together.log_likelihood[own], alone.log_likelihood)
+            assert (together.n_iter[s], together.converged[s]) == (alone.n_iter, alone.converged)
+            np.testing.assert_allclose(together.lower_bounds[s], alone.lower_bounds)
 
     def test_kmeans_start_per_mixture(self):
         _, x, index = self.problem()
@@ -460,6 +633,63 @@ class TestMissing:
         svgmm = quietly(fit_svgmm, filled, start=start_mixture(), present=present, **options)
         assert torch.isfinite(svgmm.resp).all()
 
+    @pytest.mark.parametrize("with_prior", [False, True])
+    def test_absent_sequences_come_back_as_the_m_step_fills_them(self, with_prior):
+        """Two of three are absent: their block is the prior's or the identity, uncorrelated with the rest."""
+        full = prior()
+        factor = torch.tensor([[1.0, 0, 0], [0.5, 1, 0], [0.3, 0.2, 1]]).double()
+        full = MapPrior(full.means, (factor @ factor.T).expand(K, C, C), full.weights, 0.1, 0.2, 0.3)
+        x, present = voxels(100), torch.tensor([False, True, False])
+        options = {"present": present, "prior": full if with_prior else None}
+        fitted = quietly(fit_gmm, x, start=start_mixture(), max_iter=1, tol=0, **options)
+        density = log_gaussian(x, start_mixture().means, start_mixture().covariances, present=present)
+        expected = m_step(statistics(x, posterior(start_mixture().weights.log(), density)), **options)
+        assert_mixtures_close(fitted.mixture, expected)
+        assert (fitted.mixture.covariances[:, 1, [0, 2]] == 0).all()
+
+    @pytest.mark.parametrize("lacks", [None, 0])
+    @pytest.mark.parametrize("start", [None, "kmeans++", "random"])
+    def test_fully_observed_voxels_change_nothing_whatever_the_options(self, lacks, start):
+        x = voxels(120)
+        region = torch.randint(1, 3, (len(x),), generator=torch.Generator().manual_seed(1))
+        options = {"start": start, "prior": prior(), "allowed": CAVITY_WALL, "region": region}
+        options |= {"max_iter": 4, "tol": 0, "n_starts": 3, "covariance": "tied", "seed": 2}
+        if lacks is not None:
+            options["present"] = torch.arange(C) != lacks
+        one = quietly(fit_gmm, x, **options)
+        other = quietly(fit_gmm, x, observed=torch.ones_like(x, dtype=torch.bool), **options)
+        assert_mixtures_close(one.mixture, other.mixture)
+        np.testing.assert_allclose(one.lower_bounds, other.lower_bounds, atol=1e-10)
+        torch.testing.assert_close(one.resp, other.resp)
+        torch.testing.assert_close(one.log_likelihood, other.log_likelihood)
+
+    @pytest.mark.parametrize("fit", [fit_gmm, fit_svgmm])
+    def test_observed_nowhere_is_absent(self, fit):
+        x, present = voxels(100), torch.tensor([True, False, True])
+        x[:, 1] = torch.nan
+        options = {"start": start_mixture(), "prior": prior(), "covariance": "full", "max_iter": 3, "tol": 0}
+        one = quietly(fit, x, present=present, **options)
+        other = quietly(fit, x, observed=present.expand(100, C), **options)
+        torch.testing.assert_close(other.resp, one.resp)
+        np.testing.assert_allclose(other.lower_bounds, one.lower_bounds)
+
+    def test_no_voxel_and_no_observation(self):
+        for observed in (None, torch.zeros(0, C, dtype=torch.bool)):
+            none = fit_gmm(torch.zeros(0, C), n_classes=2, observed=observed)
+            assert (none.resp.shape, none.log_likelihood.shape, none.n_iter) == ((0, 2), (0,), 0)
+            assert (none.converged, none.lower_bounds) == (True, [])
+            assert none.mixture.weights.tolist() == [0.5, 0.5]
+        with pytest.raises(ValueError, match="observed is False everywhere"):
+            fit_gmm(torch.zeros(1, C), n_classes=2, observed=torch.zeros(1, C, dtype=torch.bool))
+
+    def test_starts_from_the_mean_where_nothing_was_observed(self):
+        """Two places of which one has no second value: k-means sees it at the others' mean, 3."""
+        x = torch.tensor([[0.0, 2.0], [0.0, 4.0], [9.0, 77.0]]).repeat(4, 1)
+        observed = torch.tensor([[True, True], [True, True], [True, False]]).repeat(4, 1)
+        found = quietly(fit_gmm, x, n_classes=2, observed=observed, max_iter=1)
+        assert sorted(found.mixture.means[:, 0].tolist()) == pytest.approx([0.0, 9.0], abs=1e-6)
+        assert found.mixture.means[:, 1].tolist() == pytest.approx([3.0, 3.0], abs=1e-6)
+
     def test_fully_observed_voxels_change_nothing(self):
         x = voxels(300)
         options = {"start": start_mixture(), "max_iter": 5, "tol": 0}
@@ -514,9 +744,19 @@ def test_healthy_study_keeps_false_pathology_small():
     ("change", "message"),
     [
         ({"x": torch.zeros(5)}, "expected x"),
+        ({"n_classes": 0, "start": None}, "number of classes, got {'n_classes': 0}"),
+        ({"tol": -1.0}, "tol >= 0, got 100, 1, -1.0"),
+        ({"n_starts": 0}, "n_starts >= 1"),
+        ({"start": start_mixture().channels([0])}, "expected 3 sequences as in x, got 1 in start"),
+        ({"region": torch.ones(5)}, "go together"),
+        ({"allowed": CAVITY_WALL, "region": torch.ones(4)}, r"expected region \(5,\), got \(4,\)"),
+        ({"allowed": CAVITY_WALL, "region": -torch.ones(5)}, r"got -1\.\.-1"),
+        ({"present": torch.ones(2, dtype=torch.bool)}, r"expected present \(3,\)"),
+        ({"observed": torch.ones(5, 2, dtype=torch.bool)}, r"expected observed \(5, 3\), got \(5, 2\)"),
         ({"x": torch.full((5, C), torch.nan)}, "not finite"),
         ({"n_classes": None, "start": None}, "number of classes"),
-        ({"n_classes": 3}, "number of classes"),
+        ({"n_classes": 3}, "number of classes, got {'n_classes': 3, 'start': 4}"),
+        ({"allowed": CAVITY_WALL[:, :3], "region": torch.ones(5)}, "got {'start': 4, 'allowed': 3}"),
         ({"start": "magic"}, "as start"),
         ({"covariance": "banded"}, "covariance type"),
         ({"max_iter": 0}, "max_iter"),

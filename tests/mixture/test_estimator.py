@@ -77,6 +77,73 @@ def test_streaming_equals_one_fit(X):
     np.testing.assert_allclose(stream.lower_bounds_, whole.lower_bounds_, atol=1e-10)
 
 
+@pytest.mark.parametrize("covariance", TYPES)
+def test_streaming_with_every_option(X, covariance):
+    """As one fit; it ends, and says so, where the bound changes by less than the tolerance."""
+    start = GaussianMixture(3, n_init=3, max_iter=200, covariance_type=covariance).fit(X[::5]).mixture_
+    prior = MapPrior(start.means, start.covariances, start.weights, 0.1, 0.1, 0.1)
+    options = {"covariance_type": covariance, "reg_covar": 0.05, "prior": prior, "init_params": start}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        whole = GaussianMixture(3, max_iter=2, tol=0.0, **options).fit(X)
+    stream, converged = GaussianMixture(3, tol=1e-4, **options), []
+    while not converged or (not converged[-1] and len(converged) < 200):
+        converged.append(stream.summarize(X).from_summaries().converged_)
+        if len(converged) == 2:
+            np.testing.assert_allclose(stream.means_, whole.means_, atol=1e-10)
+            np.testing.assert_allclose(stream.covariances_, whole.covariances_, atol=1e-10)
+            np.testing.assert_allclose(stream.weights_, whole.weights_, atol=1e-10)
+    changes = np.abs(np.diff(stream.lower_bounds_))
+    assert len(converged) > 2
+    assert changes[-1] < 1e-4 <= changes[:-1].min()
+    assert stream.n_iter_ == len(stream.lower_bounds_) == len(converged)
+    assert stream.lower_bound_ == stream.lower_bounds_[-1]
+
+
+def test_a_summary_counts_once(X):
+    start = GaussianMixture(2, init_params=GaussianMixture(2).fit(X).mixture_)
+    start.summarize(X).from_summaries()
+    with pytest.raises(ValueError, match="nothing was summarised: call summarize first"):
+        start.from_summaries()
+
+
+def test_draws_are_grouped_by_class_and_reproducible(X):
+    fitted = GaussianMixture(3, n_init=3, random_state=4).fit(X)
+    drawn, labels = fitted.sample(50)
+    assert (drawn.shape, labels.tolist()) == ((50, 2), sorted(labels.tolist()))
+    np.testing.assert_array_equal(fitted.sample(50)[0], drawn)
+    fitted.random_state = 5
+    assert not np.array_equal(fitted.sample(50)[0], drawn)
+    assert fitted.sample()[0].shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("covariance", "parameters"),
+    [("full", 3 * 3), ("tied", 3), ("diag", 3 * 2), ("spherical", 3)],
+)
+def test_information_criteria_by_hand(X, covariance, parameters):
+    """Besides the covariances 3 x 2 means and 2 weights."""
+    fitted = GaussianMixture(3, n_init=3, covariance_type=covariance, max_iter=500).fit(X)
+    twice, p = -2 * fitted.score_samples(X).sum(), parameters + 8
+    assert fitted.bic(X) == pytest.approx(twice + p * np.log(600))
+    assert fitted.aic(X) == pytest.approx(twice + 2 * p)
+    assert fitted.score(X) == pytest.approx(-twice / 1200)
+
+
+def test_defaults_are_those_of_the_docstring():
+    assert GaussianMixture().get_params() == {
+        "n_components": 1,
+        "covariance_type": "full",
+        "tol": 1e-4,
+        "reg_covar": 1e-3,
+        "max_iter": 100,
+        "n_init": 1,
+        "init_params": "kmeans++",
+        "random_state": 0,
+        "prior": None,
+    }
+
+
 def test_summaries_of_two_ranks_add_up(X):
     x = torch.from_numpy(X)
     start = Mixture(torch.ones(3) / 3, x[::250].clone(), torch.eye(2).repeat(3, 1, 1)).to(dtype=torch.float64)
@@ -129,9 +196,13 @@ def test_what_is_no_table_of_numbers_is_refused(X):
         GaussianMixture(2).fit([[0.0], [np.inf]])
     with pytest.raises(ValueError, match="contains NaN"):
         fitted.summarize([[0.0, np.nan]])
+    with pytest.raises(ValueError, match="minimum of 2 is required"):
+        GaussianMixture().fit([[0.0, 1.0]])
+    assert fitted.predict(X[:1]).shape == (1,)
     with pytest.raises(ValueError, match="3 features"):
         fitted.predict(np.zeros((4, 3)))
     assert fitted.score_samples(X.astype(np.float32)).dtype == np.float32
+    assert fitted.fit(X[:, :1]).n_features_in_ == 1  # what was fitted before does not bind
 
 
 def test_nan_is_what_was_not_observed(X):
@@ -186,7 +257,7 @@ def test_a_floor_that_swamps_a_column_is_told(X):
     with pytest.warns(UserWarning, match=r"reg_covar=0.001 .* column 1 of X \(1e-06\)"):
         GaussianMixture(1).fit([[0.0, 0.001], [1.0, -0.001]] * 10)
     with pytest.warns(UserWarning, match=r"column 0 of X \(1e-06\)"):  # of the observed values
-        GaussianMixture(1).fit([[0.001, 1.0], [-0.001, -1.0], [np.nan, 0.0]] * 10)
+        GaussianMixture(1).fit([[5.001, 1.0], [4.999, -1.0], [np.nan, 0.0]] * 10)
     GaussianMixture(1, reg_covar=1e-9).fit([[0.0, 0.001], [1.0, -0.001]] * 10)
 
 
@@ -224,6 +295,7 @@ def test_mixtures_and_priors_of_arrays(X):
     parts = ([0.2, 0.3, 0.5], np.zeros((3, 2)), np.stack([np.eye(2)] * 3))
     mixture = Mixture(*parts)
     assert (mixture.n_classes, mixture.n_sequences) == (3, 2)
+    assert all(isinstance(value, torch.Tensor) for value in vars(mixture).values())
     prior = MapPrior(parts[1], parts[2], np.array(parts[0]), 0.1, 0.1, 0.1)
     assert np.isfinite(GaussianMixture(3, prior=prior).fit(X).means_).all()
     with pytest.raises(TypeError, match=r"torch\.Tensor, got ndarray"):

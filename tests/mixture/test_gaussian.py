@@ -13,13 +13,16 @@ from mrigmm.mixture import (
     Mixture,
     Statistics,
     constrained_weights,
+    from_summaries,
     log_gaussian,
     log_map_prior,
     m_step,
     region_log_weights,
     statistics,
+    summarize,
 )
 from mrigmm.mixture.gaussian import cholesky
+from mrigmm.mixture.moments import _lost
 
 K, C, N = 3, 2, 40
 TYPES = ("full", "diag", "tied", "spherical")
@@ -117,6 +120,14 @@ class TestLogGaussian:
         far = lambda m, c: log_gaussian(1e5 * x[:2], m, (c + c.mT) / 2) / 1e9  # noqa: E731
         assert torch.autograd.gradcheck(far, (means, covariances), atol=1e-4, rtol=1e-3)
 
+    @pytest.mark.parametrize("scale", [1.0, 1e4])
+    def test_gradient_with_respect_to_the_voxels(self, generator, x, scale):
+        means, covariances = torch.zeros(K, C).double(), random_covariances(generator, K)
+        voxels = (scale * x[:4]).requires_grad_()
+        values = log_gaussian(voxels, means, covariances)
+        (gradient,) = torch.autograd.grad(values[:, 1].sum(), voxels)
+        torch.testing.assert_close(gradient, -torch.linalg.solve(covariances[1], voxels.detach().T).T)
+
     def test_rounding_cannot_break_the_factor(self):
         """A covariance that float32 made indefinite still gives finite densities."""
         direction = torch.tensor([1.0, 1.0])
@@ -124,9 +135,28 @@ class TestLogGaussian:
         values = log_gaussian(torch.zeros(1, C), torch.zeros(1, C), spoilt[None])
         assert torch.isfinite(values).all()
 
+    def test_factor_of_sequences_of_very_different_scale(self):
+        """By hand: SD 1e-6 and 1e6, correlation 0.6; a batch in which only the second needs help."""
+        covariance = torch.tensor([[1e-12, 0.6], [0.6, 1e12]], dtype=torch.float64)
+        expected = torch.tensor([[1e-6, 0.0], [0.6e6, 0.8e6]], dtype=torch.float64)
+        torch.testing.assert_close(cholesky(covariance), expected, rtol=1e-12, atol=0)
+        singular = torch.tensor([[4.0, 4.0 + 1e-9], [4.0 + 1e-9, 4.0]], dtype=torch.float64)
+        plain, raised = cholesky(torch.stack([covariance, singular]))
+        torch.testing.assert_close(plain, expected, rtol=1e-12, atol=0)
+        # 1e-7 of the variances more, no tenfold step needed: the second diagonal element is 2 sqrt(2e-7).
+        torch.testing.assert_close(raised[1, 1], 2 * torch.tensor(2e-7).double().sqrt(), rtol=2e-3, atol=0)
+        torch.testing.assert_close(raised @ raised.T, singular, rtol=2e-7, atol=0)
+
+    @pytest.mark.parametrize("value", [0.0, -1.0, torch.inf, torch.nan])
+    def test_variances_that_are_none(self, value):
+        with pytest.raises(ValueError, match="covariances need positive finite variances"):
+            cholesky(torch.tensor([[1.0, 0.0], [0.0, value]]))
+
     def test_says_what_is_wrong(self, x):
         with pytest.raises(ValueError, match=r"expected means \(..., K, 2\)"):
             log_gaussian(x, torch.zeros(K, 3), torch.eye(3).expand(K, 3, 3))
+        with pytest.raises(ValueError, match=r"covariances \(..., K, 2, 2\)"):
+            log_gaussian(x, torch.zeros(K, C), torch.eye(3).expand(K, 3, 3))
         with pytest.raises(ValueError, match="positive finite variances"):
             log_gaussian(x, torch.zeros(1, C), torch.zeros(1, C, C))
 
@@ -166,6 +196,12 @@ class TestStatistics:
         for got, expected in zip((stats.n, stats.sum_x, stats.sum_xx), self.naive(x, resp), strict=True):
             np.testing.assert_allclose(got.numpy(), expected, rtol=1e-12)
 
+    @pytest.mark.parametrize("batch", [(), (2,)])
+    def test_of_no_voxel(self, batch):
+        stats = statistics(torch.zeros(*batch, 0, C), torch.zeros(*batch, 0, K))
+        assert stats.sum_xx.shape == (*batch, K, C, C)
+        assert not any(value.any() for value in vars(stats).values())
+
     def test_adds_and_pools(self, x, resp):
         whole, halves = statistics(x, resp), statistics(x.view(2, N // 2, C), resp.view(2, N // 2, K))
         for pooled in (
@@ -183,12 +219,24 @@ class TestStatistics:
         pooled = lambda w: statistics(voxels, w).pool(torch.tensor([0, 0]), 1).sum_xx  # noqa: E731
         assert torch.autograd.gradcheck(pooled, (weights,))
 
+    def test_gradient_with_respect_to_the_voxels(self, x, resp):
+        voxels = x.clone().requires_grad_()
+        total = statistics(voxels, resp)
+        (gradient,) = torch.autograd.grad(total.sum_x[1].sum() + total.sum_xx[1, 0, 1], voxels)
+        torch.testing.assert_close(gradient, resp[:, 1:2] * (1 + x.flip(1)))
+
     @pytest.mark.parametrize("offset", [0.0, 1e3, 1e6])
     def test_float32_keeps_the_variance(self, offset):
         """Far from zero, E[x^2] - E[x]^2 in float32 has nothing left."""
         noise = torch.randint(-8, 9, (5000, 1), generator=torch.Generator().manual_seed(0)).float()
         mixture = m_step(statistics(noise + offset, torch.ones(5000, 1)), variance_floor=0.0)
         assert mixture.covariances.item() == pytest.approx(noise.double().var(correction=0).item(), rel=1e-3)
+
+    @pytest.mark.parametrize(("distance", "lost"), [(49.9, False), (50.1, True)])
+    def test_what_float32_resolves(self, distance, lost):
+        """A class of SD 1 up to 50 SD from the centre; one without voxels has nothing to lose."""
+        n, far = torch.tensor([10.0, 0.0]), torch.tensor([[distance], [0.0]]).double()
+        assert _lost(n, n[:, None] * far, n[:, None, None] * (far.square() + 1)[..., None]) is lost
 
     def test_float32_outlier_does_not_blur_the_others(self):
         noise = torch.randn(3000, 1, generator=torch.Generator().manual_seed(0))
@@ -291,6 +339,60 @@ class TestMStep:
         prior_only = m_step(statistics(x, 0 * resp), prior=make_prior(generator), variance_floor=0.0)
         assert torch.isfinite(prior_only.means).all()
         torch.testing.assert_close(prior_only.weights, torch.tensor([0.5, 0.3, 0.2]).double())
+
+    @pytest.mark.parametrize("covariance", TYPES)
+    def test_mixtures_of_a_batch_do_not_meet(self, x, resp, covariance):
+        """One with an empty class, one without voxels, an ordinary one: each as alone."""
+        hard = torch.zeros(N, K).double()
+        hard[:, 0] = 1.0
+        parts = (hard, 0 * hard, resp)
+        together = m_step(statistics(x.expand(3, N, C), torch.stack(parts)), covariance=covariance)
+        for s, part in enumerate(parts):
+            for name, value in vars(m_step(statistics(x, part), covariance=covariance)).items():
+                torch.testing.assert_close(getattr(together, name)[s], value)
+
+    def test_prior_density_of_the_sequences_that_exist(self, generator, x, resp):
+        """That of the marginal, C counting one; in a batch, each mixture's own."""
+        prior, n_voxels = make_prior(generator), torch.tensor(float(N)).double()
+        mixture = m_step(statistics(x, resp))
+        sub = prior.mixture().channels([1])
+        reduced = MapPrior(sub.means, sub.covariances, prior.weights, prior.kappa, prior.nu, prior.a)
+        present = torch.tensor([False, True])
+        got = log_map_prior(mixture, prior, n_voxels, present=present)
+        torch.testing.assert_close(got, log_map_prior(mixture.channels([1]), reduced, n_voxels))
+        stacked = Mixture(*(torch.stack([value, value]) for value in vars(mixture).values()))
+        options = {"present": torch.tensor([[False, True], [True, True]])}
+        both = log_map_prior(stacked, prior, torch.stack([n_voxels, 2 * n_voxels]), **options)
+        torch.testing.assert_close(both, torch.stack([got, log_map_prior(mixture, prior, 2 * n_voxels)]))
+
+    def test_prior_density_by_hand(self):
+        """One sequence, 10 voxels, shares 0.5, 0.2 and 0.1: kappa = 5, nu = 2, a = 1."""
+        prior = MapPrior(torch.zeros(2, 1), torch.ones(2, 1, 1), torch.tensor([0.75, 0.25]), 0.5, 0.2, 0.1)
+        mixture = Mixture(
+            torch.tensor([0.5, 0.5]), torch.tensor([[2.0], [0.0]]), torch.tensor([[[4.0]], [[1.0]]])
+        )
+        got = log_map_prior(mixture, prior, torch.tensor(10.0))
+        # (nu + C + 2) = 5 times log 4 + 1/4, kappa = 5 times 2^2 / 4; 5 times 0 + 1; log 1/2 twice, weighted.
+        expected = -0.5 * (5 * (np.log(4) + 0.25) + 5) - 0.5 * 5 + np.log(0.5)
+        assert got.item() == pytest.approx(expected)
+        given = log_map_prior(mixture, prior, torch.tensor(10.0), log_weights=torch.tensor([-1.0, -3.0]))
+        assert given.item() == pytest.approx(expected - np.log(0.5) - 0.75 - 0.75)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_summaries_are_summed_in_float64(self, generator, x, dtype):
+        mixture = Mixture(torch.ones(K) / K, x[:K].clone(), torch.eye(C).repeat(K, 1, 1))
+        found = summarize(x.to(dtype), mixture)
+        assert {value.dtype for value in (*vars(found.statistics).values(), found.log_likelihood)} == {
+            torch.float64
+        }
+        density = log_gaussian(x, mixture.means, mixture.covariances)
+        expected = (density - np.log(K)).logsumexp(-1).sum()
+        torch.testing.assert_close(found.log_likelihood, expected, rtol=1e-5, atol=0)
+        assert found.lower_bound == pytest.approx(expected.item() / N, rel=1e-5)
+        prior = make_prior(generator)
+        options = {"covariance": "diag", "variance_floor": 0.5, "prior": prior}
+        for name, value in vars(from_summaries(found, **options)).items():
+            torch.testing.assert_close(value, getattr(m_step(found.statistics, **options), name))
 
     @pytest.mark.parametrize("covariance", TYPES)
     @pytest.mark.parametrize("with_prior", [False, True])

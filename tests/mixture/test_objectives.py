@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -124,6 +125,30 @@ def test_free_energy_is_nll_plus_divergence(generator):
     )
 
 
+def test_values_by_hand():
+    """Weights 1/4 and 3/4, densities 2 and 4, 8 and 0: evidence 3.5 and 2. The third is masked."""
+    log_prior = torch.tensor([0.25, 0.75]).double().log()
+    density = safe_log(torch.tensor([[2.0, 4.0], [8.0, 0.0], [5.0, 5.0]]).double())
+    mask = torch.tensor([True, True, False])
+    expected = torch.tensor([3.5, 2.0, 5.0]).double().log()
+    torch.testing.assert_close(log_likelihood(log_prior, density), expected)
+    torch.testing.assert_close(
+        log_likelihood(log_prior, density[0]), expected[0]
+    )  # one voxel without an axis
+    torch.testing.assert_close(nll(log_prior, density, mask), -expected[:2].mean())
+    resp = torch.tensor([[1 / 7, 6 / 7], [1.0, 0.0], [0.25, 0.75]]).double()
+    torch.testing.assert_close(posterior(log_prior, density), resp)
+    torch.testing.assert_close(posterior(log_prior, density[0]), resp[0])
+    torch.testing.assert_close(nll_v(resp.log(), density, mask), nll(resp.log(), density, mask))
+    # Halves in the first voxel, all of the first class in the second.
+    log_w = safe_log(torch.tensor([[0.5, 0.5], [1.0, 0.0], [0.5, 0.5]]).double())
+    first = 0.5 * (np.log(0.5 / 0.5) + np.log(0.5 / 3.0))
+    got = free_energy(log_w, log_prior, density, mask)
+    assert got.item() == pytest.approx((first - np.log(2.0)) / 2)
+    assert masked_mean(torch.tensor([1.0, 2.0, 9.0]), mask).item() == 1.5
+    assert masked_mean(torch.tensor([1.0, 2.0, 9.0]), mask & False).item() == 0
+
+
 def test_forbidden_classes(generator):
     """-inf log priors: safe in value and gradient, and the same as leaving the class out."""
     density = torch.randn(N, K, generator=generator).double().requires_grad_()
@@ -189,6 +214,10 @@ class TestRegionLogPrior:
             torch.testing.assert_close(together[s], region_log_prior(weights[s], self.allowed, region[s]))
         shared = region_log_prior(weights[0], self.allowed, region)
         torch.testing.assert_close(shared[2], region_log_prior(weights[0], self.allowed, region[2]))
+        for allowed in (self.allowed, torch.ones(3, K, dtype=torch.bool)):
+            several = region_log_prior(weights, allowed, region[0])
+            assert several.shape == (4, N, K)
+            torch.testing.assert_close(several[1], region_log_prior(weights[1], allowed, region[0]))
 
     def test_without_constraint_the_region_does_not_matter(self, generator):
         weights = torch.rand(4, K, generator=generator).double().requires_grad_()

@@ -117,7 +117,27 @@ def test_the_bound_never_falls_and_the_classes_are_found(start):
     torch.testing.assert_close(fit.mixture.means, truth, rtol=0, atol=0.1)  # 800 voxels per class of SD 0.8
 
 
+def test_ends_with_the_first_change_below_the_tolerance(start):
+    fit = fit_gmm_pooled([(0, study(0))], start, allowed=EVERYTHING, tol=0.01)
+    changes = np.abs(np.diff(fit.lower_bounds))
+    assert changes[-1] < 0.01 <= changes[:-1].min()
+    assert fit.converged
+    assert len(fit.lower_bounds) > 3
+    endless = fit_gmm_pooled([(0, study(0, 30))], start, allowed=EVERYTHING, tol=0.0)
+    assert (len(endless.lower_bounds), endless.converged) == (100, False)
+
+
+def test_the_variance_floor_is_added(start):
+    options = {"allowed": EVERYTHING, "max_iter": 1}
+    low, high = (
+        fit_gmm_pooled([(0, study(0))], start, variance_floor=floor, **options).mixture.covariances
+        for floor in (0.0, 0.5)
+    )
+    torch.testing.assert_close(high - low, 0.5 * torch.eye(C).double().expand(K, C, C))
+
+
 def test_of_no_study(start):
     fit = fit_gmm_pooled([], start, allowed=EVERYTHING)
     assert (fit.n_studies, fit.lower_bounds, fit.converged) == (0, [], False)
     assert torch.equal(fit.mixture.means, start.means)
+    assert fit.region_counts.tolist() == [0]

@@ -56,11 +56,27 @@ class TestEstimate:
             prior.means[0, 0], (complete[0][:25, 0].mean() + partial[:25, 0].mean()) / 2
         )
 
+    def test_a_study_without_voxels_does_not_count(self):
+        study = (np.array([[0.0, 0.0], [2.0, 1.0], [4.0, 1.0], [6.0, 5.0]]), np.array([0, 0, 1, 1]))
+        empty = (np.zeros((0, 2)), np.zeros(0, dtype=int))
+        np.testing.assert_allclose(self.estimate([empty, study, empty]).weights, [0.5, 0.5])
+
+    def test_covariances_that_were_singular(self):
+        """Voxels on a line, variance 1 + 4 + 9: the other eigenvalues become a millionth of 14."""
+        line = np.array([[-1.0, -2.0, 3.0], [1.0, 2.0, -3.0]])
+        study = (np.concatenate([line, line]), np.array([0, 0, 1, 1]))
+        for covariance in self.estimate([study], sequences=("LGE", "T2", "bSSFP")).covariances:
+            np.testing.assert_allclose(np.linalg.eigvalsh(covariance), [14e-6, 14e-6, 14.0], rtol=1e-6)
+            np.testing.assert_array_equal(covariance, covariance.T)
+            np.testing.assert_allclose(covariance, np.outer(line[1], line[1]), atol=14e-6)
+
     @pytest.mark.parametrize(
         ("study", "message"),
         [
             ((np.zeros((3, 1)), np.zeros(3, dtype=int)), r"expected x \(N, 2\)"),
-            ((np.zeros((3, 2)), np.array([0, 1, 2])), r"labels in 0\.\.1"),
+            ((np.zeros((3, 2)), np.zeros(2, dtype=int)), r"got \(3, 2\) and \(2,\)"),
+            ((np.zeros((3, 2)), np.array([0, 1, 2])), r"study 0: expected labels in 0\.\.1, got 0\.\.2"),
+            ((np.zeros((3, 2)), np.array([0, 1, -1])), r"labels in 0\.\.1, got -1\.\.1"),
             ((np.array([[0.0, 1.0], [np.nan, 1.0]]), np.array([0, 1])), "not finite"),
             ((np.zeros((3, 2)), np.zeros(3, dtype=int)), "no study has voxels of b"),
         ],
@@ -77,11 +93,25 @@ class TestSelect:
         np.testing.assert_allclose(part.weights, [0.4, 0.6])
         np.testing.assert_allclose(part.means, [[2.0], [0.0]])
         np.testing.assert_allclose(part.covariances, [[[1.0]], [[0.5]]])
-        assert part.provenance == prior.provenance
+        assert (part.provenance, part.standardisation) == (prior.provenance, "lv_z")
 
     def test_unknown_name(self, prior):
-        with pytest.raises(ValueError, match="expected sequence names"):
+        with pytest.raises(
+            ValueError, match=r"^expected sequence names out of \['LGE', 'T2'\], got \['PET'\]"
+        ):
             prior.select(sequences=["PET"])
+        with pytest.raises(ValueError, match=r"^expected class names"):
+            prior.select(classes=["scar", "fat"])
+        with pytest.raises(ValueError, match=r"^expected class names .* got \[\]"):
+            prior.select(classes=[])
+
+    def test_nothing_chosen_is_everything(self, prior):
+        assert prior.select().to_dict() == prior.to_dict()
+
+    def test_classes_of_weight_0(self, prior):
+        none = PopulationPrior.from_dict(prior.to_dict() | {"weights": [1.0, 0.0, 0.0]})
+        with pytest.raises(ValueError, match=r"the classes \['wall', 'scar'\] have weight 0"):
+            none.select(classes=["wall", "scar"])
 
 
 class TestFile:
@@ -97,7 +127,12 @@ class TestFile:
             ({"version": 2}, "expected version 1, got 2"),
             ({"means": [[0.0]]}, r"means: expected shape \(3, 2\)"),
             ({"weights": [0.5, 0.5, 0.5]}, "distribution"),
+            ({"weights": [1.1, -0.1, 0.0]}, "distribution"),
             ({"weights": ["a", "b", "c"]}, "lists of numbers"),
+            ({"means": [[0.0, np.nan]] * 3}, "means: expected finite numbers"),
+            ({"covariances": [[[1.0, 0.5], [0.0, 1.0]]] * 3}, "symmetric"),
+            ({"covariances": [[[1.0, 1.0], [1.0, 1.0]]] * 3}, "positive definite"),
+            ({"sequences": ["a", "a"]}, "distinct"),
             ({"covariances": (-np.eye(2)[None].repeat(3, 0)).tolist()}, "positive definite"),
             ({"classes": ["a", "a", "b"]}, "distinct"),
             ({"surprise": 1}, "expected the keys"),
@@ -112,6 +147,10 @@ class TestFile:
         with pytest.raises(ValueError, match="'crop_z'"):
             prior.require_standardisation("crop_z")
 
+    def test_whole_numbers_are_figures_too(self, prior):
+        whole = PopulationPrior.from_dict(prior.to_dict() | {"means": [[1, 0], [-1, 0], [1, 2]]})
+        assert PopulationPrior(**vars(whole) | {"means": [[1, 0], [-1, 0], [1, 2]]}).means.dtype == np.float64
+
     def test_cannot_be_changed_in_place(self, prior):
         with pytest.raises(ValueError, match="read-only"):
             prior.means[0, 0] = 5.0
@@ -122,6 +161,9 @@ def test_map_prior_strengths(prior):
     assert (same.kappa, same.nu, same.a) == (0.1, 0.1, 0.1)
     apart = prior.map_prior(0.1, a=0.0, dtype=torch.float32)
     assert (apart.kappa, apart.a, apart.means.dtype) == (0.1, 0.0, torch.float32)
+    for dtype in (torch.float32, torch.float64):
+        tensors = (value for value in vars(same.to(dtype=dtype)).values() if isinstance(value, torch.Tensor))
+        assert [value.dtype for value in tensors] == [dtype] * 3
     with pytest.raises(ValueError, match="give strength"):
         prior.map_prior(kappa=0.1)
 

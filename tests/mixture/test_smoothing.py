@@ -41,8 +41,9 @@ class TestBlur:
     def test_zero_sigma_and_wrong_arguments(self):
         volume = torch.ones(2, 2, 2)
         assert gaussian_blur(volume, sigma_mm=0.0, spacing_mm=SPACING) is volume
-        with pytest.raises(ValueError, match="spacings"):
-            gaussian_blur(volume, sigma_mm=1.0, spacing_mm=(1.0, 1.0))
+        for sigma, spacing in ((1.0, (1.0, 1.0)), (1.0, (1.0, 0.0, 1.0)), (-1.0, SPACING)):
+            with pytest.raises(ValueError, match=rf"spacings, got {sigma}, "):
+                gaussian_blur(volume, sigma_mm=sigma, spacing_mm=spacing)
 
 
 class TestInside:
@@ -90,3 +91,14 @@ class TestInside:
         torch.testing.assert_close(got.sum(0), (region > 0).float())
         assert (got[0][region == 2] == 0).all()
         assert (got[1:, region == 1] == 0).all()
+
+    def test_a_voxel_without_a_class_takes_nothing_from_its_neighbours(self):
+        """Three in a row, the last without responsibilities: the others still sum to 1, and so does it."""
+        resp = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]).reshape(2, 3, 1, 1)
+        region = torch.ones(3, 1, 1, dtype=torch.long)
+        got = smooth_posterior(resp, region, sigma_mm=1.0, spacing_mm=(1.0, 1.0, 1.0))
+        torch.testing.assert_close(got.sum(0), torch.ones(3, 1, 1))
+        near, far = np.exp(-0.5), np.exp(-2.0)  # of the Gaussian, one and two voxels away
+        assert got[0].flatten().tolist() == pytest.approx(
+            [1 / (1 + near), near / (1 + near), far / (near + far)]
+        )

@@ -138,23 +138,23 @@ class _CentredPrior:
 def _ml(n: Array, sum_x: Array, second: Array, diagonal: bool) -> tuple[Array, Array, Array]:
     """Maximum likelihood: means, scatter, count."""
     if n.min() < WEAK:
-        n, sum_x, second = _with_pooled_ghost(n, sum_x, second, diagonal)
+        n, second = _with_pooled_ghost(n, second, diagonal)
     means = sum_x / n[..., None]
     return means, second - _like(n, second) * _square(means, diagonal), n
 
 
-def _with_pooled_ghost(n: Array, sum_x: Array, second: Array, diagonal: bool) -> tuple[Array, Array, Array]:
-    """The vanishing share of the pooled voxels that ``m_step`` gives a class without voxels of its own."""
-    total = n.sum(-1)[:, None, None]
+def _with_pooled_ghost(n: Array, second: Array, diagonal: bool) -> tuple[Array, Array]:
+    """The vanishing share of the pooled voxels that ``m_step`` gives a class without voxels of its own.
+
+    Their mean is 0: the intensities are centred.
+    """
+    C = second.shape[-1]
+    total = n.sum(-1).reshape(-1, *[1] * (second.ndim - 1))
     some = total > 0
-    safe = np.where(some, total, 1.0)
-    unit = np.ones(sum_x.shape[-1]) if diagonal else np.eye(sum_x.shape[-1])
-    shape = (-1, *[1] * (second.ndim - 1))
-    pooled = second.sum(1, keepdims=True) / safe.reshape(shape)
-    pooled = np.where(some.reshape(shape), pooled, unit)
+    pooled = second.sum(1, keepdims=True) / np.where(some, total, 1.0)
+    pooled = np.where(some, pooled, np.ones(C) if diagonal else np.eye(C))
     ghost = np.where(n < WEAK, EMPTY, 0.0)
-    mean = sum_x.sum(1, keepdims=True) / safe
-    return n + ghost, sum_x + ghost[..., None] * mean, second + _like(ghost, second) * pooled
+    return n + ghost, second + _like(ghost, second) * pooled
 
 
 def _like(values: Array, target: Array) -> Array:
