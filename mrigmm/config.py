@@ -169,21 +169,59 @@ PRESET_DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
 )
 
 
-def make_config(preset: str = DEFAULT_PRESET, overrides: Sequence[str] = ()) -> RunConfig:
-    """Configuration of a preset with `key=value` overrides (values in YAML).
+def make_config(
+    preset: str | None = None, overrides: Sequence[str] = (), file: Path | None = None
+) -> RunConfig:
+    """Configuration of a preset, changed by a file of settings and that by `key=value` overrides.
+
+    Args:
+        preset: its name; None: the one that the file names, else "default".
+        overrides: `key=value`, with values in YAML.
+        file: settings in YAML, such as the `config.yaml` of a run.
 
     Raises:
-        InputError: unknown preset or key (with near misses), or a value that is not allowed.
+        InputError: unknown preset or key (with near misses), a value that is not allowed, or a file that
+            cannot be read, names another preset, or is of another version.
     """
+    settings = {} if file is None else _read_settings(file, of_run=False)
+    named = settings.pop("preset", preset)
+    if preset not in (None, named):
+        raise InputError(
+            "the file of settings names another preset",
+            file=file,
+            expected=f"preset: {preset}, as --preset says",
+            got=f"preset: {named}",
+            remedy="leave out --preset, or the line of the file",
+        )
+    preset = DEFAULT_PRESET if named is None else str(named)
     if preset not in PRESETS:
-        raise InputError(f"unknown preset '{preset}'", remedy=near_misses(preset, list(PRESETS)))
+        raise InputError(f"unknown preset '{preset}'", file=file, remedy=near_misses(preset, list(PRESETS)))
     changes = parse_overrides(overrides)
     if "preset" in changes:
         raise InputError(
             "the preset is no setting", got=f"preset={changes['preset']}", remedy="choose it with --preset"
         )
-    values = {"preset": preset, **PRESETS[preset], **changes}
-    return validated(RunConfig, values, source="--set")
+    values = {"preset": preset, **PRESETS[preset], **settings, **changes}
+    return validated(RunConfig, values, source="--set" if file is None else f"{file}, --set")
+
+
+def _read_settings(path: Path, *, of_run: bool) -> dict[str, Any]:
+    """Values of a run's configuration, or of a user's file, which need not say the version."""
+    if not of_run and not path.is_file():
+        raise InputError(
+            "there is no such file of settings",
+            file=path,
+            remedy="give a YAML file such as a run's config.yaml",
+        )
+    values = read_config_file(path)
+    if values.get("kind") == "anatomy":
+        raise InputError(
+            "this run finds the ventricle, and segments no tissue", file=path, remedy="give it with --anatomy"
+        )
+    version = values.get("version", None if of_run else CONFIG_VERSION)
+    if version != CONFIG_VERSION:
+        raise wrong_version(path, CONFIG_VERSION, version)
+    return values
 
 
 def load_config(path: Path) -> RunConfig:
@@ -192,12 +230,4 @@ def load_config(path: Path) -> RunConfig:
     Raises:
         InputError: missing, damaged, from a newer version, or with unknown keys.
     """
-    values = read_config_file(path)
-    if values.get("kind") == "anatomy":
-        raise InputError(
-            "this run finds the ventricle, and segments no tissue", file=path, remedy="give it with --anatomy"
-        )
-    version = values.get("version")
-    if version != CONFIG_VERSION:
-        raise wrong_version(path, CONFIG_VERSION, version)
-    return validated(RunConfig, values, source=str(path))
+    return validated(RunConfig, _read_settings(path, of_run=True), source=str(path))

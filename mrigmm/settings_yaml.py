@@ -39,7 +39,7 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
-    """The mapping in a run's configuration file.
+    """The mapping in a configuration file.
 
     Raises:
         InputError: missing, damaged, or no mapping.
@@ -56,9 +56,9 @@ def read_config_file(path: Path) -> dict[str, Any]:
         raise InputError(
             "the configuration cannot be read",
             file=path,
-            expected="the file that training wrote",
+            expected="YAML as training writes it",
             got=_beginning(" ".join(str(error).split())),
-            remedy="copy the run folder again",
+            remedy="correct it, or copy the run folder again",
         ) from None
     if not isinstance(values, dict):
         raise InputError(
@@ -66,7 +66,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
             file=path,
             expected="key: value",
             got=type(values).__name__,
-            remedy="copy the run folder again",
+            remedy="correct it, or copy the run folder again",
         )
     return values
 

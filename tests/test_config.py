@@ -97,6 +97,60 @@ def test_bad_overrides_are_refused(override, message):
         make_config("default", [override])
 
 
+def settings_file(folder, text):
+    file = folder / "settings.yaml"
+    file.write_text(text)
+    return file
+
+
+def test_a_file_of_settings_changes_a_preset_and_is_changed_by_overrides(tmp_path):
+    file = settings_file(tmp_path, "preset: tiny\nepochs: 7\nlearning_rate: 1e-4\nseed: 3\n")
+    config = make_config(overrides=["seed=4"], file=file)
+    assert (config.preset, config.filters, config.crop_mm) == ("tiny", 4, 96)  # the preset's
+    assert (config.epochs, config.learning_rate, config.seed) == (7, 1e-4, 4)
+    assert make_config("tiny", ["seed=4"], file) == config
+    file.write_text("epochs: 7\n")
+    assert make_config("deepsvg", file=file) == make_config("deepsvg", ["epochs=7"])
+    assert make_config(file=file) == make_config("default", ["epochs=7"])
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_configuration_of_a_run_is_a_file_of_settings(preset, tmp_path):
+    config = make_config(preset, ["seed=5", "spacing_mm=1.25", "sequences=[LGE, T2]"])
+    assert make_config(file=settings_file(tmp_path, dump_config(config))) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("preset: tiny", "the file of settings names another preset"),
+        ("preset: tinny", "names another preset"),
+        ("epoch: 5", "did you mean epochs or min_epochs?"),
+        ("epochs: 0", "greater than or equal to 1"),
+        ("version: 1", "another version"),
+        ("kind: anatomy", "finds the ventricle"),
+        ("epochs: [", "cannot be read"),
+        ("7", "not a mapping"),
+    ],
+)
+def test_bad_files_of_settings_are_refused(tmp_path, text, message):
+    file = settings_file(tmp_path, text)
+    with pytest.raises(InputError, match=re.escape(message)) as caught:
+        make_config("deepsvg", file=file)
+    assert str(file) in caught.value.problems[0].file
+
+
+def test_a_preset_that_a_file_names_wrongly_has_near_misses(tmp_path):
+    with pytest.raises(InputError, match="did you mean tiny"):
+        make_config(file=settings_file(tmp_path, "preset: tinny"))
+
+
+def test_a_file_of_settings_that_is_not_there(tmp_path):
+    for path in (tmp_path / "none.yaml", tmp_path):
+        with pytest.raises(InputError, match="there is no such file of settings"):
+            make_config(file=path)
+
+
 def test_every_bad_override_is_reported():
     with pytest.raises(InputError) as caught:
         make_config("default", ["epoch=5", "filters=0", "levels=7"])

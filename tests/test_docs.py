@@ -18,6 +18,7 @@ import typer
 
 import mrigmm.mixture
 from mrigmm.cli import app
+from mrigmm.config import make_config
 from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.sources.table import KINDS
 from mrigmm.evaluation.case_level import CaseLevel
@@ -68,15 +69,28 @@ def test_readme_commands_run_in_their_order(tmp_path, cli, monkeypatch):
 
 
 @pytest.mark.slow
-def test_commands_of_the_training_page_run_in_their_order(tmp_path):
+@pytest.mark.skipif(sys.platform != "linux", reason="SLURM and GNU tools")
+def test_commands_and_scripts_of_the_training_page_run_in_their_order(tmp_path, cluster):
     programs = {"mrigmm": ["-m", "mrigmm"], "torchrun": ["-m", "torch.distributed.run"]}
     page = ROOT / "docs" / "training.md"
     commands = [line for block in blocks(page, "console") for line in block.splitlines()]
-    assert len(commands) >= 6
+    assert len(commands) >= 7
     for command in commands:
         program, *arguments = shlex.split(command)
         run([sys.executable, *programs[program], *arguments, "--quiet"], tmp_path)
     assert (tmp_path / "run" / "loss.png").exists()
+    (settings,) = blocks(page, "yaml")
+    (tmp_path / "settings.yaml").write_text(settings)
+    assert make_config(file=tmp_path / "settings.yaml").epochs == 2
+
+    _several_nodes, seeds = blocks(page, "bash")  # the first one needs GPUs
+    for seed in (1, 2):
+        cluster(seeds.replace("--quiet", "--config settings.yaml --quiet"), array_task=seed)
+    weights = [(tmp_path / "seeds" / seed / "weights.safetensors").read_bytes() for seed in "12"]
+    assert weights[0] != weights[1]
+    (tmp_path / "seeds" / "2" / "run.json").unlink()
+    cluster(seeds.replace("--quiet", "--config settings.yaml --quiet"), array_task=2)
+    assert (tmp_path / "seeds" / "2" / "run.json").exists()
 
 
 @pytest.fixture
@@ -85,7 +99,8 @@ def cluster(tmp_path, monkeypatch):
     programs = {
         "mrigmm": f'exec {shlex.quote(sys.executable)} -m mrigmm "$@"',
         "torchrun": f'exec {shlex.quote(sys.executable)} -m torch.distributed.run "$@"',
-        "srun": 'exec "$@"',
+        "srun": 'while [[ "$1" == --* ]]; do shift; done; exec "$@"',
+        "sbatch": f'echo "$@" >> {shlex.quote(str(tmp_path / "submitted"))}; echo 17',
         "scontrol": "echo localhost",
     }
     where = tmp_path / "bin"
@@ -96,11 +111,12 @@ def cluster(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{where}{os.pathsep}{os.environ['PATH']}")
     for name, value in {"NODELIST": "localhost", "NUM_NODES": "1", "ID": str(os.getpid())}.items():
         monkeypatch.setenv(f"SLURM_JOB_{name}", value)
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")
 
     def submit(script, array_task=None):
         if array_task is not None:
             monkeypatch.setenv("SLURM_ARRAY_TASK_ID", str(array_task))
-        run(["bash", "-e", "-u", "-c", script], tmp_path)
+        return run(["bash", "-e", "-u", "-c", script], tmp_path)
 
     return submit
 
@@ -115,12 +131,24 @@ def test_commands_and_scripts_of_the_scale_page(tmp_path, cluster):
     for command in commands:
         program, *arguments = shlex.split(command)
         run([sys.executable, *programs[program], *arguments, "--quiet"], tmp_path)
-    nodes, array, together = blocks(page, "bash")
+    nodes, array, together, chain, told = blocks(page, "bash")
     cluster(nodes)
+    image = tmp_path / "cohort" / "images" / "study_001_LGE.nii.gz"
+    image.rename(tmp_path / "hidden")  # so that the second part fails, and the first merge lacks a study
     for task in (1, 2, 3):
+        cluster(f"{array.rstrip()} || [ $? = 2 ]", array_task=task)
+    cluster(f"{together.rstrip()} || [ $? = 2 ]")
+    assert cluster(told).startswith("some studies failed")
+    nothing = told.replace("cohort/manifest.json", "none.json").replace("exit 1", "exit 0")
+    assert cluster(nothing) == "no study has a result\n"
+    (tmp_path / "hidden").rename(image)
+    for task in (1, 2):  # the first is kept as it was
         cluster(array, array_task=task)
-    cluster(array, array_task=2)  # once more: everything is kept
     cluster(together)
+    assert cluster(told) == "every study has a result\n"
+    cluster(chain)
+    submitted = (tmp_path / "submitted").read_text().splitlines()
+    assert submitted == ["--parsable array.sh", "--dependency=afterany:17 merge.sh"]
     names = {file.name for file in (tmp_path / "several").iterdir()}
     assert len([name for name in names if name.endswith("_labels.nii.gz")]) == 6
     assert {file.name for file in (tmp_path / "predictions").iterdir()} == names

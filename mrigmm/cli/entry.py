@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import signal
 import sys
 import traceback
@@ -29,6 +30,8 @@ def main() -> None:
         terminated.append(number)
         raise KeyboardInterrupt
 
+    # Where it may write to no home, it says twice that it makes a temporary folder, as it should.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     before = signal.signal(signal.SIGTERM, end)
     try:
         _run()

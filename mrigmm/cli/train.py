@@ -56,6 +56,14 @@ def train(
         ),
     ] = None,
     overrides: Overrides = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Settings as YAML, such as the config.yaml of a run. --set wins over it.",
+            rich_help_panel=METHOD,
+        ),
+    ] = None,
     also: Annotated[
         list[Path] | None,
         typer.Option(
@@ -140,6 +148,7 @@ def train(
             also=also or (),
             preset=preset,
             overrides=overrides or (),
+            config=config,
             data_root=data_root,
             prior=prior,
             anatomy=anatomy,

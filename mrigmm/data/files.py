@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +15,9 @@ from mrigmm.errors import InputError
 _PARTIAL = ".partial-"
 _LOCK = ".lock"
 _MARKED_BYTES = 8192
+# A full disk, quota, or limit of a file's size.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_MAKE_ROOM = "make room, then the same command again; of train and predict with --resume"
 # Long enough for a process that is just ending.
 _LOCK_PATIENCE_S = 1.0
 
@@ -199,4 +203,5 @@ def _cannot_write(path: Path, error: OSError) -> InputError:
         file=path,
         expected="a folder with write permission and free space",
         got=error.strerror or str(error),
+        remedy=_MAKE_ROOM if error.errno in _NO_ROOM else None,
     )

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from mrigmm.data.files import atomic
@@ -19,7 +18,5 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         InputError: the folder cannot be written to, or the disk is full.
     """
     with atomic(path) as temporary:
-        try:
-            save_file(dict(tensors), temporary)
-        except SafetensorError as error:  # what it makes of a full disk
-            raise OSError(str(error)) from None
+        # `save_file` makes files that nobody else may read, and has words of its own for a full disk.
+        temporary.write_bytes(save(dict(tensors)))

@@ -24,6 +24,7 @@ from mrigmm.data.study import Corrections
 from mrigmm.errors import InputError, Problem, printable
 from mrigmm.jobs.shown import ShownTable, counted
 from mrigmm.methods.base import Task
+from mrigmm.training.hardware import gpus_text
 
 DISCLAIMER = "Research software. Not for clinical use."
 LABELS_SUFFIX = "_labels.nii.gz"
@@ -148,7 +149,8 @@ def select_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(
             f"the device '{name}' is not there",
-            expected=f"one of {torch.cuda.device_count()} CUDA devices",
+            expected="a GPU that torch can use",
+            got=gpus_text(),
             remedy="use --device cpu",
         )
     return device

@@ -134,9 +134,12 @@ def predict(
         done = [*kept, *new]
         # The tables' last file: what is whole may by now be the user's own, of `quantify`.
         if done and processes.first and (new or not (out / SEGMENTS_FILE).exists()):
-            write_itksnap_labels(out / "labels_itksnap.txt", segmenter.classes)
-            write_slicer_colours(out / "labels_slicer.ctbl", segmenter.classes)
-            problems += write_recorded(out)
+            try:
+                write_itksnap_labels(out / "labels_itksnap.txt", segmenter.classes)
+                write_slicer_colours(out / "labels_slicer.ctbl", segmenter.classes)
+                problems += write_recorded(out)
+            except InputError as error:  # a full disk: the studies that failed are told too
+                problems += error.problems
         if not processes.first:  # torchrun ends all when one ends with an error: the first does, at last
             problems = []
         return Outcome(out, tuple(done), tuple(problems), speaks=processes.first)

@@ -97,7 +97,7 @@ def part_of(items: Sequence[T], part: str) -> Sequence[T]:
     Raises:
         InputError: no such part, or one without any item.
     """
-    numbers = part.split("/")
+    numbers = [number.strip() for number in part.split("/")]
     if len(numbers) != 2 or not all(n.isascii() and n.isdigit() and len(n) < 10 for n in numbers):
         raise InputError("--part must be K/N", got=part, remedy="for example --part 3/100")
     k, n = map(int, numbers)

@@ -61,6 +61,7 @@ def train(
     also: Sequence[Path | str] = (),
     preset: str | None = None,
     overrides: Sequence[str] = (),
+    config: Path | str | None = None,
     data_root: Path | str | None = None,
     prior: Path | str | None = None,
     anatomy: Path | str | None = None,
@@ -89,6 +90,7 @@ def train(
         also: further manifests, with paths relative to themselves, whose "training" split is used too.
         preset: name of a preset (`mrigmm info`); default "default".
         overrides: `key=value` changes to it.
+        config: YAML file of changes to it, such as the `config.yaml` of a run; `overrides` win over it.
         data_root: folder that the manifest's paths resolve against; default the manifest's.
         prior: population prior; default the shipped one where it fits.
         anatomy: folder of `mrigmm train-anatomy`, which finds the ventricle where no region map is given.
@@ -116,10 +118,11 @@ def train(
     entries = training_entries(cohort, also)
     run = RunFolder(Path(out))
     steps = {"registration=true": register, "bias_correction=true": bias_correct}
-    config = run_config(run, preset, [*overrides, *(step for step, asked in steps.items() if asked)], resume)
+    changes = [*overrides, *(step for step, asked in steps.items() if asked)]
+    settings = run_config(run, preset, changes, None if config is None else Path(config), resume)
     check_loading(cache, num_workers)
     hardware = chosen_hardware(device, accelerator, devices, num_nodes, precision)
-    trainer = make_trainer(config, run, hardware, track=track, tensorboard=tensorboard)
+    trainer = make_trainer(settings, run, hardware, track=track, tensorboard=tensorboard)
     first: bool = trainer.is_global_zero  # of the processes: the one that writes and speaks
     with ExitStack() as held:
         if first:
@@ -133,31 +136,31 @@ def train(
                 run.path, holds="config.yaml", instead="continue an interrupted training with --resume"
             )
         prior_file = None if prior is None else Path(prior)
-        config, population = resolved(config, cohort, prior_file)
+        settings, population = resolved(settings, cohort, prior_file)
         if resume:
-            check_same_prior(run, config, population)
+            check_same_prior(run, settings, population)
         track = track if first else no_progress
 
         finder = None
         if anatomy is not None:
             finder = read_anatomy_finder(Path(anatomy), torch.device("cpu"))[0]
-        read = StudyReader(config, keep=cache == "memory", finder=finder)
+        read = StudyReader(settings, keep=cache == "memory", finder=finder)
         readable = read_all(entries, read, track)
         tell = tell if first else tell_nothing
         tell(readable.problems)
-        config = config.model_copy(
-            update={"spacing_mm": config.spacing_mm or median_spacing_mm(readable.spacings_mm)}
+        settings = settings.model_copy(
+            update={"spacing_mm": settings.spacing_mm or median_spacing_mm(readable.spacings_mm)}
         )
-        chosen, held_out = draw_held_out(readable.entries, config)
-        multiscale = multiscale_prior_for(population, prior_file) if config.objective == "gem" else None
+        chosen, held_out = draw_held_out(readable.entries, settings)
+        multiscale = multiscale_prior_for(population, prior_file) if settings.objective == "gem" else None
         if first:
-            run.write_settings(config, population, multiscale)
+            run.write_settings(settings, population, multiscale)
 
-        torch.manual_seed(config.seed)
-        if config.objective == "gem":
-            module, prepare = _gem(config, starting_method(config, population, multiscale))
+        torch.manual_seed(settings.seed)
+        if settings.objective == "gem":
+            module, prepare = _gem(settings, starting_method(settings, population, multiscale))
         else:
-            module, prepare = _gmm(config, population)
+            module, prepare = _gmm(settings, population)
         folder = run.cache / str(trainer.global_rank)
         with (
             study_store(cache, folder / "training") as samples,
@@ -170,7 +173,7 @@ def train(
                 entry for entry, study in zip(chosen, samples, strict=True) if bool(study.present.all())
             ]
             try:
-                fit(trainer, module, samples, watched, config, run, resume=resume, num_workers=num_workers)
+                fit(trainer, module, samples, watched, settings, run, resume=resume, num_workers=num_workers)
             finally:
                 if first and run.log.exists():
                     with atomic(run.loss_figure) as temporary:
@@ -179,9 +182,9 @@ def train(
         if not first:
             return Outcome(run.path, used, speaks=False)
         run.load_weights(module.network)
-        record = _record(run, config, chosen, held_out, hardware)
+        record = _record(run, settings, chosen, held_out, hardware)
         run.write_record(
-            _with_order(record, config, module.network, map(read, complete or chosen), population)
+            _with_order(record, settings, module.network, map(read, complete or chosen), population)
         )
         write_model_card(run)
         return Outcome(run.path, used, (*readable.problems, *problems, *more))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from mrigmm.config import DEFAULT_PRESET, RunConfig, load_config, make_config
+from mrigmm.config import RunConfig, load_config, make_config
 from mrigmm.data.manifest import Manifest
 from mrigmm.data.priors.choice import prior_for
 from mrigmm.data.priors.files import load_prior
@@ -21,17 +21,19 @@ from mrigmm.training.cache import Cache
 from mrigmm.training.hardware import Hardware, several_devices, single_device
 
 
-def run_config(run: RunFolder, preset: str | None, overrides: Sequence[str], resume: bool) -> RunConfig:
+def run_config(
+    run: RunFolder, preset: str | None, overrides: Sequence[str], file: Path | None, resume: bool
+) -> RunConfig:
     """The configuration asked for; when resuming, the run's own.
 
     Raises:
         InputError: the request contradicts the run's own, or cannot be read.
     """
-    asked = make_config(preset or DEFAULT_PRESET, overrides)
+    asked = make_config(preset, overrides, file)
     if not resume:
         return asked
     saved = load_config(run.config)
-    if preset is None and not overrides:
+    if preset is None and not overrides and file is None:
         return saved
     filled = ("sequences", "classes", "spacing_mm")  # resolved from the cohort when left open
     differing = [

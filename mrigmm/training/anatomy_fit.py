@@ -8,6 +8,7 @@ import time
 
 import lightning
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from mrigmm.config_anatomy import AnatomyConfig
 from mrigmm.data.files import write_text
@@ -89,19 +90,19 @@ def fit_anatomy(
         last_checkpoint(run),
         EpochTrack(track),
     ]
-    trainer = lightning.Trainer(
-        accelerator=hardware.accelerator,
-        devices=hardware.devices if isinstance(hardware.devices, int) else list(hardware.devices),
-        max_epochs=config.epochs,
-        gradient_clip_val=config.clip_norm,
-        callbacks=callbacks,
-        plugins=[WholeCheckpoints()],
-        logger=False,
-        num_sanity_val_steps=0,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
     with lightning_noises():
+        trainer = lightning.Trainer(
+            accelerator=hardware.accelerator,
+            devices=hardware.devices if isinstance(hardware.devices, int) else list(hardware.devices),
+            max_epochs=config.epochs,
+            gradient_clip_val=config.clip_norm,
+            callbacks=callbacks,
+            plugins=[WholeCheckpoints(), LightningEnvironment()],
+            logger=False,
+            num_sanity_val_steps=0,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
         try:
             trainer.fit(
                 module,

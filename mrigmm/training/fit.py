@@ -15,7 +15,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -36,6 +36,7 @@ from mrigmm.training.callbacks import EpochKeeper, EpochTrack, Track
 from mrigmm.training.checkpoints import WholeCheckpoints, last_checkpoint, require_checkpoint
 from mrigmm.training.hardware import Hardware
 from mrigmm.training.module import EpochModule
+from mrigmm.training.processes import PatientDDP
 
 # The first process to have prepared its studies waits for the others.
 _PATIENCE = timedelta(days=1)
@@ -81,27 +82,30 @@ def make_trainer(
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # hardware banners
     devices = hardware.devices
+    several = hardware.n_processes > 1
     try:
-        trainer = lightning.Trainer(
-            accelerator=hardware.accelerator,
-            devices=devices if isinstance(devices, int) else list(devices),
-            num_nodes=hardware.num_nodes,
-            strategy=DDPStrategy(timeout=_PATIENCE) if hardware.n_processes > 1 else "auto",
-            precision=hardware.precision,
-            max_epochs=config.epochs,
-            gradient_clip_val=config.clip_norm,
-            callbacks=callbacks,
-            plugins=[WholeCheckpoints()],
-            logger=TensorBoardLogger(run.path, name=run.tensorboard.name, version="")
-            if tensorboard
-            else False,
-            log_every_n_steps=1,
-            num_sanity_val_steps=0,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-        )
-        if hardware.n_processes > 1:  # Lightning itself would look only after all studies are prepared
+        with lightning_noises():
+            trainer = lightning.Trainer(
+                accelerator=hardware.accelerator,
+                devices=devices if isinstance(devices, int) else list(devices),
+                num_nodes=hardware.num_nodes,
+                strategy=PatientDDP(timeout=_PATIENCE) if several else "auto",
+                precision=hardware.precision,
+                max_epochs=config.epochs,
+                gradient_clip_val=config.clip_norm,
+                callbacks=callbacks,
+                # One process has nobody to look for in what SLURM says.
+                plugins=[WholeCheckpoints(), *([] if several else [LightningEnvironment()])],
+                logger=TensorBoardLogger(run.path, name=run.tensorboard.name, version="")
+                if tensorboard
+                else False,
+                log_every_n_steps=1,
+                num_sanity_val_steps=0,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                use_distributed_sampler=False,
+            )
+        if several:  # Lightning itself would look only after all studies are prepared
             trainer.strategy.cluster_environment.validate_settings(
                 num_devices=hardware.n_processes // hardware.num_nodes, num_nodes=hardware.num_nodes
             )
@@ -211,6 +215,8 @@ def lightning_noises() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*have no `val_dataloader`.*")
+        # `hardware` says when srun is missing; a training on one device needs none.
+        warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
         # The folder is ours to reuse.
         warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
         # Lightning's own use of torch.

@@ -14,6 +14,8 @@ ACCELERATORS = ("auto", "cpu", "gpu")
 # Others of Lightning's would turn intensities or mixtures into half precision.
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 DEFAULT_PRECISION = "32-true"
+# Names of SLURM jobs that are a shell.
+_INTERACTIVE = ("bash", "interactive")
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ def several_devices(
             got=f"{wanted} devices on each of {hardware.num_nodes} nodes",
             remedy="--devices is --ntasks-per-node, --num-nodes is --nodes",
         )
+    _require_srun(hardware)
     return _checked(hardware)
 
 
@@ -141,10 +144,35 @@ def _devices(text: str, accelerator: str, n_gpus: int) -> int | tuple[int, ...]:
     return numbers
 
 
+def gpus_text() -> str:
+    """The GPUs that torch finds on this computer, or why it can find none."""
+    if torch.version.cuda is None and torch.version.hip is None:
+        return f"PyTorch {torch.__version__}, which is built without CUDA"
+    n_gpus = torch.cuda.device_count()
+    return f"{n_gpus} {'GPU' if n_gpus == 1 else 'GPUs'}"
+
+
 def slurm_tasks() -> int:
     """Tasks that srun started, this one among them; 1 without srun, or under torchrun."""
     tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
     return int(tasks) if tasks.isdecimal() and "LOCAL_WORLD_SIZE" not in os.environ else 1
+
+
+def _require_srun(hardware: Hardware) -> None:
+    """Refuse several processes that SLURM was asked for but did not start: each would wait for the others.
+
+    In an interactive shell on one node, Lightning starts them itself.
+    """
+    tasks = os.environ.get("SLURM_NTASKS")
+    alone = tasks is not None and slurm_tasks() == 1 and "LOCAL_WORLD_SIZE" not in os.environ
+    interactive = os.environ.get("SLURM_JOB_NAME") in _INTERACTIVE and hardware.num_nodes == 1
+    if alone and hardware.n_processes > 1 and not interactive:
+        raise InputError(
+            "nothing starts the other processes of this training",
+            expected=f"{hardware.n_processes} tasks that srun started",
+            got=f"SLURM_NTASKS={tasks}, and this process alone",
+            remedy="start it with srun (or torchrun), see docs/training.md",
+        )
 
 
 def _launched() -> tuple[int, int]:
@@ -174,8 +202,8 @@ def _checked(hardware: Hardware) -> Hardware:
     if hardware.accelerator == "gpu" and not 0 < needed <= n_gpus:
         raise InputError(
             "there are not as many GPUs",
-            expected=f"at most {n_gpus} per node" if n_gpus else "a GPU that torch can use",
-            got=f"{needed} asked for" if needed else "none",
+            expected=f"{needed} per node" if needed else "a GPU that torch can use",
+            got=gpus_text(),
             remedy="use --accelerator cpu, or fewer --devices",
         )
     return hardware

@@ -3,9 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from threading import Thread
 
 import torch
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, distributed
+
+
+class PatientDDP(DDPStrategy):
+    """Lightning's strategy of several processes, whose wait for the others Ctrl-C and SIGTERM can end."""
+
+    def setup_distributed(self) -> None:
+        """Meet the other processes.
+
+        In a thread: torch waits without looking at signals, and Python handles them in the main thread.
+        """
+        failures: list[BaseException] = []
+
+        def meet() -> None:
+            try:
+                super(PatientDDP, self).setup_distributed()
+            except BaseException as error:
+                failures.append(error)
+
+        waiting = Thread(target=meet, daemon=True)
+        waiting.start()
+        waiting.join()
+        for failure in failures:
+            raise failure
 
 
 def mean_over_processes(values: Mapping[str, Tensor], weight: Tensor) -> tuple[dict[str, Tensor], Tensor]:

@@ -39,6 +39,24 @@ def test_a_full_disk_is_no_traceback(cli, workshop, tmp_path, monkeypatch):
     assert "file: /somewhere\n  got: No space left on device" in result.err
 
 
+def test_matplotlib_does_not_tell_where_it_keeps_its_files(tmp_path):
+    """Without a home that can be written to, it takes a temporary folder."""
+    (tmp_path / "home").write_text("no folder")
+    code = "from mrigmm.cli.entry import main\ntry: main()\nexcept SystemExit: import matplotlib.figure"
+    own = ("MPLCONFIGDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME")
+    environment = {name: value for name, value in os.environ.items() if name not in own}
+    result = subprocess.run(
+        [sys.executable, "-c", code, "--version"],
+        env={**environment, "HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert (result.stdout.split()[0], result.stderr) == ("mrigmm", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]  # it is removed in the end
+
+
 def test_terminals_without_unicode_and_names_without_text(workshop, tmp_path):
     """An ASCII terminal, and a folder whose name is no UTF-8."""
     folder = os.fsencode(tmp_path) + b"/caf\xe9"

@@ -1,5 +1,7 @@
 import json
+import os
 import pickle
+import stat
 
 import pytest
 import torch
@@ -45,6 +47,18 @@ def test_a_run_comes_back(run):
     run.load_weights(other)
     for name, tensor in network().state_dict().items():
         torch.testing.assert_close(other.state_dict()[name], tensor)
+
+
+def test_every_file_of_a_run_may_be_read_by_those_whom_the_umask_allows(tmp_path):
+    before = os.umask(0o027)
+    try:
+        run = RunFolder(tmp_path)
+        run.write_settings(make_config("tiny"), default_prior(), None)
+        run.write_weights(network())
+    finally:
+        os.umask(before)
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
+    assert modes == {"config.yaml": 0o640, "prior.json": 0o640, "weights.safetensors": 0o640}
 
 
 def test_a_run_without_prior(tmp_path):

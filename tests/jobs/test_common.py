@@ -2,10 +2,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import mrigmm
-from mrigmm.errors import Problem
-from mrigmm.jobs.common import MAX_ERRORS, Outcome
+from mrigmm.errors import InputError, Problem
+from mrigmm.jobs.common import MAX_ERRORS, Outcome, select_device
 from mrigmm.jobs.demo import DemoResult
 from mrigmm.jobs.evaluate import Evaluation
 from mrigmm.jobs.manifest import Written
@@ -22,6 +23,22 @@ def test_an_outcome_prints_as_a_summary():
     assert lines[2:5] == ["error: no region", "  study: p0", "  remedy: draw one"]
     assert lines[-1] == "... and 1 more error"
     assert repr(Outcome(Path("cohort.json"), ())) == "Outcome: cohort.json"
+
+
+def test_a_gpu_that_torch_cannot_have(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setattr(torch.version, "hip", None)
+    with pytest.raises(InputError, match="'cuda' is not there") as caught:
+        select_device("cuda")
+    (problem,) = caught.value.problems
+    assert problem.got == f"PyTorch {torch.__version__}, which is built without CUDA"
+    assert problem.remedy == "use --device cpu"
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(InputError, match="'cuda:1' is not there") as caught:
+        select_device("cuda:1")
+    assert caught.value.problems[0].got == "1 GPU"
 
 
 def test_a_notebook_runs_nothing_that_stands_in_a_file():

@@ -34,6 +34,7 @@ def test_each_item_is_in_exactly_one_part(count):
     parts = [part_of("abcde", f"{k}/{count}") for k in range(1, count + 1)]
     assert sorted("".join(parts)) == list("abcde")
     assert part_of("abcde", f"1/{count}")[0] == "a"
+    assert part_of("abcde", f" 1 / {count}") == parts[0]
 
 
 @pytest.mark.parametrize(

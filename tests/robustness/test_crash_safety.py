@@ -208,6 +208,17 @@ def test_resuming_with_another_input_names_it(workshop, tmp_path, role):
     assert f"{role}=" in problem.expected
 
 
+def test_resuming_with_another_method_is_told_once(workshop, tmp_path, cli):
+    entries = [workshop.study(f"s{i}", seed=i) for i in range(6)]
+    manifest, out = workshop.manifest(entries), tmp_path / "out"
+    mrigmm.predict(manifest, out, method="map-em")
+    result = cli("predict", manifest, "-o", out, "--method", "kmeans", "--resume")
+    assert (result.code, result.err.count("error:")) == (2, 1)
+    assert "study: s0, s1, s2, s3, s4, ... (6 in all)" in result.err
+    assert "expected: method=map-em, " in result.err
+    assert "got: method=kmeans, " in result.err
+
+
 def test_resuming_with_another_run_of_the_same_settings_is_refused(cohort, tmp_path):
     runs = [tmp_path / "a", tmp_path / "b"]
     for run in runs:

@@ -11,6 +11,7 @@ import pytest
 
 import mrigmm
 from mrigmm.config import make_config
+from mrigmm.data.files import write_text
 from mrigmm.data.run_folder import RunFolder
 from mrigmm.errors import InputError, memory_checked
 from mrigmm.methods import anatomy
@@ -43,9 +44,12 @@ def test_weights_on_a_full_disk(tmp_path):
         update={"sequences": ("LGE", "T2"), "classes": ("blood", "myocardium", "scar")}
     )
     network = build_spatial_prior(config)
-    with largest_file(8192), pytest.raises(InputError, match="cannot be written"):
+    with largest_file(8192), pytest.raises(InputError, match="cannot be written") as caught:
         run.write_weights(network)
     assert list(tmp_path.iterdir()) == []
+    (problem,) = caught.value.problems
+    assert problem.got == "File too large"
+    assert problem.remedy == "make room, then the same command again; of train and predict with --resume"
 
 
 def test_a_study_that_does_not_fit_on_the_disk_leaves_nothing_half(workshop, tmp_path):
@@ -58,6 +62,22 @@ def test_a_study_that_does_not_fit_on_the_disk_leaves_nothing_half(workshop, tmp
     assert errors == [("large", "the output cannot be written", "File too large")]
     assert [path.name for path in (tmp_path / "out").glob("large*")] == ["large_failed.json"]
     assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_tables_that_do_not_fit_on_the_disk_hide_no_study_that_failed(workshop, tmp_path, monkeypatch):
+    damaged = {**workshop.study("damaged", seed=1), "region": "nowhere.nii.gz"}
+
+    def full(out):
+        write_text(out / "quantities.csv", "study\n" * 10_000)
+
+    monkeypatch.setattr("mrigmm.jobs.predict.write_recorded", full)
+    manifest = workshop.manifest([workshop.study("s0"), damaged])
+    with largest_file(12288):
+        result = mrigmm.predict(manifest, tmp_path / "out", method="map-em")
+    assert result.done == ("s0",)
+    errors = [problem for problem in result.problems if problem.severity == "error"]
+    assert [(p.study, p.got) for p in errors[1:]] == [(None, "File too large")]
+    assert errors[0].study == "damaged"
 
 
 @pytest.mark.parametrize(

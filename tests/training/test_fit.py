@@ -48,6 +48,23 @@ def test_weights_are_saved_though_the_stop_rule_never_fires(manifest, tmp_path):
     assert prior is not None
 
 
+def test_the_configuration_of_a_run_repeats_its_training(manifest, tmp_path, cli):
+    options = (*QUICK, "epochs=1", "seed=7")
+    mrigmm.train(manifest, tmp_path / "first", preset="tiny", overrides=options, device="cpu")
+    config = tmp_path / "first" / "config.yaml"
+    command = ("train", manifest, "-o", tmp_path / "again", "--config", config, "--device", "cpu", "--quiet")
+    assert cli(*command).code == 0
+    for name in ("config.yaml", "weights.safetensors"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "first" / name).read_bytes()
+    assert cli(*command, "--resume").code == 0
+    other = tmp_path / "other.yaml"
+    other.write_text(config.read_text().replace("seed: 7", "seed: 8"))
+    (tmp_path / "again" / "run.json").unlink()  # as if it had been interrupted
+    with pytest.raises(InputError, match="differs from that of the training to resume") as caught:
+        mrigmm.train(manifest, tmp_path / "again", config=other, device="cpu", resume=True)
+    assert caught.value.problems[0].got == "seed=8"
+
+
 def test_a_run_keeps_both_parts_of_a_prior_of_ones_own(manifest, tmp_path):
     own, run = tmp_path / "own.json", RunFolder(tmp_path / "run")
     mrigmm.prior(manifest, own)
@@ -213,7 +230,8 @@ def test_batches_for_a_gpu_are_pinned(device, pinned):
 
 def test_slurm_that_does_not_fit_is_refused(manifest, tmp_path, monkeypatch):
     for name, value in {
-        "NTASKS": "2",
+        "NTASKS": "3",
+        "STEP_NUM_TASKS": "3",
         "NTASKS_PER_NODE": "2",
         "PROCID": "0",
         "LOCALID": "0",
@@ -224,6 +242,54 @@ def test_slurm_that_does_not_fit_is_refused(manifest, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="cannot be used") as caught:
         mrigmm.train(manifest, tmp_path / "run", preset="tiny", accelerator="cpu", devices=3)
     assert "ntasks" in caught.value.problems[0].got
+
+
+@pytest.mark.parametrize(
+    "variables", [{}, {"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}], ids=["no job", "tasks without srun"]
+)
+def test_one_process_asks_nothing_of_slurm(manifest, tmp_path, monkeypatch, variables):
+    """Lightning has a warning for an srun that is not used, and an error for --ntasks."""
+    srun = tmp_path / "bin" / "srun"
+    srun.parent.mkdir()
+    srun.write_text("#!/bin/sh\n")
+    srun.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{srun.parent}{os.pathsep}{os.environ['PATH']}")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    options = {"preset": "tiny", "overrides": (*QUICK, "epochs=1"), "device": "cpu"}
+    assert len(mrigmm.train(manifest, tmp_path / "run", **options).done) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_the_wait_for_another_process_can_be_ended(manifest, tmp_path):
+    """The first of two tasks of srun, whose other one never comes."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    variables = {"NTASKS": "2", "STEP_NUM_TASKS": "2", "NTASKS_PER_NODE": "2", "NODELIST": "127.0.0.1"}
+    variables |= {"PROCID": "0", "LOCALID": "0", "NODEID": "0", "JOB_NAME": "training"}
+    options = [part for text in (*QUICK, "epochs=1") for part in ("--set", text)]
+    command = ["train", str(manifest), "-o", str(tmp_path / "run"), "--preset", "tiny", *options]
+    task = subprocess.Popen(
+        [sys.executable, "-m", "mrigmm", *command, "--accelerator", "cpu", "--devices", "2"],
+        env={
+            **os.environ,
+            **{f"SLURM_{name}": value for name, value in variables.items()},
+            "MASTER_PORT": str(port),
+        },
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for _ in range(600):
+        with socket.socket() as other:
+            if other.connect_ex(("127.0.0.1", port)) == 0:  # it waits now
+                break
+        time.sleep(0.1)
+    task.send_signal(signal.SIGTERM)
+    err = task.communicate(timeout=60)[1]
+    assert (task.returncode, "--resume" in err) == (143, True), err
+    assert not (tmp_path / "run" / ".lock").exists()
 
 
 def test_tensorboard_that_is_not_installed_is_named(manifest, tmp_path, monkeypatch):

@@ -87,11 +87,42 @@ def test_bad_values(gpus, arguments, message):
         several_devices(*arguments)
 
 
-def test_no_gpu(gpus):
+def test_no_gpu(gpus, monkeypatch):
     gpus(0)
-    with pytest.raises(InputError, match="not as many GPUs"):
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    with pytest.raises(InputError, match="not as many GPUs") as caught:
         several_devices("gpu", None, None, SINGLE)
+    assert (caught.value.problems[0].expected, caught.value.problems[0].got) == (
+        "a GPU that torch can use",
+        "0 GPUs",
+    )
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setattr(torch.version, "hip", None)
+    for devices in (None, "2"):
+        with pytest.raises(InputError, match="not as many GPUs") as caught:
+            several_devices("gpu", devices, None, SINGLE)
+        assert caught.value.problems[0].got == f"PyTorch {torch.__version__}, which is built without CUDA"
     assert several_devices("auto", None, None, SINGLE).accelerator == "cpu"
+
+
+def test_several_processes_that_nothing_starts_are_refused(monkeypatch):
+    """In a job of SLURM with tasks, but without srun, each would wait for the others."""
+    for name, value in {"NTASKS": "2", "NTASKS_PER_NODE": "2", "PROCID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    with pytest.raises(InputError, match="nothing starts the other processes") as caught:
+        several_devices("cpu", "2", 1, SINGLE)
+    assert caught.value.problems[0].remedy.startswith("start it with srun")
+    assert several_devices("cpu", "1", None, SINGLE).n_processes == 1
+    assert single_device(CPU, SINGLE, asked_for=False).n_processes == 1
+
+    monkeypatch.setenv("SLURM_JOB_NAME", "interactive")  # Lightning starts them itself, on this node
+    assert several_devices("cpu", "2", 1, SINGLE).n_processes == 2
+    with pytest.raises(InputError, match="nothing starts the other processes"):
+        several_devices("cpu", "2", 2, SINGLE)
+
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert several_devices("cpu", "2", 2, SINGLE).n_processes == 4
 
 
 def test_tasks_of_srun_train_together_only_when_told(monkeypatch):
