@@ -5,7 +5,7 @@ Imports no torch, so that `mrigmm info` stays instant.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from mrigmm.errors import InputError, near_misses
-from mrigmm.settings_yaml import parse_overrides, read_config_file, validated, wrong_version
+from mrigmm.settings_yaml import Overrides, parse_overrides, read_config_file, validated, wrong_version
 
 CONFIG_VERSION: Literal[2] = 2
 DEFAULT_PRESET = "default"
@@ -169,9 +169,7 @@ PRESET_DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
 )
 
 
-def make_config(
-    preset: str | None = None, overrides: Sequence[str] = (), file: Path | None = None
-) -> RunConfig:
+def make_config(preset: str | None = None, overrides: Overrides = (), file: Path | None = None) -> RunConfig:
     """Configuration of a preset, changed by a file of settings and that by `key=value` overrides.
 
     Args:

@@ -5,14 +5,13 @@ Imports no torch, so that `mrigmm info` stays instant.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from mrigmm.errors import InputError
-from mrigmm.settings_yaml import parse_overrides, read_config_file, validated, wrong_version
+from mrigmm.settings_yaml import Overrides, parse_overrides, read_config_file, validated, wrong_version
 
 ANATOMY_CONFIG_VERSION: Literal[1] = 1
 
@@ -69,7 +68,7 @@ class AnatomyConfig(BaseModel):
         return any((self.consistency, self.global_mi, self.local_mi, self.mean_teacher, self.entropy))
 
 
-def make_anatomy_config(overrides: Sequence[str] = ()) -> AnatomyConfig:
+def make_anatomy_config(overrides: Overrides = ()) -> AnatomyConfig:
     """The defaults with `key=value` overrides (values in YAML).
 
     Raises:

@@ -18,10 +18,24 @@ from mrigmm.errors import InputError, Problem, near_misses
 _MAX_SHOWN = 500  # characters of a value in a message
 
 Config = TypeVar("Config", bound=BaseModel)
+# Changes of settings: `key=value` texts, as on the command line, or values by key.
+Overrides = Sequence[str] | Mapping[str, Any]
 
 
-def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
-    """Turn `key=value` texts into a dictionary; values are read as YAML (so `null`, `[a, b]`, `1e-3`)."""
+def parse_overrides(overrides: Overrides) -> dict[str, Any]:
+    """Turn `key=value` texts into a dictionary; values are read as YAML (so `null`, `[a, b]`, `1e-3`).
+
+    Raises:
+        InputError: a text that is none, or a single one in place of several.
+    """
+    if isinstance(overrides, Mapping):
+        return dict(overrides)
+    if isinstance(overrides, str):
+        raise InputError(
+            "overrides must be several texts",
+            expected=f'["{overrides}"], or {{"epochs": 50}}',
+            got=f'"{overrides}"',
+        )
     values: dict[str, Any] = {}
     for text in overrides:
         key, separator, value = text.partition("=")

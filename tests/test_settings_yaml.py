@@ -51,3 +51,12 @@ def test_damaged_configurations_are_refused(tmp_path, content, message):
 
 def test_yaml_is_in_the_order_of_the_fields():
     assert list(yaml.safe_load(dump_config(RunConfig()))) == list(RunConfig.model_fields)
+
+
+def test_overrides_by_key_and_one_text_that_is_no_list():
+    assert make_config("default", {"epochs": 50, "sequences": ["LGE"]}).epochs == 50
+    with pytest.raises(InputError, match="'epohcs'"):
+        make_config("default", {"epohcs": 50})
+    with pytest.raises(InputError, match="several texts") as caught:
+        make_config("default", "epochs=50")
+    assert caught.value.problems[0].expected == '["epochs=50"], or {"epochs": 50}'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from mrigmm.jobs.quantify import write_recorded
 from mrigmm.jobs.result_files import require_free, result_files
 from mrigmm.jobs.segmented_study import segment_to_files
 from mrigmm.jobs.segmenter import Choice, choose_segmenter
+from mrigmm.settings_yaml import Overrides
 
 
 def predict(
@@ -37,7 +37,7 @@ def predict(
     part: str | None = None,
     data_root: Path | str | None = None,
     prior: Path | str | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     device: str = "auto",
     runtime: str = "torch",
     anatomy: Path | str | None = None,
@@ -66,7 +66,7 @@ def predict(
         part: "K/N": only part K of N of the studies, for jobs of their own, with a folder each.
         data_root: folder that the manifest's paths resolve against; default the manifest's.
         prior: population prior for `method`; default the shipped one where it fits.
-        overrides: `key=value` settings of the method.
+        overrides: settings of the method: `key=value` texts, or values by key.
         device: "auto", "cpu", "cuda" or "cuda:N".
         runtime: what computes the network of a run: "torch" or "onnx" (docs/onnx.md).
         anatomy: folder of `mrigmm train-anatomy`, which finds the ventricle where no region map is given.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from mrigmm.data.files import sole_writer
@@ -19,6 +19,7 @@ from mrigmm.jobs.quantify import write_recorded
 from mrigmm.jobs.result_files import require_free
 from mrigmm.jobs.segmented_study import segment_to_files
 from mrigmm.jobs.segmenter import Choice, Segmenter, choose_segmenter
+from mrigmm.settings_yaml import Overrides
 
 
 def predict_study(
@@ -32,7 +33,7 @@ def predict_study(
     run: Path | str | None = None,
     method: str | None = None,
     prior: Path | str | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     device: str = "auto",
     runtime: str = "torch",
     anatomy: Path | str | None = None,
@@ -60,7 +61,7 @@ def predict_study(
         run: folder of a trained run; give either this or `method`.
         method: name of a method (`mrigmm info`).
         prior: population prior for `method`.
-        overrides: `key=value` settings of the method.
+        overrides: settings of the method: `key=value` texts, or values by key.
         device: "auto", "cpu", "cuda" or "cuda:N".
         runtime: what computes the network of a run: "torch" or "onnx" (docs/onnx.md).
         anatomy: folder of `mrigmm train-anatomy`, which finds the ventricle where no region map is given.

@@ -23,7 +23,7 @@ from mrigmm.jobs.segmenter import Segmenter
 from mrigmm.labels import segment_colours
 from mrigmm.methods.base import CohortMethod, Method, Segmentation, Task
 from mrigmm.methods.registry import METHODS, make_method
-from mrigmm.settings_yaml import parse_overrides
+from mrigmm.settings_yaml import Overrides, parse_overrides
 
 MAX_SEGMENTS = 255  # of an 8-bit label image
 
@@ -53,7 +53,7 @@ def segment_image(
     k: int = 5,
     mask: Path | str | None = None,
     overlay: Path | str | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     device: str = "auto",
     overwrite: bool = False,
 ) -> Outcome:
@@ -69,7 +69,7 @@ def segment_image(
         k: number of segments, 2 to 255.
         mask: image of the same size, not black where to segment; default everywhere.
         overlay: picture with the borders of the segments to write too (PNG).
-        overrides: `key=value` settings of the method.
+        overrides: settings of the method: `key=value` texts, or values by key.
         device: "auto", "cpu", "cuda" or "cuda:N".
         overwrite: allow to replace results.
 

@@ -24,7 +24,7 @@ from mrigmm.methods.mvo import add_mvo, require_mvo_classes
 from mrigmm.methods.registry import METHODS, RUNTIMES, make_method, method_of_run
 from mrigmm.mixture import PopulationPrior
 from mrigmm.mixture.threads import one_thread
-from mrigmm.settings_yaml import parse_overrides
+from mrigmm.settings_yaml import Overrides, parse_overrides
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ class Choice:
     run: Path | str | None = None
     method: str | None = None
     prior: Path | str | None = None
-    overrides: Sequence[str] = ()
+    overrides: Overrides = ()
     device: str = "auto"
     runtime: str = "torch"
     anatomy: Path | str | None = None

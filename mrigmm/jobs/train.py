@@ -43,6 +43,7 @@ from mrigmm.mixture import PopulationPrior
 from mrigmm.mixture.threads import one_thread
 from mrigmm.networks.deep_gmm import DeepGMM
 from mrigmm.reporting.figures import loss_figure
+from mrigmm.settings_yaml import Overrides, parse_overrides
 from mrigmm.training.batches import TrainingStudy
 from mrigmm.training.cache import Cache, StudyStore, study_store
 from mrigmm.training.fit import fit, make_trainer, training_study
@@ -60,7 +61,7 @@ def train(
     *,
     also: Sequence[Path | str] = (),
     preset: str | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     config: Path | str | None = None,
     data_root: Path | str | None = None,
     prior: Path | str | None = None,
@@ -89,7 +90,7 @@ def train(
         out: run folder to write.
         also: further manifests, with paths relative to themselves, whose "training" split is used too.
         preset: name of a preset (`mrigmm info`); default "default".
-        overrides: `key=value` changes to it.
+        overrides: changes to it: `key=value` texts, or values by key.
         config: YAML file of changes to it, such as the `config.yaml` of a run; `overrides` win over it.
         data_root: folder that the manifest's paths resolve against; default the manifest's.
         prior: population prior; default the shipped one where it fits.
@@ -117,8 +118,8 @@ def train(
     cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
     entries = training_entries(cohort, also)
     run = RunFolder(Path(out))
-    steps = {"registration=true": register, "bias_correction=true": bias_correct}
-    changes = [*overrides, *(step for step, asked in steps.items() if asked)]
+    steps = {"registration": register, "bias_correction": bias_correct}
+    changes = {**parse_overrides(overrides), **{step: True for step, asked in steps.items() if asked}}
     settings = run_config(run, preset, changes, None if config is None else Path(config), resume)
     check_loading(cache, num_workers)
     hardware = chosen_hardware(device, accelerator, devices, num_nodes, precision)

@@ -25,7 +25,7 @@ from mrigmm.jobs.common import Outcome, Tell, Track, no_progress, select_device,
 from mrigmm.jobs.model_card import write_anatomy_card
 from mrigmm.methods.anatomy import AnatomyFinder, build_anatomy_net, slice_quality
 from mrigmm.reporting.figures import loss_figure
-from mrigmm.settings_yaml import dump_config
+from mrigmm.settings_yaml import Overrides, dump_config
 from mrigmm.training.anatomy_fit import fit_anatomy
 from mrigmm.training.anatomy_module import AnatomyModule, AnatomySlices
 from mrigmm.training.hardware import DEFAULT_PRECISION, single_device
@@ -60,7 +60,7 @@ def train_anatomy(
     out: Path | str,
     *,
     labelled: int | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     data_root: Path | str | None = None,
     device: str = "auto",
     resume: bool = False,
@@ -79,7 +79,7 @@ def train_anatomy(
         out: run folder to write.
         labelled: number of patients whose anatomy is used, drawn by the seed; default all that have one.
             All others count as unlabelled.
-        overrides: `key=value` changes of the configuration.
+        overrides: changes of the configuration: `key=value` texts, or values by key.
         data_root: folder that the manifest's paths resolve against; default the manifest's.
         device: "auto", "cpu", "cuda" or "cuda:N".
         resume: continue an interrupted training from its last completed epoch.
@@ -146,7 +146,7 @@ def train_anatomy(
         )
 
 
-def _config(run: RunFolder, overrides: Sequence[str], cohort: Manifest, *, resume: bool) -> AnatomyConfig:
+def _config(run: RunFolder, overrides: Overrides, cohort: Manifest, *, resume: bool) -> AnatomyConfig:
     """What is asked for, with sequences; when resuming, the run's own, which may not be contradicted."""
     asked = make_anatomy_config(overrides)
     sequences = asked.sequences or cohort.sequences

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -17,12 +16,13 @@ from mrigmm.errors import InputError, near_misses
 from mrigmm.jobs.common import select_device
 from mrigmm.methods.settings import require_sequences
 from mrigmm.mixture import PopulationPrior
+from mrigmm.settings_yaml import Overrides
 from mrigmm.training.cache import Cache
 from mrigmm.training.hardware import Hardware, several_devices, single_device
 
 
 def run_config(
-    run: RunFolder, preset: str | None, overrides: Sequence[str], file: Path | None, resume: bool
+    run: RunFolder, preset: str | None, overrides: Overrides, file: Path | None, resume: bool
 ) -> RunConfig:
     """The configuration asked for; when resuming, the run's own.
 
