@@ -102,6 +102,11 @@ class InputError(Exception):
         return error
 
 
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun: 1 study, 2 studies."""
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 def missing_extra(extra: str, error: ImportError) -> InputError:
     """The error of a job whose optional packages are not installed."""
     return InputError(

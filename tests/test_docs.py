@@ -13,6 +13,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 import typer
 
@@ -26,6 +27,8 @@ from mrigmm.evaluation.cohort import ClassSummary
 from mrigmm.evaluation.scores import Scores
 from mrigmm.evaluation.volume_agreement import VolumeAgreement
 from mrigmm.phantom import simulate_cohort
+
+from .data.dicom.files import series as dicom_series
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = typer.main.get_command(app).commands
@@ -225,6 +228,48 @@ def test_what_evaluation_writes_stands_on_its_page():
         field.name for kind in (Scores, ClassSummary, VolumeAgreement, CaseLevel) for field in fields(kind)
     }
     assert {name for name in names if f"`{name}`" not in page} == set()
+
+
+def as_dicom(cohort, folder):
+    """The cohort's studies as DICOM series; returns the region map (X, Y, Z) of each."""
+    regions = {}
+    for number, study in enumerate(read_manifest(cohort).split("all"), start=1):
+        for position, (sequence, file) in enumerate(study.images.items(), start=1):
+            volume = np.asarray(nib.load(file).dataobj)
+            scaled = (volume - volume.min()) / np.ptp(volume) * 4000
+            dicom_series(
+                folder,
+                scaled.round().astype(np.uint16).transpose(2, 1, 0),
+                patient=study.id,
+                study=number,
+                series=position,
+                description={"LGE": "LGE_sax", "T2": "T2_STIR_sax", "bSSFP": "cine_sax"}[sequence],
+                FrameOfReferenceUID=f"1.2.3.{number}",
+            )
+        regions[study.id] = np.asarray(nib.load(study.region).dataobj)
+    return regions
+
+
+def test_the_walk_of_the_dicom_page_from_series_to_segmentation_objects(tmp_path, cli, monkeypatch):
+    cohort = simulate_cohort(tmp_path / "cohort", n_studies=2, seed=1, preset="small")
+    regions = as_dicom(cohort, tmp_path / "EXPORT")
+    monkeypatch.chdir(tmp_path)
+    commands = blocks(ROOT / "docs" / "dicom.md", "console")[0].splitlines()
+    assert len(commands) == 5
+    for command in commands:
+        _, *arguments = shlex.split(command)
+        result = cli(*arguments)
+        assert result.code == 0, result.err
+        if "--map" not in command and "manifest" in arguments:
+            (tmp_path / "OUT" / "regions").mkdir()
+            for study, region in regions.items():
+                affine = nib.load(tmp_path / "OUT" / "images" / f"{study}_LGE.nii.gz").affine
+                drawn = nib.Nifti1Image(region.astype(np.uint8), affine)
+                nib.save(drawn, tmp_path / "OUT" / "regions" / f"{study}.nii.gz")
+    for study, region in regions.items():
+        seg = pydicom.dcmread(tmp_path / "SEG" / f"{study}_seg.dcm")
+        labels = np.asarray(nib.load(tmp_path / "PRED" / f"{study}_labels.nii.gz").dataobj)
+        assert seg.pixel_array.sum() == (labels > 0).sum() == (region > 0).sum()
 
 
 @pytest.mark.slow

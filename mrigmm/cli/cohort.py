@@ -18,7 +18,6 @@ from mrigmm.cli.options import (
     DataRoot,
     Json,
     ManifestArg,
-    Overwrite,
     PriorFile,
     Quiet,
     RegionKind,
@@ -121,17 +120,21 @@ def manifest(
     region: Annotated[
         str | None,
         typer.Option(
-            metavar="PATTERN", help="Region maps, for example 'regions/{id}.nii.gz'.", rich_help_panel=INPUT
+            metavar="PATTERN",
+            help="Region maps, for example 'regions/{id}.nii.gz' (not dicom).",
+            rich_help_panel=INPUT,
         ),
     ] = None,
     region_from_labels: Annotated[
         RegionKind | None,
-        typer.Option(help="Derive the region maps from the reference labels.", rich_help_panel=INPUT),
+        typer.Option(
+            help="Derive the region maps from the reference labels (not dicom).", rich_help_panel=INPUT
+        ),
     ] = None,
     split: Annotated[
         str | None,
         typer.Option(
-            help="NAME, ratio=0.7/0.1/0.2, folds=N or lists.json. Default: the layout's own.",
+            help="NAME, ratio=0.7/0.1/0.2, folds=N or lists.json (not dicom). Default: the layout's own.",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
@@ -181,7 +184,10 @@ def manifest(
             rich_help_panel=INPUT,
         ),
     ] = False,
-    overwrite: Overwrite = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace what is there (not dicom).", rich_help_panel=OUTPUT),
+    ] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -196,12 +202,16 @@ def manifest(
 
     voice = Voice(quiet, verbose)
     if kind == "dicom":
-        others = (region, region_from_labels, split, image, label, labels, rename, overwrite or None)
+        others = (region, region_from_labels, split, image, label, rename, overwrite or None)
         if any(option is not None for option in others):
-            raise InputError("manifest dicom takes --map and --pseudonyms only", remedy="see docs/dicom.md")
+            raise InputError(
+                "manifest dicom takes --map, --pseudonyms and --labels only", remedy="see docs/dicom.md"
+            )
         from mrigmm.jobs.dicom import manifest_dicom  # needs an extra that the others do not
 
-        made = manifest_dicom(src, out, map_file=map_file, pseudonyms=pseudonyms, track=voice.track)
+        made = manifest_dicom(
+            src, out, map_file=map_file, pseudonyms=pseudonyms, labels=labels, track=voice.track
+        )
         voice.finish(made, f"wrote {studies_text(len(made.done))}; manifest: {made.output}")
         return
     if map_file is not None or pseudonyms:

@@ -51,7 +51,15 @@ def export(
     dicom: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER", help="dicom-seg: the series that was segmented.", rich_help_panel=INPUT
+            metavar="FOLDER", help="dicom-seg: the series that were segmented.", rich_help_panel=INPUT
+        ),
+    ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="dicom-seg: images.json of manifest dicom. Default: found beside the images.",
+            rich_help_panel=INPUT,
         ),
     ] = None,
     study: Annotated[
@@ -78,6 +86,7 @@ def export(
         format=format.value,
         scheme=scheme,
         dicom=dicom,
+        record=record,
         studies=study or (),
         track=voice.track,
     )

@@ -126,6 +126,29 @@ def slices_last(grid: Grid) -> Turn:
     return Turn((axes[0], axes[1], axes[2]), flipped, codes, grid.affine @ to_file)
 
 
+def turned_onto(array: NDArray[Any], grid: Grid, other: Grid) -> NDArray[Any] | None:
+    """An array (X, Y, Z) on `grid` as one on `other`, by flips and permutations of its axes alone.
+
+    Returns:
+        The array in the order of `other`, exactly; None where the two grids have other voxels.
+    """
+    steps = np.linalg.inv(grid.affine)[:3, :3] @ other.affine[:3, :3]  # of `other`, in voxels of `grid`
+    axes = [int(axis) for axis in np.argmax(np.abs(steps), axis=0)]  # of the array, for each of `other`
+    if len(set(axes)) < 3:
+        return None
+    turned = array.transpose(*axes)
+    to_grid = np.diag([0.0, 0.0, 0.0, 1.0])  # index of the turned array -> index of the array
+    flipped: tuple[int, ...] = ()
+    for i, axis in enumerate(axes):
+        to_grid[axis, i] = 1.0
+        if steps[axis, i] < 0:
+            flipped += (i,)
+            to_grid[axis, i], to_grid[axis, 3] = -1.0, array.shape[axis] - 1
+    turned = np.flip(turned, flipped)
+    shape = (turned.shape[0], turned.shape[1], turned.shape[2])
+    return np.ascontiguousarray(turned) if Grid(shape, grid.affine @ to_grid).same_as(other) else None
+
+
 def coverage(grid: Grid, other: Grid) -> NDArray[np.bool_]:
     """Which voxels (X, Y, Z) of `grid` lie inside the field of view of `other`.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrigmm.data.geometry import Grid
+from mrigmm.data.geometry import Grid, turned_onto
 from mrigmm.data.manifest import RegionRule, Study
 from mrigmm.data.volumes import Volume, read_map
 from mrigmm.errors import InputError
@@ -34,8 +35,7 @@ def read_reference_label(
     Raises:
         InputError: when it is missing, has unknown ids or lies on another grid than `grid`.
     """
-    volume = _label_volume(study, labels)
-    require_grid(volume, grid, study.id, "label")
+    volume = on_grid(_label_volume(study, labels), grid, study.id, "label")
     return _class_indices(volume.data.astype(np.int64), labels, classes)
 
 
@@ -56,7 +56,7 @@ def read_scribbles(
     """
     ids = class_ids(classes)
     volume = read_map(path, study=study, role="scribbles", known=(BACKGROUND_ID, *ids.values()))
-    require_grid(volume, grid, study, "scribbles")
+    volume = on_grid(volume, grid, study, "scribbles")
     named = _class_indices(volume.data.astype(np.int64), {name: (i,) for name, i in ids.items()}, classes)
     allowed = np.array(allowed_classes(classes))
     allowed[Region.OUTSIDE] = False
@@ -128,7 +128,7 @@ def region_map(
     else:
         file = study.region
         volume = read_map(file, study=study.id, role="region", known=REGION_FILE_IDS)
-        require_grid(volume, reference.grid, study.id, "region")
+        volume = on_grid(volume, reference.grid, study.id, "region")
         region = _region_codes(volume.data.astype(np.uint8))
     if not region.any():
         raise InputError(
@@ -211,13 +211,30 @@ def where_classes_fit(study: Study, region: NDArray[np.uint8], classes: Sequence
     return restricted
 
 
+def on_grid(volume: Volume, expected: Grid, study: str, role: str) -> Volume:
+    """A map in the order of a grid; programs flip and permute the axes of the maps that they save.
+
+    Raises:
+        InputError: the map has other voxels than the grid.
+    """
+    if volume.grid.same_as(expected):
+        return volume
+    data = turned_onto(volume.data, volume.grid, expected)
+    if data is None:
+        raise _other_grid(volume, expected, study, role)
+    return replace(volume, data=data, grid=expected)
+
+
 def require_grid(volume: Volume, expected: Grid, study: str, role: str) -> None:
     """Refuse a map that does not lie on the expected grid."""
-    if volume.grid.same_as(expected):
-        return
+    if not volume.grid.same_as(expected):
+        raise _other_grid(volume, expected, study, role)
+
+
+def _other_grid(volume: Volume, expected: Grid, study: str, role: str) -> InputError:
     difference = volume.grid.difference_mm(expected)
     distance = "" if np.isinf(difference) else f"; corners differ by up to {difference:.1f} mm"
-    raise InputError(
+    return InputError(
         f"the {role} map is not on the grid of the reference sequence",
         study=study,
         file=volume.path,

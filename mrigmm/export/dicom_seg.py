@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,14 @@ def write_dicom_seg(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # oddities of the series' headers, which are not ours to mend
         images = [pydicom.dcmread(file, stop_before_pixels=True) for file in files]
+        indices = {
+            str(image.SOPInstanceUID): [frame.index for frame in source.stack.frames if frame.file == file]
+            for image, file in zip(images, files, strict=True)
+        }
+        series = {str(image.SOPInstanceUID): image.SeriesInstanceUID for image in images}
         for image in images:
+            _keep_frames(image, indices[str(image.SOPInstanceUID)])
+            image.SeriesInstanceUID = images[0].SeriesInstanceUID  # highdicom knows stacks of one series only
             for keyword in _MAY_BE_EMPTY:
                 if keyword not in image:
                     setattr(image, keyword, None)
@@ -117,8 +124,52 @@ def write_dicom_seg(
                 got=str(error).splitlines()[0] if str(error) else type(error).__name__,
                 remedy="export the series again; anonymise without removing attributes",
             ) from None
+        _name_kept_frames(segmentation, indices)
+        _name_all_series(segmentation, series)
         with atomic(path) as temporary:
             segmentation.save_as(temporary)
+
+
+def _keep_frames(image: pydicom.Dataset, indices: Sequence[int]) -> None:
+    """Leave only some frames in the header of an enhanced image.
+
+    Those at the same places that show something else (PSIR beside magnitude, phases of a cine) would be
+    referred to just as well.
+    """
+    if "PerFrameFunctionalGroupsSequence" in image:
+        groups = image.PerFrameFunctionalGroupsSequence
+        image.PerFrameFunctionalGroupsSequence = pydicom.Sequence([groups[index] for index in indices])
+        image.NumberOfFrames = len(indices)
+
+
+def _name_kept_frames(segmentation: pydicom.Dataset, indices: Mapping[str, Sequence[int]]) -> None:
+    """Turn numbers among the kept frames into those of the file, which count from 1."""
+    # By identity: the segments of a slice share what refers to its image.
+    referred = {
+        id(image): image
+        for group in segmentation.PerFrameFunctionalGroupsSequence
+        for derivation in group.DerivationImageSequence
+        for image in derivation.SourceImageSequence
+    }
+    for image in referred.values():
+        if "ReferencedFrameNumber" in image:
+            kept = indices[str(image.ReferencedSOPInstanceUID)]
+            image.ReferencedFrameNumber = kept[int(image.ReferencedFrameNumber) - 1] + 1
+
+
+def _name_all_series(segmentation: pydicom.Dataset, series: Mapping[str, str]) -> None:
+    """List the images under the series that they are of."""
+    (together,) = segmentation.ReferencedSeriesSequence
+    members: dict[str, list[pydicom.Dataset]] = {}
+    for image in together.ReferencedInstanceSequence:
+        members.setdefault(series[str(image.ReferencedSOPInstanceUID)], []).append(image)
+    listed = []
+    for uid, images in members.items():
+        item = pydicom.Dataset()
+        item.SeriesInstanceUID = uid
+        item.ReferencedInstanceSequence = pydicom.Sequence(images)
+        listed.append(item)
+    segmentation.ReferencedSeriesSequence = pydicom.Sequence(listed)
 
 
 def _segments(classes: Mapping[str, int], method: str) -> list[SegmentDescription]:

@@ -21,8 +21,8 @@ from mrigmm.data.priors.choice import multiscale_prior_for, prior_for
 from mrigmm.data.priors.shipped import default_prior
 from mrigmm.data.standardise import CROP_ZSCORE
 from mrigmm.data.study import Corrections
-from mrigmm.errors import InputError, Problem, printable
-from mrigmm.jobs.shown import ShownTable, counted
+from mrigmm.errors import InputError, Problem, counted, printable
+from mrigmm.jobs.shown import ShownTable
 from mrigmm.methods.base import Task
 from mrigmm.training.hardware import gpus_text
 

@@ -36,6 +36,7 @@ def export(
     format: str,
     scheme: str | None = None,
     dicom: Path | str | None = None,
+    record: Path | str | None = None,
     studies: Sequence[str] = (),
     track: Track = no_progress,
 ) -> Outcome:
@@ -47,6 +48,7 @@ def export(
         format: one of either.
         scheme: as `export_predictions`.
         dicom: as `export_predictions`.
+        record: as `export_predictions`.
         studies: as `export_predictions`.
         track: progress bar.
 
@@ -63,16 +65,23 @@ def export(
                 remedy=f"predict with it first, or choose one of {', '.join(FORMATS)}",
             )
         return export_predictions(
-            source, out, format=format, scheme=scheme, dicom=dicom, studies=studies, track=track
+            source,
+            out,
+            format=format,
+            scheme=scheme,
+            dicom=dicom,
+            record=record,
+            studies=studies,
+            track=track,
         )
     if format not in FORMATS:
         raise InputError(
             f"unknown format '{format}'", remedy=near_misses(format, [*FORMATS, *PREDICTION_FORMATS])
         )
-    if scheme is not None or dicom is not None or studies:
+    if scheme is not None or dicom is not None or record is not None or studies:
         raise InputError(
             f"the format '{format}' is written from a run, which has no label ids and no studies",
-            remedy="leave out --scheme, --dicom and --study",
+            remedy="leave out --scheme, --dicom, --record and --study",
         )
     if not RunFolder(source).config.exists() and any(source.glob(f"*{LABELS_SUFFIX}")):
         raise InputError(

@@ -31,6 +31,7 @@ def export_predictions(
     format: str,
     scheme: str | None = None,
     dicom: Path | str | None = None,
+    record: Path | str | None = None,
     studies: Sequence[str] = (),
     track: Track = no_progress,
 ) -> Outcome:
@@ -45,7 +46,9 @@ def export_predictions(
         format: "nifti": label ids of a `scheme`; "bids": a BIDS derivative data set; "myops-submission":
             names and ids of the MyoPS 2020 challenge; "dicom-seg": a DICOM segmentation object.
         scheme: for "nifti": whose label ids (`labels.SCHEMES`).
-        dicom: for "dicom-seg": folder of the series that the one study was segmented on.
+        dicom: for "dicom-seg": folder with the series that the studies were segmented on.
+        record: for "dicom-seg": `images.json` of the import, which says which series they are; default the
+            one beside the images that `<id>.json` names. Without any, `dicom` holds the series of one study.
         studies: ids of those to export; default all.
         track: progress bar.
 
@@ -59,18 +62,18 @@ def export_predictions(
     if format not in FORMATS:
         raise InputError(f"unknown format '{format}'", remedy=near_misses(format, FORMATS))
     _check_scheme(format, scheme)
-    _check_dicom(format, dicom)
+    _check_dicom(format, dicom, record)
     folder, out = Path(predictions), Path(out)
     chosen = predicted_studies(folder, studies)
-    if dicom is not None and len(chosen) > 1:
-        raise InputError(
-            "a DICOM series belongs to one study",
-            file=folder,
-            got=f"{len(chosen)} studies",
-            remedy="name it with --study",
-        )
     require_new_folder(out, holds="*")
-    export = _exporter(format, out, scheme, None if dicom is None else Path(dicom), track)
+    export: _Exporter
+    if dicom is None:
+        export = _exporter(format, out, scheme)
+    else:
+        from mrigmm.jobs.export_dicom_seg import DicomSegs  # its packages are an extra
+
+        by_hand = None if record is None else Path(record)
+        export = DicomSegs(out, folder, Path(dicom), by_hand, alone=len(chosen) == 1, track=track)
     done: list[str] = []
     problems: list[Problem] = []
     for study in track(chosen, "Exporting"):
@@ -97,11 +100,9 @@ class _Exporter(Protocol):
         ...
 
 
-def _exporter(format: str, out: Path, scheme: str | None, dicom: Path | None, track: Track) -> _Exporter:
+def _exporter(format: str, out: Path, scheme: str | None) -> _Exporter:
     if format == "bids":
         return _Bids(out)
-    if dicom is not None:
-        return _DicomSeg(out, dicom, track)
     return _MyopsSubmission(out) if scheme is None else _Ids(out, scheme)
 
 
@@ -116,14 +117,16 @@ def _check_scheme(format: str, scheme: str | None) -> None:
         raise InputError(f"unknown scheme '{scheme}'", remedy=near_misses(scheme, [*SCHEMES]))
 
 
-def _check_dicom(format: str, dicom: Path | str | None) -> None:
+def _check_dicom(format: str, dicom: Path | str | None, record: Path | str | None) -> None:
     if (format == "dicom-seg") != (dicom is not None):
         raise InputError(
             "a DICOM SEG needs the series that it refers to"
             if dicom is None
             else f"the format '{format}' takes no DICOM series",
-            remedy="--format dicom-seg --dicom SERIES_FOLDER",
+            remedy="--format dicom-seg --dicom FOLDER",
         )
+    if record is not None and dicom is None:
+        raise InputError(f"the format '{format}' takes no record of an import", remedy="leave out --record")
 
 
 class _Ids:
@@ -238,36 +241,6 @@ class _Bids:
         write_text(self.out / bids.TABLE_FILE, bids.label_table(self.ids))
         description = bids.dataset_description(version("mrigmm"), DISCLAIMER)
         write_json(self.out / bids.DESCRIPTION_FILE, description)
-
-
-class _DicomSeg:
-    """A DICOM segmentation object beside its series."""
-
-    def __init__(self, out: Path, series: Path, track: Track) -> None:
-        self.out = out
-        self.series = series
-        self.track = track
-
-    def add(self, prediction: Prediction) -> list[Problem]:
-        """Write one study; returns what the user should know of its series."""
-        # Only here: the packages are an extra.
-        from mrigmm.data.dicom.source import find_source
-        from mrigmm.export.dicom_seg import write_dicom_seg
-
-        study = prediction.study
-        source = find_source(self.series, prediction.labels, study=study, track=self.track)
-        write_dicom_seg(
-            self.out / f"{study}_seg.dcm",
-            source,
-            prediction.classes,
-            study=study,
-            method=prediction.method,
-            description=DISCLAIMER,
-        )
-        return warnings_of(study, [source.note] if source.note else [])
-
-    def finish(self) -> None:
-        """Nothing more."""
 
 
 def _listed(ids: Mapping[str, int]) -> str:

@@ -99,7 +99,7 @@ def manifest(
     src, out = Path(src), Path(out)
     if out.suffix.lower() != ".json":
         raise InputError("a manifest is a JSON file", file=out, remedy=f"choose -o {out / 'manifest.json'}")
-    options = Options(images or {}, label, None if labels is None else _label_ids(labels), rename or {})
+    options = Options(images or {}, label, None if labels is None else label_ids(labels), rename or {})
     folder = list_folder(src)
     cohort = _kind(kind, options).read(folder, options)
     _require_studies(cohort, folder)
@@ -146,10 +146,11 @@ def manifest(
 def _kind(name: str, options: Options) -> Kind:
     """The layout, if it knows all the options given."""
     if name not in KINDS:
+        known = [*KINDS, "dicom"]  # which is a job of its own
         raise InputError(
             f"unknown kind of folder '{name}'",
-            expected=f"one of {', '.join(KINDS)}",
-            remedy=near_misses(name, list(KINDS)),
+            expected=f"one of {', '.join(known)}",
+            remedy=near_misses(name, known),
         )
     for option, flag in (("images", "--image"), ("label", "--label"), ("rename", "--rename")):
         if getattr(options, option) and option not in KINDS[name].options:
@@ -158,8 +159,12 @@ def _kind(name: str, options: Options) -> Kind:
     return KINDS[name]
 
 
-def _label_ids(text: str) -> Mapping[str, Sequence[int]]:
-    """A scheme by name, or class=id pairs; a class without ids is one that the files do not have."""
+def label_ids(text: str) -> Mapping[str, Sequence[int]]:
+    """A scheme by name, or class=id pairs; a class without ids is one that the files do not have.
+
+    Raises:
+        InputError: neither.
+    """
     if text in SCHEMES:
         return SCHEMES[text]
     result: dict[str, list[int]] = {}
@@ -230,12 +235,17 @@ def _content(
     return {
         "name": title,
         "modality": {str(i): name for i, name in enumerate(cohort.sequences)},
-        "labels": {name: ids[0] if len(ids) == 1 else list(ids) for name, ids in cohort.labels.items()},
+        "labels": labels_as_json(cohort.labels),
         **{
             name: [_study(entry, cohort.sequences, prefix, rule) for entry in entries]
             for name, entries in division.splits.items()
         },
     }
+
+
+def labels_as_json(labels: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """Class name -> id, or list of ids, as a manifest has them."""
+    return {name: ids[0] if len(ids) == 1 else list(ids) for name, ids in labels.items()}
 
 
 def _study(entry: Entry, sequences: Sequence[str], prefix: PurePosixPath, rule: str | None) -> dict[str, Any]:

@@ -60,10 +60,5 @@ def figure(value: float | None, decimals: int = 3) -> str:
     return "–" if value is None or math.isnan(value) else f"{value:.{decimals}f}"
 
 
-def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """A number with its noun: 1 study, 2 studies."""
-    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
-
-
 def _html_row(tag: str, cells: Sequence[str]) -> str:
     return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"

@@ -1,9 +1,19 @@
+from itertools import permutations
+
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
 
-from mrigmm.data.geometry import Grid, coverage, plane_box, shear_degrees, slice_normal, slices_last
+from mrigmm.data.geometry import (
+    Grid,
+    coverage,
+    plane_box,
+    shear_degrees,
+    slice_normal,
+    slices_last,
+    turned_onto,
+)
 
 from ..conftest import SHAPE, oblique_affine
 
@@ -110,6 +120,29 @@ def test_canonical_orientation_keeps_the_slices_last(order, flips, codes):
     for index in ((0, 0, 0), (1, 2, 0), tuple(n - 1 for n in turned.shape[1:])):
         (found,) = np.argwhere(array[1] == turned[(1, *index)])
         np.testing.assert_allclose(turn.affine @ [*index, 1], g.affine @ [*found, 1], atol=1e-9)
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+@pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, 1), (1, -1, -1), (-1, -1, -1)])
+def test_an_array_is_turned_onto_the_order_of_another_file_of_its_voxels(order, flips):
+    numbers = np.arange(np.prod(SHAPE)).reshape(SHAPE)
+    image = nib.Nifti1Image(numbers.astype(np.int32), oblique_affine())
+    # nibabel's own flips and permutations of the same voxels
+    turned = image.as_reoriented(np.array(list(zip(order, flips, strict=True))))
+    grid, other = Grid(turned.shape, turned.affine), Grid(SHAPE, image.affine)
+    np.testing.assert_array_equal(turned_onto(np.asarray(turned.dataobj), grid, other), numbers)
+
+
+def test_other_voxels_are_not_turned_onto():
+    here = Grid(SHAPE, oblique_affine())
+    flipped = here.affine @ np.diag([-1.0, 1, 1, 1])  # about the first voxel, not about the middle
+    for other in (
+        Grid(SHAPE, oblique_affine(origin_mm=(31, -17.5, 42.25 + 1))),
+        Grid(SHAPE, flipped),
+        Grid((SHAPE[0] - 1, *SHAPE[1:]), here.affine),
+        Grid((SHAPE[1], SHAPE[0], SHAPE[2]), here.affine),
+    ):
+        assert turned_onto(np.zeros(other.shape), other, here) is None
 
 
 def test_coverage_reaches_half_a_voxel_beyond_the_centres():

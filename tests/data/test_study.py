@@ -220,6 +220,17 @@ def test_maps_must_lie_on_the_reference_grid(study, workshop, role):
     assert refusal(cut, f"the {role} map is not on the grid", with_label=True).got.startswith("15 x 14 x 3")
 
 
+@pytest.mark.parametrize("role", ["region", "label"])
+@pytest.mark.parametrize("turn", [[[0, -1], [1, 1], [2, 1]], [[1, 1], [0, -1], [2, -1]]])
+def test_a_map_saved_with_turned_axes_is_turned_back(study, workshop, role, turn):
+    original = nib.load(getattr(study, role))
+    turned = original.as_reoriented(np.array(turn))
+    same = with_file(study, workshop, role, np.asarray(turned.dataobj), turned.affine)
+    expected, found = load(study, with_label=True), load(same, with_label=True)
+    np.testing.assert_array_equal(found.region, expected.region)
+    np.testing.assert_array_equal(found.label, expected.label)
+
+
 def test_a_header_rounded_by_another_program_is_no_other_grid(study, workshop):
     near = oblique_affine(origin_mm=(31.05, -17.5, 42.25))
     assert load(with_file(study, workshop, "region", LV.astype(np.uint8), near)).region.any()

@@ -12,7 +12,7 @@ import yaml
 import mrigmm
 from mrigmm.data.manifest_file import read_manifest
 from mrigmm.errors import InputError
-from mrigmm.jobs.dicom import manifest_dicom
+from mrigmm.jobs.dicom import MAP_FILE, manifest_dicom
 
 from ..data.dicom.files import STEP_MM, enhanced, image, save, series, voxels
 from ..data.dicom.test_series import write_cine
@@ -70,7 +70,7 @@ def test_a_cohort(tmp_path):
     assert result.done == ("A", "B")
     assert not result.failed
     notes = {problem.what for problem in result.problems}
-    assert "1 files that are not DICOM were passed over" in notes
+    assert "1 file that is not DICOM was passed over" in notes
     assert any(note.startswith("bSSFP: cine of 4 frames") for note in notes)
 
     cohort = read_manifest(result.output)
@@ -86,6 +86,7 @@ def test_a_cohort(tmp_path):
         np.asarray(nib.load(a.images["bSSFP"]).dataobj), voxels(1).transpose(2, 1, 0)
     )
     assert files_in(tmp_path / "out") == [
+        "images.json",
         "images/A_LGE.nii.gz",
         "images/A_T2.nii.gz",
         "images/A_bSSFP.nii.gz",
@@ -134,10 +135,144 @@ def test_psir_and_magnitude_in_one_series(tmp_path):
     corrected = path.read_bytes()
     result = run(tmp_path, map_file=path)
     assert result.done == ("renamed",)
-    assert result.problems == ()
+    assert [(p.severity, p.what.split(":")[0]) for p in result.problems] == [
+        ("warning", "images/P1_LGE.nii.gz of an earlier run is removed"),
+        ("note", "1 study without a region map (renamed)"),
+    ]
+    assert not (tmp_path / "out" / "images" / "P1_LGE.nii.gz").exists()
     file = tmp_path / "out" / "images" / "renamed_LGE.nii.gz"
     np.testing.assert_array_equal(np.asarray(nib.load(file).dataobj), voxels(2).transpose(2, 1, 0))
     assert path.read_bytes() == corrected
+
+
+def entries(out):
+    return json.loads((out / "manifest.json").read_text())["test"]
+
+
+def change_map(out, **sequences):
+    """Series by their last number -> sequence."""
+    path = out / MAP_FILE
+    content = yaml.safe_load(path.read_text())
+    for study in content["studies"]:
+        for entry in study["series"]:
+            entry["sequence"] = sequences.get(f"s{entry['series'].split('.')[-1]}", entry["sequence"])
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_two_visits_name_their_patient_and_pseudonyms_hide_the_name(tmp_path):
+    source = tmp_path / "dicom"
+    for study, patient in ((1, "Smith"), (2, "Smith"), (3, "Jones"), (4, ""), (5, "")):
+        series(source, patient=patient, study=study, AcquisitionDateTime=f"2024010{study}")
+    result = run(tmp_path)
+    patients = {entry["id"]: entry.get("patient") for entry in entries(tmp_path / "out")}
+    assert patients == {
+        "patient": None,
+        "patient-2": None,
+        "Jones": None,
+        "Smith": "Smith",
+        "Smith-2": "Smith",
+    }
+    assert any(p.what.startswith("2 studies have no PatientID (patient, patient-2)") for p in result.problems)
+    manifest_dicom(source, tmp_path / "p" / "manifest.json", pseudonyms=True)
+    assert [entry.get("patient") for entry in entries(tmp_path / "p")] == [
+        None,
+        None,
+        None,
+        "study004",
+        "study004",
+    ]
+    assert "Smith" not in (tmp_path / "p" / "manifest.json").read_text()
+
+
+def test_images_that_a_corrected_map_no_longer_asks_for_are_removed(tmp_path):
+    series(tmp_path / "dicom")
+    series(tmp_path / "dicom", series=2, description="T2_sax")
+    out = tmp_path / "out"
+    run(tmp_path)
+    (out / "images" / "mine.nii.gz").write_bytes(b"x")
+    result = run(tmp_path, map_file=change_map(out, s1="ignore"))
+    assert files_in(out / "images") == ["P1_T2.nii.gz", "mine.nii.gz"]
+    said = [p.what for p in result.problems if p.severity == "warning"]
+    assert said == [
+        "images/P1_LGE.nii.gz of an earlier run is removed: this run did not write it",
+        "the reference is now T2: maps that were drawn on LGE do not fit its grid",
+    ]
+
+
+def test_images_of_studies_that_this_run_does_not_have_stay(tmp_path):
+    series(tmp_path / "dicom" / "a")
+    series(tmp_path / "dicom" / "b", study=2, patient="P2")
+    out = tmp_path / "out"
+    run(tmp_path)
+    before = (out / "images.json").read_text()
+    manifest_dicom(tmp_path / "dicom" / "a", out / "manifest.json", map_file=out / MAP_FILE)
+    assert files_in(out / "images") == ["P1_LGE.nii.gz", "P2_LGE.nii.gz"]
+    assert json.loads((out / "images.json").read_text()) == json.loads(before)
+
+
+def test_a_run_that_writes_nothing_leaves_the_record(tmp_path):
+    series(tmp_path / "dicom")
+    out = tmp_path / "out"
+    run(tmp_path)
+    before = files_in(out)
+    with pytest.raises(InputError, match="no study could be converted"):
+        run(tmp_path, map_file=change_map(out, s1="ignore"))
+    assert files_in(out) == before
+
+
+def test_labels_are_entered_with_their_scheme(tmp_path, cli):
+    series(tmp_path / "dicom")
+    out = tmp_path / "out"
+    run(tmp_path)
+    lge = nib.load(out / "images" / "P1_LGE.nii.gz")
+    label = np.zeros(lge.shape, dtype=np.uint16)
+    label[1:4, 1:5], label[2, 2] = 200, 2221
+    for folder, data in (("labels", label), ("regions", (label > 0).astype(np.uint8))):
+        (out / folder).mkdir()
+        nib.save(nib.Nifti1Image(data, lge.affine), out / folder / "P1.nii.gz")
+    (out / "regions" / "p1.nii").write_bytes(b"")
+    result = run(tmp_path, map_file=out / MAP_FILE)
+    assert [p.what.split(":")[0] for p in result.problems] == [
+        "regions/p1.nii is not used",
+        "1 reference label in labels/ not entered",
+    ]
+    assert "label" not in entries(out)[0]
+    arguments = ("--map", out / MAP_FILE, "--labels", "myops")
+    assert cli("manifest", "dicom", tmp_path / "dicom", "-o", out / "manifest.json", *arguments).code == 0
+    cohort = read_manifest(out / "manifest.json")
+    assert cohort.split("test")[0].label == out / "labels" / "P1.nii.gz"
+    assert cohort.labels["scar"] == (2221,)
+    assert not mrigmm.check(out / "manifest.json").failed
+    with pytest.raises(InputError, match="the label ids cannot be read"):
+        run(tmp_path, map_file=out / MAP_FILE, labels="scar")
+
+
+def test_lge_below_0_is_phase_sensitive(tmp_path):
+    series(tmp_path / "dicom", patient="A")
+    series(tmp_path / "dicom", patient="B", study=2, RescaleSlope=1.0, RescaleIntercept=-2000.0)
+    said = {(p.study, p.what.split(";")[0]) for p in run(tmp_path).problems if p.severity == "warning"}
+    assert said == {
+        ("B", "LGE: values below 0, so it is phase-sensitive (PSIR), which neither name nor tags say"),
+        (None, "LGE: 1 magnitude, 1 phase-sensitive"),
+    }
+
+
+def test_a_study_without_lge_names_what_may_be_it(tmp_path):
+    series(tmp_path / "dicom", description="T2_sax")
+    series(tmp_path / "dicom", series=2, description="heart_x")
+    (note,) = (p for p in run(tmp_path).problems if p.severity == "warning")
+    assert (note.study, note.what) == (
+        "P1",
+        "no LGE and no bSSFP is recognised; it may be one of these, which are not: 2 'heart_x'",
+    )
+
+
+def test_the_remedy_of_a_missing_region_names_the_file(tmp_path):
+    series(tmp_path / "dicom")
+    (note,) = run(tmp_path).problems
+    assert f"save it as {tmp_path / 'out' / 'regions'}/<id>.nii.gz" in note.what
+    assert f"--map {tmp_path / 'out' / 'map.yaml'}" in note.what
 
 
 def test_enhanced_multi_frame(tmp_path):
@@ -168,7 +303,7 @@ def test_a_hostile_patient_id_stays_inside(tmp_path, patient):
     result = run(tmp_path)
     assert len({study_id.casefold() for study_id in result.done}) == 3
     new = set(files_in(tmp_path)) - before
-    assert len(new) == 5
+    assert len(new) == 6
     assert {name.split("/")[0] for name in new} == {"out"}
     assert len(read_manifest(result.output).split("test")) == 3
 
@@ -241,6 +376,8 @@ def test_map_and_folder_differ(tmp_path):
         ("warning", "series 1.2.3 of the map is not there"),
         ("error", "the study is not in the map and is left out"),
         ("warning", "the study of the map is not in the folder"),
+        ("warning", "images/P1_T2.nii.gz of an earlier run is removed: this run did not write it"),
+        ("note", said[-1][1]),
     ]
 
 
@@ -257,8 +394,9 @@ def test_nothing_recognised_leaves_the_map_to_correct(tmp_path):
 def test_a_folder_without_dicom(tmp_path):
     (tmp_path / "dicom").mkdir()
     (tmp_path / "dicom" / "a.txt").write_text("x")
-    with pytest.raises(InputError, match="0 series of 0 studies"):
+    with pytest.raises(InputError, match="1 file that is not DICOM was passed over") as caught:
         run(tmp_path)
+    assert MAP_FILE not in str(caught.value)  # none was written
     assert not (tmp_path / "out").exists()
 
 

@@ -249,4 +249,4 @@ def test_the_format_says_which_folder_it_takes(cli, tmp_path):
     assert "is written from predictions, and this is a run" in result.err
     result = cli("export", run, "-o", tmp_path / "n.onnx", "--format", "onnx", "--study", "a")
     assert result.code == 2
-    assert "leave out --scheme, --dicom and --study" in result.err
+    assert "leave out --scheme, --dicom, --record and --study" in result.err

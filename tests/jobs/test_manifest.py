@@ -199,3 +199,9 @@ def test_a_manifest_is_json(download, tmp_path):
 def test_help_names_every_kind(cli):
     text = " ".join(cli("manifest", "--help").out.split())
     assert all(kind in text for kind in KINDS)
+
+
+def test_dicom_is_among_the_kinds_that_are_named(tmp_path):
+    with pytest.raises(InputError, match="did you mean dicom") as caught:
+        mrigmm.manifest("dcm", tmp_path, tmp_path / "m.json")
+    assert "dicom" in caught.value.problems[0].expected

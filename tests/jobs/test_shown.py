@@ -1,4 +1,5 @@
-from mrigmm.jobs.shown import MAX_ROWS, ShownTable, counted, figure
+from mrigmm.errors import counted
+from mrigmm.jobs.shown import MAX_ROWS, ShownTable, figure
 
 
 def test_text_has_names_to_the_left_and_figures_to_the_right():

@@ -1,5 +1,6 @@
 """Region maps and reference labels that do not fit."""
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -57,6 +58,12 @@ def coarser(place):
     affine[:3, :2] *= 2
     affine[:3, 3] += affine[:3, :2].sum(axis=1) / 4
     place.volume("T2", place.data("T2")[::2, ::2], affine)
+
+
+def turned(place):
+    """The region as a program saves it that has an order of the axes of its own."""
+    image = nib.load(place.file("region")).as_reoriented(np.array([[1, -1], [0, 1], [2, -1]]))
+    place.volume("region", np.asarray(image.dataobj), image.affine)
 
 
 def two_islands(lv):
@@ -144,17 +151,18 @@ CASES = [
         "region on another grid", region(lambda lv: lv, MOVED), GRID, "region", got="by up to 200.0 mm"
     ),
     StudyCase(
-        "region stored in another order",
+        "region whose header has another order",
         region(lambda lv: lv, oblique_affine(order=(1, 0, 2))),
         GRID,
         "region",
     ),
     StudyCase(
-        "region mirrored, header and voxels",
+        "region mirrored about its first voxel",
         region(lambda lv: lv[::-1], oblique_affine(flips=(1, -1, 1))),
         GRID,
         "region",
     ),
+    StudyCase("region saved with axes flipped and permuted", turned, same=True),
     StudyCase("region of fewer slices", region(lambda lv: lv[..., :2]), GRID, "region", got="20 x 24 x 2"),
     StudyCase("no region", without("region"), "the study has no region map", remedy="'region'"),
     StudyCase(

@@ -6,7 +6,7 @@ Positions and directions are DICOM's: mm, LPS+ (x to the patient's left, y to th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 # What `frames_of` reads; nothing else of a header is kept in memory.
 HEADER_TAGS = [
     *("SOPClassUID", "SOPInstanceUID", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber"),
+    *("PatientName", "PatientBirthDate", "FrameOfReferenceUID"),
     *("StudyDate", "SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName", "ImageType"),
     *("ScanningSequence", "SequenceVariant", "ScanOptions", "EchoPulseSequence", "InversionRecovery"),
     *("SteadyStatePulseSequence", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated"),
@@ -34,7 +35,10 @@ Vector = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class SeriesHeader:
-    """What the files of a series have in common. `damage` says why this file cannot be used."""
+    """What the files of a series have in common. `damage` says why this file cannot be used.
+
+    `person` is name and date of birth, to tell people of one PatientID apart; it is written nowhere.
+    """
 
     patient_id: str
     study_uid: str
@@ -45,6 +49,8 @@ class SeriesHeader:
     sequence_name: str
     physics: frozenset[str]  # GR, SE, IR, EP, SS, SP, ... (Scanning Sequence, Sequence Variant, Scan Options)
     damage: str | None = None
+    frame_of_reference: str = ""
+    person: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,7 @@ class Frame:
         instance: its number in the series, which may be in any order.
         slope: of the stored value.
         intercept: of the stored value.
+        original: as the scanner reconstructed it, not derived from other images.
     """
 
     header: SeriesHeader
@@ -87,6 +94,7 @@ class Frame:
     instance: int
     slope: float
     intercept: float
+    original: bool = True
 
     @property
     def normal(self) -> Vector:
@@ -158,6 +166,8 @@ def _series_header(data: Dataset, damage: str | None) -> SeriesHeader:
         sequence_name=_text(data, "SequenceName") or _text(data, "PulseSequenceName"),
         physics=frozenset(physics),
         damage=damage,
+        frame_of_reference=_text(data, "FrameOfReferenceUID"),
+        person=(_text(data, "PatientName").casefold().strip("^ "), _text(data, "PatientBirthDate")),
     )
 
 
@@ -183,6 +193,7 @@ def _classic(data: Dataset, header: SeriesHeader, file: Path, shape: tuple[int, 
         instance=int(_number(data, "InstanceNumber") or 0),
         slope=_slope(data),
         intercept=_number(data, "RescaleIntercept") or 0.0,
+        original=_is_original(_texts(data, "ImageType")),
     )
 
 
@@ -204,7 +215,7 @@ def _enhanced(data: Dataset, header: SeriesHeader, file: Path, shape: tuple[int,
         content = macro("FrameContentSequence")
         value = macro("PixelValueTransformationSequence")
         row, column = _directions(_numbers(macro("PlaneOrientationSequence"), "ImageOrientationPatient", 6))
-        frame_type = macro("MRImageFrameTypeSequence")
+        image_type = _texts(macro("MRImageFrameTypeSequence"), "FrameType") or _texts(data, "ImageType")
         yield Frame(
             header=header,
             file=file,
@@ -215,7 +226,7 @@ def _enhanced(data: Dataset, header: SeriesHeader, file: Path, shape: tuple[int,
             pixel_mm=_lengths(_numbers(measures, "PixelSpacing", 2)),
             shape=shape,
             slice_mm=_number(measures, "SpacingBetweenSlices") or _number(measures, "SliceThickness"),
-            image_type=(_texts(frame_type, "FrameType") or _texts(data, "ImageType"))[2:],
+            image_type=image_type[2:],
             echo_time_ms=_number(macro("MREchoSequence"), "EffectiveEchoTime"),
             inversion_time_ms=_number(macro("MRModifierSequence"), "InversionTimes"),
             trigger_time_ms=_number(
@@ -226,6 +237,7 @@ def _enhanced(data: Dataset, header: SeriesHeader, file: Path, shape: tuple[int,
             instance=index + 1,
             slope=_slope(value),
             intercept=_number(value, "RescaleIntercept") or 0.0,
+            original=_is_original(image_type),
         )
 
 
@@ -236,6 +248,10 @@ def _acquired(data: Dataset) -> str:
         time = _text(data, f"{kind}Time")
         moments.append(time and _text(data, f"{kind}Date") + time)
     return next(filter(None, moments), "")
+
+
+def _is_original(image_type: Sequence[str]) -> bool:
+    return image_type[:1] != ("DERIVED",)
 
 
 def _slope(data: Dataset) -> float:

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from mrigmm.data.dicom.series import DicomStudy
+from mrigmm.data.manifest import check_study_id
 
 _LONGEST = 60
 
@@ -38,6 +39,10 @@ def study_ids(studies: Sequence[DicomStudy], *, pseudonyms: bool) -> list[str]:
 
 
 def safe_name(text: str) -> str:
-    """Letters, digits, "-" and "_" of a text, the rest as "_"; "patient" when nothing is left."""
+    """Letters, digits, "-" and "_" of a text, the rest as "_"; "patient" when nothing is left.
+
+    Names that Windows keeps for itself get a "_" more.
+    """
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    return re.sub(r"[^A-Za-z0-9-]+", "_", plain).strip("_-")[:_LONGEST].strip("_-") or "patient"
+    name = re.sub(r"[^A-Za-z0-9-]+", "_", plain).strip("_-")[:_LONGEST].strip("_-") or "patient"
+    return name if check_study_id(name) is None else f"{name}_"

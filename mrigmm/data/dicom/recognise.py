@@ -6,6 +6,7 @@ The rules stand in `resources/dicom_sequences.yaml`; what they decide is a propo
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,10 +15,14 @@ from typing import Any
 
 import yaml
 
-from mrigmm.data.dicom.series import SAME_POSITION_MM, Part, same_plane
+from mrigmm.data.dicom.series import SAME_POSITION_MM, Part, same_plane, tilt_degrees
 
 IGNORE = "ignore"
 SEQUENCES = ("LGE", "T2", "bSSFP")
+PARALLEL_DEGREES = 10.0  # planes with less between them are of one kind
+
+
+_NO_RULE = "neither name nor tags say LGE, T2 or bSSFP"
 
 
 @dataclass(frozen=True)
@@ -42,14 +47,15 @@ def recognise(part: Part) -> Verdict:
     name = _name(part)
     if part.component == "phase":
         return Verdict(IGNORE, "phase image")
-    for kind, pattern in rules()["ignore"].items():
+    named = _contrasts(name)
+    ignored = rules()["ignore"] if named else {**rules()["ignore"], **rules()["ignore_without_contrast"]}
+    for kind, pattern in ignored.items():
         if word := re.search(pattern, name):
             return Verdict(IGNORE, f"{kind}: the name has '{word[0].strip()}'")
-    named = {
-        sequence: f"the name has '{word[0]}'"
-        for sequence, pattern in rules()["contrast"].items()
-        if (word := re.search(pattern, name))
-    }
+    for kind, pattern in rules()["image_types"].items():
+        for value in part.first.image_type:
+            if re.fullmatch(pattern, value.lower()):
+                return Verdict(IGNORE, f"{kind}: the image type has '{value}'")
     made = {
         sequence: fitting[0]
         for sequence, kinds in rules()["technique"].items()
@@ -62,14 +68,23 @@ def recognise(part: Part) -> Verdict:
         if found:
             reasons = " or ".join(f"{sequence} ({why})" for sequence, why in found.items())
             return Verdict(IGNORE, f"ambiguous: {reasons}", ambiguous=True)
-    return Verdict(IGNORE, "neither name nor tags say LGE, T2 or bSSFP")
+    return Verdict(IGNORE, _NO_RULE)
+
+
+def _contrasts(name: str) -> dict[str, str]:
+    """The sequences that a name says, and by which word."""
+    return {
+        sequence: f"the name has '{word[0]}'"
+        for sequence, pattern in rules()["contrast"].items()
+        if (word := re.search(pattern, name))
+    }
 
 
 def choose(parts: Sequence[Part]) -> tuple[dict[str, Verdict], list[str]]:
     """Propose a sequence for each part of a study, one volume per sequence.
 
     Series of a single slice each, which many scanners write, are joined when they fit together.
-    Of several candidates, one is taken by `_preference`.
+    Of several candidates, one is taken by `_preference`; LGE first: the others should be parallel to it.
 
     Returns:
         The verdict by part key, and notes for the user.
@@ -80,16 +95,19 @@ def choose(parts: Sequence[Part]) -> tuple[dict[str, Verdict], list[str]]:
         for part in parts
         if verdicts[part.key].ambiguous
     ]
+    lge: Part | None = None
     for sequence in SEQUENCES:
         wanted = [part for part in parts if verdicts[part.key].sequence == sequence]
         candidates = list(_stacks(wanted, verdicts))
         if not candidates:
             continue
-        best = max(candidates, key=lambda stack: _preference(stack, verdicts))
+        preferences = [_preference(stack, verdicts, lge) for stack in candidates]
+        best = candidates[preferences.index(max(preferences))]
+        lge = best[0] if sequence == "LGE" else lge
         if len(best) < len(wanted):
             notes.append(
                 f"{sequence}: {len(wanted)} series fit, {title(best[0])} is taken "
-                f"({'; '.join(_reasons(best, candidates, verdicts))}); change it in the map"
+                f"({'; '.join(_reasons(preferences))}{_incomplete(wanted, best)}); change it in the map"
             )
         for part in wanted:
             if part not in best:
@@ -126,47 +144,53 @@ def _belongs(one: Part, other: Part) -> bool:
 
 
 def _without_repeats(singles: list[Part]) -> list[Part]:
-    """Of slices at one position, the one acquired last."""
+    """Of slices at one position, the original one before a derived one, then the one acquired last."""
     kept: list[Part] = []
-    for part in sorted(singles, key=lambda part: part.acquired, reverse=True):
+    for part in sorted(singles, key=lambda part: (part.first.original, part.acquired), reverse=True):
         if all(abs(part.first.height_mm - other.first.height_mm) >= SAME_POSITION_MM for other in kept):
             kept.append(part)
     return [part for part in singles if part in kept]
 
 
-def _preference(stack: Sequence[Part], verdicts: Mapping[str, Verdict]) -> tuple[int, int, int, int, str]:
-    """Short axis in the name, sureness of the rule, slices, magnitude before PSIR, latest acquisition."""
+def _preference(stack: Sequence[Part], verdicts: Mapping[str, Verdict], lge: Part | None) -> tuple[Any, ...]:
+    """What decides between candidates, in the order of `_PREFERENCES`; the larger is taken."""
     part = stack[0]
     components = rules()["components"]
     return (
-        int(bool(re.search(rules()["short_axis"], _name(part)))),
+        bool(re.search(rules()["short_axis"], _name(part))),
+        lge is None or tilt_degrees(part.first, lge.first) <= PARALLEL_DEGREES,
         verdicts[part.key].rank,
         sum(len(p.slices) for p in stack),
         -components.index(part.component),
+        all(p.first.original for p in stack),
         max(p.acquired for p in stack),
     )
 
 
 _PREFERENCES = (
     "short axis in its name",
+    "parallel to the LGE",
     "surest name",
     "most slices",
     "magnitude before PSIR",
+    "original, not derived",
     "acquired last",
 )
 
 
-def _reasons(
-    best: Sequence[Part], candidates: Sequence[Sequence[Part]], verdicts: Mapping[str, Verdict]
-) -> list[str]:
-    """The preferences that decided against the other candidates."""
-    won = _preference(best, verdicts)
-    decisive = set()
-    for other in candidates:
-        lost = _preference(other, verdicts)
-        if other is not best and lost != won:
-            decisive.add(next(i for i in range(len(won)) if won[i] != lost[i]))
+def _reasons(preferences: Sequence[tuple[Any, ...]]) -> list[str]:
+    """What decided for the best and against the other candidates."""
+    won = max(preferences)
+    decisive = {
+        next(i for i, value in enumerate(won) if value != lost[i]) for lost in preferences if lost != won
+    }
     return [_PREFERENCES[i] for i in sorted(decisive)] or ["the first of equals"]
+
+
+def _incomplete(wanted: Sequence[Part], best: Sequence[Part]) -> str:
+    """Which of those that were not taken lack slices, which may be why."""
+    lacking = [part for part in wanted if part not in best and part.missing]
+    return "".join(f"; {title(part)} has {part.counted_slices}" for part in lacking)
 
 
 def _technique(part: Part, name: str, rule: Mapping[str, Any]) -> str | None:
@@ -197,8 +221,22 @@ def _technique(part: Part, name: str, rule: Mapping[str, Any]) -> str | None:
 
 def _name(part: Part) -> str:
     header = part.header
-    text = " ".join((header.description, header.protocol, header.sequence_name)).lower()
-    return re.sub(r"[\s_\-./]+", " ", text)
+    text = " ".join((header.description, header.protocol, header.sequence_name)).casefold()
+    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    return re.sub(r"[\s_\-./]+", " ", plain)
+
+
+def unrecognised(parts: Sequence[Part], verdicts: Mapping[str, Verdict], sequence: str) -> list[Part]:
+    """Series that may be a sequence all the same: no rule knows them, or their name says it beside another
+    word for which they are ignored.
+    """
+
+    def may_be(part: Part) -> bool:
+        verdict = verdicts[part.key]
+        named = part.component != "phase" and sequence in _contrasts(_name(part))
+        return verdict.sequence == IGNORE and (named or verdict.ambiguous or verdict.why == _NO_RULE)
+
+    return [part for part in parts if may_be(part)]
 
 
 def title(part: Part) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from pydicom.uid import (
 )
 
 from mrigmm.data.dicom.frames import HEADER_TAGS, Frame, frames_of, number_of_frames, required_text
-from mrigmm.errors import InputError, Problem
+from mrigmm.errors import InputError, Problem, counted
 
 _MR = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
 _ELEMENT_HEADER = {True: 8, False: 12}  # bytes before the pixel values, by "implicit VR"
@@ -43,6 +44,21 @@ class Scan:
     passed_over: Mapping[str, int]
 
 
+# What is passed over -> one of it.
+_SINGULAR = {
+    "files that are not DICOM": "file that is not DICOM",
+    "DICOM files that are no MR images": "DICOM file that is no MR image",
+    "second copies of an image": "second copy of an image",
+    "images without a position": "image without a position",
+    "links": "link",
+}
+
+
+def passed_over_text(what: str, count: int) -> str:
+    """A number of files that were passed over, and the verb."""
+    return f"{counted(count, _SINGULAR[what], what)} {'was' if count == 1 else 'were'}"
+
+
 def scan(source: Path, track: Callable[[Iterable[Any], str], Iterable[Any]]) -> Scan:
     """Read the header of every DICOM file below a folder.
 
@@ -53,6 +69,15 @@ def scan(source: Path, track: Callable[[Iterable[Any], str], Iterable[Any]]) -> 
     Raises:
         InputError: `source` is not a folder.
     """
+    if source.is_file():
+        raise InputError(
+            "DICOM files are read from a folder, and this is a file",
+            file=source,
+            expected="a folder",
+            remedy="unzip it, and give the folder"
+            if zipfile.is_zipfile(source)
+            else f"give its folder: {source.parent}",
+        )
     if not source.is_dir():
         raise InputError(
             "the DICOM folder is not there", file=source, expected="a folder", remedy="check the path"

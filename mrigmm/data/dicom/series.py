@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal, TypeVar
 
 from mrigmm.data.dicom.frames import Frame, SeriesHeader
-from mrigmm.errors import Problem
+from mrigmm.errors import Problem, counted
 
 K = TypeVar("K", bound=Hashable)
 Component = Literal["magnitude", "PSIR", "phase"]
@@ -16,10 +18,13 @@ Component = Literal["magnitude", "PSIR", "phase"]
 SAME_POSITION_MM = 0.1
 _SAME_DIRECTION = 1e-3  # of the unit vectors; 0.3 mm at the edge of a 300 mm field of view
 _SAME_PIXEL_MM = 1e-4
+_OFF_STEP = 0.05  # of the slice distance
 MIN_CINE_FRAMES = 4  # fewer images of a slice are repetitions
 # Values of Image Type that say how an image was corrected, not what it shows.
 _PROCESSING = {"NORM", "ND", "DIS2D", "DIS3D", "FIL", "FM", "MFSPLIT", "MOCO"}
 _PSIR_TYPES = {"PSIR", "R", "CR", "REAL", "R_IR", "CR_IR"}
+# Scanners that write phase-sensitive images as a series of their own often say so in its name alone.
+_PSIR_NAME = re.compile(r"PSIR|PSMDE|\bPS:")
 _PHASE_TYPES = {"P", "PHASE", "PHASE MAP", "P_FFE", "P_IR", "VELOCITY", "VELOCITY MAP"}
 
 
@@ -60,9 +65,20 @@ class Part:
         return sorted(len(images) for images in self.slices)[len(self.slices) // 2]
 
     @property
+    def counted_slices(self) -> str:
+        """Their number, and how many are missing among them."""
+        missing = f" ({self.missing} missing)" if self.missing else ""
+        return counted(len(self.slices), "slice") + missing
+
+    @property
     def acquired(self) -> str:
         """When its last image was taken, as sortable text."""
         return max(frame.acquired for frame in self.frames)
+
+    @property
+    def missing(self) -> int:
+        """Slices that are missing inside the stack."""
+        return missing_slices([images[0].height_mm for images in self.slices])
 
     def describe(self) -> str:
         """Name, size and kind in one line, for the map and messages."""
@@ -71,7 +87,7 @@ class Part:
         cine = f", {self.phases} frames each" if self.cine else ""
         time = f", {self.acquired}" if self.acquired else ""
         return (
-            f"{len(self.slices)} slices of {columns} x {rows} pixels of {between_columns:.4g} x "
+            f"{self.counted_slices} of {columns} x {rows} pixels of {between_columns:.4g} x "
             f"{between_rows:.4g} mm, {self.component}{cine}{time}"
         )
 
@@ -83,6 +99,11 @@ class DicomStudy:
     patient_id: str
     uid: str
     parts: tuple[Part, ...]
+
+    @property
+    def persons(self) -> frozenset[tuple[str, str]]:
+        """Names and dates of birth in its headers."""
+        return frozenset(part.header.person for part in self.parts)
 
 
 def group_studies(frames: Iterable[Frame]) -> tuple[list[DicomStudy], list[Problem]]:
@@ -145,9 +166,8 @@ def _component(frame: Frame, types_of_series: set[str]) -> Component:
         return "PSIR"
     if types & _PHASE_TYPES:
         return "phase"
-    # Scanners that write PSIR as a series of its own often say so in its name alone.
-    only_in_name = "PSIR" in name and "MAG" not in name and not types_of_series & {*_PSIR_TYPES, "MAG"}
-    return "PSIR" if only_in_name else "magnitude"
+    in_tags = types_of_series & {*_PSIR_TYPES, "MAG"}
+    return "PSIR" if _PSIR_NAME.search(name) and "MAG" not in name and not in_tags else "magnitude"
 
 
 def _split_repeats(frames: list[Frame], time: Callable[[Frame], float | None]) -> list[list[Frame]]:
@@ -210,6 +230,24 @@ def same_plane(one: Frame, other: Frame) -> bool:
         and math.dist(one.column, other.column) < _SAME_DIRECTION
         and math.dist(one.pixel_mm, other.pixel_mm) < _SAME_PIXEL_MM
     )
+
+
+def tilt_degrees(one: Frame, other: Frame) -> float:
+    """Angle between two planes, 0 to 90 degrees."""
+    cosine = sum(a * b for a, b in zip(one.normal, other.normal, strict=True))
+    return math.degrees(math.acos(min(abs(cosine), 1.0)))
+
+
+def missing_slices(heights_mm: Sequence[float]) -> int:
+    """How many slices are missing where all distances are whole multiples of the smallest; else 0."""
+    distances = [upper - lower for lower, upper in pairwise(heights_mm)]
+    smallest = min(distances, default=0.0)
+    if smallest < SAME_POSITION_MM:
+        return 0
+    steps = [distance / smallest for distance in distances]
+    if any(abs(step - round(step)) > _OFF_STEP for step in steps):
+        return 0
+    return sum(round(step) - 1 for step in steps)
 
 
 def _groups(frames: Iterable[Frame], key: Callable[[Frame], K]) -> dict[K, list[Frame]]:

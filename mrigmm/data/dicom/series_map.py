@@ -97,11 +97,11 @@ def _study(entry: Any, path: Path, problems: list[Problem]) -> MappedStudy | Non
         return None
     reason = check_study_id(entry["id"])
     if reason or not isinstance(entry["study"], str):
-        problems.append(
-            _wrong(
-                path, reason or "a study UID must be a text in quotes", str(entry["id"]), str(entry["study"])
-            )
-        )
+        remedy = None
+        if isinstance(entry["id"], int | float):
+            remedy = "put the id in quotes: digits alone are a number in YAML, with a leading 0 an octal one"
+        what = reason or "a study UID must be a text in quotes"
+        problems.append(_wrong(path, what, str(entry["id"]), str(entry["study"]), remedy))
         return None
     sequences: dict[str, str] = {}
     known = (*SEQUENCES, IGNORE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from pydicom.pixels import get_decoder, iter_pixels
 
 from mrigmm.data.dicom.frames import SMALLEST_LENGTH_MM, Frame
 from mrigmm.data.dicom.recognise import title
-from mrigmm.data.dicom.series import SAME_POSITION_MM, Part, same_plane
+from mrigmm.data.dicom.series import MIN_CINE_FRAMES, SAME_POSITION_MM, Part, missing_slices, same_plane
 from mrigmm.data.geometry import TOLERANCE_MM, TOLERANCE_VOXELS
-from mrigmm.errors import InputError
+from mrigmm.errors import InputError, counted
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+CINE = "bSSFP"  # the role whose slices are expected to have the phases of a heart beat
+_MOST_INTRUDERS = 2
 _PIXEL_TAGS = ["PhotometricInterpretation", "BitsStored", "PixelRepresentation", "SamplesPerPixel"]
 
 
@@ -53,11 +56,20 @@ def stack_slices(parts: Sequence[Part], *, study: str, role: str) -> Stack:
     _check_files(parts, study, role)
     _check_fit(parts, study, role)
     notes: list[str] = []
-    chosen = [_choose(images, part, study, role) for part in parts for images in part.slices]
+    untimed = role == CINE and _is_untimed_cine(parts)
+    if untimed:
+        chosen = [min(images, key=lambda frame: frame.instance) for part in parts for images in part.slices]
+        notes.append(
+            f"{role}: {parts[0].phases} images of each slice and no trigger time; the one of the lowest "
+            "instance number is written, which is end-diastole only if the scanner numbered them so"
+        )
+    else:
+        chosen = [_choose(images, part, study, role) for part in parts for images in part.slices]
     chosen.sort(key=lambda frame: frame.height_mm)
     repeated = sum(len(images) > 1 for part in parts if not part.cine for images in part.slices)
-    if repeated:
-        notes.append(f"{role}: {repeated} slices were acquired several times; the last one is used")
+    if repeated and not untimed:
+        count = f"{counted(repeated, 'slice')} {'was' if repeated == 1 else 'were'}"
+        notes.append(f"{role}: {count} acquired several times; the last one is used")
     phases = {len(images) for part in parts if part.cine for images in part.slices}
     if phases:
         count = f"{min(phases)}" if len(phases) == 1 else f"{min(phases)} to {max(phases)}"
@@ -68,11 +80,21 @@ def stack_slices(parts: Sequence[Part], *, study: str, role: str) -> Stack:
     return Stack(tuple(chosen), _affine(chosen, study, role), tuple(notes))
 
 
+def _is_untimed_cine(parts: Sequence[Part]) -> bool:
+    """Whether all slices have equally many images, as many as a cine has, told apart by number alone."""
+    slices = [images for part in parts for images in part.slices]
+    counts = {len(images) for images in slices}
+    numbered = all(len({frame.instance for frame in images}) == len(images) for images in slices)
+    timed = any(part.cine for part in parts)
+    return not timed and len(counts) == 1 and max(counts) >= MIN_CINE_FRAMES and numbered
+
+
 def _check_files(parts: Sequence[Part], study: str, role: str) -> None:
     damaged = {f.file: f.header.damage for part in parts for f in part.frames if f.header.damage}
     for file, damage in damaged.items():
         raise InputError(
-            f"{role}: {len(damaged)} files of series {title(parts[0])} are cut short",
+            f"{role}: {counted(len(damaged), 'file')} of series {title(parts[0])} "
+            f"{'is' if len(damaged) == 1 else 'are'} cut short",
             study=study,
             file=file,
             expected="complete files",
@@ -143,13 +165,12 @@ def _check_regular(
     study: str,
     role: str,
 ) -> None:
-    expected = positions[0] + np.arange(len(frames))[:, None] * step
-    error = np.linalg.norm(positions - expected, axis=1)
-    distances = np.diff([frame.height_mm for frame in frames])
-    smallest = distances.min()
     tolerance = max(TOLERANCE_MM, TOLERANCE_VOXELS * min(frames[0].pixel_mm))
-    if error.max() <= tolerance and smallest >= SAME_POSITION_MM:
+    if _is_regular(positions, step, tolerance) and _distances(frames).min() >= SAME_POSITION_MM:
         return
+    distances = _distances(frames)
+    smallest = distances.min()
+    worst = int(np.argmin(distances) if smallest < SAME_POSITION_MM else np.argmax(distances)) + 1
     what, remedy = (
         f"{role}: the slices do not lie at regular distances",
         "set the series to 'ignore' in the map",
@@ -157,20 +178,45 @@ def _check_regular(
     if smallest < SAME_POSITION_MM:
         what = f"{role}: two images lie at the same height"
         remedy = "set all but one of the series that hold this slice to 'ignore' in the map"
-    elif np.allclose(distances / smallest, np.round(distances / smallest), atol=0.05):
-        missing = int(np.sum(np.round(distances / smallest) - 1))
-        if missing:
-            what = f"{role}: {missing} slices are missing inside the stack"
-            remedy = "export the series again with all slices, or set it to 'ignore' in the map"
-    worst = int(np.argmin(distances) if smallest < SAME_POSITION_MM else np.argmax(distances))
+    elif missing := missing_slices([frame.height_mm for frame in frames]):
+        what = (
+            f"{role}: {counted(missing, 'slice')} {'is' if missing == 1 else 'are'} missing inside the stack"
+        )
+        remedy = "export the series again with all slices, or set it to 'ignore' in the map"
+    elif intruders := _intruders(positions, tolerance):
+        worst = intruders[0]
+        places = " and ".join(f"{frames[i].height_mm:.1f} mm ({frames[i].file.name})" for i in intruders)
+        what = f"{role}: {counted(len(intruders), 'slice')} off the regular distances of the others: {places}"
+        remedy = "if it was repeated there, move its file out of the folder and run again"
     raise InputError(
         what,
         study=study,
-        file=frames[worst + 1].file,
+        file=frames[worst].file,
         expected=f"one distance between neighbouring slices, within {tolerance:.2g} mm",
         got="distances " + ", ".join(f"{d:.2f}" for d in distances) + " mm",
         remedy=remedy,
     )
+
+
+def _distances(frames: Sequence[Frame]) -> NDArray[np.float64]:
+    """Between neighbours along the normal."""
+    return np.diff([frame.height_mm for frame in frames])
+
+
+def _is_regular(positions: NDArray[np.float64], step: NDArray[np.float64], tolerance_mm: float) -> bool:
+    """Whether positions (Z, 3) are the first one and whole steps from it."""
+    expected = positions[0] + np.arange(len(positions))[:, None] * step
+    return bool(np.linalg.norm(positions - expected, axis=1).max() <= tolerance_mm)
+
+
+def _intruders(positions: NDArray[np.float64], tolerance_mm: float) -> tuple[int, ...]:
+    """The fewest slices without which the others are regular; none when they must be more than two."""
+    for count in range(1, min(_MOST_INTRUDERS, len(positions) - 3) + 1):
+        for left_out in combinations(range(len(positions)), count):
+            rest = np.delete(positions, left_out, axis=0)
+            if _is_regular(rest, (rest[-1] - rest[0]) / (len(rest) - 1), tolerance_mm):
+                return left_out
+    return ()
 
 
 def read_voxels(stack: Stack, *, study: str, role: str) -> tuple[NDArray[Any], tuple[str, ...]]:
@@ -243,7 +289,8 @@ def _check_pixels(data: pydicom.FileDataset, where: dict[str, Any], role: str) -
             f"{role} is compressed, and no decoder for it is installed",
             expected="uncompressed DICOM, or a decoder",
             got=syntax.name,
-            remedy='pip install "pylibjpeg[all]", or decompress the files (gdcmconv --raw IN OUT)',
+            remedy='pip install "pylibjpeg[all]" (or python-gdcm), '
+            "or decompress the files (gdcmconv --raw IN OUT)",
             **where,
         )
 

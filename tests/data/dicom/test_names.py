@@ -23,6 +23,7 @@ def ids(*patients, pseudonyms=False):
         ("患者", "patient"),
         ("a\\b:c*?<x>|", "a_b_c_x"),
         ("a" * 200, "a" * 60),
+        ("lpt1", "lpt1_"),
     ],
 )
 def test_safe_names(patient, expected):

@@ -1,39 +1,9 @@
-from dataclasses import replace
-
 import pytest
 
-from mrigmm.data.dicom.frames import Frame, SeriesHeader
 from mrigmm.data.dicom.recognise import IGNORE, choose, recognise
 from mrigmm.data.dicom.series import split_series
 
-
-def frame(description="", **changes):
-    header = SeriesHeader("P", "1", "1.1", "1", description, "", "", frozenset(changes.pop("physics", ())))
-    header = replace(
-        header,
-        **{k: changes.pop(k) for k in ("protocol", "sequence_name", "series_uid", "number") if k in changes},
-    )
-    plain = Frame(
-        header=header,
-        file="f",
-        index=0,
-        position_mm=(0.0, 0.0, 0.0),
-        row=(1.0, 0.0, 0.0),
-        column=(0.0, 1.0, 0.0),
-        pixel_mm=(1.5, 1.5),
-        shape=(64, 64),
-        slice_mm=8.0,
-        image_type=("M",),
-        echo_time_ms=None,
-        inversion_time_ms=None,
-        trigger_time_ms=None,
-        phase=None,
-        acquired="",
-        instance=1,
-        slope=1.0,
-        intercept=0.0,
-    )
-    return replace(plain, **changes)
+from .frames import frame
 
 
 def series(description="", *, slices=1, start_mm=0.0, uid="1.1", phases=1, **changes):
@@ -88,10 +58,37 @@ def series(description="", *, slices=1, start_mm=0.0, uid="1.1", phases=1, **cha
         ("LVOT cine", IGNORE),
         ("LGE 3 chamber", IGNORE),
         ("abdomen", IGNORE),
+        *((name, "LGE") for name in ("SA_DelEnh", "sDelEnh_SA", "DELAY_ENH_SAX", "sPSIR_SA", "wPSIR_SAX")),
+        *((name, "LGE") for name in ("DEsax", "SpaetEnhancement", "SpätEnhancement", "Spaet-KM", "LE_SAX")),
+        *((name, "LGE") for name in ("LGE_plan_SAX", "LGE_SAX_with_scout", "Dynamic_LGE", "IR_TFE_SAX")),
+        *((name, "T2") for name in ("ACUT2E_SAX", "IR_FSE_SAX", "sSPAIR_BB", "oedem_KA", "Ödem KA", "ÖDEM")),
+        *((name, "bSSFP") for name in ("kine_sax", "SSFP_SHORT_AXIS")),
+        *((name, IGNORE) for name in ("T2 GraSE SAX map", "SAX_T2_GRASE_mapping", "T1w_SPAIR_BB")),
+        *((name, IGNORE) for name in ("cine_4KB", "LGE 4 Kammerblick", "LGE_3chamb", "cine_aorta_valve")),
+        *((name, IGNORE) for name in ("cine_RV_tra", "LGE_tra", "LGE ax", "fl2d_cine_PC_aorta")),
+        *(
+            (name, IGNORE)
+            for name in ("cine_tf2d12_SAX_stress", "AAHScout", "ti scout LGE SAX", "Rest_dyn_SAX")
+        ),
     ],
 )
 def test_names(description, expected):
     assert recognise(series(description)).sequence == expected
+
+
+@pytest.mark.parametrize("name", ["KA", "kA", "SHAX", "ShortAx", "SAX1", "DEsax", "kurze Achse", "sa_stack"])
+def test_names_of_the_short_axis(name):
+    taken, (note,) = chosen(
+        series("LGE", slices=9, uid="1.1"), series(f"LGE {name}", slices=5, uid="1.2", acquired="1")
+    )
+    assert taken == {"1.2"}
+    assert "(short axis in its name)" in note
+
+
+@pytest.mark.parametrize("value", ["T1 MAP", "T2 MAP", "T2_STAR MAP", "ECV MAP"])
+def test_a_map_by_its_image_type(value):
+    verdict = recognise(series("de sax", image_type=("M", value)))
+    assert (verdict.sequence, verdict.why) == (IGNORE, f"map of T1, T2 or T2*: the image type has '{value}'")
 
 
 def test_protocol_and_sequence_name_count_too():
@@ -163,6 +160,46 @@ def test_then_magnitude_before_psir_then_the_latest():
     assert "(magnitude before PSIR; acquired last)" in note
 
 
+def test_an_original_goes_before_a_later_derived_one_but_not_before_the_magnitude():
+    derived = {"original": False, "acquired": "20240101130000"}
+    taken, (note,) = chosen(
+        series("LGE sax", slices=8, uid="1.1", acquired="20240101120000"),
+        series("LGE sax InlineVF", slices=8, uid="1.2", **derived),
+    )
+    assert taken == {"1.1"}
+    assert "(original, not derived)" in note
+    taken, _ = chosen(
+        series("LGE sax", slices=8, uid="1.1", image_type=("R",)),
+        series("LGE sax", slices=8, uid="1.2", **derived),
+    )
+    assert taken == {"1.2"}
+
+
+def test_an_incomplete_series_that_lost_is_said_to_be_so():
+    full = series("LGE sax psir", slices=8, uid="1.1", image_type=("R",))
+    frames = series("LGE sax mag", slices=8, uid="1.2").frames
+    (cut,) = split_series([*frames[:2], *frames[3:]])
+    taken, (note,) = chosen(full, cut)
+    assert taken == {"1.1"}
+    assert "(most slices; 2 'LGE sax mag' has 7 slices (1 missing))" in note
+
+
+TILTED = {"row": (1.0, 0.0, 0.0), "column": (0.0, 0.5, -(0.75**0.5))}  # by 60 degrees about x
+
+
+def test_a_series_parallel_to_the_lge_goes_before_more_slices():
+    spin_echo = {"physics": ("SE",), "echo_time_ms": 70.0}
+    verdicts, notes = choose(
+        [
+            series("LGE sax", slices=8, uid="1.1"),
+            series("haste", slices=30, uid="1.2", **spin_echo, **TILTED),
+            series("tse", slices=8, uid="1.3", **spin_echo),
+        ]
+    )
+    assert verdicts["1.3"].sequence == "T2"
+    assert notes == ["T2: 2 series fit, 3 'tse' is taken (parallel to the LGE); change it in the map"]
+
+
 def test_the_name_goes_before_the_tags():
     made = {"physics": ("GR", "IR"), "inversion_time_ms": 280.0}
     taken, _ = chosen(series("sax", slices=12, uid="1.1", **made), series("LGE sax", slices=8, uid="1.2"))
@@ -182,6 +219,13 @@ def test_of_single_slices_at_one_position_the_latest_is_taken():
         series("LGE sax", start_mm=10.0 * k, uid=f"1.{k + 1}", acquired="20240101110000") for k in range(3)
     ]
     assert chosen(*first, again)[0] == {"1.1", "1.5", "1.3"}
+
+
+def test_of_single_slices_at_one_position_the_original_goes_before_a_later_derived_one():
+    singles = [series("LGE sax", start_mm=10.0 * k, uid=f"1.{k + 1}") for k in range(3)]
+    drawn = {"original": False, "acquired": "20240101120000"}
+    derived = [series("LGE sax", start_mm=10.0 * k, uid=f"1.{k + 5}", **drawn) for k in range(3)]
+    assert chosen(*singles, *derived)[0] == {"1.1", "1.2", "1.3"}
 
 
 def test_single_slices_of_another_plane_are_not_joined():

@@ -1,8 +1,9 @@
 import os
+import zipfile
 
 import pytest
 
-from mrigmm.data.dicom.scan import scan
+from mrigmm.data.dicom.scan import passed_over_text, scan
 from mrigmm.errors import InputError
 from mrigmm.jobs.common import no_progress
 
@@ -140,3 +141,19 @@ def test_control_characters_of_a_header_reach_no_terminal(tmp_path):
 def test_no_folder(tmp_path):
     with pytest.raises(InputError, match="is not there"):
         found(tmp_path / "none")
+
+
+def test_a_file_in_the_place_of_the_folder(tmp_path):
+    single = tmp_path / "a.dcm"
+    save(image(voxels()[0]), single)
+    with pytest.raises(InputError, match=f"give its folder: {tmp_path}"):
+        found(single)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(single)
+    with pytest.raises(InputError, match="unzip it, and give the folder"):
+        found(tmp_path / "a.zip")
+
+
+def test_counts_in_words():
+    assert passed_over_text("second copies of an image", 1) == "1 second copy of an image was"
+    assert passed_over_text("links", 2) == "2 links were"

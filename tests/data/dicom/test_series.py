@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 
 from mrigmm.data.dicom.scan import scan
-from mrigmm.data.dicom.series import group_studies
+from mrigmm.data.dicom.series import group_studies, tilt_degrees
 from mrigmm.jobs.common import no_progress
 
 from .files import directions, image, save, series, voxels
+from .frames import frame
 
 
 def studies(folder):
@@ -75,7 +76,14 @@ def test_psir_and_magnitude_in_one_series(tmp_path):
 
 @pytest.mark.parametrize(
     ("description", "expected"),
-    [("LGE_PSIR", "PSIR"), ("LGE_PSIR_MAG", "magnitude"), ("LGE", "magnitude")],
+    [
+        ("LGE_PSIR", "PSIR"),
+        ("LGE_PSIR_MAG", "magnitude"),
+        ("LGE", "magnitude"),
+        ("PS:SAX MDE", "PSIR"),
+        ("2D PSMDE SAX", "PSIR"),
+        ("SAX MDE APS:2", "magnitude"),
+    ],
 )
 def test_the_name_says_psir_where_the_image_type_does_not(tmp_path, description, expected):
     series(tmp_path, description=description)
@@ -124,6 +132,29 @@ def test_cine(tmp_path):
     assert part.cine
     assert part.phases == 4
     assert [frame.trigger_time_ms for frame in part.slices[0]] == [0.0, 30.0, 60.0, 90.0]
+
+
+def test_original_and_derived_images(tmp_path):
+    series(tmp_path, ImageType=["DERIVED", "SECONDARY", "M"])
+    series(tmp_path, series=2)
+    series(tmp_path, series=3, ImageType=None)
+    assert [part.first.original for part in parts(tmp_path)] == [False, True, True]
+
+
+def test_missing_slices_are_counted(tmp_path):
+    series(tmp_path, voxels(shape=(4, 6, 5)), heights_mm=[0.0, 10.0, 40.0, 50.0])
+    series(tmp_path, heights_mm=[0.0, 10.0, 23.0], series=2)
+    regular, irregular = parts(tmp_path)
+    assert (regular.missing, irregular.missing) == (2, 0)
+    assert regular.describe().startswith("4 slices (2 missing) of 5 x 6 pixels")
+
+
+def test_the_angle_between_planes():
+    flat = frame()
+    steep = frame(row=(1.0, 0.0, 0.0), column=(0.0, 0.5, -(0.75**0.5)))
+    backwards = frame(row=(0.0, 1.0, 0.0), column=(1.0, 0.0, 0.0))
+    assert tilt_degrees(flat, steep) == pytest.approx(60)
+    assert tilt_degrees(flat, backwards) == pytest.approx(0)
 
 
 def test_few_repetitions_are_no_cine(tmp_path):

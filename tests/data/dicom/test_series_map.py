@@ -75,6 +75,12 @@ def test_maps_that_are_wrong(tmp_path, text, what):
     assert problems(tmp_path, text)[0][0].startswith(what)
 
 
+def test_an_id_of_digits_needs_quotes(tmp_path):
+    ((what, remedy),) = problems(tmp_path, changed(id="P1").replace("id: P1", "id: 0004711"))
+    assert what == "a study id must be a non-empty text"
+    assert remedy.startswith("put the id in quotes")
+
+
 def test_every_problem_is_said_and_names_are_suggested(tmp_path):
     wrong = [{"series": "1", "sequence": "lge"}, {"series": "2", "sequence": "ignored"}]
     found = problems(tmp_path, changed(series=wrong))

@@ -81,7 +81,7 @@ def test_one_slice_without_thickness(tmp_path):
 def test_a_missing_slice(tmp_path):
     series(tmp_path, voxels(shape=(4, 6, 5)), heights_mm=[0.0, 10.0, 30.0, 40.0])
     problem = refused(tmp_path)
-    assert problem.what == "LGE: 1 slices are missing inside the stack"
+    assert problem.what == "LGE: 1 slice is missing inside the stack"
     assert problem.got == "distances 10.00, 20.00, 10.00 mm"
     assert problem.file.endswith("1_1_003.dcm")  # the slice above the gap
 
@@ -89,6 +89,25 @@ def test_a_missing_slice(tmp_path):
 def test_irregular_distances(tmp_path):
     series(tmp_path, heights_mm=[0.0, 10.0, 23.0])
     assert refused(tmp_path).what == "LGE: the slices do not lie at regular distances"
+
+
+@pytest.mark.parametrize(
+    ("heights", "files"),
+    [
+        ([0.0, 10.0, 13.0, 20.0, 30.0], ["1_1_003.dcm"]),
+        ([0.0, 0.7, 10.0, 20.0, 30.0], ["1_1_002.dcm"]),
+        ([0.0, 10.0, 20.0, 20.6, 30.0, 33.0, 40.0], ["1_1_004.dcm", "1_1_006.dcm"]),
+    ],
+)
+def test_slices_off_a_regular_stack_are_named(tmp_path, heights, files):
+    series(tmp_path, voxels(shape=(len(heights), 6, 5)), heights_mm=heights)
+    problem = refused(tmp_path)
+    assert problem.what.startswith(
+        f"LGE: {len(files)} slice{'s' * (len(files) > 1)} off the regular distances of the others: "
+    )
+    assert [name for name in problem.what.split() if name.startswith("(")] == [f"({name})" for name in files]
+    assert problem.file.endswith(files[0])
+    assert "move its file out of the folder" in problem.remedy
 
 
 def test_rounded_positions_are_regular(tmp_path):
@@ -109,7 +128,7 @@ def test_a_repeated_slice(tmp_path):
     series(tmp_path, pixels[:3], AcquisitionTime="100000")
     save(image(pixels[3], number=4, height_mm=10.0, AcquisitionTime="100500"), tmp_path / "again.dcm")
     stack = stacked(tmp_path)
-    assert stack.notes == ("LGE: 1 slices were acquired several times; the last one is used",)
+    assert stack.notes == ("LGE: 1 slice was acquired several times; the last one is used",)
     np.testing.assert_array_equal(read(tmp_path)[0], pixels[[0, 3, 2]].transpose(2, 1, 0))
 
 
@@ -124,6 +143,36 @@ def test_the_first_phase_of_a_cine(tmp_path):
     stack = stacked(tmp_path)
     assert "cine of 4 frames; the one of the lowest trigger time is written" in stack.notes[0]
     np.testing.assert_array_equal(read(tmp_path)[0], voxels(1).transpose(2, 1, 0))
+
+
+def write_untimed(folder, images_per_slice, **options):
+    """Slices with several images that only their number tells apart; the lowest has the highest file name."""
+    for z, count in enumerate(images_per_slice):
+        pixels = voxels(z, shape=(count, 6, 5))
+        numbers = [100 * z + count - k for k in range(count)]
+        series(folder, pixels, heights_mm=[10.0 * z] * count, numbers=numbers, **options)
+
+
+def test_a_cine_without_times_is_taken_by_number(tmp_path):
+    write_untimed(tmp_path, [5, 5, 5], description="cine_sax")
+    stack = stack_slices(parts(tmp_path), study="s", role="bSSFP")
+    assert [frame.instance for frame in stack.frames] == [1, 101, 201]
+    (note,) = stack.notes
+    assert note.startswith(
+        "bSSFP: 5 images of each slice and no trigger time; the one of the lowest instance"
+    )
+
+
+@pytest.mark.parametrize("images_per_slice", [[5, 5, 4], [3, 3, 3]])
+def test_images_that_are_no_cine_are_not_taken_by_number(tmp_path, images_per_slice):
+    write_untimed(tmp_path, images_per_slice, description="cine_sax")
+    with pytest.raises(InputError, match="no time tells them apart"):
+        stack_slices(parts(tmp_path), study="s", role="bSSFP")
+
+
+def test_repeated_lge_is_not_taken_by_number(tmp_path):
+    write_untimed(tmp_path, [5, 5, 5])
+    assert "no time tells them apart" in refused(tmp_path).what
 
 
 def test_rescaling_slice_by_slice(tmp_path):
@@ -203,7 +252,7 @@ def test_cut_off_pixels(tmp_path):
     (file, *_) = series(tmp_path)
     file.write_bytes(file.read_bytes()[:-10])
     problem = refused(tmp_path)
-    assert problem.what == "LGE: 1 files of series 1 'LGE_sax' are cut short"
+    assert problem.what == "LGE: 1 file of series 1 'LGE_sax' is cut short"
     assert (problem.file, problem.got) == (str(file), "50 of 60 bytes of pixels")
 
 

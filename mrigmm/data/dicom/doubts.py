@@ -1,0 +1,95 @@
+"""What the user should know of the series that were taken: about one study, and about the cohort."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from mrigmm.data.dicom.recognise import PARALLEL_DEGREES, SEQUENCES, Verdict, title, unrecognised
+from mrigmm.data.dicom.series import DicomStudy, Part, tilt_degrees
+from mrigmm.errors import Problem, some_of
+
+_KIND_NAMES = {"magnitude": "magnitude", "PSIR": "phase-sensitive"}
+
+
+def of_sequences(sequences: Mapping[str, Sequence[Part]]) -> list[str]:
+    """Sequences that are tilted against the LGE, or in a coordinate system of their own."""
+    notes = []
+    lge = sequences.get("LGE")
+    for name, parts in sequences.items():
+        tilt = tilt_degrees(parts[0].first, lge[0].first) if lge else 0.0
+        if tilt > PARALLEL_DEGREES:
+            notes.append(
+                f"{name}: series {title(parts[0])} is tilted by {tilt:.0f} degrees to the LGE; if it is no "
+                "short-axis stack, set it to 'ignore' in the map"
+            )
+    frames = {
+        name: {part.header.frame_of_reference for part in parts} - {""} for name, parts in sequences.items()
+    }
+    if len(set().union(*frames.values())) > 1:
+        notes.append(
+            f"{' and '.join(name for name in frames if frames[name])} have different FrameOfReferenceUIDs: "
+            "the patient was moved between them or the UIDs were changed, and positions may not be comparable"
+        )
+    return notes
+
+
+def of_missing_sequences(study: DicomStudy, verdicts: Mapping[str, Verdict]) -> list[str]:
+    """Which sequences no series was taken for although some series may be it."""
+    taken = {verdict.sequence for verdict in verdicts.values()}
+    missing: dict[str, list[str]] = {}  # series that may be it -> sequences
+    for sequence in SEQUENCES:
+        candidates = unrecognised(study.parts, verdicts, sequence)
+        if sequence not in taken and candidates:
+            missing.setdefault(some_of([title(part) for part in candidates]), []).append(sequence)
+    return [
+        f"no {' and no '.join(sequences)} is recognised; it may be one of these, which are not: {names}"
+        for names, sequences in missing.items()
+    ]
+
+
+def of_cohort(components: Iterable[str]) -> list[Problem]:
+    """Magnitude and phase-sensitive LGE side by side, whose intensities differ in kind.
+
+    Args:
+        components: of the LGE of each study.
+    """
+    kinds = Counter(_KIND_NAMES[component] for component in components)
+    if len(kinds) < 2:
+        return []
+    counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    remedy = "their intensities differ in kind, so take one of them for all studies in the map where you can"
+    return [Problem(f"LGE: {counts}; {remedy}", severity="warning")]
+
+
+def of_patients(studies: Iterable[tuple[str, DicomStudy]]) -> list[Problem]:
+    """Studies whose patients cannot be told apart, or that are called one patient and may be two.
+
+    Args:
+        studies: each with its id.
+    """
+    by_patient: dict[str, list[tuple[str, DicomStudy]]] = {}
+    for study_id, study in studies:
+        by_patient.setdefault(study.patient_id, []).append((study_id, study))
+    nameless = [study_id for study_id, _ in by_patient.pop("", [])]
+    problems = []
+    if len(nameless) > 1:
+        problems.append(
+            Problem(
+                f"{len(nameless)} studies have no PatientID ({some_of(nameless)}), and nothing says whether "
+                "they are of one patient: enter 'patient' in the manifest before it is divided",
+                severity="warning",
+            )
+        )
+    for members in by_patient.values():
+        persons = {person for _, study in members for person in study.persons}
+        if any(len({person[i] for person in persons} - {""}) > 1 for i in range(2)):
+            ids = some_of([study_id for study_id, _ in members])
+            problems.append(
+                Problem(
+                    f"one PatientID with different names or dates of birth ({ids}): they count as one "
+                    "patient, which may be wrong",
+                    severity="warning",
+                )
+            )
+    return problems
