@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from mrigmm.jobs.check import check
     from mrigmm.jobs.compare import compare
     from mrigmm.jobs.demo import demo
-    from mrigmm.jobs.dicom import manifest_dicom
     from mrigmm.jobs.evaluate import evaluate
     from mrigmm.jobs.export import export_run
     from mrigmm.jobs.export_predictions import export_predictions
     from mrigmm.jobs.info import info
     from mrigmm.jobs.manifest import manifest
+    from mrigmm.jobs.manifest_dicom import manifest_dicom
     from mrigmm.jobs.predict import predict
     from mrigmm.jobs.predict_study import predict_study
     from mrigmm.jobs.prior import prior
@@ -51,7 +51,7 @@ _LOCATIONS = {
     "export_run": "mrigmm.jobs.export",
     "info": "mrigmm.jobs.info",
     "manifest": "mrigmm.jobs.manifest",
-    "manifest_dicom": "mrigmm.jobs.dicom",
+    "manifest_dicom": "mrigmm.jobs.manifest_dicom",
     "predict": "mrigmm.jobs.predict",
     "predict_study": "mrigmm.jobs.predict_study",
     "prior": "mrigmm.jobs.prior",

@@ -207,7 +207,7 @@ def manifest(
             raise InputError(
                 "manifest dicom takes --map, --pseudonyms and --labels only", remedy="see docs/dicom.md"
             )
-        from mrigmm.jobs.dicom import manifest_dicom  # needs an extra that the others do not
+        from mrigmm.jobs.manifest_dicom import manifest_dicom
 
         made = manifest_dicom(
             src, out, map_file=map_file, pseudonyms=pseudonyms, labels=labels, track=voice.track

@@ -1,4 +1,4 @@
-"""`mrigmm manifest dicom`: a folder of DICOM series to NIfTI files and a manifest."""
+"""Conversion of a folder of DICOM series to NIfTI files and a manifest. Needs the extra `dicom`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from mrigmm.data.dicom.stack import read_voxels, stack_slices
 from mrigmm.data.dicom.write import write_nifti
 from mrigmm.data.files import remove, require_new_folder, write_text
 from mrigmm.errors import InputError, Problem, counted, some_of
-from mrigmm.jobs.common import Outcome, Track, no_progress, warnings_of
+from mrigmm.jobs.common import Outcome, Track, warnings_of
 from mrigmm.jobs.manifest import label_ids, labels_as_json
 
 MAP_FILE = "map.yaml"
@@ -54,36 +54,16 @@ class _Written:
     lge: list[str] = field(default_factory=list)
 
 
-def manifest_dicom(
+def convert_dicom(
     source: Path | str,
     out: Path | str,
     *,
-    map_file: Path | str | None = None,
-    pseudonyms: bool = False,
-    labels: str | None = None,
-    track: Track = no_progress,
+    map_file: Path | str | None,
+    pseudonyms: bool,
+    labels: str | None,
+    track: Track,
 ) -> Outcome:
-    """Find LGE, T2 and bSSFP series, write them as NIfTI, and a manifest with all studies under "test".
-
-    The first run also writes `map.yaml` beside the manifest; corrected by the user and given as `map_file`,
-    it decides instead of the rules. Region maps that are there as `regions/<id>.nii.gz` are entered, and
-    with `labels` reference labels that are there as `labels/<id>.nii.gz`.
-
-    Args:
-        source: folder with DICOM files, in any order and depth.
-        out: the manifest to write; images go to `images/` beside it.
-        map_file: which series is which sequence.
-        pseudonyms: number the studies instead of naming them by PatientID. Not with a map, which has the ids.
-        labels: scheme of the ids of reference labels, as `manifest`.
-        track: progress bar.
-
-    Returns:
-        `done` holds the studies of the manifest.
-
-    Raises:
-        InputError: pydicom is not installed, no folder, a wrong map, results of a first run that would
-            be replaced, or no study at all.
-    """
+    """What `jobs.manifest_dicom.manifest_dicom` says, which needs no pydicom to be imported."""
     source, out = Path(source), Path(out)
     if out.suffix != ".json":
         raise InputError(

@@ -12,7 +12,8 @@ import yaml
 import mrigmm
 from mrigmm.data.manifest_file import read_manifest
 from mrigmm.errors import InputError
-from mrigmm.jobs.dicom import MAP_FILE, manifest_dicom
+from mrigmm.jobs.dicom import MAP_FILE
+from mrigmm.jobs.manifest_dicom import manifest_dicom
 
 from ..data.dicom.files import STEP_MM, enhanced, image, save, series, voxels
 from ..data.dicom.test_series import write_cine

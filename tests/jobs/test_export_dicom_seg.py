@@ -12,7 +12,7 @@ from nibabel.affines import apply_affine
 
 import mrigmm
 from mrigmm.errors import InputError
-from mrigmm.jobs.dicom import manifest_dicom
+from mrigmm.jobs.manifest_dicom import manifest_dicom
 
 from ..conftest import save_nifti
 from ..data.dicom.files import ROOT, SHAPE, enhanced, position, save, series, voxels
