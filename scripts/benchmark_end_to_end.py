@@ -103,7 +103,8 @@ def watch(clock: StageClock) -> None:
     """Count the functions of the package where they are used."""
     from mrigmm.data import maps, study, study_tensors
     from mrigmm.data.crops import NetworkView
-    from mrigmm.jobs import predict, segmented_study, segmenter, side_file
+    from mrigmm.jobs import predict
+    from mrigmm.jobs.predicting import segmented_study, segmenter, side_file
     from mrigmm.methods import deep_gem
     from mrigmm.networks.spatial_prior import SpatialPrior
 

@@ -152,7 +152,7 @@ def predict(
     from mrigmm.jobs.predict import label_maps
     from mrigmm.jobs.predict import predict as job
     from mrigmm.jobs.predict_study import predict_study
-    from mrigmm.jobs.segmenter import NO_METHOD
+    from mrigmm.jobs.predicting.segmenter import NO_METHOD
 
     voice = Voice(quiet, verbose)
     options: dict[str, Any] = {

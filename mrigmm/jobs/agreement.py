@@ -24,7 +24,7 @@ from mrigmm.evaluation.agreement import (
 from mrigmm.export.nifti import write_map
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import LABELS_SUFFIX, Outcome, Track, no_progress, versions
-from mrigmm.jobs.prediction_folder import (
+from mrigmm.jobs.reading.prediction_folder import (
     folder_names,
     read_prediction,
     require_different,

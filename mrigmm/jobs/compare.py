@@ -14,7 +14,7 @@ from mrigmm.evaluation.comparison import Comparison, compare_scores
 from mrigmm.evaluation.scores import Scores
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import COMPARISON_FILE, DISCLAIMER, Outcome, Track, no_progress, versions
-from mrigmm.jobs.prediction_folder import folder_names, require_different, require_predictions
+from mrigmm.jobs.reading.prediction_folder import folder_names, require_different, require_predictions
 from mrigmm.jobs.scored_study import score_study, with_reference
 from mrigmm.jobs.shown import ShownTable
 from mrigmm.labels import in_words

@@ -137,7 +137,7 @@ def _write_bundle(
     out: Path, run: RunFolder, method: DeepGEMMethod | DeepGMMMethod, interface: _Interface
 ) -> None:
     # Only here: it reads the log of training, which brings Lightning along.
-    from mrigmm.jobs.model_card import model_card
+    from mrigmm.jobs.training.model_card import model_card
 
     require_new_folder(out, holds="*")
     network = BundleNetwork(

@@ -16,7 +16,7 @@ from mrigmm.export import bids
 from mrigmm.export.nifti import write_labels
 from mrigmm.export.side_files import write_itksnap_labels, write_json, write_slicer_colours
 from mrigmm.jobs.common import DISCLAIMER, LABELS_SUFFIX, Outcome, Track, no_progress, warnings_of
-from mrigmm.jobs.prediction_folder import Prediction, predicted_studies, read_prediction
+from mrigmm.jobs.reading.prediction_folder import Prediction, predicted_studies, read_prediction
 from mrigmm.labels import SCHEMES, scheme_ids
 
 FORMATS = ("nifti", "bids", "myops-submission", "dicom-seg")
@@ -70,7 +70,7 @@ def export_predictions(
     if dicom is None:
         export = _exporter(format, out, scheme)
     else:
-        from mrigmm.jobs.export_dicom_seg import DicomSegs  # its packages are an extra
+        from mrigmm.jobs.dicom.export_seg import DicomSegs  # its packages are an extra
 
         by_hand = None if record is None else Path(record)
         export = DicomSegs(out, folder, Path(dicom), by_hand, alone=len(chosen) == 1, track=track)

@@ -37,6 +37,6 @@ def manifest_dicom(
         InputError: pydicom is not installed, no folder, a wrong map, results of a first run that would
             be replaced, or no study at all.
     """
-    from mrigmm.jobs.dicom import convert_dicom  # its packages are an extra
+    from mrigmm.jobs.dicom.conversion import convert_dicom  # its packages are an extra
 
     return convert_dicom(source, out, map_file=map_file, pseudonyms=pseudonyms, labels=labels, track=track)

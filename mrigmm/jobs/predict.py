@@ -17,13 +17,13 @@ from mrigmm.jobs.common import (
     as_json,
     no_progress,
 )
-from mrigmm.jobs.failures import record_failure
-from mrigmm.jobs.finished import MapChoice, finished_studies, make_request
+from mrigmm.jobs.predicting.failures import record_failure
+from mrigmm.jobs.predicting.finished import MapChoice, finished_studies, make_request
+from mrigmm.jobs.predicting.result_files import require_free, result_files
+from mrigmm.jobs.predicting.segmented_study import segment_to_files
+from mrigmm.jobs.predicting.segmenter import Choice, choose_segmenter
 from mrigmm.jobs.processes import joined_processes, part_of
 from mrigmm.jobs.quantify import write_recorded
-from mrigmm.jobs.result_files import require_free, result_files
-from mrigmm.jobs.segmented_study import segment_to_files
-from mrigmm.jobs.segmenter import Choice, choose_segmenter
 from mrigmm.settings_yaml import Overrides
 
 

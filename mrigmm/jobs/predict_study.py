@@ -13,12 +13,12 @@ from mrigmm.data.study import reference_sequence
 from mrigmm.errors import InputError, near_misses
 from mrigmm.export.side_files import write_itksnap_labels, write_slicer_colours
 from mrigmm.jobs.common import LABELS_SUFFIX, Outcome
-from mrigmm.jobs.failures import record_failure
-from mrigmm.jobs.finished import MapChoice, make_request
+from mrigmm.jobs.predicting.failures import record_failure
+from mrigmm.jobs.predicting.finished import MapChoice, make_request
+from mrigmm.jobs.predicting.result_files import require_free
+from mrigmm.jobs.predicting.segmented_study import segment_to_files
+from mrigmm.jobs.predicting.segmenter import Choice, Segmenter, choose_segmenter
 from mrigmm.jobs.quantify import write_recorded
-from mrigmm.jobs.result_files import require_free
-from mrigmm.jobs.segmented_study import segment_to_files
-from mrigmm.jobs.segmenter import Choice, Segmenter, choose_segmenter
 from mrigmm.settings_yaml import Overrides
 
 

@@ -24,9 +24,8 @@ from mrigmm.jobs.common import (
     Track,
     no_progress,
 )
-from mrigmm.jobs.failures import failures, no_prediction
-from mrigmm.jobs.prediction_folder import predicted_studies
-from mrigmm.jobs.quantity_inputs import (
+from mrigmm.jobs.predicting.failures import failures, no_prediction
+from mrigmm.jobs.quantifying.inputs import (
     MeasuredStudy,
     Reference,
     read_measured,
@@ -35,7 +34,8 @@ from mrigmm.jobs.quantity_inputs import (
     read_side,
     slices_last_grid,
 )
-from mrigmm.jobs.quantity_tables import EXPECTED, SEQUENCES, columns_of, quantity_files, write_quantities
+from mrigmm.jobs.quantifying.tables import EXPECTED, SEQUENCES, columns_of, quantity_files, write_quantities
+from mrigmm.jobs.reading.prediction_folder import predicted_studies
 from mrigmm.jobs.shown import ShownTable, figure
 from mrigmm.labels import class_ids
 from mrigmm.methods.base import Segmentation

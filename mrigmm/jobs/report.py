@@ -24,17 +24,17 @@ from mrigmm.jobs.common import (
     no_progress,
     versions,
 )
-from mrigmm.jobs.evaluated import (
+from mrigmm.jobs.predicting.failures import failures, no_prediction
+from mrigmm.jobs.quantifying.tables import EXPECTED
+from mrigmm.jobs.reading.evaluated import (
     ReadEvaluation,
     StudyOverlap,
     StudyQuantities,
     read_evaluation,
     read_quantities,
 )
-from mrigmm.jobs.failures import failures, no_prediction
-from mrigmm.jobs.predicted import PredictedStudy, SideFile, read_predicted_study
-from mrigmm.jobs.prediction_folder import predicted_studies, require_predictions
-from mrigmm.jobs.quantity_tables import EXPECTED
+from mrigmm.jobs.reading.predicted import PredictedStudy, SideFile, read_predicted_study
+from mrigmm.jobs.reading.prediction_folder import predicted_studies, require_predictions
 from mrigmm.reporting.bland_altman import VolumePairs, bland_altman_picture
 from mrigmm.reporting.bulls_eye import bulls_eye_figure
 from mrigmm.reporting.figures import loss_figure, overlay_figure

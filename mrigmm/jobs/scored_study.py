@@ -17,7 +17,7 @@ from mrigmm.errors import InputError, Problem, some_of
 from mrigmm.evaluation.calibration import Reliability, reliability
 from mrigmm.evaluation.scores import Scores, mask_scores, study_scores
 from mrigmm.jobs.common import PROBABILITIES_SUFFIX
-from mrigmm.jobs.prediction_folder import read_prediction
+from mrigmm.jobs.reading.prediction_folder import read_prediction
 
 _MVO = "mvo"
 

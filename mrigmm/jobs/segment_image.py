@@ -19,7 +19,7 @@ from mrigmm.errors import InputError
 from mrigmm.export.photographs import write_label_image, write_overlay
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import Outcome, select_device, versions, warnings_of
-from mrigmm.jobs.segmenter import Segmenter
+from mrigmm.jobs.predicting.segmenter import Segmenter
 from mrigmm.labels import segment_colours
 from mrigmm.methods.base import CohortMethod, Method, Segmentation, Task
 from mrigmm.methods.registry import METHODS, make_method

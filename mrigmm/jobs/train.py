@@ -26,15 +26,15 @@ from mrigmm.jobs.common import (
     versions,
     warnings_of,
 )
-from mrigmm.jobs.model_card import write_model_card
-from mrigmm.jobs.training_settings import (
+from mrigmm.jobs.training.model_card import write_model_card
+from mrigmm.jobs.training.settings import (
     check_loading,
     check_same_prior,
     chosen_hardware,
     resolved,
     run_config,
 )
-from mrigmm.jobs.training_studies import Entry, StudyReader, draw_held_out, read_all, training_entries
+from mrigmm.jobs.training.studies import Entry, StudyReader, draw_held_out, read_all, training_entries
 from mrigmm.methods.anatomy import read_anatomy_finder
 from mrigmm.methods.deep_gem import build_spatial_prior, starting_method, wall_view
 from mrigmm.methods.deep_gmm import DeepGMMMethod, build_network, component_order, run_input

@@ -22,7 +22,7 @@ from mrigmm.data.study import read_sequences
 from mrigmm.data.whole import anatomy_channels, known_anatomy, load_whole, middle_view
 from mrigmm.errors import InputError, Problem, near_misses
 from mrigmm.jobs.common import Outcome, Tell, Track, no_progress, select_device, tell_nothing, versions
-from mrigmm.jobs.model_card import write_anatomy_card
+from mrigmm.jobs.training.model_card import write_anatomy_card
 from mrigmm.methods.anatomy import AnatomyFinder, build_anatomy_net, slice_quality
 from mrigmm.reporting.figures import loss_figure
 from mrigmm.settings_yaml import Overrides, dump_config

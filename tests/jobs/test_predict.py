@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 - its own name
 
 import mrigmm
-import mrigmm.jobs.segmenter as job
+import mrigmm.jobs.predicting.segmenter as job
 from mrigmm.data.manifest_file import read_manifest
 from mrigmm.errors import InputError
 from mrigmm.methods.base import Segmentation
@@ -259,7 +259,7 @@ def test_a_label_map_without_its_side_file_is_not_left(workshop, tmp_path, monke
     def fail(*_):
         raise error
 
-    monkeypatch.setattr("mrigmm.jobs.segmented_study.write_json", fail)
+    monkeypatch.setattr("mrigmm.jobs.predicting.segmented_study.write_json", fail)
     with pytest.raises(type(error)):
         mrigmm.predict(workshop.manifest(), tmp_path / "out", method="map-em", save_probabilities=True)
     assert names(tmp_path / "out") == []

@@ -9,7 +9,7 @@ import pytest
 import mrigmm
 from mrigmm.data.run_folder import RunFolder
 from mrigmm.errors import InputError
-from mrigmm.jobs.evaluated import StudyOverlap
+from mrigmm.jobs.reading.evaluated import StudyOverlap
 from mrigmm.jobs.report import study_figure, volume_pairs
 from mrigmm.reporting.bland_altman import VolumePairs
 

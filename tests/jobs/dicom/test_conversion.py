@@ -12,7 +12,7 @@ import yaml
 import mrigmm
 from mrigmm.data.manifest_file import read_manifest
 from mrigmm.errors import InputError
-from mrigmm.jobs.dicom import MAP_FILE
+from mrigmm.jobs.dicom.conversion import MAP_FILE
 from mrigmm.jobs.manifest_dicom import manifest_dicom
 
 from ..data.dicom.files import STEP_MM, enhanced, image, save, series, voxels

@@ -10,7 +10,7 @@ from typing import Any
 from mrigmm.errors import InputError
 from mrigmm.evaluation.overlap import empty_remark
 from mrigmm.jobs.common import METRICS_FILE, QUANTITIES_FILE
-from mrigmm.jobs.json_files import read_json
+from mrigmm.jobs.reading.json_files import read_json
 from mrigmm.reporting.page import MetricsTable
 
 _FIGURES = (

@@ -13,7 +13,7 @@ from mrigmm.data.dicom.source import matching_source, read_folder, recorded_sour
 from mrigmm.errors import InputError, Problem
 from mrigmm.export.dicom_seg import write_dicom_seg
 from mrigmm.jobs.common import DISCLAIMER, Track
-from mrigmm.jobs.prediction_folder import Prediction, read_side_file
+from mrigmm.jobs.reading.prediction_folder import Prediction, read_side_file
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from mrigmm.data.manifest import RegionRule, Study
 from mrigmm.data.run_folder import RunFolder
 from mrigmm.errors import InputError, Problem
 from mrigmm.export.side_files import finite
-from mrigmm.jobs.segmenter import Choice, Segmenter
+from mrigmm.jobs.predicting.segmenter import Choice, Segmenter
 from mrigmm.labels import class_ids
 from mrigmm.methods.base import CohortMethod
 

@@ -343,7 +343,7 @@ def test_bad_requests(tmp_path, converted):
 def test_without_highdicom_the_error_names_the_extra(tmp_path, converted, monkeypatch):
     predicted(tmp_path / "out", converted)
     monkeypatch.setitem(sys.modules, "highdicom", None)
-    for module in ("mrigmm.export.dicom_seg", "mrigmm.jobs.export_dicom_seg"):
+    for module in ("mrigmm.export.dicom_seg", "mrigmm.jobs.dicom.export_seg"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     with pytest.raises(InputError) as caught:
         export(tmp_path)

@@ -17,8 +17,8 @@ from mrigmm.data.maps import NO_CLASS, read_reference_label, require_grid
 from mrigmm.data.volumes import read_probabilities
 from mrigmm.errors import InputError
 from mrigmm.jobs.common import PROBABILITIES_SUFFIX
-from mrigmm.jobs.prediction_folder import class_ids_of, read_labels, read_mvo, read_side_file
-from mrigmm.jobs.quantity_tables import SEQUENCES
+from mrigmm.jobs.quantifying.tables import SEQUENCES
+from mrigmm.jobs.reading.prediction_folder import class_ids_of, read_labels, read_mvo, read_side_file
 from mrigmm.quantification.study import Maps
 from mrigmm.quantification.volumes import clinical_numbers, volumes_ml
 

@@ -23,7 +23,7 @@ from mrigmm.data.study import Corrections, load_study
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError
 from mrigmm.jobs.common import REGION_SUFFIX
-from mrigmm.jobs.prediction_folder import class_ids_of, read_labels, read_side_file
+from mrigmm.jobs.reading.prediction_folder import class_ids_of, read_labels, read_side_file
 from mrigmm.labels import Region
 from mrigmm.methods.deep_gmm import run_input
 

@@ -10,8 +10,8 @@ from mrigmm.data.manifest import RegionRule
 from mrigmm.data.provenance import provenance_record
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.jobs.common import DISCLAIMER, command_line, versions
+from mrigmm.jobs.predicting.segmenter import Segmenter
 from mrigmm.jobs.quantify import predicted_quantities
-from mrigmm.jobs.segmenter import Segmenter
 from mrigmm.labels import class_ids
 from mrigmm.methods.base import Segmentation
 

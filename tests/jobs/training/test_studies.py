@@ -6,7 +6,7 @@ from mrigmm.config import make_config
 from mrigmm.data.manifest import Study
 from mrigmm.data.manifest_file import read_manifest
 from mrigmm.errors import InputError
-from mrigmm.jobs.training_studies import Entry, StudyReader, draw_held_out, read_all, training_entries
+from mrigmm.jobs.training.studies import Entry, StudyReader, draw_held_out, read_all, training_entries
 
 
 def entries(*patients):

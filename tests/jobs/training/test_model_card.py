@@ -9,7 +9,7 @@ import pytest
 import mrigmm
 from mrigmm.data.run_folder import RunFolder
 from mrigmm.errors import InputError
-from mrigmm.jobs.model_card import model_card, write_anatomy_card
+from mrigmm.jobs.training.model_card import model_card, write_anatomy_card
 from mrigmm.phantom import simulate_cohort
 
 QUICK = ("filters=4", "levels=2", "spacing_mm=2", "epochs=2", "held_out_share=0.34")

@@ -1,0 +1,1 @@
+"""Parts of `quantify`: what it reads, and its tables."""

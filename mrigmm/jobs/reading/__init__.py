@@ -1,0 +1,1 @@
+"""What other commands wrote, read back: predictions, their side files, evaluations."""

@@ -1,0 +1,1 @@
+"""Parts of `train` and `train-anatomy`: settings, studies, the model card."""
