@@ -1,4 +1,6 @@
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -76,3 +78,16 @@ def test_every_folder_of_the_package_is_a_sub_package():
 def test_public_names_are_there():
     for name in mrigmm.__all__:
         assert getattr(mrigmm, name) is not None
+
+
+def test_every_public_name_is_known_without_the_extras():
+    """Help pages and `import *` ask for all of them."""
+    extras = ("pydicom", "highdicom", "onnx", "onnxruntime", "onnxscript", "fire", "tensorboard")
+    code = f"""
+import pydoc, sys
+sys.modules.update(dict.fromkeys({extras}))
+import mrigmm
+assert "manifest_dicom" in pydoc.render_doc(mrigmm, renderer=pydoc.plaintext)
+from mrigmm import *
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=120)

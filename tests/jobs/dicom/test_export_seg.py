@@ -13,9 +13,8 @@ from nibabel.affines import apply_affine
 import mrigmm
 from mrigmm.errors import InputError
 from mrigmm.jobs.manifest_dicom import manifest_dicom
-
-from ..conftest import save_nifti
-from ..data.dicom.files import ROOT, SHAPE, enhanced, position, save, series, voxels
+from tests.conftest import save_nifti
+from tests.data.dicom.files import ROOT, SHAPE, enhanced, position, save, series, voxels
 
 CLASSES = {"blood": 1, "myocardium": 2, "edema": 3, "scar": 4}
 TAGS = {"FrameOfReferenceUID": f"{ROOT}.77", "PatientName": "Nobody", "StudyDate": "20240101"}
