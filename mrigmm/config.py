@@ -182,8 +182,8 @@ def make_config(preset: str | None = None, overrides: Overrides = (), file: Path
             cannot be read, names another preset, or is of another version.
     """
     settings = {} if file is None else _read_settings(file, of_run=False)
-    named = settings.pop("preset", preset)
-    if preset not in (None, named):
+    named = settings.pop("preset", None)
+    if preset is not None and named not in (None, preset):
         raise InputError(
             "the file of settings names another preset",
             file=file,
@@ -191,7 +191,7 @@ def make_config(preset: str | None = None, overrides: Overrides = (), file: Path
             got=f"preset: {named}",
             remedy="leave out --preset, or the line of the file",
         )
-    preset = DEFAULT_PRESET if named is None else str(named)
+    preset = str(named or preset or DEFAULT_PRESET)
     if preset not in PRESETS:
         raise InputError(f"unknown preset '{preset}'", file=file, remedy=near_misses(preset, list(PRESETS)))
     changes = parse_overrides(overrides)
@@ -200,7 +200,8 @@ def make_config(preset: str | None = None, overrides: Overrides = (), file: Path
             "the preset is no setting", got=f"preset={changes['preset']}", remedy="choose it with --preset"
         )
     values = {"preset": preset, **PRESETS[preset], **settings, **changes}
-    return validated(RunConfig, values, source="--set" if file is None else f"{file}, --set")
+    said = dict.fromkeys(set(settings) - set(changes), str(file))
+    return validated(RunConfig, values, source="--set", said=said)
 
 
 def _read_settings(path: Path, *, of_run: bool) -> dict[str, Any]:

@@ -45,12 +45,13 @@ def printable(text: str) -> str:
 
 
 _MAX_NAMES = 5  # of a list in one line
+_MAX_FAILED = 100  # studies that have failed are what somebody has to look at
 
 
-def some_of(names: Sequence[str]) -> str:
+def some_of(names: Sequence[str], at_most: int = _MAX_NAMES) -> str:
     """The first few names of a list, and how many there are where not all are named."""
-    first = ", ".join(names[:_MAX_NAMES])
-    return first if len(names) <= _MAX_NAMES else f"{first}, ... ({len(names)} in all)"
+    first = ", ".join(names[:at_most])
+    return first if len(names) <= at_most else f"{first}, ... ({len(names)} in all)"
 
 
 def grouped(problems: Iterable[Problem]) -> list[Problem]:
@@ -71,8 +72,8 @@ def _merged(same: Sequence[Problem]) -> Problem:
         return same[0]
     studies = list(dict.fromkeys(problem.study for problem in same if problem.study is not None))
     files = list(dict.fromkeys(problem.file for problem in same if problem.file is not None))
-    file = f"{files[0]}, ... ({len(files)} in all)" if len(files) > 1 else "".join(files) or None
-    return replace(same[0], study=some_of(studies), file=file)
+    at_most = _MAX_FAILED if same[0].severity == "error" else _MAX_NAMES
+    return replace(same[0], study=some_of(studies, at_most), file=some_of(files) or None)
 
 
 class InputError(Exception):

@@ -38,6 +38,8 @@ def parse_overrides(overrides: Overrides) -> dict[str, Any]:
         )
     values: dict[str, Any] = {}
     for text in overrides:
+        if not isinstance(text, str):
+            raise InputError("an override must be a text", expected='"epochs=50"', got=repr(text))
         key, separator, value = text.partition("=")
         if not separator or not key.strip():
             raise InputError("an override must be key=value", got=text, remedy="for example --set epochs=50")
@@ -141,13 +143,16 @@ def _yaml_value(text: str) -> Any:
     return value
 
 
-def validated(model: type[Config], values: Mapping[str, Any], *, source: str) -> Config:
+def validated(
+    model: type[Config], values: Mapping[str, Any], *, source: str, said: Mapping[str, str] | None = None
+) -> Config:
     """A configuration of these values.
 
     Args:
         model: the kind of configuration.
         values: by field.
         source: file or option they come from, for messages.
+        said: field -> where it comes from instead.
 
     Raises:
         InputError: unknown keys with near misses, and values that are not allowed, all of them.
@@ -156,7 +161,10 @@ def validated(model: type[Config], values: Mapping[str, Any], *, source: str) ->
         return model.model_validate(values)
     except ValidationError as error:
         known = list(model.model_fields)
-        raise InputError.from_problems(_problem(dict(e), source, known) for e in error.errors()) from None
+        raise InputError.from_problems(
+            _problem(dict(e), (said or {}).get(str(e["loc"][0]) if e["loc"] else "", source), known)
+            for e in error.errors()
+        ) from None
 
 
 def _problem(error: dict[str, Any], source: str, known: Sequence[str]) -> Problem:

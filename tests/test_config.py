@@ -114,6 +114,16 @@ def test_a_file_of_settings_changes_a_preset_and_is_changed_by_overrides(tmp_pat
     assert make_config(file=file) == make_config("default", ["epochs=7"])
 
 
+def test_whose_setting_is_wrong(tmp_path):
+    file = settings_file(tmp_path, "preset: null\nepoch: 2\n")
+    with pytest.raises(InputError) as caught:
+        make_config("tiny", ["filter=4"], file)
+    assert {(p.what, p.file) for p in caught.value.problems} == {
+        ("unknown configuration key 'epoch'", str(file)),
+        ("unknown configuration key 'filter'", "--set"),
+    }
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_configuration_of_a_run_is_a_file_of_settings(preset, tmp_path):
     config = make_config(preset, ["seed=5", "spacing_mm=1.25", "sequences=[LGE, T2]"])

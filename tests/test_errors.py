@@ -56,13 +56,20 @@ def test_what_differs_by_study_and_file_only_is_one():
         Problem("no scar", "b", severity="warning"),
     ]
     assert grouped(problems) == [
-        Problem("the T2 file does not exist", "a, b", "a.nii, ... (2 in all)", remedy="copy it"),
+        Problem("the T2 file does not exist", "a, b", "a.nii, b.nii", remedy="copy it"),
         Problem("no scar", "a"),
         Problem("the T2 file does not exist", "c", "c.nii", remedy="move it"),
         Problem("of all", None),
         Problem("of all", None),
         Problem("no scar", "b", severity="warning"),
     ]
+
+
+def test_of_many_errors_all_studies_are_named_and_of_warnings_the_first():
+    for severity, studies in (("error", "0, 1, 2, 3, 4, 5, 6"), ("warning", "0, 1, 2, 3, 4, ... (7 in all)")):
+        (problem,) = grouped([Problem("x", str(n), f"{n}.nii", severity=severity) for n in range(7)])
+        assert problem.study == studies
+        assert problem.file == "0.nii, 1.nii, 2.nii, 3.nii, 4.nii, ... (7 in all)"
 
 
 def test_of_many_names_the_first_and_their_number():

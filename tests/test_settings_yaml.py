@@ -59,4 +59,6 @@ def test_overrides_by_key_and_one_text_that_is_no_list():
         make_config("default", {"epohcs": 50})
     with pytest.raises(InputError, match="several texts") as caught:
         make_config("default", "epochs=50")
+    with pytest.raises(InputError, match="must be a text"):
+        make_config("default", [("epochs", 50)])
     assert caught.value.problems[0].expected == '["epochs=50"], or {"epochs": 50}'

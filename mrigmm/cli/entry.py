@@ -51,7 +51,7 @@ def _run() -> None:
         with memory_checked():
             app()
     except InputError as error:
-        print_problems(grouped(error.problems))
+        print_problems(error.problems if "--verbose" in sys.argv else grouped(error.problems))
         sys.exit(EXIT_BAD_INPUT)
     except OSError as error:
         file = None if error.filename is None else str(error.filename)

@@ -82,8 +82,8 @@ class Manifest:
                 file=self.path,
                 expected="at least one study",
                 got=f"studies in: {', '.join(filled) or 'no split'}",
-                remedy="put studies under 'training' in the manifest: mrigmm manifest ... --split "
-                "ratio=0.7/0.1/0.2 (prior: the same command with --split all)"
+                remedy="put studies under 'training' in the manifest, by hand or with mrigmm manifest ... "
+                "--split ratio=0.7/0.1/0.2 (prior: the same command with --split all)"
                 if name == "training"
                 else "the same command with --split all",
             )

@@ -159,8 +159,8 @@ def _own_region(quality: float, finder: AnatomyFinder) -> str:
         else f"under {limit}, which is low"
     )
     return (
-        "the region is the program's own, found by the anatomy stage and not given: look at the file "
-        f"_region.nii.gz; its quality, {scale}, is {verdict}"
+        "the region is the program's own, found by the anatomy stage and not given (predict "
+        f"writes it as _region.nii.gz); its quality, {scale}, is {verdict}"
     )
 
 

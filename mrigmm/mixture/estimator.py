@@ -22,7 +22,7 @@ from mrigmm.mixture.map_prior import MapPrior
 from mrigmm.mixture.missing import log_gaussian_observed
 from mrigmm.mixture.objectives import log_likelihood, posterior
 from mrigmm.mixture.summaries import Summary, from_summaries, summarize
-from mrigmm.mixture.tables import ArrayLike, as_array, warn_of_table, without_nan
+from mrigmm.mixture.tables import ArrayLike, as_array, require_columns, warn_of_table, without_nan
 from mrigmm.mixture.updates import VARIANCE_FLOOR
 
 FloatArray = npt.NDArray[np.floating]
@@ -117,6 +117,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         x, observed = self._table(
             X, reset=True, ensure_min_samples=max(2, self.n_components) if starts_itself else 2
         )
+        if starts_itself and self.prior is None and observed is not None:
+            require_columns(observed)
         warn_of_table(x, observed, self.n_components if starts_itself else 1, self.reg_covar)
         result = fit_gmm(
             x,
@@ -266,7 +268,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             value = getattr(self, name)
             if not isinstance(value, numbers.Integral) or value < 1:
                 raise ValueError(f"expected {name}, a whole number from 1, got {value!r}")
-        if not isinstance(self.init_params, Mixture) and self.init_params not in get_args(Start):
+        for name in ("tol", "reg_covar"):
+            value = getattr(self, name)
+            if not isinstance(value, numbers.Real) or value < 0:
+                raise ValueError(f"expected {name}, a number from 0, got {value!r}")
+        named = isinstance(self.init_params, str) and self.init_params in get_args(Start)
+        if not isinstance(self.init_params, Mixture) and not named:
             raise ValueError(
                 f"expected init_params out of {get_args(Start)}, or a Mixture (a prior's mixture()), "
                 f"got {type(self.init_params).__name__} {self.init_params!s:.40}"

@@ -45,6 +45,13 @@ def without_nan(x: Tensor) -> tuple[Tensor, Tensor | None]:
     return torch.where(observed, x, 0.0), observed
 
 
+def require_columns(observed: Tensor) -> None:
+    """Refuse a column of ``(N, C)`` that was never observed: nothing would say what it is like."""
+    empty = (~observed.any(0)).nonzero()[:, 0].tolist()
+    if empty:
+        raise ValueError(f"column {empty[0]} of X has only NaN: leave it out, or give a prior that knows it")
+
+
 def warn_of_table(x: Tensor, observed: Tensor | None, n_classes: int, floor: float) -> None:
     """Say what makes a fit meaningless that is possible all the same.
 

@@ -72,7 +72,7 @@ def test_the_ventricle_is_found_where_no_region_is_given(cohort, run, tmp_path):
         assert side["quality_0_to_1"] == pytest.approx(np.exp(side["quality"]))
     # One text for all studies of a verdict, and the numbers with their scale in the report.
     own = {p.what for p in result.problems if "the region is the program's own" in p.what}
-    assert all("_region.nii.gz; its quality, from 0 to 1, is " in text for text in own)
+    assert all("_region.nii.gz); its quality, from 0 to 1, is " in text for text in own)
     assert len(own) <= 2
     html = mrigmm.report(out).output.read_text()
     assert html.count("the program&#39;s own, found by the anatomy stage; quality 0.") == 5

@@ -192,6 +192,8 @@ def test_what_is_no_table_of_numbers_is_refused(X):
     fitted = GaussianMixture(3).fit(X)
     with pytest.raises(ValueError, match="row 1 of X has only NaN"):
         GaussianMixture(2).fit([[0.0], [np.nan], [1.0]])
+    with pytest.raises(ValueError, match="column 1 of X has only NaN"):
+        GaussianMixture(2).fit([[0.0, np.nan], [1.0, np.nan]])
     with pytest.raises(ValueError, match="infinity"):
         GaussianMixture(2).fit([[0.0], [np.inf]])
     with pytest.raises(ValueError, match="contains NaN"):
@@ -236,6 +238,9 @@ def test_random_states_of_scikit_learn(X, seed):
         ({"n_components": "3"}, "got '3'"),
         ({"n_init": 1.0}, "n_init, a whole number"),
         ({"init_params": "k-means++"}, "init_params out of .* got str k-means"),
+        ({"init_params": np.zeros((1, 2))}, "init_params out of .* got ndarray"),
+        ({"tol": "a"}, "tol, a number from 0, got 'a'"),
+        ({"reg_covar": -1.0}, "reg_covar, a number from 0, got -1.0"),
         ({"prior": "strong"}, r"map_prior\(strength\)\), got str"),
     ],
 )

@@ -9,6 +9,7 @@ from mrigmm.data.dicom.recognise import PARALLEL_DEGREES, SEQUENCES, Verdict, ti
 from mrigmm.data.dicom.series import DicomStudy, Part, tilt_degrees
 from mrigmm.errors import Problem, some_of
 
+_MANY_VISITS = 3  # of one patient; more are rarely those of one
 _KIND_NAMES = {"magnitude": "magnitude", "PSIR": "phase-sensitive"}
 
 
@@ -54,7 +55,7 @@ def of_cohort(components: Iterable[str]) -> list[Problem]:
     Args:
         components: of the LGE of each study.
     """
-    kinds = Counter(_KIND_NAMES[component] for component in components)
+    kinds = Counter(_KIND_NAMES.get(component, component) for component in components)
     if len(kinds) < 2:
         return []
     counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
@@ -71,6 +72,7 @@ def of_patients(studies: Iterable[tuple[str, DicomStudy]]) -> list[Problem]:
     by_patient: dict[str, list[tuple[str, DicomStudy]]] = {}
     for study_id, study in studies:
         by_patient.setdefault(study.patient_id, []).append((study_id, study))
+    total = sum(map(len, by_patient.values()))
     nameless = [study_id for study_id, _ in by_patient.pop("", [])]
     problems = []
     if len(nameless) > 1:
@@ -82,6 +84,15 @@ def of_patients(studies: Iterable[tuple[str, DicomStudy]]) -> list[Problem]:
             )
         )
     for members in by_patient.values():
+        if len(members) >= _MANY_VISITS and 2 * len(members) > total:  # ANON, and the like
+            ids = some_of([study_id for study_id, _ in members])
+            problems.append(
+                Problem(
+                    f"{len(members)} of {total} studies have the same PatientID ({ids}) and count as one "
+                    "patient: where they are several, correct 'patient' in the manifest before it is divided",
+                    severity="warning",
+                )
+            )
         persons = {person for _, study in members for person in study.persons}
         if any(len({person[i] for person in persons} - {""}) > 1 for i in range(2)):
             ids = some_of([study_id for study_id, _ in members])

@@ -45,6 +45,8 @@ def drawn_maps(folder: Path, kind: str, ids: Sequence[str]) -> tuple[dict[str, s
 
 def _why(name: str, ids: Sequence[str]) -> str:
     stem = name[: name.lower().rindex(".nii")]
+    if not name.endswith((".nii", ".nii.gz")):
+        return "its ending is not in lower case"
     if stem in ids:
         return "the study has another map there"
     close = near_misses(stem, ids)

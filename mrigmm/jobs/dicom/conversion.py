@@ -28,7 +28,7 @@ from mrigmm.data.dicom.series import DicomStudy, Part, group_studies
 from mrigmm.data.dicom.series_map import MappedStudy, read_map, write_map
 from mrigmm.data.dicom.stack import read_voxels, stack_slices
 from mrigmm.data.dicom.write import write_nifti
-from mrigmm.data.files import remove, require_new_folder, write_text
+from mrigmm.data.files import require_new_folder, write_text
 from mrigmm.errors import InputError, Problem, counted, some_of
 from mrigmm.jobs.common import Outcome, Track, warnings_of
 from mrigmm.jobs.manifest import label_ids, labels_as_json
@@ -90,7 +90,11 @@ def convert_dicom(
     problems += notes
     problems += doubts.of_patients([(study.id, study.found) for study in plan])
 
-    remove(out.parent / RECORD_FILE)  # what it says may no longer hold from here on
+    if before:  # of the studies that are converted now it may no longer hold from here on
+        planned = {study.found.uid for study in plan}
+        write_record(
+            out.parent, {name: origin for name, origin in before.items() if origin.study not in planned}
+        )
     written = _Written()
     for study in track(plan, "Writing"):
         problems += _convert(study, out.parent, written)

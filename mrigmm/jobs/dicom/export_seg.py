@@ -13,6 +13,7 @@ from mrigmm.data.dicom.source import matching_source, read_folder, recorded_sour
 from mrigmm.errors import InputError, Problem
 from mrigmm.export.dicom_seg import write_dicom_seg
 from mrigmm.jobs.common import DISCLAIMER, Track
+from mrigmm.jobs.predicting.finished import sha256
 from mrigmm.jobs.reading.prediction_folder import Prediction, read_side_file
 
 
@@ -22,6 +23,7 @@ class _ReferenceImage:
 
     path: Path | None
     sequence: str | None
+    digest: str | None = None  # of the file that was segmented
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> _ReferenceImage:
@@ -29,7 +31,8 @@ class _ReferenceImage:
         file = content.get("reference_grid")
         inputs = content.get("inputs", {})
         sequence = next((str(name) for name, path in inputs.items() if path == file), None)
-        return cls(None if file is None else Path(file), sequence)
+        digests = content.get("made_with", {}).get("images", {})
+        return cls(None if file is None else Path(file), sequence, digests.get(sequence))
 
 
 class DicomSegs:
@@ -90,6 +93,14 @@ class DicomSegs:
 
     def _origin(self, image: _ReferenceImage, study: str) -> Origin | None:
         """Where the reference image comes from; None where no import recorded it."""
+        now = None if image.path is None else sha256(image.path)
+        if image.digest is not None and now not in (None, image.digest):
+            raise InputError(
+                "the image has changed since it was segmented, and the record tells of the new one",
+                study=study,
+                file=image.path,
+                remedy="predict again with the images of the last import",
+            )
         if self.record is None:
             if image.path is None or image.path.parent.name != IMAGES:
                 return None

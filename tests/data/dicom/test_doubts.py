@@ -40,6 +40,8 @@ def test_a_missing_sequence_names_the_series_that_no_rule_knows():
 def test_kinds_of_lge_side_by_side():
     (problem,) = doubts.of_cohort(["magnitude", "PSIR", "magnitude"])
     assert problem.what.startswith("LGE: 2 magnitude, 1 phase-sensitive;")
+    (problem,) = doubts.of_cohort(["phase", "magnitude"])  # a user's map may name any
+    assert problem.what.startswith("LGE: 1 phase, 1 magnitude;")
     assert doubts.of_cohort(["PSIR", "PSIR"]) == doubts.of_cohort([]) == []
 
 
@@ -60,3 +62,10 @@ def test_one_patient_id_of_two_people():
     assert "jane" not in str(problem)
     same = [("a", study("P", jane)), ("b", study("P", ("", "1950"))), ("c", study("Q", born_later))]
     assert doubts.of_patients(same) == []
+
+
+def test_a_patient_id_that_most_studies_share():
+    anonymous = [(name, study("ANON")) for name in "abc"]
+    (problem,) = doubts.of_patients([*anonymous, ("d", study("P"))])
+    assert problem.what.startswith("3 of 4 studies have the same PatientID (a, b, c)")
+    assert doubts.of_patients([*anonymous, *((name, study(name)) for name in "xyz")]) == []

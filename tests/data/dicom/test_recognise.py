@@ -62,7 +62,12 @@ def series(description="", *, slices=1, start_mm=0.0, uid="1.1", phases=1, **cha
         *((name, "LGE") for name in ("DEsax", "SpaetEnhancement", "SpätEnhancement", "Spaet-KM", "LE_SAX")),
         *((name, "LGE") for name in ("LGE_plan_SAX", "LGE_SAX_with_scout", "Dynamic_LGE", "IR_TFE_SAX")),
         *((name, "T2") for name in ("ACUT2E_SAX", "IR_FSE_SAX", "sSPAIR_BB", "oedem_KA", "Ödem KA", "ÖDEM")),
-        *((name, "bSSFP") for name in ("kine_sax", "SSFP_SHORT_AXIS")),
+        *(
+            (name, "bSSFP")
+            for name in ("kine_sax", "SSFP_SHORT_AXIS", "CINE_S-AX", "CINE_AX_SHORT", "bffe sa ax")
+        ),
+        *((name, "LGE") for name in ("PSIR_SA_PC", "LGE pc sax")),  # post contrast
+        *((name, IGNORE) for name in ("PC_aorta", "fl2d_pc_tra", "cine_pc_venc")),
         *((name, IGNORE) for name in ("T2 GraSE SAX map", "SAX_T2_GRASE_mapping", "T1w_SPAIR_BB")),
         *((name, IGNORE) for name in ("cine_4KB", "LGE 4 Kammerblick", "LGE_3chamb", "cine_aorta_valve")),
         *((name, IGNORE) for name in ("cine_RV_tra", "LGE_tra", "LGE ax", "fl2d_cine_PC_aorta")),
@@ -76,7 +81,9 @@ def test_names(description, expected):
     assert recognise(series(description)).sequence == expected
 
 
-@pytest.mark.parametrize("name", ["KA", "kA", "SHAX", "ShortAx", "SAX1", "DEsax", "kurze Achse", "sa_stack"])
+@pytest.mark.parametrize(
+    "name", ["KA", "kA", "SHAX", "ShortAx", "SAX1", "DEsax", "kurze Achse", "sa_stack", "S-AX"]
+)
 def test_names_of_the_short_axis(name):
     taken, (note,) = chosen(
         series("LGE", slices=9, uid="1.1"), series(f"LGE {name}", slices=5, uid="1.2", acquired="1")

@@ -1,5 +1,6 @@
 """DICOM SEG of a label map: read back, every voxel lies where it lay, on the images that it came from."""
 
+import hashlib
 import json
 import sys
 
@@ -208,6 +209,19 @@ def test_another_series_of_the_same_geometry_is_not_taken_for_the_recorded_one(t
     (clinic / "images.json").write_text(json.dumps(record))
     with pytest.raises(InputError, match="is not in the DICOM folder"):
         export(tmp_path, dicom=tmp_path / "dicom")
+
+
+def test_an_image_that_was_written_anew_is_not_the_one_that_was_segmented(tmp_path, clinic):
+    file = clinic / "images" / "P1_LGE.nii.gz"
+    predicted(tmp_path / "out", file, sequence="LGE")
+    side = tmp_path / "out" / "P1.json"
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    side.write_text(json.dumps({**json.loads(side.read_text()), "made_with": {"images": {"LGE": digest}}}))
+    assert export(tmp_path).done == ("P1",)
+    (tmp_path / "seg" / "P1_seg.dcm").unlink()
+    file.write_bytes((clinic / "images" / "P1_T2.nii.gz").read_bytes())  # of the same geometry
+    with pytest.raises(InputError, match="the image has changed since it was segmented"):
+        export(tmp_path)
 
 
 def test_by_geometry_alone_a_series_of_another_sequence_is_doubted(tmp_path, clinic):
