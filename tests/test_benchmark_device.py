@@ -45,6 +45,7 @@ def test_every_precision_that_a_training_takes():
     assert script.precisions(torch.device("cuda")) == ["32-true", "bf16-mixed", "16-mixed"]
 
 
+@pytest.mark.gate
 def test_predictions_on_the_cpu_are_those_of_the_cpu(tmp_path, monkeypatch):
     monkeypatch.setattr(script, "FILTERS", 2)
     found = script.predictions(tmp_path, CPU, studies=2, rounds=1)

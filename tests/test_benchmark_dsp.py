@@ -14,6 +14,7 @@ def test_components_per_slice():
     assert script.components(labels, ("one", "two")) == {"one": 1.5, "two": 0.5}
 
 
+@pytest.mark.gate
 def test_the_table(tmp_path, capsys):
     call = ["--preset", "small", "--studies", "1", "--seeds", "0,1", "--max-iter", "6"]
     assert script.main(["-o", str(tmp_path), *call]) == 0

@@ -46,6 +46,7 @@ def test_a_command_that_fails_is_shown(tmp_path):
         Command(("-c", "raise SystemExit('broken')")).run(tmp_path)
 
 
+@pytest.mark.gate
 def test_predictions_run_to_their_end(cohort, tmp_path):
     commands = {"map-em": Command(script.predict_command(cohort, "--method", "map-em"))}
     found = script.in_turn(commands, tmp_path, 1)

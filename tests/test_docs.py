@@ -50,6 +50,7 @@ def without_numbers(text):
     return re.sub(r"\s+", " ", re.sub(r"[\d.]+", "#", text))
 
 
+@pytest.mark.gate
 def test_readme_commands_run_in_their_order(tmp_path, cli, monkeypatch):
     monkeypatch.chdir(tmp_path)
     printed = ""
@@ -298,6 +299,7 @@ def test_commands_of_the_quantities_page(tmp_path):
     assert "agreement" in json.loads((tmp_path / "predictions" / "quantities.json").read_text())
 
 
+@pytest.mark.gate
 def test_demo_runs_as_the_readme_says(tmp_path, cli, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "mrigmm demo\n" in (ROOT / "README.md").read_text()

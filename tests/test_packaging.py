@@ -4,6 +4,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -80,6 +81,7 @@ def test_public_names_are_there():
         assert getattr(mrigmm, name) is not None
 
 
+@pytest.mark.gate
 def test_every_public_name_is_known_without_the_extras():
     """Help pages and `import *` ask for all of them."""
     extras = ("pydicom", "highdicom", "onnx", "onnxruntime", "onnxscript", "fire", "tensorboard")

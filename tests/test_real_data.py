@@ -32,6 +32,7 @@ def test_sunnybrook_cavity_and_wall(tmp_path):
     assert found.summary["myocardium"].dice_mean == pytest.approx(0.785, abs=0.002)
 
 
+@pytest.mark.gate
 def test_sunnybrook_deep_gmm_tells_cavity_from_wall(tmp_path):
     data, manifest = real_folder("sunnybrook_hfi_cc0"), MANIFESTS / "sunnybrook_ed.json"
     overrides = ("filters=8", "levels=2", "epochs=12")
@@ -46,6 +47,7 @@ def test_sunnybrook_deep_gmm_tells_cavity_from_wall(tmp_path):
     assert found.summary["myocardium"].dice_mean > 0.6
 
 
+@pytest.mark.gate
 def test_brain_lesions(tmp_path):
     data, manifest = real_folder("ms_brain_ccby"), MANIFESTS / "ms_brain.json"
     order = "order_by=[T2, FLAIR]"

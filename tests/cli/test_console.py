@@ -144,6 +144,7 @@ def test_time_that_the_items_themselves_take_counts(capsys, clock):
     assert capsys.readouterr().err == "Checking 1: 3.0 s\nChecking 2: 3.0 s\n"
 
 
+@pytest.mark.gate
 def test_training_is_told_by_epochs(cli, cohort, tmp_path, monkeypatch):
     monkeypatch.setattr("mrigmm.cli.console._LINE_S", 0.0)
     for command, options in (
@@ -163,6 +164,7 @@ def test_training_is_told_by_epochs(cli, cohort, tmp_path, monkeypatch):
     assert result.out.startswith("trained on 3 studies, 1 of them with their anatomy; anatomy run: ")
 
 
+@pytest.mark.gate
 def test_a_terminal_has_a_bar_and_colours_and_no_color_is_heard(workshop, tmp_path):
     manifest = workshop.manifest([workshop.study(name) for name in "abc"])
     arguments = ("evaluate", tmp_path / "no", manifest)
@@ -178,6 +180,7 @@ def test_a_terminal_has_a_bar_and_colours_and_no_color_is_heard(workshop, tmp_pa
     assert re.findall(r"\x1b\[[0-9;]*m", written) == []  # it moves the cursor, and has no colours
 
 
+@pytest.mark.gate
 def test_a_log_has_no_escape_codes(workshop, tmp_path):
     manifest = workshop.manifest()
     for arguments in (

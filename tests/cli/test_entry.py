@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 import mrigmm
 
 
@@ -57,6 +59,7 @@ def test_matplotlib_does_not_tell_where_it_keeps_its_files(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["home"]  # it is removed in the end
 
 
+@pytest.mark.gate
 def test_terminals_without_unicode_and_names_without_text(workshop, tmp_path):
     """An ASCII terminal, and a folder whose name is no UTF-8."""
     folder = os.fsencode(tmp_path) + b"/caf\xe9"

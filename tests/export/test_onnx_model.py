@@ -85,6 +85,7 @@ def test_the_file_names_no_file_of_this_machine(file):
         assert trace not in content, trace
 
 
+@pytest.mark.gate
 def test_the_exporter_is_quiet_and_the_log_level_comes_back(tmp_path, capfd):
     level = logging.getLogger("torch.onnx").level
     write_onnx(tmp_path / "n.onnx", make_unet(), n_channels=3, weights_sha256=DIGEST, metadata={})
@@ -92,6 +93,7 @@ def test_the_exporter_is_quiet_and_the_log_level_comes_back(tmp_path, capfd):
     assert logging.getLogger("torch.onnx").level == level
 
 
+@pytest.mark.gate
 def test_a_file_that_computes_something_else_is_not_written(tmp_path, monkeypatch):
     other = make_unet()
     with torch.no_grad():

@@ -22,6 +22,7 @@ def test_study(cohort):
     return json.loads(cohort.read_text())["test"][0]["id"]
 
 
+@pytest.mark.gate
 def test_what_was_done_is_written_beside_the_labels(cli, cohort, test_study, tmp_path):
     out = tmp_path / "out"
     result = cli(

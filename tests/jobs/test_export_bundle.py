@@ -40,6 +40,7 @@ def files_in(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
+@pytest.mark.gate
 def test_monai_runs_it_on_a_study_and_writes_the_label_map_of_predict(studies, run, bundle, tmp_path):
     (study,) = read_manifest(studies).split("test")
     mrigmm.predict_study(study.images, study.region, tmp_path / "ours", study_id="7", run=run, device="cpu")

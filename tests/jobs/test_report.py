@@ -360,6 +360,7 @@ def test_a_folder_to_compare_with_must_be_evaluated(predicted, tmp_path):
         mrigmm.report(out, beside=[tmp_path])
 
 
+@pytest.mark.gate
 def test_the_report_needs_no_lightning():
     """Which takes seconds to load."""
     code = "import sys, mrigmm.jobs.report; sys.exit('lightning' in sys.modules)"

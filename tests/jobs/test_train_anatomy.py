@@ -81,6 +81,7 @@ def test_the_ventricle_is_found_where_no_region_is_given(cohort, run, tmp_path):
     )
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_cohort_without_region_maps_can_be_checked(cohort, run, num_workers):
     plain = mrigmm.check(cohort, num_workers=num_workers)
@@ -228,6 +229,7 @@ def test_a_study_without_a_ventricle_does_not_stop_the_others(cohort, run, tmp_p
     assert told  # refused, or flagged as implausible or uncertain
 
 
+@pytest.mark.gate
 def test_a_generative_head_learns_and_judges(cohort, tmp_path):
     """Its densities are no probabilities: the slices of its own training are typical, noise is not."""
     folder = tmp_path / "run"

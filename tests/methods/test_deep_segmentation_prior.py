@@ -46,6 +46,7 @@ def test_the_stop_does_not_depend_on_the_resolution():
     assert all(0.9 < share < 0.99 for share in explained)
 
 
+@pytest.mark.gate
 def test_skip_channels_keep_what_the_published_hourglass_loses():
     """A bright square of 6 x 6 pixels in the wall (4.5 mm where a pixel has 0.75 mm), after 60 iterations."""
     truth, image = ring(48, noise=0.1)

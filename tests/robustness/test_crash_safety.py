@@ -112,6 +112,7 @@ def test_an_interrupt_while_a_temporary_file_is_made_leaves_none(tmp_path, monke
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.gate
 def test_two_predictions_into_one_folder(several, tmp_path):
     """The second is refused while the first is at it, also where it may overwrite."""
     first = started("predict", several, "-o", tmp_path / "out", "--method", "map-em", "--quiet")
@@ -130,6 +131,7 @@ def test_two_predictions_into_one_folder(several, tmp_path):
 # predict --resume
 
 
+@pytest.mark.gate
 def test_a_killed_prediction_resumes_to_the_same_files(several, tmp_path):
     out = tmp_path / "out"
     process = started("predict", several, "-o", out, "--method", "map-em-2step", "--quiet")
@@ -331,6 +333,7 @@ def test_a_checkpoint_never_lies_elsewhere_and_is_never_half(tmp_path, monkeypat
 # Signals
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_a_prediction_with_its_code(several, tmp_path, number, code):
     out = tmp_path / "out"

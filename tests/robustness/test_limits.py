@@ -124,6 +124,7 @@ def test_a_study_without_memory_does_not_stop_the_others(workshop, tmp_path, mon
     assert problem.got == "Unable to allocate 9.00 GiB"
 
 
+@pytest.mark.gate
 def test_a_memory_limit_ends_with_a_message(workshop, tmp_path):
     """Address space for the packages and 1 MiB more; one sequence of the study takes 2 MiB."""
     code = (

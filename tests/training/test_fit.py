@@ -107,6 +107,7 @@ def test_training_does_not_read_the_reference_labels(manifest, tmp_path):
     assert all(torch.equal(with_labels[name], without[name]) for name in with_labels)
 
 
+@pytest.mark.gate
 @pytest.mark.parametrize(
     ("preset", "more", "cache"),
     [("tiny", (), "memory"), ("deepsvg", (), "memory"), ("tiny", ("held_out_share=0.3",), "disk")],
