@@ -74,33 +74,23 @@ def of_patients(studies: Iterable[tuple[str, DicomStudy]]) -> list[Problem]:
         by_patient.setdefault(study.patient_id, []).append((study_id, study))
     total = sum(map(len, by_patient.values()))
     nameless = [study_id for study_id, _ in by_patient.pop("", [])]
-    problems = []
+    texts = []
     if len(nameless) > 1:
-        problems.append(
-            Problem(
-                f"{len(nameless)} studies have no PatientID ({some_of(nameless)}), and nothing says whether "
-                "they are of one patient: enter 'patient' in the manifest before it is divided",
-                severity="warning",
-            )
+        texts.append(
+            f"{len(nameless)} studies have no PatientID ({some_of(nameless)}), and nothing says whether "
+            "they are of one patient: enter 'patient' in the manifest before it is divided"
         )
     for members in by_patient.values():
+        ids = some_of([study_id for study_id, _ in members])
         if len(members) >= _MANY_VISITS and 2 * len(members) > total:  # ANON, and the like
-            ids = some_of([study_id for study_id, _ in members])
-            problems.append(
-                Problem(
-                    f"{len(members)} of {total} studies have the same PatientID ({ids}) and count as one "
-                    "patient: where they are several, correct 'patient' in the manifest before it is divided",
-                    severity="warning",
-                )
+            texts.append(
+                f"{len(members)} of {total} studies have the same PatientID ({ids}) and count as one "
+                "patient: where they are several, correct 'patient' in the manifest before it is divided"
             )
         persons = {person for _, study in members for person in study.persons}
         if any(len({person[i] for person in persons} - {""}) > 1 for i in range(2)):
-            ids = some_of([study_id for study_id, _ in members])
-            problems.append(
-                Problem(
-                    f"one PatientID with different names or dates of birth ({ids}): they count as one "
-                    "patient, which may be wrong",
-                    severity="warning",
-                )
+            texts.append(
+                f"one PatientID with different names or dates of birth ({ids}): they count as one "
+                "patient, which may be wrong"
             )
-    return problems
+    return [Problem(text, severity="warning") for text in texts]
