@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from mrigmm.jobs.info import info
     from mrigmm.jobs.manifest import manifest
     from mrigmm.jobs.manifest_dicom import manifest_dicom
-    from mrigmm.jobs.predict import predict
-    from mrigmm.jobs.predict_study import predict_study
+    from mrigmm.jobs.predict import predict, predict_study
     from mrigmm.jobs.prior import prior
     from mrigmm.jobs.quantify import quantify
     from mrigmm.jobs.report import report
@@ -53,7 +52,7 @@ _LOCATIONS = {
     "manifest": "mrigmm.jobs.manifest",
     "manifest_dicom": "mrigmm.jobs.manifest_dicom",
     "predict": "mrigmm.jobs.predict",
-    "predict_study": "mrigmm.jobs.predict_study",
+    "predict_study": "mrigmm.jobs.predict",
     "prior": "mrigmm.jobs.prior",
     "quantify": "mrigmm.jobs.quantify",
     "report": "mrigmm.jobs.report",

@@ -160,11 +160,24 @@ def validated(
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        known = list(model.model_fields)
-        raise InputError.from_problems(
-            _problem(dict(e), (said or {}).get(str(e["loc"][0]) if e["loc"] else "", source), known)
-            for e in error.errors()
-        ) from None
+        raise not_allowed(error, list(model.model_fields), source, said) from None
+
+
+def not_allowed(
+    error: ValidationError, known: Sequence[str], source: str, said: Mapping[str, str] | None = None
+) -> InputError:
+    """Return pydantic's errors as one of the input.
+
+    Args:
+        error: what pydantic raised.
+        known: names of all settings, for near misses.
+        source: file or option that the values come from.
+        said: setting -> where it comes from instead.
+    """
+    return InputError.from_problems(
+        _problem(dict(e), (said or {}).get(str(e["loc"][0]) if e["loc"] else "", source), known)
+        for e in error.errors()
+    )
 
 
 def _problem(error: dict[str, Any], source: str, known: Sequence[str]) -> Problem:

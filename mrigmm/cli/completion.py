@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import typer
 
@@ -72,3 +73,11 @@ def _described(what: str, incomplete: str) -> list[Offer]:
     from mrigmm.jobs.info import info
 
     return [(name, text) for name, text in info()[what].items() if name.startswith(incomplete)]
+
+
+# Of options that stand in a model (`mrigmm.jobs.options`), by their name there.
+COMPLETE: Mapping[str, Callable[..., Any]] = {
+    "method": complete_methods,
+    "overrides": complete_settings,
+    "device": complete_devices,
+}

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
+from pydantic.fields import FieldInfo
 
-from mrigmm.cli.completion import complete_devices, complete_settings, complete_splits
+from mrigmm.cli.completion import COMPLETE, complete_devices, complete_settings, complete_splits
 from mrigmm.errors import InputError
+from mrigmm.jobs import options
+from mrigmm.jobs.options import shown, spell_out
 
-INPUT, METHOD, PREPROCESSING = "Input", "Method", "Preprocessing"
-HARDWARE, OUTPUT, MESSAGES = "Hardware", "Output", "Messages"
+INPUT, METHOD, PREPROCESSING = options.INPUT, options.METHOD, options.PREPROCESSING
+HARDWARE, OUTPUT, MESSAGES = options.HARDWARE, options.OUTPUT, options.MESSAGES
 SINGLE = "Single study"
 PANELS = (INPUT, SINGLE, METHOD, PREPROCESSING, HARDWARE, OUTPUT, MESSAGES)
 
@@ -109,6 +113,39 @@ class RegionKind(StrEnum):
 
     lv = "lv"
     cavity_wall = "cavity-wall"
+
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def takes(model: type) -> Callable[[Command], Command]:
+    """Give a command an option for each field of a model; it gets them as `**options`."""
+
+    def decorate(command: Command) -> Command:
+        spell_out(command, model, _parameter)
+        return command
+
+    return decorate
+
+
+def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
+    """Return the parameter that Typer makes an option of."""
+    how = shown(field)
+    # The name alone: Typer would offer `--no-...` beside a flag.
+    flag = how.flag or f"--{name.replace('_', '-')}"
+    option = typer.Option(
+        flag,
+        help=(field.description or "").replace("`", ""),
+        metavar=how.metavar,
+        rich_help_panel=how.group,
+        autocompletion=COMPLETE.get(name),
+    )
+    default = field.get_default(call_default_factory=True)
+    if isinstance(default, dict):  # texts on the command line
+        default = None
+    typed = field.annotation if how.typed is None else how.typed
+    annotation = Annotated[typed, option]  # type: ignore[valid-type]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def named_files(texts: Sequence[str]) -> dict[str, Path]:

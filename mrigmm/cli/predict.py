@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,53 +10,33 @@ import typer
 from mrigmm.cli.completion import complete_methods
 from mrigmm.cli.console import EXIT_INTERRUPTED, Voice, err_console, studies_text
 from mrigmm.cli.options import (
-    HARDWARE,
     INPUT,
     METHOD,
     OUTPUT,
     SINGLE,
-    AnatomyFolder,
-    BiasCorrect,
     DataRoot,
     Device,
     Json,
     Overrides,
     Overwrite,
-    PriorFile,
     Quiet,
-    Register,
     Split,
     Verbose,
     named_files,
     named_frames,
+    takes,
 )
 from mrigmm.errors import InputError, Problem
+from mrigmm.jobs.options import PredictOptions, read_options
 
 
-class Runtime(StrEnum):
-    """What can compute the network of a run."""
-
-    torch = "torch"
-    onnx = "onnx"
-
-
+@takes(PredictOptions)
 def predict(
     manifest: Annotated[Path | None, typer.Argument(help="Manifest of the cohort, or use --image.")] = None,
     out: Annotated[
         Path, typer.Option("-o", "--out", help="Folder for the label maps.", rich_help_panel=OUTPUT)
     ] = ...,  # type: ignore[assignment]
-    run: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Folder of a trained run.", rich_help_panel=METHOD)
-    ] = None,
-    method: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Method (mrigmm info).",
-            rich_help_panel=METHOD,
-            autocompletion=complete_methods,
-        ),
-    ] = None,
+    *,
     image: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=FILE", help="One sequence of a single study.", rich_help_panel=SINGLE),
@@ -93,43 +72,6 @@ def predict(
         ),
     ] = None,
     data_root: DataRoot = None,
-    prior: PriorFile = None,
-    overrides: Overrides = None,
-    device: Device = "auto",
-    runtime: Annotated[
-        Runtime,
-        typer.Option(
-            help="What computes the run's network; onnx: after mrigmm export.", rich_help_panel=HARDWARE
-        ),
-    ] = Runtime.torch,
-    anatomy: AnatomyFolder = None,
-    save_probabilities: Annotated[
-        bool,
-        typer.Option(
-            "--save-probabilities",
-            help="Write <id>_probabilities.nii.gz and further maps too.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = False,
-    save_uncertainty: Annotated[
-        bool,
-        typer.Option(
-            "--save-uncertainty",
-            help="Write <id>_entropy.nii.gz and <id>_log_likelihood.nii.gz.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = False,
-    register: Register = False,
-    bias_correct: BiasCorrect = False,
-    mvo: Annotated[
-        bool,
-        typer.Option(
-            "--mvo",
-            help="Microvascular obstruction: to scar, and <id>_mvo.nii.gz.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = False,
-    overwrite: Overwrite = False,
     resume: Annotated[
         bool,
         typer.Option(
@@ -141,6 +83,7 @@ def predict(
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    **options: Any,
 ) -> None:
     """Write label maps on the input grid, by a trained run or by a method.
 
@@ -149,35 +92,18 @@ def predict(
         mrigmm predict cohort/manifest.json -o all --method map-em --split all
         mrigmm predict --image LGE=l.nii.gz --region lv.nii.gz -o one --method em-gmm
     """
-    from mrigmm.jobs.predict import label_maps
+    from mrigmm.jobs.predict import label_maps, predict_study
     from mrigmm.jobs.predict import predict as job
-    from mrigmm.jobs.predict_study import predict_study
-    from mrigmm.jobs.predicting.segmenter import NO_METHOD
 
     voice = Voice(quiet, verbose)
-    options: dict[str, Any] = {
-        "run": run,
-        "method": method,
-        "prior": prior,
-        "overrides": overrides or (),
-        "device": device,
-        "runtime": runtime.value,
-        "anatomy": anatomy,
-        "save_probabilities": save_probabilities,
-        "save_uncertainty": save_uncertainty,
-        "register": register,
-        "bias_correct": bias_correct,
-        "mvo": mvo,
-        "overwrite": overwrite,
-    }
+    chosen = read_options(PredictOptions, options)
     problems = []
     if (manifest is None) == (not image):
         problems.append(Problem("give either a manifest or --image NAME=FILE (one per sequence)"))
-    if manifest is None and region is None and anatomy is None:
+    if manifest is None and region is None and chosen.anatomy is None:
         remedy = "give it with --region FILE, or let an --anatomy run find it"
         problems.append(Problem("a single study needs a region map", remedy=remedy))
-    if run is None and method is None:
-        problems.append(NO_METHOD)
+    problems += chosen.contradictions()
     if problems:
         raise InputError.from_problems(problems)
     if manifest is not None:

@@ -2,53 +2,42 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from mrigmm.data.files import sole_writer
+from mrigmm.data.manifest import Manifest, Study, check_study_id
 from mrigmm.data.manifest_file import read_manifest
-from mrigmm.errors import InputError, Problem
+from mrigmm.data.priors.files import load_prior
+from mrigmm.data.priors.shipped import default_prior
+from mrigmm.data.study import reference_sequence
+from mrigmm.errors import InputError, Problem, near_misses
 from mrigmm.export.side_files import write_itksnap_labels, write_slicer_colours
-from mrigmm.jobs.common import (
-    SEGMENTS_FILE,
-    Outcome,
-    Track,
-    as_json,
-    no_progress,
-)
+from mrigmm.jobs.common import LABELS_SUFFIX, SEGMENTS_FILE, Outcome, Track, as_json, no_progress
+from mrigmm.jobs.options import PredictKeywords, PredictOptions, read_options, takes
 from mrigmm.jobs.predicting.failures import record_failure
-from mrigmm.jobs.predicting.finished import MapChoice, finished_studies, make_request
+from mrigmm.jobs.predicting.finished import finished_studies, make_request
 from mrigmm.jobs.predicting.result_files import require_free, result_files
 from mrigmm.jobs.predicting.segmented_study import segment_to_files
-from mrigmm.jobs.predicting.segmenter import Choice, choose_segmenter
-from mrigmm.jobs.processes import joined_processes, part_of
+from mrigmm.jobs.predicting.segmenter import Segmenter, choose_segmenter
+from mrigmm.jobs.processes import ALONE, joined_processes, part_of
 from mrigmm.jobs.quantify import write_recorded
-from mrigmm.settings_yaml import Overrides
 
 
+@takes(PredictOptions, PredictKeywords)
 def predict(
     manifest: Path | str,
     out: Path | str,
     *,
-    run: Path | str | None = None,
-    method: str | None = None,
     split: str = "test",
     part: str | None = None,
     data_root: Path | str | None = None,
-    prior: Path | str | None = None,
-    overrides: Overrides = (),
-    device: str = "auto",
-    runtime: str = "torch",
-    anatomy: Path | str | None = None,
-    save_probabilities: bool = False,
-    save_uncertainty: bool = False,
-    register: bool = False,
-    bias_correct: bool = False,
-    mvo: bool = False,
-    overwrite: bool = False,
     resume: bool = False,
     track: Track = no_progress,
+    **options: Unpack[PredictKeywords],
 ) -> Outcome:
     """Segment the studies of a manifest's split and write label maps on their own grids.
 
@@ -60,24 +49,12 @@ def predict(
     Args:
         manifest: the cohort.
         out: folder for `<id>_labels.nii.gz` and the files beside it.
-        run: folder of a trained run; give either this or `method`.
-        method: name of a method (`mrigmm info`).
         split: "training", "validation", "test" or "all".
         part: "K/N": only part K of N of the studies, for jobs of their own, with a folder each.
         data_root: folder that the manifest's paths resolve against; default the manifest's.
-        prior: population prior for `method`; default the shipped one where it fits.
-        overrides: settings of the method: `key=value` texts, or values by key.
-        device: "auto", "cpu", "cuda" or "cuda:N".
-        runtime: what computes the network of a run: "torch" or "onnx" (docs/onnx.md).
-        anatomy: folder of `mrigmm train-anatomy`, which finds the ventricle where no region map is given.
-        save_probabilities: write `<id>_probabilities.nii.gz` and a method's further maps too.
-        save_uncertainty: write `<id>_entropy.nii.gz` and `<id>_log_likelihood.nii.gz` too.
-        register: register the sequences to the reference sequence; a run trained so does it anyway.
-        bias_correct: remove the bias field first; a run trained so does it anyway.
-        mvo: give microvascular obstruction to scar, and write `<id>_mvo.nii.gz` too.
-        overwrite: allow to replace results in `out`.
         resume: keep the finished studies in `out`, which must have been made as is asked for now.
         track: progress bar.
+        **options: the fields of `PredictOptions`, by name: `run` or `method`, and others.
 
     Returns:
         What was done; studies that failed are among its problems and do not stop the others.
@@ -85,35 +62,116 @@ def predict(
     Raises:
         InputError: when nothing can be done at all.
     """
-    if resume and overwrite:
+    chosen = read_options(PredictOptions, options)
+    if resume and chosen.overwrite:
         raise InputError(
             "finished results can be kept or replaced, not both", remedy="leave out --resume or --overwrite"
         )
     cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
-    whole = cohort.split(split)
+    studies = cohort.split(split)
+    return _segment(cohort, studies, Path(out), chosen, part=part, resume=resume, track=track)
+
+
+@takes(PredictOptions, PredictKeywords)
+def predict_study(
+    images: Mapping[str, Path | str],
+    region: Path | str | None,
+    out: Path | str,
+    *,
+    study_id: str | None = None,
+    frames: Mapping[str, int] | None = None,
+    scribbles: Path | str | None = None,
+    **options: Unpack[PredictKeywords],
+) -> Outcome:
+    """Segment one study given by its files.
+
+    Examples:
+        >>> mrigmm.predict_study(
+        ...     {"LGE": "lge.nii.gz", "T2": "t2.nii.gz"}, "lv.nii.gz", "out", method="map-em"
+        ... )  # doctest: +SKIP
+
+    Args:
+        images: sequence name -> NIfTI file.
+        region: region map; None needs `anatomy`.
+        out: folder for the results.
+        study_id: name of the results; default the file name of the reference sequence.
+        frames: sequence name -> frame, from 0, of a file with several; default of a cine end-diastole.
+        scribbles: map of classes that a user named in a few voxels, for methods that learn from it.
+        **options: the fields of `PredictOptions`, by name: `run` or `method`, and others.
+
+    Returns:
+        What was done, with warnings among its problems.
+
+    Raises:
+        InputError: when the study cannot be segmented.
+    """
+    chosen = read_options(PredictOptions, options)
+    if not images:
+        raise InputError("no image was given", expected="at least one --image NAME=FILE")
+    files = {name: Path(file) for name, file in images.items()}
+    reference = files[reference_sequence(files)]
+    name = study_id or reference.name.removesuffix(".gz").removesuffix(".nii")
+    reason = check_study_id(name)
+    if reason:
+        raise InputError(reason, got=name, remedy="name the study with --id")
+    for sequence in frames or {}:
+        if sequence not in files:
+            raise InputError(
+                f"a frame of '{sequence}' is named, but no such image", remedy=near_misses(sequence, [*files])
+            )
+    study = Study(
+        name,
+        files,
+        None if region is None else Path(region),
+        frames=frames or {},
+        scribbles=None if scribbles is None else Path(scribbles),
+    )
+    cohort = Manifest(Path("--image"), tuple(files), {}, {"test": (study,)})
+    result = _segment(cohort, (study,), Path(out), chosen, single=True)
+    if result.failed:
+        raise InputError.from_problems(p for p in result.problems if p.severity == "error")
+    return result
+
+
+def _segment(
+    cohort: Manifest,
+    whole: Sequence[Study],
+    out: Path,
+    options: PredictOptions,
+    *,
+    part: str | None = None,
+    resume: bool = False,
+    single: bool = False,
+    track: Track = no_progress,
+) -> Outcome:
+    """Segment studies of a cohort; the body of `predict` and `predict_study`.
+
+    Args:
+        cohort: where the studies stand.
+        whole: the studies of the whole job.
+        out: folder for the results.
+        options: how to segment.
+        part: "K/N": only part K of N of the studies.
+        resume: keep the finished studies.
+        single: the cohort is one study that its files name: its failure is the caller's, and leaves nothing
+            in a folder of its own.
+        track: progress bar.
+
+    Raises:
+        InputError: when nothing can be done at all.
+    """
     studies = whole if part is None else part_of(whole, part)
-    out = Path(out)
-    with joined_processes(apart=part is not None) as processes, ExitStack() as held:
-        require_free(out, studies, cohort.path, overwrite=overwrite or resume)
-        choice = Choice(
-            run=run,
-            method=method,
-            prior=prior,
-            overrides=overrides,
-            device=processes.device(device),
-            runtime=runtime,
-            anatomy=anatomy,
-            register=register,
-            bias_correct=bias_correct,
-            mvo=mvo,
-        )
-        segmenter = choose_segmenter(cohort, choice)
-        maps = MapChoice(save_probabilities, save_uncertainty)
-        request = make_request(segmenter, whole, choice, maps)
+    joined = nullcontext(ALONE) if single else joined_processes(apart=part is not None)
+    with joined as processes, ExitStack() as held:
+        require_free(out, studies, cohort.path, overwrite=options.overwrite or resume)
+        options = replace(options, device=processes.device(options.device))
+        segmenter = choose_segmenter(cohort, options)
+        request = make_request(segmenter, whole, options)
+        notes = _not_given(segmenter, options.prior) if single else ()
         if processes.first:
             held.enter_context(sole_writer(out))
             # Another process may have written since.
-            require_free(out, studies, cohort.path, overwrite=overwrite or resume)
+            require_free(out, studies, cohort.path, overwrite=options.overwrite or resume)
         side_files = [(study, result_files(study.id, out)["json"]) for study in studies] if resume else []
         kept = finished_studies(side_files, request)
         todo = [study for study in studies if study.id not in kept]
@@ -126,10 +184,12 @@ def predict(
         done: list[str] = []
         for study in show(processes.share(todo), "Segmenting"):
             try:
-                problems += segment_to_files(study, out, request)
+                problems += segment_to_files(study, out, request, notes)
                 done.append(study.id)
             except InputError as error:
-                problems += [*error.problems, *record_failure(out, study.id, error.problems)]
+                problems += error.problems
+                if not single or any(out.glob(f"*{LABELS_SUFFIX}")):
+                    problems += record_failure(out, study.id, error.problems)
         new, problems = processes.gather(done), processes.gather(problems)
         done = [*kept, *new]
         # The tables' last file: what is whole may by now be the user's own, of `quantify`.
@@ -145,7 +205,15 @@ def predict(
         return Outcome(out, tuple(done), tuple(problems), speaks=processes.first)
 
 
+def _not_given(segmenter: Segmenter, prior: Path | None) -> list[str]:
+    """Return notes on sequences of the prior that a single study was not given; a run knows its own."""
+    if segmenter.run is not None or segmenter.prior is None:
+        return []
+    expected = default_prior() if prior is None else load_prior(prior)
+    return [f"no {name}" for name in expected.sequences if name not in segmenter.sequences]
+
+
 def label_maps(result: Outcome) -> dict[str, Any]:
-    """What `predict` or `predict_study` did, as plain JSON, with the label map of each study."""
+    """Return what `predict` or `predict_study` did as plain JSON, with the label map of each study."""
     maps = {study: str(result_files(study, result.output)["labels"]) for study in result.done}
     return {**as_json(result), "label_maps": maps}

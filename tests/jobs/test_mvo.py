@@ -6,8 +6,7 @@ import pytest
 
 from mrigmm.errors import InputError
 from mrigmm.jobs.evaluate import evaluate
-from mrigmm.jobs.predict import predict
-from mrigmm.jobs.predict_study import predict_study
+from mrigmm.jobs.predict import predict, predict_study
 
 from ..conftest import LABELS, SPACING_MM, oblique_affine
 

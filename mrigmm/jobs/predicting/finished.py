@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from mrigmm.data.manifest import RegionRule, Study
 from mrigmm.data.run_folder import RunFolder
 from mrigmm.errors import InputError, Problem
 from mrigmm.export.side_files import finite
-from mrigmm.jobs.predicting.segmenter import Choice, Segmenter
+from mrigmm.jobs.options import PredictOptions
+from mrigmm.jobs.predicting.segmenter import Segmenter
 from mrigmm.labels import class_ids
 from mrigmm.methods.base import CohortMethod
 
@@ -25,30 +26,17 @@ _TOLD = 5
 
 
 @dataclass(frozen=True)
-class MapChoice:
-    """Which maps are written beside the labels.
-
-    Attributes:
-        probabilities: class probabilities, and a method's further maps.
-        uncertainty: entropy and log-likelihood.
-    """
-
-    probabilities: bool = False
-    uncertainty: bool = False
-
-
-@dataclass(frozen=True)
 class Request:
     """What is asked for, as far as it decides the results.
 
     Attributes:
         segmenter: what segments.
-        maps: which maps are written beside the labels.
+        options: as the user gave them.
         common: everything that all studies share, as plain JSON values.
     """
 
     segmenter: Segmenter
-    maps: MapChoice
+    options: PredictOptions
     common: Mapping[str, Any]
 
     def made_with(self, study: Study) -> dict[str, Any]:
@@ -104,29 +92,29 @@ class Request:
         ]
 
 
-def make_request(segmenter: Segmenter, studies: Iterable[Study], choice: Choice, maps: MapChoice) -> Request:
-    """What is asked for.
+def make_request(segmenter: Segmenter, studies: Iterable[Study], options: PredictOptions) -> Request:
+    """Return what is asked for.
 
     Args:
-        segmenter: what segments, made of `choice`.
+        segmenter: what segments, made of `options`.
         studies: all of the job, finished or not.
-        choice: what the user chose to segment with.
-        maps: which maps are written beside the labels.
+        options: as the user gave them.
     """
     method = segmenter.method
     learns = isinstance(method, CohortMethod) and method.wants_cohort
-    run, anatomy, prior = choice.run, choice.anatomy, choice.prior
+    run, anatomy, prior = options.run, options.anatomy, options.prior
     common = {
-        "weights": None if run is None else RunFolder(Path(run)).weights_sha256(),
-        "anatomy_weights": None if anatomy is None else RunFolder(Path(anatomy)).weights_sha256(),
-        "prior": None if prior is None else sha256(Path(prior)),
+        "weights": None if run is None else RunFolder(run).weights_sha256(),
+        "anatomy_weights": None if anatomy is None else RunFolder(anatomy).weights_sha256(),
+        "prior": None if prior is None else sha256(prior),
         "registration": segmenter.corrections.registration,
         "bias_correction": segmenter.corrections.bias_correction,
         "mvo": segmenter.mvo,
         "cohort": sorted(study.id for study in studies) if learns else None,
-        **asdict(maps),
+        "probabilities": options.save_probabilities,
+        "uncertainty": options.save_uncertainty,
     }
-    return Request(segmenter, maps, common)
+    return Request(segmenter, options, common)
 
 
 def finished_studies(side_files: Iterable[tuple[Study, Path]], request: Request) -> tuple[str, ...]:

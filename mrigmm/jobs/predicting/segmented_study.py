@@ -49,15 +49,15 @@ def _write_study(study: Study, out: Path, request: Request, notes: Sequence[str]
     tensors = segmenter.read(study)
     result = segmenter.segment(tensors)
     warnings = (*notes, *tensors.warnings, *result.warnings)
-    maps = dict(result.maps) if request.maps.probabilities else {}
-    if request.maps.uncertainty:
+    maps = dict(result.maps) if request.options.save_probabilities else {}
+    if request.options.save_uncertainty:
         maps |= uncertainty_maps(result)
         if not maps[ENTROPY].any():
             warnings += ("this method gives no probabilities: the entropy is 0 in every voxel",)
     remove_conclusions(out)
     try:
         write_labels(files["labels"], tensors.to_input_grid(result.labels[None])[0], tensors.output)
-        if request.maps.probabilities:
+        if request.options.save_probabilities:
             write_probabilities(files["probabilities"], tensors.to_input_grid(result.resp), tensors.output)
         for name, values in maps.items():
             write_map(files[name], tensors.to_input_grid(values[None])[0], tensors.output)

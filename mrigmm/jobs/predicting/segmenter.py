@@ -17,6 +17,7 @@ from mrigmm.data.study import Corrections
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError, Problem, memory_checked, near_misses
 from mrigmm.jobs.common import Track, cohort_task, no_progress, run_corrections, select_device
+from mrigmm.jobs.options import PredictOptions
 from mrigmm.jobs.processes import ALONE, Processes
 from mrigmm.methods.anatomy import AnatomyFinder, load_found, read_anatomy_finder
 from mrigmm.methods.base import CohortMethod, Method, Segmentation, SharedCohortMethod
@@ -24,7 +25,6 @@ from mrigmm.methods.mvo import add_mvo, require_mvo_classes
 from mrigmm.methods.registry import METHODS, RUNTIMES, make_method, method_of_run
 from mrigmm.mixture import PopulationPrior
 from mrigmm.mixture.threads import one_thread
-from mrigmm.settings_yaml import Overrides, parse_overrides
 
 
 @dataclass(frozen=True)
@@ -153,67 +153,50 @@ def _unforeseen(done: str, study: str, file: Path | None) -> Iterator[None]:
         ) from error
 
 
-NO_METHOD = Problem("give either a trained run or a method", expected="--run RUN or --method NAME")
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What a user chose to segment with; `jobs.predict.predict` says what each means."""
-
-    run: Path | str | None = None
-    method: str | None = None
-    prior: Path | str | None = None
-    overrides: Overrides = ()
-    device: str = "auto"
-    runtime: str = "torch"
-    anatomy: Path | str | None = None
-    register: bool = False
-    bias_correct: bool = False
-    mvo: bool = False
-
-
-def choose_segmenter(cohort: Manifest, choice: Choice) -> Segmenter:
-    """The segmenter that the user asked for; a run's own corrections are always made.
+def choose_segmenter(cohort: Manifest, options: PredictOptions) -> Segmenter:
+    """Return the segmenter that the user asked for; a run's own corrections are always made.
 
     Raises:
         InputError: neither or both of run and method, or what they need is missing.
     """
-    if (choice.run is None) == (choice.method is None):
-        raise InputError.from_problems([NO_METHOD])
-    chosen = _by_name(cohort, choice) if choice.run is None else _trained(cohort, choice)
-    if choice.mvo:
+    problems = options.contradictions()
+    if problems:
+        raise InputError.from_problems(problems)
+    if options.run is not None:
+        chosen = _trained(cohort, options.run, options)
+    else:
+        assert options.method is not None
+        chosen = _by_name(cohort, options.method, options)
+    if options.mvo:
         require_mvo_classes(chosen.classes)
-    return replace(chosen, mvo=choice.mvo)
+    return replace(chosen, mvo=options.mvo)
 
 
-def _by_name(cohort: Manifest, choice: Choice) -> Segmenter:
-    method, prior = choice.method, choice.prior
-    assert method is not None
-    if choice.runtime != "torch":
-        raise InputError("--runtime belongs to a trained run, not to a method", got=choice.runtime)
-    task = cohort_task(cohort, None if prior is None else Path(prior), choice.device)
-    made = make_method(method, task, parse_overrides(choice.overrides))
+def _by_name(cohort: Manifest, method: str, options: PredictOptions) -> Segmenter:
+    if options.runtime != "torch":
+        raise InputError("--runtime belongs to a trained run, not to a method", got=options.runtime)
+    task = cohort_task(cohort, options.prior, options.device)
+    made = make_method(method, task, options.overrides)
     return Segmenter(
         made,
         task.classes,
         task.sequences,
         task.prior if METHODS[method].uses_prior else None,
         cohort.labels,
-        Corrections(choice.bias_correct, choice.register),
-        _finder(choice.anatomy, choice.device),
+        Corrections(options.bias_correct, options.register),
+        _finder(options.anatomy, options.device),
         uses_scribbles=METHODS[method].uses_scribbles,
     )
 
 
-def _trained(cohort: Manifest, choice: Choice) -> Segmenter:
-    assert choice.run is not None
-    if choice.prior is not None or choice.overrides:
+def _trained(cohort: Manifest, run: Path, options: PredictOptions) -> Segmenter:
+    if options.prior is not None or options.overrides:
         raise InputError(
             "a trained run brings its own prior and settings", remedy="leave out --prior and --set"
         )
-    folder = RunFolder(Path(choice.run))
-    runtime = choice.runtime
-    trained, record = method_of_run(folder, _run_device(choice.device, runtime), runtime=runtime)
+    folder = RunFolder(run)
+    runtime = options.runtime
+    trained, record = method_of_run(folder, _run_device(options.device, runtime), runtime=runtime)
     unknown = [name for name in cohort.sequences if name not in record.sequences]
     if unknown:
         raise InputError.from_problems(
@@ -227,8 +210,8 @@ def _trained(cohort: Manifest, choice: Choice) -> Segmenter:
         )
     trained_with = run_corrections(load_config(folder.config))
     corrections = Corrections(
-        bias_correction=trained_with.bias_correction or choice.bias_correct,
-        registration=trained_with.registration or choice.register,
+        bias_correction=trained_with.bias_correction or options.bias_correct,
+        registration=trained_with.registration or options.register,
     )
     return Segmenter(
         trained,
@@ -237,13 +220,13 @@ def _trained(cohort: Manifest, choice: Choice) -> Segmenter:
         folder.read()[2],
         cohort.labels,
         corrections,
-        _finder(choice.anatomy, "cpu" if runtime == "onnx" else choice.device),
+        _finder(options.anatomy, "cpu" if runtime == "onnx" else options.device),
         run=folder.path,
     )
 
 
-def _finder(anatomy: Path | str | None, device: str) -> AnatomyFinder | None:
-    return None if anatomy is None else read_anatomy_finder(Path(anatomy), select_device(device))[0]
+def _finder(anatomy: Path | None, device: str) -> AnatomyFinder | None:
+    return None if anatomy is None else read_anatomy_finder(anatomy, select_device(device))[0]
 
 
 def _run_device(device: str, runtime: str) -> torch.device:

@@ -1,0 +1,195 @@
+"""Options of `predict`, each named once: for the command line, the Python calls and the jobs.
+
+Imports no torch, so that the command line's help stays instant.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import field
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, TypedDict, TypeVar, get_type_hints
+
+from pydantic import BeforeValidator, ConfigDict, ValidationError
+from pydantic.dataclasses import dataclass
+from pydantic.fields import FieldInfo
+
+from mrigmm.errors import Problem, near_misses
+from mrigmm.settings_yaml import Overrides, not_allowed, parse_overrides
+
+# Groups of options in the help.
+INPUT, METHOD, PREPROCESSING = "Input", "Method", "Preprocessing"
+HARDWARE, OUTPUT, MESSAGES = "Hardware", "Output", "Messages"
+
+
+class Shown(NamedTuple):
+    """How an option stands on the command line.
+
+    Attributes:
+        group: heading in the help.
+        metavar: name of its value; None: that of its type.
+        flag: its flag; None: the option's name with two hyphens.
+        typed: type of what is typed, where it is not that of the option.
+    """
+
+    group: str
+    metavar: str | None = None
+    flag: str | None = None
+    typed: Any = None
+
+
+class Runtime(StrEnum):
+    """Libraries that can compute the network of a run."""
+
+    torch = "torch"
+    onnx = "onnx"
+
+
+def _settings(overrides: Overrides | None) -> dict[str, Any]:
+    return parse_overrides(overrides or ())
+
+
+# Changes of settings, read from `key=value` texts or from values by key.
+Settings = Annotated[
+    dict[str, Any],
+    BeforeValidator(_settings),
+    Shown(METHOD, metavar="KEY=VALUE", flag="--set", typed=list[str] | None),
+]
+
+
+# Not a `BaseModel`, of which `register` is a method.
+_CONFIG = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class PredictOptions:
+    """How `predict` and `predict_study` segment, and what they write; the text below each is its help."""
+
+    run: Annotated[Path | None, Shown(METHOD, metavar="RUN")] = None
+    """Folder of a trained run."""
+    method: Annotated[str | None, Shown(METHOD, metavar="NAME")] = None
+    """Method (mrigmm info)."""
+    prior: Annotated[Path | None, Shown(METHOD)] = None
+    """Population prior (JSON). Default: the shipped one."""
+    overrides: Settings = field(default_factory=dict)
+    """Change a setting (mrigmm info)."""
+    device: Annotated[str, Shown(HARDWARE)] = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    runtime: Annotated[str, Shown(HARDWARE, typed=Runtime)] = "torch"
+    """What computes the run's network; onnx: after mrigmm export."""
+    anatomy: Annotated[Path | None, Shown(PREPROCESSING, metavar="RUN")] = None
+    """Run of train-anatomy, for studies without a region map."""
+    register: Annotated[bool, Shown(PREPROCESSING)] = False
+    """Register the sequences to the reference sequence first."""
+    bias_correct: Annotated[bool, Shown(PREPROCESSING)] = False
+    """Remove the bias field of every sequence first."""
+    save_probabilities: Annotated[bool, Shown(OUTPUT)] = False
+    """Write `<id>_probabilities.nii.gz` and further maps too."""
+    save_uncertainty: Annotated[bool, Shown(OUTPUT)] = False
+    """Write `<id>_entropy.nii.gz` and `<id>_log_likelihood.nii.gz`."""
+    mvo: Annotated[bool, Shown(OUTPUT)] = False
+    """Microvascular obstruction: to scar, and `<id>_mvo.nii.gz`."""
+    overwrite: Annotated[bool, Shown(OUTPUT)] = False
+    """Replace what is already there."""
+
+    def contradictions(self) -> list[Problem]:
+        """Problems of the options with each other."""
+        if (self.run is None) == (self.method is None):
+            return [Problem("give either a trained run or a method", expected="--run RUN or --method NAME")]
+        return []
+
+
+class PredictKeywords(TypedDict, total=False):
+    """Types of `PredictOptions` as a caller may give them, for editors and type checkers."""
+
+    run: Path | str | None
+    method: str | None
+    prior: Path | str | None
+    overrides: Overrides
+    device: str
+    runtime: str
+    anatomy: Path | str | None
+    register: bool
+    bias_correct: bool
+    save_probabilities: bool
+    save_uncertainty: bool
+    mvo: bool
+    overwrite: bool
+
+
+Model = TypeVar("Model")
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def fields_of(model: type) -> dict[str, FieldInfo]:
+    """Return the options of a model by name."""
+    fields: dict[str, FieldInfo] = model.__pydantic_fields__  # type: ignore[attr-defined]
+    return fields
+
+
+def shown(field: FieldInfo) -> Shown:
+    """Return how an option stands on the command line."""
+    return next(extra for extra in field.metadata if isinstance(extra, Shown))
+
+
+def read_options(model: type[Model], keywords: Mapping[str, object]) -> Model:
+    """Read the keyword arguments of a call.
+
+    Raises:
+        TypeError: no such option; with near misses.
+        InputError: values that are not allowed.
+    """
+    known = [*fields_of(model)]
+    for name in keywords:
+        if name not in known:
+            raise TypeError(f"unexpected keyword argument '{name}': {near_misses(name, known)}")
+    try:
+        return model(**keywords)
+    except ValidationError as error:
+        raise not_allowed(error, known, "options") from None
+
+
+def spell_out(
+    function: Callable[..., Any], model: type, parameter: Callable[[str, FieldInfo], inspect.Parameter]
+) -> None:
+    """Let a function that takes `**options` show each option of a model in its signature.
+
+    Args:
+        function: its signature is changed in place.
+        model: the options.
+        parameter: makes the keyword parameter of an option's name and field.
+    """
+    signature = inspect.signature(function, eval_str=True)
+    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    options = [parameter(name, field) for name, field in fields_of(model).items()]
+    before = [p for p in own if p.kind is not p.KEYWORD_ONLY]
+    after = [p for p in own if p.kind is p.KEYWORD_ONLY]
+    function.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*before, *options, *after]
+    )
+
+
+def takes(model: type, keywords: type) -> Callable[[Function], Function]:
+    """Show the options of a model in the signature and the docstring of a Python call.
+
+    Args:
+        model: the options.
+        keywords: their types as a caller may give them.
+    """
+    types = get_type_hints(keywords)
+
+    def parameter(name: str, field: FieldInfo) -> inspect.Parameter:
+        default = field.get_default(call_default_factory=True)
+        kind = inspect.Parameter.KEYWORD_ONLY
+        return inspect.Parameter(name, kind, default=default, annotation=types[name])
+
+    def decorate(function: Function) -> Function:
+        spell_out(function, model, parameter)
+        start, _, rest = (function.__doc__ or "").partition("        **options:")
+        lines = [f"        {name}: {field.description}\n" for name, field in fields_of(model).items()]
+        function.__doc__ = "".join([start, *lines, rest.partition("\n")[2]])
+        return function
+
+    return decorate
