@@ -214,7 +214,7 @@ def _one_size(study: StudyTensors, runs: Mapping[int, RunFolder], repeats: int) 
     x = study.voxels.double()
     em = {name: make(x, covariance) for name, (make, covariance) in EM_PROGRAMS.items()}
     methods: dict[str, Method] = {
-        f"{n} filters, {runtime}": method_of_run(run, cpu, runtime=runtime)[0]
+        f"{n} filters, {runtime}": method_of_run(run, cpu, runtime=runtime).method
         for n, run in runs.items()
         for runtime in RUNTIMES
     }

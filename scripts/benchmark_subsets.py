@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cases, _ = read_cases(cohort, PROTOCOLS[options.protocol], task.classes, no_progress)
     methods: dict[str, list[Method]] = {
         "map-em-2step": [make_method("map-em-2step", task, {})],
-        "trained": [method_of_run(RunFolder(run), torch.device("cpu"))[0] for run in options.runs],
+        "trained": [method_of_run(RunFolder(run), torch.device("cpu")).method for run in options.runs],
     }
     rows: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
     for names in track(list(subsets(task.sequences)), "Subsets"):

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -80,6 +81,24 @@ def test_imports_run_one_way_and_the_table_grants_none_that_nobody_makes():
     assert foreign == []
     unused = {part: MAY_IMPORT[part] - ANYONE - made[part] for part in MAY_IMPORT}
     assert {part: names for part, names in unused.items() if names} == {}
+
+
+def neighbours(folder: Path) -> dict[str, set[str]]:
+    """File or folder inside a folder of the package -> those beside it that it imports."""
+    prefix = [PACKAGE.name, *folder.relative_to(PACKAGE).parts]
+    graph: dict[str, set[str]] = {}
+    for path in folder.rglob("*.py"):
+        name = path.relative_to(folder).parts[0].removesuffix(".py")
+        parts = [module.split(".") for module in imports(path)]
+        beside = {p[len(prefix)] for p in parts if p[: len(prefix)] == prefix and len(p) > len(prefix)}
+        graph.setdefault(name, set()).update(beside - {name})
+    return graph
+
+
+def test_no_import_inside_a_folder_runs_back():
+    assert neighbours(PACKAGE / "jobs")["predicting"] >= {"reading", "quantify"}
+    for folder in sorted({path.parent for path in FILES}):
+        assert [*TopologicalSorter(neighbours(folder)).static_order()]  # raises CycleError
 
 
 def test_the_files_that_the_docs_name_are_there():

@@ -24,7 +24,7 @@ from mrigmm.evaluation.scores import Scores, estimates
 from mrigmm.evaluation.volume_agreement import VolumeAgreement, volume_agreement
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import METRICS_FILE, Outcome, Track, no_progress
-from mrigmm.jobs.predicting.failures import failures
+from mrigmm.jobs.reading.failures import failures
 from mrigmm.jobs.reading.prediction_folder import require_predictions
 from mrigmm.jobs.scored_study import score_study, study_reliability, with_reference
 from mrigmm.jobs.shown import ShownTable, figure

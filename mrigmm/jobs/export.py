@@ -115,7 +115,7 @@ def export_run(run: Path | str, out: Path | str, *, format: str) -> Outcome:
     if format not in FORMATS:
         raise InputError(f"unknown format '{format}'", remedy=near_misses(format, FORMATS))
     folder, out = RunFolder(Path(run)), Path(out)
-    method, _ = method_of_run(folder, torch.device("cpu"))
+    method = method_of_run(folder, torch.device("cpu")).method
     assert isinstance(method, DeepGEMMethod | DeepGMMMethod)
     interface = _interface(method)
     if format == "bundle":

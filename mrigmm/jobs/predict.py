@@ -18,13 +18,13 @@ from mrigmm.errors import InputError, Problem, near_misses
 from mrigmm.export.side_files import write_itksnap_labels, write_slicer_colours
 from mrigmm.jobs.common import LABELS_SUFFIX, SEGMENTS_FILE, Outcome, Track, as_json, no_progress
 from mrigmm.jobs.options import PredictKeywords, PredictOptions, read_options, takes
-from mrigmm.jobs.predicting.failures import record_failure
 from mrigmm.jobs.predicting.finished import finished_studies, make_request
 from mrigmm.jobs.predicting.result_files import require_free, result_files
 from mrigmm.jobs.predicting.segmented_study import segment_to_files
 from mrigmm.jobs.predicting.segmenter import Segmenter, choose_segmenter
 from mrigmm.jobs.processes import ALONE, joined_processes, part_of
 from mrigmm.jobs.quantify import write_recorded
+from mrigmm.jobs.reading.failures import record_failure
 
 
 @takes(PredictOptions, PredictKeywords)

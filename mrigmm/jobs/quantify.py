@@ -24,7 +24,6 @@ from mrigmm.jobs.common import (
     Track,
     no_progress,
 )
-from mrigmm.jobs.predicting.failures import failures, no_prediction
 from mrigmm.jobs.quantifying.inputs import (
     MeasuredStudy,
     Reference,
@@ -35,6 +34,7 @@ from mrigmm.jobs.quantifying.inputs import (
     slices_last_grid,
 )
 from mrigmm.jobs.quantifying.tables import EXPECTED, SEQUENCES, columns_of, quantity_files, write_quantities
+from mrigmm.jobs.reading.failures import failures, no_prediction
 from mrigmm.jobs.reading.prediction_folder import predicted_studies
 from mrigmm.jobs.shown import ShownTable, figure
 from mrigmm.labels import class_ids

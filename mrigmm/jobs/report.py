@@ -24,7 +24,6 @@ from mrigmm.jobs.common import (
     no_progress,
     versions,
 )
-from mrigmm.jobs.predicting.failures import failures, no_prediction
 from mrigmm.jobs.quantifying.tables import EXPECTED
 from mrigmm.jobs.reading.evaluated import (
     ReadEvaluation,
@@ -33,6 +32,7 @@ from mrigmm.jobs.reading.evaluated import (
     read_evaluation,
     read_quantities,
 )
+from mrigmm.jobs.reading.failures import failures, no_prediction
 from mrigmm.jobs.reading.predicted import PredictedStudy, SideFile, read_predicted_study
 from mrigmm.jobs.reading.prediction_folder import predicted_studies, require_predictions
 from mrigmm.reporting.bland_altman import VolumePairs, bland_altman_picture

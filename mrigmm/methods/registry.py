@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mrigmm.errors import InputError, near_misses
 
@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
     import torch
 
+    from mrigmm.config import RunConfig
     from mrigmm.data.run_folder import RunFolder, RunRecord
     from mrigmm.methods.base import Method, Task
+    from mrigmm.mixture import PopulationPrior
     from mrigmm.networks.deep_gmm import DeepGMM
     from mrigmm.networks.spatial_prior import SpatialPrior
 
@@ -131,10 +133,17 @@ METHODS: Mapping[str, MethodEntry] = {
 }
 
 
-def method_of_run(
-    run: RunFolder, device: torch.device, *, runtime: str = "torch"
-) -> tuple[Method, RunRecord]:
-    """The method that a finished run is, with its record.
+class RunMethod(NamedTuple):
+    """A finished run, read once."""
+
+    method: Method
+    config: RunConfig
+    record: RunRecord
+    prior: PopulationPrior | None
+
+
+def method_of_run(run: RunFolder, device: torch.device, *, runtime: str = "torch") -> RunMethod:
+    """Read a finished run: the method that it is, its configuration, record and prior.
 
     Args:
         run: the run.
@@ -154,10 +163,11 @@ def method_of_run(
         network = build_spatial_prior(config)
         _load_network(run, network, runtime)
         start = starting_method(config, prior, run.read_multiscale_prior())
-        return DeepGEMMethod(network, config, record, start, device), record
+        gem = DeepGEMMethod(network, config, record, start, device)
+        return RunMethod(gem, config, record, prior)
     deep_gmm = build_network(config, prior)
     _load_network(run, deep_gmm, runtime)
-    return DeepGMMMethod(deep_gmm, config, record, prior, device), record
+    return RunMethod(DeepGMMMethod(deep_gmm, config, record, prior, device), config, record, prior)
 
 
 def _load_network(run: RunFolder, network: SpatialPrior | DeepGMM, runtime: str) -> None:

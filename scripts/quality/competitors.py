@@ -77,7 +77,7 @@ def existing_run(text: str, task: Task, device: str) -> Competitor:
 
 
 def _run_method(run: RunFolder, device: str) -> Method:
-    return method_of_run(run, select_device(device))[0]
+    return method_of_run(run, select_device(device)).method
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def study(cohort):
 
 @pytest.fixture(scope="module")
 def result(run, study):
-    return method_of_run(RunFolder(run), CPU)[0].segment(study)
+    return method_of_run(RunFolder(run), CPU).method.segment(study)
 
 
 def test_probabilities_inside_the_region_only(result, study):
@@ -56,18 +56,18 @@ def test_probabilities_inside_the_region_only(result, study):
 
 
 def test_cavity_is_that_of_the_two_step_method(result, run, study):
-    start = method_of_run(RunFolder(run), CPU)[0].start
+    start = method_of_run(RunFolder(run), CPU).method.start
     assert torch.equal(result.labels == 1, start.segment(study).labels == 1)
 
 
 def test_a_run_folder_that_moved_predicts_the_same(run, study, result, tmp_path):
     shutil.copytree(run, tmp_path / "elsewhere")
-    there = method_of_run(RunFolder(tmp_path / "elsewhere"), CPU)[0].segment(study)
+    there = method_of_run(RunFolder(tmp_path / "elsewhere"), CPU).method.segment(study)
     assert torch.equal(result.resp, there.resp)
 
 
 def test_network_and_fit_share_the_label(run, study):
-    method, _ = method_of_run(RunFolder(run), CPU)
+    method = method_of_run(RunFolder(run), CPU).method
     wall = method.start.solve(study)
     inside = wall.region == Region.WALL
 
@@ -94,7 +94,7 @@ def test_the_network_has_less_to_say_without_the_sequences_that_show_scar_or_ede
         observed[channel] = False
         image[channel] = 0
     partial = replace(study, image=image, observed=observed)
-    method, _ = method_of_run(RunFolder(run), CPU)
+    method = method_of_run(RunFolder(run), CPU).method
     wall = method.start.solve(partial)
     inside = wall.region == Region.WALL
     network = method._log_prior(partial, wall).exp()[:, inside]
@@ -104,7 +104,7 @@ def test_the_network_has_less_to_say_without_the_sequences_that_show_scar_or_ede
 
 
 def test_network_sees_distances_from_normal_wall(run, study):
-    wall = method_of_run(RunFolder(run), CPU)[0].start.solve(study)
+    wall = method_of_run(RunFolder(run), CPU).method.start.solve(study)
     image = study.image.as_tensor().clone()
     mean = wall.fit.mixture.means[0, :3].float()  # myocardium; LGE, T2, bSSFP at the finest scale
     sd = wall.fit.mixture.covariances[0].diagonal()[:3].sqrt().float()
@@ -121,7 +121,7 @@ def test_units_of_a_study_without_the_first_sequence(run, study):
     image = study.image.clone()
     image[0] = 0
     partial = replace(study, image=image, observed=without(study, 0))
-    wall = method_of_run(RunFolder(run), CPU)[0].start.solve(partial)
+    wall = method_of_run(RunFolder(run), CPU).method.start.solve(partial)
     units = wall_units(partial, wall)
     normal = (wall.resp[0] > 0.9) & (wall.region == Region.WALL)
     assert (units[0] == 0).all()
@@ -132,17 +132,17 @@ def test_missing_sequence(run, study):
     image = study.image.clone()
     image[1] = 0
     partial = replace(study, image=image, observed=without(study, 1))
-    result = method_of_run(RunFolder(run), CPU)[0].segment(partial)
+    result = method_of_run(RunFolder(run), CPU).method.segment(partial)
     assert result.sequences == ("LGE", "bSSFP")
     assert result.resp.isfinite().all()
 
 
 def test_given_cavity_is_kept(run, study):
-    start = method_of_run(RunFolder(run), CPU)[0].start
+    start = method_of_run(RunFolder(run), CPU).method.start
     region = start.solve(study).region
     middle = region.clone()
     middle[..., 0] = torch.where(middle[..., 0] > 0, int(Region.WALL), 0)  # a slice without cavity
-    labels = method_of_run(RunFolder(run), CPU)[0].segment(replace(study, region=middle)).labels
+    labels = method_of_run(RunFolder(run), CPU).method.segment(replace(study, region=middle)).labels
     assert ((labels == 1) == (middle == Region.CAVITY)).all()
 
 
@@ -168,7 +168,7 @@ def test_default_without_a_prior_names_the_remedy(cohort, tmp_path):
 
 
 def test_two_step_start_is_the_shipped_one(run, study):
-    method, _ = method_of_run(RunFolder(run), CPU)
+    method = method_of_run(RunFolder(run), CPU).method
     own = method.start.segment(study)
     fresh = make_method("map-em-2step", method.start.task, {}).segment(study)
     assert torch.equal(own.labels, fresh.labels)

@@ -46,7 +46,7 @@ def study(cohort):
 
 
 def test_probabilities_and_labels(run, study):
-    result = method_of_run(RunFolder(run), CPU)[0].segment(study)
+    result = method_of_run(RunFolder(run), CPU).method.segment(study)
     inside = study.region > 0
     torch.testing.assert_close(result.resp.sum(0)[inside], torch.ones(int(inside.sum())), atol=1e-5, rtol=0)
     assert (result.labels[~inside] == 0).all()
@@ -58,7 +58,7 @@ def test_probabilities_and_labels(run, study):
 
 def test_the_posteriors_labels_are_reported_beside_those_of_w(run, study):
     """nll_v: posterior w_k N(x | k), recomputed by scipy with the mixture of each slice."""
-    method, _ = method_of_run(RunFolder(run), CPU)
+    method = method_of_run(RunFolder(run), CPU).method
     result = method.segment(study)
     crop, _ = run_input(study, method.config, method.network.unet.divisor)
     inside = study.region > 0
@@ -97,15 +97,15 @@ def test_the_name_tells_the_objective(run, objective, name):
 
 def test_a_run_folder_that_moved_predicts_the_same(run, study, tmp_path):
     shutil.copytree(run, tmp_path / "elsewhere")
-    here = method_of_run(RunFolder(run), CPU)[0].segment(study)
-    there = method_of_run(RunFolder(tmp_path / "elsewhere"), CPU)[0].segment(study)
+    here = method_of_run(RunFolder(run), CPU).method.segment(study)
+    there = method_of_run(RunFolder(tmp_path / "elsewhere"), CPU).method.segment(study)
     assert torch.equal(here.resp, there.resp)
 
 
 def test_missing_sequence(run, study):
     image = study.image.clone()
     image[0] = 0
-    result = method_of_run(RunFolder(run), CPU)[0].segment(
+    result = method_of_run(RunFolder(run), CPU).method.segment(
         replace(study, image=image, observed=without(study, 0))
     )
     assert result.sequences == ("T2", "bSSFP")
@@ -119,7 +119,7 @@ def test_components_are_named_by_the_prior_not_by_the_labels(cohort, tmp_path):
     run = RunFolder(tmp_path / "run")
     config, record, prior = run.read()
     assert sorted(record.component_order) == [0, 1, 2, 3]
-    method, _ = method_of_run(run, CPU)
+    method = method_of_run(run, CPU).method
     studies = [load_study(s, SEQUENCES, CLASSES) for s in read_manifest(cohort).split("training")]
     before = method.segment(studies[0])
 
@@ -138,7 +138,7 @@ def test_components_are_named_by_the_prior_not_by_the_labels(cohort, tmp_path):
 def test_a_slice_without_region_stays_empty(run, study):
     region = study.region.clone()
     region[..., 1] = 0
-    result = method_of_run(RunFolder(run), CPU)[0].segment(replace(study, region=region))
+    result = method_of_run(RunFolder(run), CPU).method.segment(replace(study, region=region))
     assert (result.labels[..., 1] == 0).all()
 
 
@@ -147,14 +147,14 @@ def test_one_mixture_per_scope(cohort, study, tmp_path, scope):
     mrigmm.train(
         cohort, tmp_path / "run", preset="deepsvg", overrides=(*QUICK, f"scope={scope}"), device="cpu"
     )
-    result = method_of_run(RunFolder(tmp_path / "run"), CPU)[0].segment(study)
+    result = method_of_run(RunFolder(tmp_path / "run"), CPU).method.segment(study)
     n_slices = int((study.region > 0).flatten(0, 1).any(0).sum())
     assert result.mixture.means.shape[0] == (1 if scope == "study" else n_slices)
 
 
 def trained(cohort, folder, *overrides):
     mrigmm.train(cohort, folder, preset="deepsvg", overrides=(*QUICK, *overrides), device="cpu")
-    return method_of_run(RunFolder(folder), CPU)[0]
+    return method_of_run(RunFolder(folder), CPU).method
 
 
 @pytest.mark.parametrize(("scope", "dims"), [("study", 2), ("slice", 2), ("study", 3)])
@@ -212,7 +212,7 @@ def test_crop_units_need_a_prior_in_crop_units(cohort, tmp_path):
     assert "--set standardise=region" in str(caught.value)
     options = (*QUICK, "standardise=region", "epochs=1")
     mrigmm.train(cohort, tmp_path / "run", preset="deepsvg", prior=own, overrides=options, device="cpu")
-    method, _ = method_of_run(RunFolder(tmp_path / "run"), CPU)
+    method = method_of_run(RunFolder(tmp_path / "run"), CPU).method
     assert method.prior.standardisation == "region-zscore"
 
 

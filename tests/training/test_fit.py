@@ -75,7 +75,7 @@ def test_a_run_keeps_both_parts_of_a_prior_of_ones_own(manifest, tmp_path):
     kept, expected = run.read_multiscale_prior(), multiscale_prior_for(prior, own)
     assert kept.sigmas_mm == expected.sigmas_mm
     assert kept.to_dict() == expected.to_dict()
-    method, _ = method_of_run(run, torch.device("cpu"))
+    method = method_of_run(run, torch.device("cpu")).method
     assert method.start.task.multiscale.to_dict() == expected.to_dict()
 
 

@@ -20,7 +20,7 @@ from mrigmm.jobs.common import (
     REPORT_FILE,
     SEGMENTS_FILE,
 )
-from mrigmm.jobs.predicting.failures import failure_file, is_side_file
+from mrigmm.jobs.reading.failures import failure_file, is_side_file
 from mrigmm.methods.base import EXTRA_MAPS, UNCERTAINTY_MAPS
 
 # Files that other commands conclude from results, in the same folder.

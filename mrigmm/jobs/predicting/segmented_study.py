@@ -18,10 +18,10 @@ from mrigmm.errors import InputError, Problem, memory_checked
 from mrigmm.export.nifti import write_labels, write_map, write_probabilities
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import warnings_of
-from mrigmm.jobs.predicting.failures import clear_failure
 from mrigmm.jobs.predicting.finished import MADE_WITH, Request
 from mrigmm.jobs.predicting.result_files import remove_conclusions, remove_results, result_files
 from mrigmm.jobs.predicting.side_file import side_file
+from mrigmm.jobs.reading.failures import clear_failure
 from mrigmm.methods.anatomy import region_ids
 from mrigmm.methods.base import ENTROPY, uncertainty_maps
 from mrigmm.reporting.figures import motion_figure

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 
-from mrigmm.config import load_config
 from mrigmm.data.manifest import Manifest, Study
 from mrigmm.data.priors.choice import sequence_remedy
 from mrigmm.data.run_folder import RunFolder
@@ -196,28 +195,28 @@ def _trained(cohort: Manifest, run: Path, options: PredictOptions) -> Segmenter:
         )
     folder = RunFolder(run)
     runtime = options.runtime
-    trained, record = method_of_run(folder, _run_device(options.device, runtime), runtime=runtime)
-    unknown = [name for name in cohort.sequences if name not in record.sequences]
+    trained = method_of_run(folder, _run_device(options.device, runtime), runtime=runtime)
+    unknown = [name for name in cohort.sequences if name not in trained.record.sequences]
     if unknown:
         raise InputError.from_problems(
             Problem(
                 f"unknown sequence name '{name}'",
                 file=str(cohort.path),
-                expected=f"one of {', '.join(record.sequences)}, which the run was trained on",
-                remedy=sequence_remedy(name, record.sequences),
+                expected=f"one of {', '.join(trained.record.sequences)}, which the run was trained on",
+                remedy=sequence_remedy(name, trained.record.sequences),
             )
             for name in unknown
         )
-    trained_with = run_corrections(load_config(folder.config))
+    trained_with = run_corrections(trained.config)
     corrections = Corrections(
         bias_correction=trained_with.bias_correction or options.bias_correct,
         registration=trained_with.registration or options.register,
     )
     return Segmenter(
-        trained,
-        record.classes,
-        record.sequences,
-        folder.read()[2],
+        trained.method,
+        trained.record.classes,
+        trained.record.sequences,
+        trained.prior,
         cohort.labels,
         corrections,
         _finder(options.anatomy, "cpu" if runtime == "onnx" else options.device),

@@ -15,7 +15,7 @@ from mrigmm.data.study_tensors import OutputGrid
 from mrigmm.data.volumes import Volume, read_map
 from mrigmm.errors import InputError, near_misses
 from mrigmm.jobs.common import LABELS_SUFFIX, MVO_SUFFIX
-from mrigmm.jobs.predicting.failures import failure_of, failures, no_prediction
+from mrigmm.jobs.reading.failures import failure_of, failures, no_prediction
 from mrigmm.jobs.reading.json_files import Content, read_json
 from mrigmm.labels import BACKGROUND_ID
 

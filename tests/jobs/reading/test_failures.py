@@ -6,7 +6,7 @@ import pytest
 
 import mrigmm
 from mrigmm.errors import InputError
-from mrigmm.jobs.predicting.failures import failures
+from mrigmm.jobs.reading.failures import failures
 
 
 @pytest.fixture
