@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from mrigmm.data.dicom.recognise import PARALLEL_DEGREES, SEQUENCES, Verdict, title, unrecognised
+from mrigmm.data.dicom.recognise import IGNORE, PARALLEL_DEGREES, SEQUENCES, Verdict, title, unrecognised
 from mrigmm.data.dicom.series import DicomStudy, Part, tilt_degrees
-from mrigmm.errors import Problem, some_of
+from mrigmm.errors import Problem, counted, some_of
 
 _MANY_VISITS = 3  # of one patient; more are rarely those of one
 _KIND_NAMES = {"magnitude": "magnitude", "PSIR": "phase-sensitive"}
 
 
 def of_sequences(sequences: Mapping[str, Sequence[Part]]) -> list[str]:
-    """Sequences that are tilted against the LGE, or in a coordinate system of their own."""
+    """Sequences of another day, tilted against the LGE, or in a coordinate system of their own."""
     notes = []
     lge = sequences.get("LGE")
     for name, parts in sequences.items():
@@ -32,6 +32,15 @@ def of_sequences(sequences: Mapping[str, Sequence[Part]]) -> list[str]:
             f"{' and '.join(name for name in frames if frames[name])} have different FrameOfReferenceUIDs: "
             "the patient was moved between them or the UIDs were changed, and positions may not be comparable"
         )
+    days = {
+        name: sorted({frame.day for part in parts for frame in part.frames} - {""})
+        for name, parts in sequences.items()
+    }
+    if len({day for own in days.values() for day in own}) > 1:
+        said = ", ".join(f"{name} {' and '.join(own)}" for name, own in days.items() if own)
+        notes.append(
+            f"the images are of several days ({said}) and have one StudyInstanceUID: is it one visit?"
+        )
     return notes
 
 
@@ -47,6 +56,17 @@ def of_missing_sequences(study: DicomStudy, verdicts: Mapping[str, Verdict]) -> 
         f"no {' and no '.join(sequences)} is recognised; it may be one of these, which are not: {names}"
         for names, sequences in missing.items()
     ]
+
+
+def of_the_ignored(verdicts: Iterable[Verdict], map_file: str) -> list[Problem]:
+    """How many series were left out without a word of their own, and why."""
+    ignored = [v for v in verdicts if v.sequence == IGNORE and not (v.ambiguous or v.told)]
+    reasons = Counter(v.why.split(":")[0] for v in ignored)
+    if not reasons:
+        return []
+    said = "; ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+    text = f"{counted(reasons.total(), 'series', 'series')} not taken, see {map_file}: {said}"
+    return [Problem(text, severity="note")]
 
 
 def of_cohort(components: Iterable[str]) -> list[Problem]:

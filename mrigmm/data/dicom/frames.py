@@ -13,8 +13,13 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
+# Private, of GE: 1, 2 and 3 where the pixels are not the magnitude; their Image Type does not say it.
+_GE_RAW_DATA_TYPE = 0x0043102F
+_GE_COMPONENTS = {1: "PHASE", 2: "REAL", 3: "IMAGINARY"}
+
 # What `frames_of` reads; nothing else of a header is kept in memory.
-HEADER_TAGS = [
+HEADER_TAGS: list[str | int] = [
+    _GE_RAW_DATA_TYPE,
     *("SOPClassUID", "SOPInstanceUID", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber"),
     *("PatientName", "PatientBirthDate", "FrameOfReferenceUID"),
     *("StudyDate", "SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName", "ImageType"),
@@ -22,6 +27,7 @@ HEADER_TAGS = [
     *("SteadyStatePulseSequence", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"),
     *("SpacingBetweenSlices", "EchoTime", "InversionTime", "TriggerTime", "TemporalPositionIdentifier"),
+    *("ComplexImageComponent", "ImagerPixelSpacing"),
     *("AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime", "ContentDate", "ContentTime"),
     *("SeriesDate", "SeriesTime", "InstanceNumber", "RescaleSlope", "RescaleIntercept"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
@@ -67,7 +73,8 @@ class Frame:
         pixel_mm: distance between rows, and between columns.
         shape: rows, columns.
         slice_mm: nominal slice distance, else thickness; for a single slice only.
-        image_type: from the third value on.
+        image_type: from the third value on, and which component of the complex image it is, where that is
+            not the magnitude.
         phase: time index within a cine series, where the header has one.
         acquired: date and time as sortable text; empty when unknown.
         instance: its number in the series, which may be in any order.
@@ -103,6 +110,11 @@ class Frame:
         return (b * f - c * e, c * d - a * f, a * e - b * d)
 
     @property
+    def day(self) -> str:
+        """When it was acquired, YYYYMMDD; empty when unknown."""
+        return self.acquired[:8] if self.acquired[:8].isdecimal() and len(self.acquired) > 8 + 5 else ""
+
+    @property
     def height_mm(self) -> float:
         """Position along the normal."""
         return sum(p * n for p, n in zip(self.position_mm, self.normal, strict=True))
@@ -112,7 +124,8 @@ def frames_of(data: Dataset, file: Path, damage: str | None) -> list[Frame]:
     """Frames of one file; none for an image without a position (screenshots, reports).
 
     Raises:
-        ValueError: a value that the geometry or the grouping needs is missing or no number.
+        ValueError: a value that the geometry or the grouping needs is missing or no number, or several
+            frames whose places nothing tells.
     """
     header = _series_header(data, damage)
     shape = (_required_int(data, "Rows"), _required_int(data, "Columns"))
@@ -121,6 +134,10 @@ def frames_of(data: Dataset, file: Path, damage: str | None) -> list[Frame]:
         if 0 < len(frames) < number_of_frames(data):
             raise ValueError(f"only {len(frames)} of {number_of_frames(data)} frames have a position")
         return frames
+    if number_of_frames(data) > 1:
+        raise ValueError(
+            f"{number_of_frames(data)} frames in a classic file, and nothing says where each was taken"
+        )
     if not _values(data, "ImagePositionPatient"):
         return []
     return [_classic(data, header, file, shape)]
@@ -173,6 +190,8 @@ def _series_header(data: Dataset, damage: str | None) -> SeriesHeader:
 
 def _classic(data: Dataset, header: SeriesHeader, file: Path, shape: tuple[int, int]) -> Frame:
     row, column = _directions(_numbers(data, "ImageOrientationPatient", 6))
+    if "PixelSpacing" not in data and _values(data, "ImagerPixelSpacing"):
+        raise ValueError("no PixelSpacing; ImagerPixelSpacing is that of the detector, not of the patient")
     spacing = _numbers(data, "PixelSpacing", 2)
     return Frame(
         header=header,
@@ -183,8 +202,8 @@ def _classic(data: Dataset, header: SeriesHeader, file: Path, shape: tuple[int, 
         column=column,
         pixel_mm=_lengths(spacing),
         shape=shape,
-        slice_mm=_number(data, "SpacingBetweenSlices") or _number(data, "SliceThickness"),
-        image_type=_texts(data, "ImageType")[2:],
+        slice_mm=_slice_length(data),
+        image_type=(*_texts(data, "ImageType")[2:], *_component(data)),
         echo_time_ms=_number(data, "EchoTime"),
         inversion_time_ms=_number(data, "InversionTime"),
         trigger_time_ms=_number(data, "TriggerTime"),
@@ -215,7 +234,8 @@ def _enhanced(data: Dataset, header: SeriesHeader, file: Path, shape: tuple[int,
         content = macro("FrameContentSequence")
         value = macro("PixelValueTransformationSequence")
         row, column = _directions(_numbers(macro("PlaneOrientationSequence"), "ImageOrientationPatient", 6))
-        image_type = _texts(macro("MRImageFrameTypeSequence"), "FrameType") or _texts(data, "ImageType")
+        frame_type = macro("MRImageFrameTypeSequence")
+        image_type = _texts(frame_type, "FrameType") or _texts(data, "ImageType")
         yield Frame(
             header=header,
             file=file,
@@ -225,8 +245,8 @@ def _enhanced(data: Dataset, header: SeriesHeader, file: Path, shape: tuple[int,
             column=column,
             pixel_mm=_lengths(_numbers(measures, "PixelSpacing", 2)),
             shape=shape,
-            slice_mm=_number(measures, "SpacingBetweenSlices") or _number(measures, "SliceThickness"),
-            image_type=image_type[2:],
+            slice_mm=_slice_length(measures),
+            image_type=(*image_type[2:], *(_component(frame_type) or _component(data))),
             echo_time_ms=_number(macro("MREchoSequence"), "EffectiveEchoTime"),
             inversion_time_ms=_number(macro("MRModifierSequence"), "InversionTimes"),
             trigger_time_ms=_number(
@@ -248,6 +268,26 @@ def _acquired(data: Dataset) -> str:
         time = _text(data, f"{kind}Time")
         moments.append(time and _text(data, f"{kind}Date") + time)
     return next(filter(None, moments), "")
+
+
+def _component(data: Dataset) -> tuple[str, ...]:
+    """PHASE, REAL, IMAGINARY or MIXED of a complex image; nothing of a magnitude, or where no tag says it."""
+    said = _text(data, "ComplexImageComponent").upper()
+    if not said and _GE_RAW_DATA_TYPE in data:
+        said = _GE_COMPONENTS.get(_whole(data[_GE_RAW_DATA_TYPE].value), "")
+    return (said,) if said and said != "MAGNITUDE" else ()
+
+
+def _whole(value: Any) -> int:
+    """A private value as a number; -1 where it is none, or still bytes."""
+    first = value[0] if isinstance(value, Sequence) and len(value) else value
+    return first if isinstance(first, int) else -1
+
+
+def _slice_length(data: Dataset) -> float | None:
+    """Nominal slice distance, else thickness; some scanners write the distance with a sign."""
+    lengths = (_number(data, keyword) for keyword in ("SpacingBetweenSlices", "SliceThickness"))
+    return next((abs(length) for length in lengths if length and abs(length) >= SMALLEST_LENGTH_MM), None)
 
 
 def _is_original(image_type: Sequence[str]) -> bool:

@@ -5,10 +5,11 @@ The rules stand in `resources/dicom_sequences.yaml`; what they decide is a propo
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -27,12 +28,21 @@ _NO_RULE = "neither name nor tags say LGE, T2 or bSSFP"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a part is taken for: a sequence or `IGNORE`, and why. `rank` is higher for surer rules."""
+    """What a part is taken for: a sequence or `IGNORE`, and why.
+
+    Attributes:
+        rank: higher for surer rules.
+        ambiguous: ignored although it may be a sequence.
+        doubt: why it may be something else; empty when nothing speaks against it.
+        told: ignored, and the note of the series that is taken instead speaks of it.
+    """
 
     sequence: str
     why: str
     rank: int = 0
     ambiguous: bool = False
+    doubt: str = ""
+    told: bool = False
 
 
 @cache
@@ -47,7 +57,7 @@ def recognise(part: Part) -> Verdict:
     name = _name(part)
     if part.component == "phase":
         return Verdict(IGNORE, "phase image")
-    named = _contrasts(name)
+    named = _words(name, "contrast")
     ignored = rules()["ignore"] if named else {**rules()["ignore"], **rules()["ignore_without_contrast"]}
     for kind, pattern in ignored.items():
         if word := re.search(pattern, name):
@@ -56,27 +66,54 @@ def recognise(part: Part) -> Verdict:
         for value in part.first.image_type:
             if re.fullmatch(pattern, value.lower()):
                 return Verdict(IGNORE, f"{kind}: the image type has '{value}'")
-    made = {
-        sequence: fitting[0]
-        for sequence, kinds in rules()["technique"].items()
-        if (fitting := [why for kind in kinds if (why := _technique(part, name, kind))])
-    }
-    for rank, found in ((2, named), (1, made)):
+    made = _techniques(part, name, "technique")
+    by_a_word = _words(name, "contrast_by_a_word")
+    for rank, found in ((2, named), (1, made), (0, by_a_word)):
         if len(found) == 1:
             ((sequence, why),) = found.items()
-            return Verdict(sequence, why, rank)
+            verdict = _unless_contradicted(part, name, Verdict(sequence, why, rank), made)
+            unheard = [f"{word} ({other})" for other, word in by_a_word.items() if other != sequence]
+            if rank and unheard and not verdict.doubt:
+                return replace(verdict, doubt=f"{' and '.join(unheard)}, but {why}")
+            return verdict
         if found:
             reasons = " or ".join(f"{sequence} ({why})" for sequence, why in found.items())
             return Verdict(IGNORE, f"ambiguous: {reasons}", ambiguous=True)
     return Verdict(IGNORE, _NO_RULE)
 
 
-def _contrasts(name: str) -> dict[str, str]:
-    """The sequences that a name says, and by which word."""
+def _unless_contradicted(part: Part, name: str, said: Verdict, made: Mapping[str, str]) -> Verdict:
+    """What the name says, or what the tags say where they contradict it; with the doubt."""
+    against = _techniques(part, name, "against").get(said.sequence) if said.rank != 1 else None
+    others = {sequence: why for sequence, why in made.items() if sequence != said.sequence}
+    if against and len(others) == 1:
+        ((sequence, why),) = others.items()
+        return Verdict(sequence, f"{why}, against {said.why}", 1, doubt=f"{said.why}, but {against}")
+    if against:
+        return Verdict(IGNORE, f"ambiguous: {said.why} ({said.sequence}), but {against}", ambiguous=True)
+    if said.rank == 0:
+        return replace(said, doubt=f"{said.why} alone, which is a word of several languages")
+    planned = _words(name, "ignore_without_contrast")
+    if planned:
+        return replace(said, doubt=f"{said.why}, but {' and '.join(planned.values())}, too")
+    return said
+
+
+def _words(name: str, kind: str) -> dict[str, str]:
+    """What a name says, and by which word: sequences or reasons to ignore it, of one table of patterns."""
     return {
-        sequence: f"the name has '{word[0]}'"
-        for sequence, pattern in rules()["contrast"].items()
+        sequence: f"the name has '{word[0].strip()}'"
+        for sequence, pattern in rules()[kind].items()
         if (word := re.search(pattern, name))
+    }
+
+
+def _techniques(part: Part, name: str, kind: str) -> dict[str, str]:
+    """The sequences of a table of techniques that a part fits, and why."""
+    return {
+        sequence: fitting[0]
+        for sequence, techniques in rules()[kind].items()
+        if (fitting := [why for rule in techniques if (why := _technique(part, name, rule))])
     }
 
 
@@ -95,6 +132,7 @@ def choose(parts: Sequence[Part]) -> tuple[dict[str, Verdict], list[str]]:
         for part in parts
         if verdicts[part.key].ambiguous
     ]
+    doubts = {key: verdict.doubt for key, verdict in verdicts.items()}
     lge: Part | None = None
     for sequence in SEQUENCES:
         wanted = [part for part in parts if verdicts[part.key].sequence == sequence]
@@ -105,20 +143,23 @@ def choose(parts: Sequence[Part]) -> tuple[dict[str, Verdict], list[str]]:
         best = candidates[preferences.index(max(preferences))]
         lge = best[0] if sequence == "LGE" else lge
         if len(best) < len(wanted):
+            reasons = _reasons(preferences) if len(candidates) > 1 else []
+            reasons += ["of repeated slices the last ones"] * _repeated(wanted, best)
             notes.append(
                 f"{sequence}: {len(wanted)} series fit, {title(best[0])} is taken "
-                f"({'; '.join(_reasons(preferences))}{_incomplete(wanted, best)}); change it in the map"
+                f"({'; '.join(reasons)}{_incomplete(wanted, best)}); change it in the map"
             )
         for part in wanted:
             if part not in best:
-                verdicts[part.key] = Verdict(
-                    IGNORE, f"{sequence} too ({verdicts[part.key].why}), but series {title(best[0])} is taken"
-                )
+                why = f"{sequence} too ({verdicts[part.key].why}), but series {title(best[0])} is taken"
+                verdicts[part.key] = Verdict(IGNORE, why, told=True)
             elif len(best) > 1:
                 verdict = verdicts[part.key]
                 verdicts[part.key] = Verdict(
                     sequence, f"{verdict.why}; one of {len(best)} slices", verdict.rank
                 )
+        if doubt := next((doubts[p.key] for p in best if doubts[p.key]), ""):
+            notes.append(f"{sequence}: series {title(best[0])} is taken, but look at it: {doubt}")
     return verdicts, notes
 
 
@@ -143,13 +184,30 @@ def _belongs(one: Part, other: Part) -> bool:
     return one.component == other.component and one.cine == other.cine and same_plane(one.first, other.first)
 
 
+def _repeated(wanted: Sequence[Part], best: Sequence[Part]) -> bool:
+    """Whether a slice that was not taken is another image of one that was, in a series of its own."""
+    left_out = [part for part in wanted if part not in best and len(part.slices) == 1]
+    return any(_belongs(kept, part) and _at_one_place(kept, part) for kept in best for part in left_out)
+
+
+def _at_one_place(one: Part, other: Part) -> bool:
+    return abs(one.first.height_mm - other.first.height_mm) < SAME_POSITION_MM
+
+
 def _without_repeats(singles: list[Part]) -> list[Part]:
     """Of slices at one position, the original one before a derived one, then the one acquired last."""
     kept: list[Part] = []
     for part in sorted(singles, key=lambda part: (part.first.original, part.acquired), reverse=True):
-        if all(abs(part.first.height_mm - other.first.height_mm) >= SAME_POSITION_MM for other in kept):
+        if not any(_at_one_place(part, other) for other in kept):
             kept.append(part)
-    return [part for part in singles if part in kept]
+    # A few that are shifted in the plane are no copies: the check of the distances names them.
+    shifted = [part for part in singles if not any(_same_position(part, other) for other in kept)]
+    few = 2 * len(shifted) < len(kept)
+    return [part for part in singles if part in kept or (few and part in shifted)]
+
+
+def _same_position(one: Part, other: Part) -> bool:
+    return math.dist(one.first.position_mm, other.first.position_mm) < SAME_POSITION_MM
 
 
 def _preference(stack: Sequence[Part], verdicts: Mapping[str, Verdict], lge: Part | None) -> tuple[Any, ...]:
@@ -203,9 +261,13 @@ def _technique(part: Part, name: str, rule: Mapping[str, Any]) -> str | None:
             return None
         said.append(f"the name has '{word[0]}'")
     if "physics" in rule:
-        if not set(rule["physics"]) <= part.header.physics:
+        if not set(rule["physics"]) <= part.header.physics or part.header.physics & set(rule.get("not", ())):
             return None
         said.append(" and ".join(rule["physics"]))
+    if "cine" in rule:
+        if part.cine is not rule["cine"]:
+            return None
+        said += [f"cine of {part.phases} frames"] * part.cine
     for key, value, unit in (
         ("inversion_time_ms", frame.inversion_time_ms, " ms inversion time"),
         ("echo_time_ms", frame.echo_time_ms, " ms echo time"),
@@ -233,7 +295,7 @@ def unrecognised(parts: Sequence[Part], verdicts: Mapping[str, Verdict], sequenc
 
     def may_be(part: Part) -> bool:
         verdict = verdicts[part.key]
-        named = part.component != "phase" and sequence in _contrasts(_name(part))
+        named = part.component != "phase" and sequence in _words(_name(part), "contrast")
         return verdict.sequence == IGNORE and (named or verdict.ambiguous or verdict.why == _NO_RULE)
 
     return [part for part in parts if may_be(part)]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import warnings
 import zipfile
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,8 +83,9 @@ def scan(source: Path, track: Callable[[Iterable[Any], str], Iterable[Any]]) -> 
             "the DICOM folder is not there", file=source, expected="a folder", remedy="check the path"
         )
     passed_over: Counter[str] = Counter()
+    shared: defaultdict[str, set[Hashable]] = defaultdict(set)
     problems: list[Problem] = []
-    images: dict[str, list[Frame]] = {}  # by SOPInstanceUID
+    images: dict[Hashable, list[Frame]] = {}  # by SOPInstanceUID, and where and when they were taken
     for file in track(list(_files(source, passed_over, problems)), "Reading headers"):
         try:
             image = _read_image(file)
@@ -98,12 +99,18 @@ def scan(source: Path, track: Callable[[Iterable[Any], str], Iterable[Any]]) -> 
             passed_over["DICOM files that are no MR images"] += 1
             continue
         uid, found = image
-        passed_over["second copies of an image"] += uid in images
+        places = tuple((frame.position_mm, frame.instance, frame.trigger_time_ms) for frame in found)
+        shared[uid].add(places)
+        passed_over["second copies of an image"] += (uid, places) in images
         passed_over["images without a position"] += not found
         # A whole copy goes before one that is cut short.
-        if uid not in images or (images[uid] and images[uid][0].header.damage):
-            images[uid] = found
+        if not (before := images.get((uid, places), [])) or before[0].header.damage:
+            images[uid, places] = found
     frames = [frame for found in images.values() for frame in found]
+    if several := [uid for uid, places in shared.items() if len(places) > 1]:
+        times = counted(len(several), "time")
+        text = f"several different images have one SOPInstanceUID ({times}); all of them are read"
+        problems.append(Problem(text, severity="warning"))
     short = {frame.file: frame.header.damage for frame in frames if frame.header.damage}
     problems += [
         Problem(f"{file} is cut short: {damage}", file=str(file), severity="warning")

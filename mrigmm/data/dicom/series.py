@@ -17,15 +17,19 @@ Component = Literal["magnitude", "PSIR", "phase"]
 
 SAME_POSITION_MM = 0.1
 _SAME_DIRECTION = 1e-3  # of the unit vectors; 0.3 mm at the edge of a 300 mm field of view
-_SAME_PIXEL_MM = 1e-4
+_SAME_PIXEL = 1e-3  # of the pixel: rounded headers differ in the fourth digit
 _OFF_STEP = 0.05  # of the slice distance
 MIN_CINE_FRAMES = 4  # fewer images of a slice are repetitions
 # Values of Image Type that say how an image was corrected, not what it shows.
 _PROCESSING = {"NORM", "ND", "DIS2D", "DIS3D", "FIL", "FM", "MFSPLIT", "MOCO"}
-_PSIR_TYPES = {"PSIR", "R", "CR", "REAL", "R_IR", "CR_IR"}
+_PSIR_TYPES = {"PSIR", "R", "CR", "REAL", "R_IR", "CR_IR", "R_FFE"}
 # Scanners that write phase-sensitive images as a series of their own often say so in its name alone.
 _PSIR_NAME = re.compile(r"PSIR|PSMDE|\bPS:")
-_PHASE_TYPES = {"P", "PHASE", "PHASE MAP", "P_FFE", "P_IR", "VELOCITY", "VELOCITY MAP"}
+# Imaginary parts are no magnitudes either.
+_PHASE_TYPES = {
+    *("P", "PHASE", "PHASE MAP", "P_FFE", "P_IR", "P_SE", "VELOCITY", "VELOCITY MAP"),
+    *("I", "IMAGINARY", "I_FFE", "I_IR", "I_SE", "MIXED"),
+}
 
 
 @dataclass(frozen=True)
@@ -204,8 +208,9 @@ def _slices(frames: Iterable[Frame]) -> tuple[tuple[Frame, ...], ...]:
 
 
 def _moment(frame: Frame) -> tuple[float, float, str, int]:
-    trigger, phase = frame.trigger_time_ms, frame.phase
-    return (trigger or 0.0, phase or 0.0, frame.acquired, frame.instance)
+    """By time in the heart beat; a frame that has none comes after those that have one."""
+    trigger, phase = (math.inf if t is None else t for t in (frame.trigger_time_ms, frame.phase))
+    return (trigger, phase, frame.acquired, frame.instance)
 
 
 def _planes(frames: Iterable[Frame]) -> list[list[Frame]]:
@@ -228,7 +233,7 @@ def same_plane(one: Frame, other: Frame) -> bool:
         one.shape == other.shape
         and math.dist(one.row, other.row) < _SAME_DIRECTION
         and math.dist(one.column, other.column) < _SAME_DIRECTION
-        and math.dist(one.pixel_mm, other.pixel_mm) < _SAME_PIXEL_MM
+        and all(abs(a - b) <= _SAME_PIXEL * a for a, b in zip(one.pixel_mm, other.pixel_mm, strict=True))
     )
 
 
@@ -239,7 +244,11 @@ def tilt_degrees(one: Frame, other: Frame) -> float:
 
 
 def missing_slices(heights_mm: Sequence[float]) -> int:
-    """How many slices are missing where all distances are whole multiples of the smallest; else 0."""
+    """How many slices are missing where all distances are whole multiples of the smallest; else 0.
+
+    A smallest distance that is none of the stack's, such as that of a repeated slice, needs more slices
+    than there are: that is 0, too.
+    """
     distances = [upper - lower for lower, upper in pairwise(heights_mm)]
     smallest = min(distances, default=0.0)
     if smallest < SAME_POSITION_MM:
@@ -247,7 +256,8 @@ def missing_slices(heights_mm: Sequence[float]) -> int:
     steps = [distance / smallest for distance in distances]
     if any(abs(step - round(step)) > _OFF_STEP for step in steps):
         return 0
-    return sum(round(step) - 1 for step in steps)
+    missing = sum(round(step) - 1 for step in steps)
+    return missing if missing < len(heights_mm) else 0
 
 
 def _groups(frames: Iterable[Frame], key: Callable[[Frame], K]) -> dict[K, list[Frame]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,15 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.pixels import get_decoder, iter_pixels
 
+from mrigmm.data.dicom.distances import check_regular
 from mrigmm.data.dicom.frames import SMALLEST_LENGTH_MM, Frame
+from mrigmm.data.dicom.heart_phase import check_one_phase
 from mrigmm.data.dicom.recognise import title
-from mrigmm.data.dicom.series import MIN_CINE_FRAMES, SAME_POSITION_MM, Part, missing_slices, same_plane
-from mrigmm.data.geometry import TOLERANCE_MM, TOLERANCE_VOXELS
+from mrigmm.data.dicom.series import MIN_CINE_FRAMES, Part, same_plane
 from mrigmm.errors import InputError, counted
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 CINE = "bSSFP"  # the role whose slices are expected to have the phases of a heart beat
-_MOST_INTRUDERS = 2
 _PIXEL_TAGS = ["PhotometricInterpretation", "BitsStored", "PixelRepresentation", "SamplesPerPixel"]
 
 
@@ -51,7 +50,8 @@ def stack_slices(parts: Sequence[Part], *, study: str, role: str) -> Stack:
 
     Raises:
         InputError: parts that do not fit together, cut-off files, a slice that no tag picks among
-            several images, or irregular distances (missing slices).
+            several images, a cine whose slices have no heart phase in common, or irregular distances
+            (missing or repeated slices).
     """
     _check_files(parts, study, role)
     _check_fit(parts, study, role)
@@ -66,6 +66,8 @@ def stack_slices(parts: Sequence[Part], *, study: str, role: str) -> Stack:
     else:
         chosen = [_choose(images, part, study, role) for part in parts for images in part.slices]
     chosen.sort(key=lambda frame: frame.height_mm)
+    if any(part.cine for part in parts):
+        check_one_phase(parts, study, role)
     repeated = sum(len(images) > 1 for part in parts if not part.cine for images in part.slices)
     if repeated and not untimed:
         count = f"{counted(repeated, 'slice')} {'was' if repeated == 1 else 'were'}"
@@ -77,6 +79,7 @@ def stack_slices(parts: Sequence[Part], *, study: str, role: str) -> Stack:
             f"{role}: cine of {count} frames; the one of the lowest trigger time is written, which is "
             "end-diastole when the trigger was the R wave"
         )
+    notes += _of_origin(chosen, role)
     return Stack(tuple(chosen), _affine(chosen, study, role), tuple(notes))
 
 
@@ -118,8 +121,10 @@ def _check_fit(parts: Sequence[Part], study: str, role: str) -> None:
 
 def _choose(images: Sequence[Frame], part: Part, study: str, role: str) -> Frame:
     """The image of one slice: first of the heart beat in a cine, else the one acquired last."""
-    if part.cine or len(images) == 1:
-        return images[0]
+    if part.cine:  # of a slice that was taken twice, the later beginning
+        images = [frame for frame in images if frame.trigger_time_ms == images[0].trigger_time_ms]
+        return max(images, key=lambda f: (-(f.phase or 0.0), f.acquired, -f.instance))
+    images = [frame for frame in images if frame.original] or images
     last = max(images, key=lambda frame: frame.acquired)
     if sum(frame.acquired == last.acquired for frame in images) > 1:
         raise InputError(
@@ -131,6 +136,29 @@ def _choose(images: Sequence[Frame], part: Part, study: str, role: str) -> Frame
             remedy="export the series again, or set it to 'ignore' in the map",
         )
     return last
+
+
+def _of_origin(frames: Sequence[Frame], role: str) -> list[str]:
+    """Images that the scanner did not take as they are, and headers that differ a little."""
+    notes = []
+    derived = [frame for frame in frames if not frame.original]
+    if derived:
+        notes.append(
+            f"{role}: {len(derived)} of {counted(len(frames), 'slice')} "
+            f"{'is' if len(derived) == 1 else 'are'} derived from other images (Image Type DERIVED, "
+            f"{derived[0].file.name}): look whether they are what the scanner took"
+        )
+    sizes = sorted({frame.pixel_mm for frame in frames})
+    if len(sizes) > 1:
+        notes.append(
+            f"{role}: the pixel sizes of the slices differ a little ({_size(sizes[0])} to "
+            f"{_size(sizes[-1])}); that of the lowest slice is used"
+        )
+    return notes
+
+
+def _size(pixel_mm: tuple[float, float]) -> str:
+    return f"{pixel_mm[1]:.6g} x {pixel_mm[0]:.6g} mm"
 
 
 def _affine(frames: Sequence[Frame], study: str, role: str) -> NDArray[np.float64]:
@@ -149,74 +177,13 @@ def _affine(frames: Sequence[Frame], study: str, role: str) -> NDArray[np.float6
     else:
         # Along the line from the first to the last slice, which may be oblique to the normal.
         step = (positions[-1] - positions[0]) / (len(frames) - 1)
-        _check_regular(frames, positions, step, study, role)
+        check_regular(frames, positions, step, study, role)
     matrix = np.eye(4)
     matrix[:3, 0] = np.array(first.row) * first.pixel_mm[1]  # growing column index
     matrix[:3, 1] = np.array(first.column) * first.pixel_mm[0]
     matrix[:3, 2] = step
     matrix[:3, 3] = positions[0]
     return np.asarray(LPS_TO_RAS @ matrix)
-
-
-def _check_regular(
-    frames: Sequence[Frame],
-    positions: NDArray[np.float64],
-    step: NDArray[np.float64],
-    study: str,
-    role: str,
-) -> None:
-    tolerance = max(TOLERANCE_MM, TOLERANCE_VOXELS * min(frames[0].pixel_mm))
-    if _is_regular(positions, step, tolerance) and _distances(frames).min() >= SAME_POSITION_MM:
-        return
-    distances = _distances(frames)
-    smallest = distances.min()
-    worst = int(np.argmin(distances) if smallest < SAME_POSITION_MM else np.argmax(distances)) + 1
-    what, remedy = (
-        f"{role}: the slices do not lie at regular distances",
-        "set the series to 'ignore' in the map",
-    )
-    if smallest < SAME_POSITION_MM:
-        what = f"{role}: two images lie at the same height"
-        remedy = "set all but one of the series that hold this slice to 'ignore' in the map"
-    elif missing := missing_slices([frame.height_mm for frame in frames]):
-        what = (
-            f"{role}: {counted(missing, 'slice')} {'is' if missing == 1 else 'are'} missing inside the stack"
-        )
-        remedy = "export the series again with all slices, or set it to 'ignore' in the map"
-    elif intruders := _intruders(positions, tolerance):
-        worst = intruders[0]
-        places = " and ".join(f"{frames[i].height_mm:.1f} mm ({frames[i].file.name})" for i in intruders)
-        what = f"{role}: {counted(len(intruders), 'slice')} off the regular distances of the others: {places}"
-        remedy = "if it was repeated there, move its file out of the folder and run again"
-    raise InputError(
-        what,
-        study=study,
-        file=frames[worst].file,
-        expected=f"one distance between neighbouring slices, within {tolerance:.2g} mm",
-        got="distances " + ", ".join(f"{d:.2f}" for d in distances) + " mm",
-        remedy=remedy,
-    )
-
-
-def _distances(frames: Sequence[Frame]) -> NDArray[np.float64]:
-    """Between neighbours along the normal."""
-    return np.diff([frame.height_mm for frame in frames])
-
-
-def _is_regular(positions: NDArray[np.float64], step: NDArray[np.float64], tolerance_mm: float) -> bool:
-    """Whether positions (Z, 3) are the first one and whole steps from it."""
-    expected = positions[0] + np.arange(len(positions))[:, None] * step
-    return bool(np.linalg.norm(positions - expected, axis=1).max() <= tolerance_mm)
-
-
-def _intruders(positions: NDArray[np.float64], tolerance_mm: float) -> tuple[int, ...]:
-    """The fewest slices without which the others are regular; none when they must be more than two."""
-    for count in range(1, min(_MOST_INTRUDERS, len(positions) - 3) + 1):
-        for left_out in combinations(range(len(positions)), count):
-            rest = np.delete(positions, left_out, axis=0)
-            if _is_regular(rest, (rest[-1] - rest[0]) / (len(rest) - 1), tolerance_mm):
-                return left_out
-    return ()
 
 
 def read_voxels(stack: Stack, *, study: str, role: str) -> tuple[NDArray[Any], tuple[str, ...]]:

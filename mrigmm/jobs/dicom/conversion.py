@@ -34,6 +34,7 @@ from mrigmm.jobs.common import Outcome, Track, warnings_of
 from mrigmm.jobs.manifest import label_ids, labels_as_json
 
 MAP_FILE = "map.yaml"
+_SAID = 5  # of what is known of series in the message that there is no study
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,10 @@ def convert_dicom(
         if before:
             write_record(out.parent, before)
         raise InputError.from_problems(
-            [*(p for p in problems if p.severity == "error"), _nothing(source, found, studies, out, map_file)]
+            [
+                *(p for p in problems if p.severity == "error"),
+                _nothing(source, found, studies, out, map_file, problems),
+            ]
         )
     problems += doubts.of_cohort(written.lge)
     problems += _replace_record(out.parent, before, plan, written)
@@ -125,9 +129,14 @@ def _passed_over(found: Scan) -> list[Problem]:
 
 
 def _nothing(
-    source: Path, found: Scan, studies: Sequence[DicomStudy], out: Path, map_file: Path | str | None
+    source: Path,
+    found: Scan,
+    studies: Sequence[DicomStudy],
+    out: Path,
+    map_file: Path | str | None,
+    problems: Sequence[Problem],
 ) -> Problem:
-    """Why there is no study at all."""
+    """Why there is no study at all, with what would have been said of the series beside."""
     if not studies:
         others = [passed_over_text(what, count) for what, count in found.passed_over.items() if count]
         return Problem(
@@ -138,11 +147,12 @@ def _nothing(
             remedy="unzip archives first; give the folder of the images themselves",
         )
     series = sum(len(study.parts) for study in studies)
+    beside = list(dict.fromkeys(problem.what for problem in problems if problem.severity != "error"))
     return Problem(
         "no study could be converted",
         file=str(source),
         expected="at least one series recognised as LGE, T2 or bSSFP",
-        got=f"{series} series of {counted(len(studies), 'study', 'studies')}",
+        got="; ".join([f"{series} series of {counted(len(studies), 'study', 'studies')}", *beside[:_SAID]]),
         remedy=f"name the series in {map_file or out.parent / MAP_FILE} and give it with --map",
     )
 
@@ -161,7 +171,8 @@ def _propose(
         problems += warnings_of(study_id, [*notes, *doubts.of_missing_sequences(study, verdicts)])
         sequences = _by_sequence(study, {key: verdict.sequence for key, verdict in verdicts.items()})
         plan.append(_Planned(study_id, study, sequences))
-    return plan, problems
+    ignored = [verdict for verdicts, _ in choices for verdict in verdicts.values()]
+    return plan, [*problems, *doubts.of_the_ignored(ignored, MAP_FILE)]
 
 
 def _follow(
