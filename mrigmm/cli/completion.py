@@ -80,4 +80,8 @@ COMPLETE: Mapping[str, Callable[..., Any]] = {
     "method": complete_methods,
     "overrides": complete_settings,
     "device": complete_devices,
+    "preset": complete_presets,
+    "accelerator": complete_accelerators,
+    "precision": complete_precisions,
+    "cache": complete_caches,
 }

@@ -56,22 +56,6 @@ AnatomyFolder = Annotated[
         rich_help_panel=PREPROCESSING,
     ),
 ]
-Register = Annotated[
-    bool,
-    typer.Option(
-        "--register",
-        help="Register the sequences to the reference sequence first.",
-        rich_help_panel=PREPROCESSING,
-    ),
-]
-BiasCorrect = Annotated[
-    bool,
-    typer.Option(
-        "--bias-correct",
-        help="Remove the bias field of every sequence first.",
-        rich_help_panel=PREPROCESSING,
-    ),
-]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
@@ -141,7 +125,7 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
         autocompletion=COMPLETE.get(name),
     )
     default = field.get_default(call_default_factory=True)
-    if isinstance(default, dict):  # texts on the command line
+    if isinstance(default, dict | tuple):  # Typer's empty list
         default = None
     typed = field.annotation if how.typed is None else how.typed
     annotation = Annotated[typed, option]  # type: ignore[valid-type]

@@ -5,38 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from mrigmm.cli.completion import (
-    complete_accelerators,
-    complete_caches,
-    complete_devices,
-    complete_precisions,
-    complete_presets,
-    complete_units,
-)
+from mrigmm.cli.completion import complete_units
 from mrigmm.cli.console import EXIT_INTERRUPTED, Voice, err_console, studies_text
 from mrigmm.cli.options import (
-    HARDWARE,
-    INPUT,
     METHOD,
     OUTPUT,
-    AnatomyFolder,
-    BiasCorrect,
     DataRoot,
     Device,
     ManifestArg,
     Overrides,
     Overwrite,
-    PriorFile,
     Quiet,
-    Register,
     ResumeTraining,
     Split,
     Verbose,
+    takes,
 )
+from mrigmm.jobs.options import TrainOptions
 
 RunToWrite = Annotated[
     Path,
@@ -44,92 +33,14 @@ RunToWrite = Annotated[
 ]
 
 
+@takes(TrainOptions)
 def train(
     manifest: ManifestArg,
     out: RunToWrite,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            help="Preset (mrigmm info). Default: default.",
-            rich_help_panel=METHOD,
-            autocompletion=complete_presets,
-        ),
-    ] = None,
-    overrides: Overrides = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Settings as YAML, such as the config.yaml of a run. --set wins over it.",
-            rich_help_panel=METHOD,
-        ),
-    ] = None,
-    also: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="MANIFEST",
-            help="Another manifest whose training split is used too.",
-            rich_help_panel=INPUT,
-        ),
-    ] = None,
-    data_root: DataRoot = None,
-    prior: PriorFile = None,
-    anatomy: AnatomyFolder = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            help="One device: auto, cpu, cuda or cuda:N. Default: auto.",
-            rich_help_panel=HARDWARE,
-            autocompletion=complete_devices,
-        ),
-    ] = None,
-    accelerator: Annotated[
-        str | None,
-        typer.Option(
-            help="For several devices instead: auto, cpu or gpu.",
-            rich_help_panel=HARDWARE,
-            autocompletion=complete_accelerators,
-        ),
-    ] = None,
-    devices: Annotated[
-        str | None,
-        typer.Option(
-            help="Devices per node: a number, auto, or indices of GPUs such as 0,2.",
-            rich_help_panel=HARDWARE,
-        ),
-    ] = None,
-    num_nodes: Annotated[
-        int | None, typer.Option(help="Number of nodes (computers).", rich_help_panel=HARDWARE)
-    ] = None,
-    precision: Annotated[
-        str,
-        typer.Option(
-            help="32-true, bf16-mixed or 16-mixed.",
-            rich_help_panel=HARDWARE,
-            autocompletion=complete_precisions,
-        ),
-    ] = "32-true",
-    cache: Annotated[
-        str,
-        typer.Option(
-            help="Where prepared studies are kept: memory or disk.",
-            rich_help_panel=HARDWARE,
-            autocompletion=complete_caches,
-        ),
-    ] = "memory",
-    num_workers: Annotated[
-        int,
-        typer.Option(help="With --cache disk: processes that load slices.", rich_help_panel=HARDWARE),
-    ] = 0,
-    tensorboard: Annotated[
-        bool,
-        typer.Option("--tensorboard", help="Write TensorBoard's event files too.", rich_help_panel=OUTPUT),
-    ] = False,
-    register: Register = False,
-    bias_correct: BiasCorrect = False,
-    resume: ResumeTraining = False,
+    *,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    **options: Any,
 ) -> None:
     """Train a deep GMM on the training split. Reference labels are not read.
 
@@ -142,30 +53,7 @@ def train(
 
     voice = Voice(quiet, verbose)
     with _resumable():
-        result = job(
-            manifest,
-            out,
-            also=also or (),
-            preset=preset,
-            overrides=overrides or (),
-            config=config,
-            data_root=data_root,
-            prior=prior,
-            anatomy=anatomy,
-            device=device,
-            accelerator=accelerator,
-            devices=devices,
-            num_nodes=num_nodes,
-            precision=precision,
-            cache=cache,  # type: ignore[arg-type]
-            num_workers=num_workers,
-            tensorboard=tensorboard,
-            register=register,
-            bias_correct=bias_correct,
-            resume=resume,
-            track=voice.track,
-            tell=voice.tell,
-        )
+        result = job(manifest, out, track=voice.track, tell=voice.tell, **options)
     voice.finish(result, f"trained on {studies_text(len(result.done))}; run: {result.output}")
 
 

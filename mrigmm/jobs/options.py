@@ -1,4 +1,4 @@
-"""Options of `predict`, each named once: for the command line, the Python calls and the jobs.
+"""Options of `predict` and `train`, each named once: for the command line, the Python calls and the jobs.
 
 Imports no torch, so that the command line's help stays instant.
 """
@@ -6,7 +6,7 @@ Imports no torch, so that the command line's help stays instant.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from enum import StrEnum
 from pathlib import Path
@@ -59,13 +59,28 @@ Settings = Annotated[
 ]
 
 
+# An option that can be given several times: none is an empty one.
+Several = BeforeValidator(lambda values: () if values is None else values)
+
 # Not a `BaseModel`, of which `register` is a method.
 _CONFIG = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
-class PredictOptions:
-    """How `predict` and `predict_study` segment, and what they write; the text below each is its help."""
+class ReadingOptions:
+    """How studies are read; the text below each option is its help."""
+
+    anatomy: Annotated[Path | None, Shown(PREPROCESSING, metavar="RUN")] = None
+    """Run of train-anatomy, for studies without a region map."""
+    register: Annotated[bool, Shown(PREPROCESSING)] = False
+    """Register the sequences to the reference sequence first."""
+    bias_correct: Annotated[bool, Shown(PREPROCESSING)] = False
+    """Remove the bias field of every sequence first."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class PredictOptions(ReadingOptions):
+    """How `predict` and `predict_study` segment, and what they write."""
 
     run: Annotated[Path | None, Shown(METHOD, metavar="RUN")] = None
     """Folder of a trained run."""
@@ -79,12 +94,6 @@ class PredictOptions:
     """auto, cpu, cuda or cuda:N."""
     runtime: Annotated[str, Shown(HARDWARE, typed=Runtime)] = "torch"
     """What computes the run's network; onnx: after mrigmm export."""
-    anatomy: Annotated[Path | None, Shown(PREPROCESSING, metavar="RUN")] = None
-    """Run of train-anatomy, for studies without a region map."""
-    register: Annotated[bool, Shown(PREPROCESSING)] = False
-    """Register the sequences to the reference sequence first."""
-    bias_correct: Annotated[bool, Shown(PREPROCESSING)] = False
-    """Remove the bias field of every sequence first."""
     save_probabilities: Annotated[bool, Shown(OUTPUT)] = False
     """Write `<id>_probabilities.nii.gz` and further maps too."""
     save_uncertainty: Annotated[bool, Shown(OUTPUT)] = False
@@ -101,8 +110,52 @@ class PredictOptions:
         return []
 
 
-class PredictKeywords(TypedDict, total=False):
-    """Types of `PredictOptions` as a caller may give them, for editors and type checkers."""
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class TrainOptions(ReadingOptions):
+    """How `train` learns, where it computes, and what it keeps."""
+
+    preset: Annotated[str | None, Shown(METHOD)] = None
+    """Preset (mrigmm info). Default: default."""
+    overrides: Settings = field(default_factory=dict)
+    """Change a setting (mrigmm info)."""
+    config: Annotated[Path | None, Shown(METHOD, metavar="FILE")] = None
+    """Settings as YAML, such as the config.yaml of a run. --set wins over it."""
+    also: Annotated[tuple[Path, ...], Several, Shown(INPUT, metavar="MANIFEST", typed=list[Path] | None)] = ()
+    """Another manifest whose training split is used too."""
+    data_root: Annotated[Path | None, Shown(INPUT)] = None
+    """Folder that the manifest's paths resolve against. Default: its own."""
+    prior: Annotated[Path | None, Shown(METHOD)] = None
+    """Population prior (JSON). Default: the shipped one."""
+    device: Annotated[str | None, Shown(HARDWARE)] = None
+    """One device: auto, cpu, cuda or cuda:N. Default: auto."""
+    accelerator: Annotated[str | None, Shown(HARDWARE)] = None
+    """For several devices instead: auto, cpu or gpu."""
+    devices: Annotated[str | int | None, Shown(HARDWARE, typed=str | None)] = None
+    """Devices per node: a number, auto, or indices of GPUs such as 0,2."""
+    num_nodes: Annotated[int | None, Shown(HARDWARE)] = None
+    """Number of nodes (computers)."""
+    precision: Annotated[str, Shown(HARDWARE)] = "32-true"
+    """32-true, bf16-mixed or 16-mixed."""
+    cache: Annotated[str, Shown(HARDWARE)] = "memory"
+    """Where prepared studies are kept: memory or disk."""
+    num_workers: Annotated[int, Shown(HARDWARE)] = 0
+    """With --cache disk: processes that load slices."""
+    tensorboard: Annotated[bool, Shown(OUTPUT)] = False
+    """Write TensorBoard's event files too."""
+    resume: Annotated[bool, Shown(OUTPUT)] = False
+    """Continue from the last completed epoch."""
+
+
+class ReadingKeywords(TypedDict, total=False):
+    """Types of `ReadingOptions` as a caller may give them, for editors and type checkers."""
+
+    anatomy: Path | str | None
+    register: bool
+    bias_correct: bool
+
+
+class PredictKeywords(ReadingKeywords, total=False):
+    """Types of `PredictOptions` as a caller may give them."""
 
     run: Path | str | None
     method: str | None
@@ -110,13 +163,30 @@ class PredictKeywords(TypedDict, total=False):
     overrides: Overrides
     device: str
     runtime: str
-    anatomy: Path | str | None
-    register: bool
-    bias_correct: bool
     save_probabilities: bool
     save_uncertainty: bool
     mvo: bool
     overwrite: bool
+
+
+class TrainKeywords(ReadingKeywords, total=False):
+    """Types of `TrainOptions` as a caller may give them."""
+
+    preset: str | None
+    overrides: Overrides
+    config: Path | str | None
+    also: Sequence[Path | str]
+    data_root: Path | str | None
+    prior: Path | str | None
+    device: str | None
+    accelerator: str | None
+    devices: str | int | None
+    num_nodes: int | None
+    precision: str
+    cache: str
+    num_workers: int
+    tensorboard: bool
+    resume: bool
 
 
 Model = TypeVar("Model")
@@ -125,7 +195,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 def fields_of(model: type) -> dict[str, FieldInfo]:
     """Return the options of a model by name."""
-    fields: dict[str, FieldInfo] = model.__pydantic_fields__  # type: ignore[attr-defined]
+    fields: dict[str, FieldInfo] = {}
+    for owner in reversed(model.__mro__):  # a derived class lacks the texts of the fields it inherits
+        fields = getattr(owner, "__pydantic_fields__", {}) | fields
     return fields
 
 

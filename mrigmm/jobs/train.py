@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Unpack
 
 import torch
 from torch import nn
@@ -26,6 +27,7 @@ from mrigmm.jobs.common import (
     versions,
     warnings_of,
 )
+from mrigmm.jobs.options import TrainKeywords, TrainOptions, read_options, takes
 from mrigmm.jobs.training.model_card import write_model_card
 from mrigmm.jobs.training.settings import (
     check_loading,
@@ -43,42 +45,25 @@ from mrigmm.mixture import PopulationPrior
 from mrigmm.mixture.threads import one_thread
 from mrigmm.networks.deep_gmm import DeepGMM
 from mrigmm.reporting.figures import loss_figure
-from mrigmm.settings_yaml import Overrides, parse_overrides
 from mrigmm.training.batches import TrainingStudy
-from mrigmm.training.cache import Cache, StudyStore, study_store
+from mrigmm.training.cache import StudyStore, study_store
 from mrigmm.training.fit import fit, make_trainer, training_study
 from mrigmm.training.gem_module import DeepGEMModule
-from mrigmm.training.hardware import DEFAULT_PRECISION, Hardware
+from mrigmm.training.hardware import Hardware
 from mrigmm.training.module import DeepGMMModule, EpochModule
 
 # What a network sees of a study, and notes about how it was made.
 Prepare = Callable[[StudyTensors], tuple[TrainingStudy, Sequence[str]]]
 
 
+@takes(TrainOptions, TrainKeywords)
 def train(
     manifest: Path | str,
     out: Path | str,
     *,
-    also: Sequence[Path | str] = (),
-    preset: str | None = None,
-    overrides: Overrides = (),
-    config: Path | str | None = None,
-    data_root: Path | str | None = None,
-    prior: Path | str | None = None,
-    anatomy: Path | str | None = None,
-    device: str | None = None,
-    accelerator: str | None = None,
-    devices: str | int | None = None,
-    num_nodes: int | None = None,
-    precision: str = DEFAULT_PRECISION,
-    cache: Cache = "memory",
-    num_workers: int = 0,
-    tensorboard: bool = False,
-    register: bool = False,
-    bias_correct: bool = False,
-    resume: bool = False,
     track: Track = no_progress,
     tell: Tell = tell_nothing,
+    **options: Unpack[TrainKeywords],
 ) -> Outcome:
     """Train on the "training" split of a manifest; reference labels are not read.
 
@@ -88,26 +73,9 @@ def train(
     Args:
         manifest: the cohort.
         out: run folder to write.
-        also: further manifests, with paths relative to themselves, whose "training" split is used too.
-        preset: name of a preset (`mrigmm info`); default "default".
-        overrides: changes to it: `key=value` texts, or values by key.
-        config: YAML file of changes to it, such as the `config.yaml` of a run; `overrides` win over it.
-        data_root: folder that the manifest's paths resolve against; default the manifest's.
-        prior: population prior; default the shipped one where it fits.
-        anatomy: folder of `mrigmm train-anatomy`, which finds the ventricle where no region map is given.
-        device: one device: "auto" (the default), "cpu", "cuda" or "cuda:N".
-        accelerator: instead, for several devices: "auto", "cpu" or "gpu".
-        devices: number per node, "auto", or indices of GPUs such as "0,2".
-        num_nodes: number of computers.
-        precision: "32-true", "bf16-mixed" or "16-mixed".
-        cache: where prepared studies are kept: "memory", or "disk" for cohorts that do not fit.
-        num_workers: processes that load slices from the disk beside each training process.
-        tensorboard: write TensorBoard's event files too.
-        register: register the sequences to the reference sequence; recorded as `registration=true`.
-        bias_correct: remove the bias field first; recorded as `bias_correction=true`.
-        resume: continue an interrupted training from its last completed epoch.
         track: progress bar of studies and epochs.
         tell: is given the problems of studies before the first epoch.
+        **options: the fields of `TrainOptions`, by name.
 
     Returns:
         What was done; studies that could not be read are among its problems.
@@ -115,37 +83,35 @@ def train(
     Raises:
         InputError: when training is not possible.
     """
-    cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
-    entries = training_entries(cohort, also)
+    asked = read_options(TrainOptions, options)
+    cohort = read_manifest(Path(manifest), asked.data_root)
+    entries = training_entries(cohort, asked.also)
     run = RunFolder(Path(out))
-    steps = {"registration": register, "bias_correction": bias_correct}
-    changes = {**parse_overrides(overrides), **{step: True for step, asked in steps.items() if asked}}
-    settings = run_config(run, preset, changes, None if config is None else Path(config), resume)
-    check_loading(cache, num_workers)
-    hardware = chosen_hardware(device, accelerator, devices, num_nodes, precision)
-    trainer = make_trainer(settings, run, hardware, track=track, tensorboard=tensorboard)
+    settings = run_config(run, asked)
+    check_loading(asked.cache, asked.num_workers)
+    hardware = chosen_hardware(asked)
+    trainer = make_trainer(settings, run, hardware, track=track, tensorboard=asked.tensorboard)
     first: bool = trainer.is_global_zero  # of the processes: the one that writes and speaks
     with ExitStack() as held:
         if first:
             held.enter_context(sole_writer(run.path))
-        if resume and run.record.exists():
+        if asked.resume and run.record.exists():
             if first and not run.model_card.exists():  # it is written after the record
                 write_model_card(run)
             return Outcome(run.path, run.read()[1].training_studies, speaks=first)
-        if first and not resume:
+        if first and not asked.resume:
             require_new_folder(
                 run.path, holds="config.yaml", instead="continue an interrupted training with --resume"
             )
-        prior_file = None if prior is None else Path(prior)
-        settings, population = resolved(settings, cohort, prior_file)
-        if resume:
+        settings, population = resolved(settings, cohort, asked.prior)
+        if asked.resume:
             check_same_prior(run, settings, population)
         track = track if first else no_progress
 
         finder = None
-        if anatomy is not None:
-            finder = read_anatomy_finder(Path(anatomy), torch.device("cpu"))[0]
-        read = StudyReader(settings, keep=cache == "memory", finder=finder)
+        if asked.anatomy is not None:
+            finder = read_anatomy_finder(asked.anatomy, torch.device("cpu"))[0]
+        read = StudyReader(settings, keep=asked.cache == "memory", finder=finder)
         readable = read_all(entries, read, track)
         tell = tell if first else tell_nothing
         tell(readable.problems)
@@ -153,7 +119,7 @@ def train(
             update={"spacing_mm": settings.spacing_mm or median_spacing_mm(readable.spacings_mm)}
         )
         chosen, held_out = draw_held_out(readable.entries, settings)
-        multiscale = multiscale_prior_for(population, prior_file) if settings.objective == "gem" else None
+        multiscale = multiscale_prior_for(population, asked.prior) if settings.objective == "gem" else None
         if first:
             run.write_settings(settings, population, multiscale)
 
@@ -164,8 +130,8 @@ def train(
             module, prepare = _gmm(settings, population)
         folder = run.cache / str(trainer.global_rank)
         with (
-            study_store(cache, folder / "training") as samples,
-            study_store(cache, folder / "held_out") as watched,
+            study_store(asked.cache, folder / "training") as samples,
+            study_store(asked.cache, folder / "held_out") as watched,
         ):
             chosen, problems = _fill(samples, chosen, read, prepare, track)
             held_out, more = _fill(watched, held_out, read, prepare, track)
@@ -174,7 +140,16 @@ def train(
                 entry for entry, study in zip(chosen, samples, strict=True) if bool(study.present.all())
             ]
             try:
-                fit(trainer, module, samples, watched, settings, run, resume=resume, num_workers=num_workers)
+                fit(
+                    trainer,
+                    module,
+                    samples,
+                    watched,
+                    settings,
+                    run,
+                    resume=asked.resume,
+                    num_workers=asked.num_workers,
+                )
             finally:
                 if first and run.log.exists():
                     with atomic(run.loss_figure) as temporary:

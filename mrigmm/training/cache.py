@@ -82,7 +82,7 @@ StudyStore = list[TrainingStudy] | DiskStudies
 
 
 @contextmanager
-def study_store(cache: Cache, folder: Path) -> Iterator[StudyStore]:
+def study_store(cache: str, folder: Path) -> Iterator[StudyStore]:
     """An empty store for prepared studies: a list, or files in `folder` that are deleted at the end."""
     if cache == "memory":
         yield []

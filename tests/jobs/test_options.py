@@ -7,9 +7,21 @@ import pytest
 
 import mrigmm
 from mrigmm.errors import InputError
-from mrigmm.jobs.options import PredictKeywords, PredictOptions, fields_of, read_options
+from mrigmm.jobs.options import (
+    PredictKeywords,
+    PredictOptions,
+    TrainKeywords,
+    TrainOptions,
+    fields_of,
+    read_options,
+)
+from mrigmm.training.hardware import DEFAULT_PRECISION
 
-CALLS = [(mrigmm.predict, PredictOptions), (mrigmm.predict_study, PredictOptions)]
+CALLS = [
+    (mrigmm.predict, PredictOptions),
+    (mrigmm.predict_study, PredictOptions),
+    (mrigmm.train, TrainOptions),
+]
 
 
 def test_options_are_read():
@@ -19,6 +31,14 @@ def test_options_are_read():
     assert options.device == "auto"
     with pytest.raises(AttributeError):
         options.mvo = False
+
+
+def test_options_of_training_are_read():
+    options = read_options(TrainOptions, {"also": None, "devices": 2})
+    assert (options.also, options.devices, options.precision) == ((), 2, DEFAULT_PRECISION)
+    assert read_options(TrainOptions, {"also": ["a", Path("b")]}).also == (Path("a"), Path("b"))
+    with pytest.raises(InputError, match="'also'"):
+        read_options(TrainOptions, {"also": "manifest.json"})
 
 
 def test_an_unknown_option_is_refused_with_near_misses():
@@ -47,13 +67,15 @@ def test_every_option_stands_in_the_signature_and_the_docstring(call, model):
     parameters = inspect.signature(call).parameters
     for name, field in fields_of(model).items():
         assert parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
+        assert field.description
         assert f"        {name}: {field.description}\n" in call.__doc__
     assert parameters["device"].default == fields_of(model)["device"].default
     assert "**options" not in call.__doc__
 
 
 def test_type_checkers_know_every_option():
-    assert [*PredictKeywords.__annotations__] == [*fields_of(PredictOptions)]
+    assert {*PredictKeywords.__annotations__} == {*fields_of(PredictOptions)}
+    assert {*TrainKeywords.__annotations__} == {*fields_of(TrainOptions)}
 
 
 def test_options_need_no_torch():

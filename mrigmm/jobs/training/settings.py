@@ -14,26 +14,26 @@ from mrigmm.data.run_folder import RunFolder
 from mrigmm.data.standardise import STANDARDISATIONS
 from mrigmm.errors import InputError, near_misses
 from mrigmm.jobs.common import select_device
+from mrigmm.jobs.options import TrainOptions
 from mrigmm.methods.settings import require_sequences
 from mrigmm.mixture import PopulationPrior
-from mrigmm.settings_yaml import Overrides
 from mrigmm.training.cache import Cache
 from mrigmm.training.hardware import Hardware, several_devices, single_device
 
 
-def run_config(
-    run: RunFolder, preset: str | None, overrides: Overrides, file: Path | None, resume: bool
-) -> RunConfig:
-    """The configuration asked for; when resuming, the run's own.
+def run_config(run: RunFolder, options: TrainOptions) -> RunConfig:
+    """Return the configuration asked for; when resuming, the run's own.
 
     Raises:
         InputError: the request contradicts the run's own, or cannot be read.
     """
-    asked = make_config(preset, overrides, file)
-    if not resume:
+    steps = {"registration": options.register, "bias_correction": options.bias_correct}
+    changes = {**options.overrides, **{step: True for step, wanted in steps.items() if wanted}}
+    asked = make_config(options.preset, changes, options.config)
+    if not options.resume:
         return asked
     saved = load_config(run.config)
-    if preset is None and not overrides and file is None:
+    if options.preset is None and not changes and options.config is None:
         return saved
     filled = ("sequences", "classes", "spacing_mm")  # resolved from the cohort when left open
     differing = [
@@ -93,23 +93,19 @@ def check_same_prior(run: RunFolder, config: RunConfig, population: PopulationPr
         )
 
 
-def chosen_hardware(
-    device: str | None,
-    accelerator: str | None,
-    devices: str | int | None,
-    num_nodes: int | None,
-    precision: str,
-) -> Hardware:
-    """What to train on; raises InputError where one device is named beside several."""
-    if accelerator is None and devices is None and num_nodes is None:
-        return single_device(select_device(device or "auto"), precision, asked_for=device is not None)
+def chosen_hardware(options: TrainOptions) -> Hardware:
+    """Return what to train on; raises InputError where one device is named beside several."""
+    device, devices = options.device, options.devices
+    if options.accelerator is None and devices is None and options.num_nodes is None:
+        return single_device(select_device(device or "auto"), options.precision, asked_for=device is not None)
     if device is not None:
         raise InputError(
             "--device names one device, --accelerator, --devices and --num-nodes name several",
             got=f"--device {device} beside one of them",
             remedy="leave out --device",
         )
-    return several_devices(accelerator, None if devices is None else str(devices), num_nodes, precision)
+    devices = None if devices is None else str(devices)
+    return several_devices(options.accelerator, devices, options.num_nodes, options.precision)
 
 
 def check_loading(cache: str, num_workers: int) -> None:
