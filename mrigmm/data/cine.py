@@ -40,6 +40,8 @@ def values_in_region(
         region: (X', Y', Z').
         region_grid: its own grid.
     """
+    if region_grid.same_as(grid):
+        return np.asarray(frames[region])
     to_frames = np.linalg.inv(grid.affine) @ region_grid.affine
     index = np.round(apply_affine(to_frames, np.argwhere(region))).astype(int)
     index = index[np.all((index >= 0) & (index < grid.shape), axis=1)]

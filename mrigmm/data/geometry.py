@@ -15,14 +15,25 @@ from numpy.typing import NDArray
 # headers are written in float32 and by many hands.
 TOLERANCE_MM = 0.1
 TOLERANCE_VOXELS = 0.1
+# Voxels of cardiac sequences: beyond it a header was lost, or holds another unit.
+IN_PLANE_MM = (0.2, 5.0)
+SLICE_DISTANCE_MM = (0.2, 40.0)
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A voxel grid: shape (X, Y, Z) and affine (4, 4) from voxel index to mm."""
+    """A voxel grid: shape (X, Y, Z) and affine (4, 4) from voxel index to mm.
+
+    Attributes:
+        shape: (X, Y, Z).
+        affine: (4, 4), by which everything is measured.
+        also: other affines of the file's header. Programs that read those write maps by them, and such a map
+            lies on this grid, too.
+    """
 
     shape: tuple[int, int, int]
     affine: NDArray[np.float64]
+    also: tuple[NDArray[np.float64], ...] = ()
 
     @property
     def spacing_mm(self) -> NDArray[np.float64]:
@@ -46,16 +57,37 @@ class Grid:
         spacing = self.spacing_mm
         return max((2, 1, 0), key=lambda axis: round(float(spacing[axis]), 3))
 
+    @property
+    def readings(self) -> tuple[Grid, ...]:
+        """The grid by each of its affines, the first by the one that is measured by."""
+        return tuple(Grid(self.shape, affine) for affine in (self.affine, *self.also))
+
+    @property
+    def has_usual_voxels(self) -> bool:
+        """Whether a cardiac sequence can have voxels of this size."""
+        in_plane = np.delete(self.spacing_mm, self.slice_axis)
+        usual = bool(IN_PLANE_MM[0] <= in_plane.min() and in_plane.max() <= IN_PLANE_MM[1])
+        if self.shape[self.slice_axis] > 1:
+            distance = float(self.spacing_mm[self.slice_axis])
+            usual &= SLICE_DISTANCE_MM[0] <= distance <= SLICE_DISTANCE_MM[1]
+        return usual
+
     def corners_mm(self) -> NDArray[np.float64]:
         """Centres (8, 3) of the corner voxels in mm."""
         index = np.array(list(product(*[(0, n - 1) for n in self.shape])), dtype=float)
         return np.asarray(apply_affine(self.affine, index))
 
     def difference_mm(self, other: Grid) -> float:
-        """Largest distance in mm between matching corners; infinite when the shapes differ."""
+        """Largest distance in mm between matching corners; infinite when the shapes differ.
+
+        Of the affines of two headers, those that agree best count.
+        """
         if self.shape != other.shape:
             return float("inf")
-        return float(np.linalg.norm(self.corners_mm() - other.corners_mm(), axis=1).max())
+        return min(
+            float(np.linalg.norm(one.corners_mm() - two.corners_mm(), axis=1).max())
+            for one, two in product(self.readings, other.readings)
+        )
 
     def same_as(self, other: Grid) -> bool:
         """Whether the two grids describe the same voxels (0.1 mm or 10 % of the in-plane voxel)."""
@@ -132,6 +164,11 @@ def turned_onto(array: NDArray[Any], grid: Grid, other: Grid) -> NDArray[Any] | 
     Returns:
         The array in the order of `other`, exactly; None where the two grids have other voxels.
     """
+    found = (_turned_onto(array, one, two) for one, two in product(grid.readings, other.readings))
+    return next((turned for turned in found if turned is not None), None)
+
+
+def _turned_onto(array: NDArray[Any], grid: Grid, other: Grid) -> NDArray[Any] | None:
     steps = np.linalg.inv(grid.affine)[:3, :3] @ other.affine[:3, :3]  # of `other`, in voxels of `grid`
     axes = [int(axis) for axis in np.argmax(np.abs(steps), axis=0)]  # of the array, for each of `other`
     if len(set(axes)) < 3:

@@ -15,9 +15,9 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
-from mrigmm.data.geometry import Grid
 from mrigmm.data.inflate import MAX_RATIO, InflateError, SurplusError, inflate, inflate_start
-from mrigmm.data.nifti_header import check_header, three_d_shape
+from mrigmm.data.nifti_header import check_header
+from mrigmm.data.nifti_place import Place, placed
 from mrigmm.errors import InputError
 
 _SILENT = logging.Logger("nibabel's remarks on headers")
@@ -31,8 +31,8 @@ _MAX_PADDING = 1 << 20
 
 def read_nifti(
     path: Path, *, study: str, role: str, several_frames: bool = False
-) -> tuple[nib.nifti1.Nifti1Header, NDArray[np.generic], Grid]:
-    """Header, array as stored and scaled, and the grid of its first three axes.
+) -> tuple[nib.nifti1.Nifti1Header, NDArray[np.generic], Place]:
+    """Header, array as stored and scaled, and where its first three axes lie in mm.
 
     Args:
         path: NIfTI file.
@@ -41,7 +41,7 @@ def read_nifti(
         several_frames: whether a fourth dimension may be longer than 1.
 
     Raises:
-        InputError: the file is missing, damaged or no NIfTI, or `check_header` refuses it.
+        InputError: the file is missing, damaged or no NIfTI, or `check_header` or `placed` refuses it.
     """
     try:
         is_there, is_file = path.exists(), path.is_file()
@@ -63,6 +63,7 @@ def read_nifti(
         with path.open("rb") as file:
             header = _header(file.read(_START_BYTES), packed=packed)
             check_header(header, path, study, role, several_frames=several_frames)
+            place = placed(header, path, study, role)
             file.seek(0, os.SEEK_END)
             if file.tell() > 1.01 * _end_of_voxels(header) + _MAX_PADDING:  # noise grows when it is packed
                 raise SurplusError
@@ -83,7 +84,7 @@ def read_nifti(
         raise _not_nifti(path, study, role, str(error).splitlines()[0] if str(error) else "damaged") from None
     except (OSError, EOFError, InflateError, ValueError, OverflowError, MemoryError) as error:
         raise _damaged(path, study, role, error) from None
-    return header, array, Grid(three_d_shape(array.shape), np.asarray(header.get_best_affine(), np.float64))
+    return header, array, place
 
 
 def _has_images(folder: Path) -> bool:

@@ -97,6 +97,7 @@ def load_study(
     warnings: list[str] = []
     if own and region_from_label(study):
         warnings.append("the region comes from the reference label")
+    warnings += [text for volume in images.values() for text in volume.warnings]
     warnings += [
         f"{name}: frame {volume.frame} was taken as end-diastole (first frame: 0)"
         for name, volume in images.items()

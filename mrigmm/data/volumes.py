@@ -22,7 +22,10 @@ MAX_ABS_INTENSITY = float(np.float32(1e30))  # beyond it squares overflow even i
 
 @dataclass(frozen=True)
 class Volume:
-    """One NIfTI volume in memory: `data` (X, Y, Z), its grid, and the header to write by."""
+    """One NIfTI volume in memory: `data` (X, Y, Z), its grid, and the header to write by.
+
+    `warnings` say how the grid was told from a header that contradicts itself.
+    """
 
     data: NDArray[np.float32] | NDArray[np.int64]
     grid: Grid
@@ -30,6 +33,7 @@ class Volume:
     stored_shape: tuple[int, ...]  # as in the file: 2-D and 4-D with one frame are read as 3-D
     path: Path
     frame: int | None = None  # which one, from 0, where the file holds several
+    warnings: tuple[str, ...] = ()
 
 
 # Picks one of the frames (X, Y, Z, T) of a series on a grid.
@@ -54,7 +58,8 @@ def read_image(
             singular affine, or holds NaN or infinite voxels.
     """
     several = frame is not None or choose_frame is not None
-    header, array, grid = read_nifti(path, study=study, role=role, several_frames=several)
+    header, array, place = read_nifti(path, study=study, role=role, several_frames=several)
+    grid = place.grid
     stored_shape, frames = array.shape, array.reshape((*grid.shape, -1), order="F")
     chosen = None
     if frame is not None and not 0 <= frame < frames.shape[3]:
@@ -73,7 +78,9 @@ def read_image(
     data = frames[..., chosen or 0]
     _check_intensities(data, path, study, role)
     # Files are in Fortran order; all that follows is quicker in C order.
-    return Volume(data.astype(np.float32, order="C"), grid, header, stored_shape, path, chosen)
+    return Volume(
+        data.astype(np.float32, order="C"), grid, header, stored_shape, path, chosen, place.warnings
+    )
 
 
 def _check_intensities(data: NDArray[np.generic], path: Path, study: str, role: str) -> None:
@@ -111,7 +118,7 @@ def read_map(path: Path, *, study: str, role: str, known: Collection[int] | None
     Raises:
         InputError: as `read_image`, and when a value is no whole number or not a known id.
     """
-    header, array, grid = read_nifti(path, study=study, role=role)
+    header, array, place = read_nifti(path, study=study, role=role)
     values = _values(array).astype(np.float64)
     fractional = values[~np.isfinite(values) | (values != np.round(values))]
     if fractional.size:
@@ -134,8 +141,8 @@ def read_map(path: Path, *, study: str, role: str, known: Collection[int] | None
                 got=", ".join(str(i) for i in unknown[:8]),
                 remedy=_UNKNOWN_ID_REMEDY.get(role, "correct the file"),
             )
-    data = array.reshape(grid.shape, order="F").astype(np.int64, order="C")
-    return Volume(data, grid, header, array.shape, path)
+    data = array.reshape(place.grid.shape, order="F").astype(np.int64, order="C")
+    return Volume(data, place.grid, header, array.shape, path, warnings=place.warnings)
 
 
 def read_probabilities(path: Path, *, study: str, n_classes: int) -> Volume:
@@ -150,8 +157,8 @@ def read_probabilities(path: Path, *, study: str, n_classes: int) -> Volume:
         InputError: as `read_image`, another number of classes, or values that are no probabilities: in a
             voxel they sum to 1, or to 0 outside the region.
     """
-    header, array, grid = read_nifti(path, study=study, role="probability", several_frames=True)
-    data = array.reshape((*grid.shape, -1), order="F").astype(np.float32)
+    header, array, place = read_nifti(path, study=study, role="probability", several_frames=True)
+    data = array.reshape((*place.grid.shape, -1), order="F").astype(np.float32)
     if data.shape[3] != n_classes:
         raise InputError(
             "the probability map has another number of classes",
@@ -171,7 +178,7 @@ def read_probabilities(path: Path, *, study: str, n_classes: int) -> Volume:
             got=f"values from {data.min():g}, sums from {total.min():g} to {total.max():g}",
             remedy="run mrigmm predict again",
         )
-    return Volume(data, grid, header, array.shape, path)
+    return Volume(data, place.grid, header, array.shape, path, warnings=place.warnings)
 
 
 def _values(array: NDArray[np.generic]) -> NDArray[np.generic]:

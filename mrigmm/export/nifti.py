@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrigmm.data.files import atomic
+from mrigmm.data.nifti_place import add_qform, itk_opens
 from mrigmm.data.study_tensors import OutputGrid
 
 _INTENT_LABEL = 1002  # NIFTI_INTENT_LABEL
@@ -18,7 +19,11 @@ _DESCRIPTION = "mrigmm; not for clinical use"
 def write_labels(
     path: Path, labels: NDArray[np.generic], output: OutputGrid, dtype: type[np.unsignedinteger] = np.uint8
 ) -> None:
-    """Write class ids (X, Y, Z) on the reference grid: shape, affine and codes unchanged.
+    """Write class ids (X, Y, Z) on the reference grid: shape, sform, qform, pixdim and unit unchanged.
+
+    So the map lies on the image in every program, whichever of these it reads, and the map is measured by
+    the same of them as the image (`mrigmm.data.nifti_place`). Only where programs built on ITK would refuse
+    the header, a qform is added.
 
     Args:
         path: file to write.
@@ -51,9 +56,10 @@ def _image(data: NDArray[np.generic], output: OutputGrid, dtype: type) -> nib.Ni
     for field in ("db_name", "aux_file"):
         if field in header:
             header[field] = b""
-    # nibabel keeps the codes of the sform and qform as long as the affine is the header's own.
+    if not itk_opens(header):
+        add_qform(header, output.grid)
     image_type = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-    return image_type(data.astype(dtype), output.grid.affine, header)
+    return image_type(data.astype(dtype), None, header)  # None: the header's own
 
 
 def _save(image: nib.Nifti1Image, path: Path) -> None:

@@ -254,10 +254,12 @@ def test_a_sheared_affine_is_read(path):
     np.testing.assert_allclose(read_image(path, study="p1", role="LGE").grid.affine, affine, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("code", "unit"), [(1, "metres"), (3, "micrometres")])
-def test_lengths_in_another_unit(path, code, unit):
+@pytest.mark.parametrize(("code", "unit", "size"), [(1, "metres", "1200"), (3, "micrometres", "0.0012")])
+def test_lengths_that_are_mm_under_another_unit(path, code, unit, size):
     patched(path, XYZT_UNITS, "<B", code | 8)  # 8: time in seconds
-    assert refusal(path, "lengths in another unit").got == unit
+    got = refusal(path, "voxels of a size that no scanner gives").got
+    assert got.startswith(f"{size} x {size} x ")
+    assert got.endswith(f"as the header says: {unit}; a heart's if these are millimetres")
 
 
 @pytest.mark.parametrize("code", [0, 2, 10])

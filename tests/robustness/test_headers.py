@@ -39,6 +39,17 @@ def no_qform(role):
     return patched(role, qform_code=("h", 0))
 
 
+def in_unit(factor, **fields):
+    """Both forms and pixdim of a file in another unit than mm."""
+
+    def one(role):
+        affine = np.diag([factor, factor, factor, 1]) @ oblique_affine()
+        unit = patched(role, xyzt_units=("B", fields.get("xyzt_units", 0)))
+        return lambda place: (place.volume(role, place.data(role), affine), unit(place))
+
+    return one
+
+
 def codes(qform, sform):
     return every(ALL_FILES, lambda role: patched(role, qform_code=("h", qform), sform_code=("h", sform)))
 
@@ -220,7 +231,12 @@ CASES = [
     StudyCase("an infinite origin", srow("T2", with_value(1, 3, np.inf)), NO_VOLUME, "T2"),
     StudyCase("an origin of 1e38 mm", srow("T2", with_value(1, 3, 1e38)), "T2", "T2"),
     StudyCase("axes of 1e38 mm", srow("T2", scaled(1e37)), NO_VOLUME, "T2"),
-    StudyCase("axes of 1e-38 mm", srow("T2", scaled(1e-39)), "T2", "T2"),
+    StudyCase(
+        "axes of 1e-38 mm in the sform alone: pixdim and qform count",
+        srow("T2", scaled(1e-39)),
+        same=True,
+        note="T2 has two voxel sizes in its header",
+    ),
     StudyCase(
         "no forms and a pixdim of 0",
         patched("T2", qform_code=("h", 0), sform_code=("h", 0), pixdim=("8f", (1, 0, 0, 0, 1, 1, 1, 1))),
@@ -272,19 +288,43 @@ CASES = [
     ),
     # Units.
     StudyCase(
-        "metres", patched("T2", xyzt_units=("B", 1)), "has lengths in another unit", "T2", got="metres"
+        "metres, as the header says",
+        every(ALL_FILES, in_unit(1e-3, xyzt_units=1)),
+        same=True,
+        note="LGE has lengths in metres, as its header says: voxels of 1.2 x 1.2 x 10 mm",
     ),
-    StudyCase("micrometres", patched("T2", xyzt_units=("B", 3)), "has lengths in another unit", "T2"),
+    StudyCase(
+        "micrometres, as the header says",
+        every(ALL_FILES, in_unit(1e3, xyzt_units=3)),
+        same=True,
+        note="LGE has lengths in micrometres",
+    ),
+    StudyCase(
+        "mm in a header that says metres",
+        patched("T2", xyzt_units=("B", 1)),
+        SIZE,
+        "T2",
+        got="a heart's if these are millimetres",
+        remedy="set_xyzt_units('mm')",
+    ),
+    StudyCase("mm in a header that says micrometres", patched("T2", xyzt_units=("B", 3)), SIZE, "T2"),
     StudyCase("unknown unit: mm", patched("LGE", xyzt_units=("B", 0)), same=True),
     StudyCase(
         "metres without saying so",
-        everywhere(scaled(1e-3)),
+        every(ALL_FILES, in_unit(1e-3)),
         SIZE,
         "LGE",
+        got="a heart's if these are metres",
         remedy="mm",
         commands=("files", "prior"),
     ),
-    StudyCase("micrometres without saying so", everywhere(scaled(1e3)), SIZE, "LGE", remedy="mm"),
+    StudyCase("micrometres without saying so", every(ALL_FILES, in_unit(1e3)), SIZE, "LGE", remedy="mm"),
+    StudyCase(
+        "metres in the sform alone: pixdim counts",
+        everywhere(scaled(1e-3)),
+        same=True,
+        note="LGE has two voxel sizes in its header: 1.2 x 1.2 x 10 mm (pixdim) was taken",
+    ),
 ]
 
 

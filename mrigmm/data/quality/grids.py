@@ -6,12 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mrigmm.data.geometry import Grid, shear_degrees, slice_normal
+from mrigmm.data.geometry import IN_PLANE_MM, SLICE_DISTANCE_MM, Grid, shear_degrees, slice_normal
 from mrigmm.errors import Problem
 
 MAX_SHEAR_DEGREES = 0.5  # headers are rounded; what SimpleITK refuses begins near here
-IN_PLANE_MM = (0.2, 5.0)
-SLICE_DISTANCE_MM = (0.2, 40.0)
 MAX_TILT_DEGREES = 30.0  # between the slices of two sequences; a long axis is 90 degrees off
 _STUDIES_NAMED = 5
 
@@ -32,13 +30,9 @@ def sheared(name: str, grid: Grid) -> Problem | None:
 
 def implausible_spacing(name: str, grid: Grid) -> Problem | None:
     """Voxels of a size that no cardiac sequence has: a lost header, or another unit."""
-    in_plane = np.delete(grid.spacing_mm, grid.slice_axis)
-    low, high = IN_PLANE_MM
-    good = bool(low <= in_plane.min() and in_plane.max() <= high)
-    if grid.shape[grid.slice_axis] > 1:
-        good &= bool(SLICE_DISTANCE_MM[0] <= grid.spacing_mm[grid.slice_axis] <= SLICE_DISTANCE_MM[1])
-    if good:
+    if grid.has_usual_voxels:
         return None
+    low, high = IN_PLANE_MM
     return Problem(
         f"{name} has voxels of an implausible size",
         expected=f"{low:g} to {high:g} mm in plane, slices {SLICE_DISTANCE_MM[0]:g} to "
