@@ -94,6 +94,13 @@ class Grid:
         in_plane = np.delete(self.spacing_mm, self.slice_axis).min()
         return self.difference_mm(other) <= max(TOLERANCE_MM, TOLERANCE_VOXELS * float(in_plane))
 
+    def measured_by(self, other: Grid) -> Grid:
+        """Of two grids of the same voxels, the one whose header was found to name several, else this one.
+
+        A map of another program has a header of its own, which agrees with itself at any size of the voxels.
+        """
+        return other if other.also and not self.also else self
+
     def describe(self) -> str:
         """Shape, spacing, orientation and position in one line, for messages."""
         shape = " x ".join(str(n) for n in self.shape)

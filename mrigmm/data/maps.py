@@ -35,8 +35,24 @@ def read_reference_label(
     Raises:
         InputError: when it is missing, has unknown ids or lies on another grid than `grid`.
     """
-    volume = on_grid(_label_volume(study, labels), grid, study.id, "label")
-    return _class_indices(volume.data.astype(np.int64), labels, classes)
+    volume = reference_volume(study, grid, labels)
+    return reference_classes(volume, labels, classes)
+
+
+def reference_volume(study: Study, grid: Grid, labels: Mapping[str, Sequence[int]]) -> Volume:
+    """Reference label with the file's ids, in the order of `grid`.
+
+    Raises:
+        InputError: when it is missing, has unknown ids or lies on another grid than `grid`.
+    """
+    return on_grid(_label_volume(study, labels), grid, study.id, "label")
+
+
+def reference_classes(
+    reference: Volume, labels: Mapping[str, Sequence[int]], classes: Sequence[str]
+) -> NDArray[np.int64]:
+    """Ids of a reference label as class indices (X, Y, Z), `NO_CLASS` elsewhere."""
+    return _class_indices(reference.data.astype(np.int64), labels, classes)
 
 
 def read_scribbles(

@@ -177,12 +177,17 @@ def _trusted(header: Header, sform: NDArray[np.float64], to_mm: float) -> Source
         ]
         if usual[0] != usual[1]:
             return "sform" if usual[0] else "pixdim"
-    if np.allclose(one, to_mm, rtol=1e-4):
+    if _empty(one, to_mm):
         return "pixdim"
     if _qform(header) is None:
-        return "sform" if np.allclose(two, to_mm, rtol=1e-4) else None
+        return "sform" if _empty(two, to_mm) else None
     # A qform of 1 mm was written by somebody: 1 mm may be right, or the qform as empty as pixdim.
-    return None if np.allclose(two, to_mm, rtol=1e-4) else "pixdim"
+    return None if _empty(two, to_mm) else "pixdim"
+
+
+def _empty(mm: NDArray[np.float64], to_mm: float) -> bool:
+    """Whether sizes are the 1, of mm or of the header's unit, that a header has before any is written."""
+    return any(np.allclose(mm, one, rtol=1e-4) for one in (1.0, to_mm))
 
 
 def _rescaled(header: Header, sform: NDArray[np.float64], to_mm: float) -> NDArray[np.float64]:
@@ -299,5 +304,5 @@ def _contradiction(
         expected="sform, qform and pixdim that agree within 1 %",
         got=f"{_size(_norms(sform))} (sform), {_size(pixdim)} ({by_pixdim})",
         remedy="look the voxel size up (DICOM: PixelSpacing, and the distance of the slices), write it to "
-        "both forms (nibabel: image.set_sform(affine, 1); image.set_qform(affine, 1)) and save the file again",
+        "both forms (nibabel: image.set_sform(affine, 1), image.set_qform(affine, 1)), and save the file",
     )

@@ -18,6 +18,7 @@ from mrigmm.data.cine import values_in_region
 from mrigmm.data.geometry import Grid
 from mrigmm.data.manifest import Manifest, Study
 from mrigmm.data.manifest_file import read_manifest
+from mrigmm.data.nifti_place import itk_opens
 from mrigmm.data.study import read_sequence, reference_sequence
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.data.volumes import Volume, read_map
@@ -195,6 +196,12 @@ def _inspect(
     maps, map_problems = _read_maps(study, cohort, classes)
     # A cine that looks for end-diastole inside the region has met the region's problems already.
     problems += [problem for problem in map_problems if problem not in problems]
+    read = (*images.values(), *maps.values())
+    problems += [
+        Problem(text, study.id, str(volume.path), severity="warning")
+        for volume in read
+        for text in volume.warnings
+    ]
     fingerprints = {name: quality.fingerprint(volume.data) for name, volume in images.items()}
     if "region" in maps:
         fingerprints["region"] = quality.fingerprint(maps["region"].data)
@@ -221,6 +228,7 @@ def _inspect(
                 images=images,
             )
             said = {f"no {name}" for name in study.images.keys() - images.keys()}
+            said |= {text for volume in read for text in volume.warnings}
             problems += warnings_of(study.id, [text for text in tensors.warnings if text not in said])
             problems += _content_problems(study, images, tensors, classes)
         except InputError as error:
@@ -252,7 +260,10 @@ def _read_maps(
 def _grid_problems(study: Study, images: Mapping[str, Volume], reference: Grid | None) -> Iterator[Problem]:
     """Findings about the grids of the sequences."""
     for name, volume in images.items():
-        found = [quality.sheared(name, volume.grid), quality.implausible_spacing(name, volume.grid)]
+        found = [
+            quality.sheared(name, volume.grid, itk_opens=itk_opens(volume.header)),
+            quality.implausible_spacing(name, volume.grid),
+        ]
         if reference is not None:
             found.append(quality.not_parallel(name, volume.grid, reference_sequence(study.images), reference))
         for problem in found:

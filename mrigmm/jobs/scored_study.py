@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 
 from mrigmm.data.geometry import Grid, with_slices_last
 from mrigmm.data.manifest import Manifest, Study
-from mrigmm.data.maps import NO_CLASS, read_reference_label, require_grid
+from mrigmm.data.maps import (
+    NO_CLASS,
+    read_reference_label,
+    reference_classes,
+    reference_volume,
+    require_grid,
+)
 from mrigmm.data.volumes import read_probabilities
 from mrigmm.errors import InputError, Problem, some_of
 from mrigmm.evaluation.calibration import Reliability, reliability
@@ -61,15 +67,16 @@ def score_study(study: Study, folder: Path, cohort: Manifest) -> dict[str, Score
             expected=f"one of {', '.join(ids)} under 'labels' in the manifest",
             got=", ".join(cohort.classes) or "no class",
         )
-    grid = prediction.labels.grid
+    drawn = reference_volume(study, prediction.labels.grid, cohort.labels)
+    grid = prediction.labels.grid.measured_by(drawn.grid)
     axes_mm = _axes_mm(grid)
-    reference = read_reference_label(study, grid, cohort.labels, classes)
+    reference = reference_classes(drawn, cohort.labels, classes)
     predicted = class_indices(prediction.labels.data, [ids[name] for name in classes])
     scores = study_scores(
         with_slices_last(predicted, grid), with_slices_last(reference, grid), classes, axes_mm
     )
     if cohort.labels.get(_MVO) and prediction.mvo is not None:
-        true = read_reference_label(study, grid, cohort.labels, (_MVO,)) == 0
+        true = reference_classes(drawn, cohort.labels, (_MVO,)) == 0
         scores[_MVO] = mask_scores(
             with_slices_last(prediction.mvo, grid), with_slices_last(true, grid), axes_mm
         )

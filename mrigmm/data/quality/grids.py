@@ -9,21 +9,37 @@ import numpy as np
 from mrigmm.data.geometry import IN_PLANE_MM, SLICE_DISTANCE_MM, Grid, shear_degrees, slice_normal
 from mrigmm.errors import Problem
 
-MAX_SHEAR_DEGREES = 0.5  # headers are rounded; what SimpleITK refuses begins near here
+MAX_SHEAR_DEGREES = 0.5  # headers are rounded
 MAX_TILT_DEGREES = 30.0  # between the slices of two sequences; a long axis is 90 degrees off
 _STUDIES_NAMED = 5
 
 
-def sheared(name: str, grid: Grid) -> Problem | None:
-    """The array axes are not perpendicular to each other."""
+def sheared(name: str, grid: Grid, *, itk_opens: bool) -> Problem | None:
+    """The array axes are not perpendicular to each other, or not so exactly that ITK programs read them.
+
+    Args:
+        name: of the sequence.
+        grid: its grid.
+        itk_opens: whether ITK reads the file's header (`nifti_place.itk_opens`).
+    """
     angle = shear_degrees(grid)
-    if angle <= MAX_SHEAR_DEGREES:
+    if itk_opens and angle <= MAX_SHEAR_DEGREES:
         return None
+    axes = f"axes that are {angle:.2g} degrees off"
+    if itk_opens:
+        return Problem(
+            f"{name} has a sheared grid",
+            expected="perpendicular voxel axes",
+            got=f"{axes}; used as they are, volumes and results are right",
+            remedy="none needed here; programs built on ITK read the qform, whose axes are perpendicular",
+            severity="note",
+        )
     return Problem(
-        f"{name} has a sheared grid",
-        expected="perpendicular voxel axes",
-        got=f"axes that are {angle:.1f} degrees off; used as they are, volumes and results are right",
-        remedy="none needed here; SimpleITK and programs built on it refuse such files",
+        f"ITK programs (3D Slicer, ITK-SNAP, SimpleITK) will refuse {name}",
+        expected="voxel axes that are perpendicular within 0.005 degrees, or a qform",
+        got=f"{axes}, and no qform; used as they are, volumes and results are right",
+        remedy="none needed here, and the label map is written so that they open it; for the image, add a "
+        "qform (nibabel: image.set_qform(image.affine, 1)) and save it",
         severity="note",
     )
 

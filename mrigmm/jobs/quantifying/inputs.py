@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mrigmm.data.geometry import Grid, with_slices_last
 from mrigmm.data.manifest import Manifest, Study
-from mrigmm.data.maps import NO_CLASS, read_reference_label, require_grid
+from mrigmm.data.maps import NO_CLASS, reference_classes, reference_volume, require_grid
 from mrigmm.data.volumes import read_probabilities
 from mrigmm.errors import InputError
 from mrigmm.jobs.common import PROBABILITIES_SUFFIX
@@ -116,7 +116,7 @@ def read_reference(study: Study, prediction: MeasuredStudy, cohort: Manifest) ->
     """Reference labels of a study, of the classes that its prediction has, too.
 
     Raises:
-        InputError: as `read_reference_label`, and when there is no class in common.
+        InputError: as `reference_volume`, and when there is no class in common.
     """
     maps, grid = prediction.maps, prediction.file_grid
     classes = [name for name in cohort.classes if name in maps.ids and cohort.labels[name]]
@@ -127,10 +127,11 @@ def read_reference(study: Study, prediction: MeasuredStudy, cohort: Manifest) ->
             expected=f"one of {', '.join(maps.ids)} under 'labels' in the manifest",
             got=", ".join(cohort.classes) or "no class",
         )
-    index = read_reference_label(study, grid, cohort.labels, classes)
+    drawn = reference_volume(study, grid, cohort.labels)
+    index = reference_classes(drawn, cohort.labels, classes)
     ml = volumes_ml(index, {name: i for i, name in enumerate(classes)}, grid.voxel_volume_ml)
     parts = {
-        name: read_reference_label(study, grid, cohort.labels, (name,)) != NO_CLASS
+        name: reference_classes(drawn, cohort.labels, (name,)) != NO_CLASS
         for name in ("mvo", "rv_blood")
         if cohort.labels.get(name)
     }

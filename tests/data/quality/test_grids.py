@@ -12,16 +12,29 @@ def grid(shape=SHAPE, affine=None):
 
 
 def test_sheared():
-    assert sheared("LGE", grid()) is None
+    assert sheared("LGE", grid(), itk_opens=True) is None
     affine = oblique_affine()
     affine[:3, 2] += 4 * affine[:3, 0]  # 4.8 mm along x over 10 mm: atan(0.48) = 25.6 degrees
-    found = sheared("LGE", grid(affine=affine))
+    found = sheared("LGE", grid(affine=affine), itk_opens=True)
     assert (found.severity, found.what) == ("note", "LGE has a sheared grid")
-    assert "25.6 degrees" in found.got
+    assert "26 degrees" in found.got
+
+
+def test_what_itk_programs_refuse():
+    affine = oblique_affine()
+    affine[:3, 2] += 0.02 * affine[:3, 0]  # 0.024 mm along x over 10 mm: 0.14 degrees
+    assert sheared("LGE", grid(affine=affine), itk_opens=True) is None
+    found = sheared("LGE", grid(affine=affine), itk_opens=False)
+    assert (found.severity, found.what) == (
+        "note",
+        "ITK programs (3D Slicer, ITK-SNAP, SimpleITK) will refuse LGE",
+    )
+    assert found.got.startswith("axes that are 0.14 degrees off, and no qform")
+    assert "set_qform" in found.remedy
 
 
 def test_a_header_rounded_to_float32_is_not_sheared():
-    assert sheared("LGE", grid(affine=oblique_affine().astype(np.float32))) is None
+    assert sheared("LGE", grid(affine=oblique_affine().astype(np.float32)), itk_opens=True) is None
 
 
 @pytest.mark.parametrize(
