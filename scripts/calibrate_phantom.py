@@ -19,11 +19,11 @@ import torch
 from rich.progress import track
 from scipy.ndimage import gaussian_filter
 from skimage.filters import threshold_otsu
-from sklearn.exceptions import ConvergenceWarning as SklearnConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from mrigmm.labels import BACKGROUND_ID, TISSUES
-from mrigmm.mixture import ConvergenceWarning, MapPrior, Mixture, fit_gmm, log_gaussian, posterior, safe_log
+from mrigmm.mixture import MapPrior, Mixture, fit_gmm, log_gaussian, posterior, safe_log
 from mrigmm.phantom import PRESETS, SimulatedStudy, preset_hash, simulate_study, tables
 from mrigmm.phantom.calibration import (
     REGIONS,
@@ -74,9 +74,7 @@ def population_map_prior(classes: slice, strength: float) -> MapPrior:
 
 def map_em(voxels: np.ndarray, prior: MapPrior) -> np.ndarray:
     """Responsibilities (N, K) of voxels (N, C)."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return fit_gmm(torch.tensor(voxels), prior=prior, max_iter=60, tol=1e-6).resp.numpy()
+    return fit_gmm(torch.tensor(voxels), prior=prior, max_iter=60, tol=1e-6).resp.numpy()
 
 
 def em_gmm(images: np.ndarray, inside: np.ndarray) -> np.ndarray:
@@ -91,7 +89,7 @@ def em_gmm(images: np.ndarray, inside: np.ndarray) -> np.ndarray:
             len(CLASSES), covariance_type="diag", means_init=start, max_iter=100, tol=2e-4, random_state=0
         )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SklearnConvergenceWarning)
+            warnings.simplefilter("ignore", ConvergenceWarning)
             labels[inside[..., z], z] = _IDS[model.fit_predict(voxels)]
     return labels
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ from mrigmm.methods.settings import (
     require_sequences,
     validated_settings,
 )
-from mrigmm.mixture import ConvergenceWarning, fit_gmm
+from mrigmm.mixture import fit_gmm
 
 
 @dataclass(frozen=True)
@@ -172,9 +171,7 @@ class DSPGMM(DSP):
             names = tuple(self.task.classes[index] for index in members.tolist())
             prior = self.task.prior.select(classes=names, sequences=sequences)
             options = {"prior": prior.map_prior(self.settings.prior_strength)}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # told as `converged`
-            fit = fit_gmm(x, **options)
+        fit = fit_gmm(x, **options)
         resp = fit.resp.double()
         if self.task.prior is None:  # otherwise components keep the class they were started at
             resp = self._ordered(resp, x, members, sequences)

@@ -6,7 +6,6 @@ study is taken apart and put together is the same.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from tempfile import TemporaryFile, gettempdir
@@ -35,7 +34,6 @@ from mrigmm.methods.settings import (
 )
 from mrigmm.mixture import (
     AddUp,
-    ConvergenceWarning,
     EMResult,
     Mixture,
     PooledFit,
@@ -201,9 +199,7 @@ class EMGMM:
     ) -> EMResult:
         if self.wants_cohort:
             return self._of_cohort(voxels, sequences)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # told as `converged`
-            result = self.fit(voxels, self._first(voxels, prior), prior)
+        result = self.fit(voxels, self._first(voxels, prior), prior)
         if prior is not None:  # components keep the class they were started at
             return result
         order = self._by_brightness(result.mixture, sequences, voxels.region.unique())

@@ -7,7 +7,6 @@ themselves, on intensities smoothed inside the wall, so that no blood leaks in.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,7 +28,6 @@ from mrigmm.methods.base import (
 from mrigmm.methods.map_em import MapEM, require_prior
 from mrigmm.methods.settings import TwoStepSettings, validated_settings
 from mrigmm.mixture import (
-    ConvergenceWarning,
     EMResult,
     MapPrior,
     PopulationPrior,
@@ -124,17 +122,15 @@ class MapEM2Step:
         features, observed, prior = self._features(study, inside)
         x = features.double()  # (N, F)
         map_prior = prior.map_prior(self.settings.prior_strength, dtype=x.dtype)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # told as `converged`
-            fit = fit_gmm(
-                x.to(self.task.device),
-                observed=None if observed is None else observed.to(self.task.device),
-                prior=map_prior.to(device=self.task.device),
-                covariance=self.settings.covariance,
-                max_iter=self.settings.max_iter,
-                tol=self.settings.tolerance,
-                variance_floor=self.settings.variance_floor,
-            )
+        fit = fit_gmm(
+            x.to(self.task.device),
+            observed=None if observed is None else observed.to(self.task.device),
+            prior=map_prior.to(device=self.task.device),
+            covariance=self.settings.covariance,
+            max_iter=self.settings.max_iter,
+            tol=self.settings.tolerance,
+            variance_floor=self.settings.variance_floor,
+        )
         smooth = smooth_posterior(
             unpack(fit.resp.float().cpu(), inside),
             inside.long(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +18,7 @@ from mrigmm.methods.base import (
 from mrigmm.methods.clusters import covered_voxels, naming_note
 from mrigmm.methods.em_start import Voxels, starting_mixture
 from mrigmm.methods.settings import MRFSettings, require_sequences, validated_settings
-from mrigmm.mixture import ConvergenceWarning, Mixture, fit_potts
+from mrigmm.mixture import Mixture, fit_potts
 
 
 class MRFGMM:
@@ -72,22 +71,20 @@ class MRFGMM:
             variance_floor=settings.variance_floor,
             seed=settings.seed,
         )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # told as `converged`
-            result = fit_potts(
-                study.image.as_tensor()[study.present].double().to(device),
-                region.long().to(device),
-                start=start,
-                beta=settings.beta,
-                spacing_mm=study.spacing_mm,
-                covariance=settings.covariance,
-                prior=map_prior,
-                allowed=self.task.allowed,
-                max_iter=settings.max_iter,
-                tol=settings.tolerance,
-                in_plane=settings.in_plane,
-                variance_floor=settings.variance_floor,
-            )
+        result = fit_potts(
+            study.image.as_tensor()[study.present].double().to(device),
+            region.long().to(device),
+            start=start,
+            beta=settings.beta,
+            spacing_mm=study.spacing_mm,
+            covariance=settings.covariance,
+            prior=map_prior,
+            allowed=self.task.allowed,
+            max_iter=settings.max_iter,
+            tol=settings.tolerance,
+            in_plane=settings.in_plane,
+            variance_floor=settings.variance_floor,
+        )
         mixture, resp = result.mixture, result.resp.float().cpu()
         if prior is None:
             order = brightness_order(

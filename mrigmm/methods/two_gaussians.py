@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -15,7 +14,7 @@ from mrigmm.methods.base import Segmentation, Task, unpack
 from mrigmm.methods.grey_levels import otsu_threshold
 from mrigmm.methods.settings import refuse_settings
 from mrigmm.methods.threshold import lge_in_wall, require_classes, threshold_segmentation
-from mrigmm.mixture import ConvergenceWarning, EMResult, fit_gmm, m_step, order_by_channels, statistics
+from mrigmm.mixture import EMResult, fit_gmm, m_step, order_by_channels, statistics
 
 
 class TwoGaussians:
@@ -64,9 +63,7 @@ def fit_two_gaussians(x: Tensor) -> EMResult:
     values = x.double()[:, None]
     bright = values > otsu_threshold(x)
     start = m_step(statistics(values, torch.cat([~bright, bright], dim=1).double()))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # told as `converged`
-        fit = fit_gmm(values, start=start)
+    fit = fit_gmm(values, start=start)
     order = order_by_channels(fit.mixture.means, [0])
     return replace(fit, mixture=fit.mixture.permute(order), resp=fit.resp[:, order])
 

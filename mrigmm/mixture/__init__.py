@@ -1,8 +1,8 @@
-"""Gaussian mixtures on images: exact, robust, batched, differentiable. Mathematics only."""
+"""Gaussian mixtures on images: exact, robust, differentiable. Mathematics only."""
 
 from mrigmm.mixture.cavity import find_cavity
 from mrigmm.mixture.class_weights import constrained_weights, region_log_weights
-from mrigmm.mixture.em import fit_gmm, fit_gmm_batch, fit_svgmm
+from mrigmm.mixture.em import fit_gmm, fit_svgmm
 from mrigmm.mixture.estimator import GaussianMixture
 from mrigmm.mixture.gaussian import Covariance, Mixture, log_gaussian, safe_log
 from mrigmm.mixture.map_prior import MapPrior, log_map_prior
@@ -24,7 +24,7 @@ from mrigmm.mixture.pooled import PooledFit, StudyVoxels, classify, fit_gmm_pool
 from mrigmm.mixture.population import PopulationPrior
 from mrigmm.mixture.population_sums import PopulationSums, estimate_population_prior
 from mrigmm.mixture.potts import fit_potts, potts_bound, potts_posterior, potts_support
-from mrigmm.mixture.results import BatchResult, ConvergenceWarning, EMResult
+from mrigmm.mixture.results import ConvergenceWarning, EMResult
 from mrigmm.mixture.smoothing import (
     gaussian_blur,
     multiscale_features,
@@ -39,7 +39,6 @@ __all__ = [
     "PARTIAL_SUMS",
     "VARIANCE_FLOOR",
     "AddUp",
-    "BatchResult",
     "ConvergenceWarning",
     "Covariance",
     "EMResult",
@@ -60,7 +59,6 @@ __all__ = [
     "expected_statistics",
     "find_cavity",
     "fit_gmm",
-    "fit_gmm_batch",
     "fit_gmm_pooled",
     "fit_potts",
     "fit_svgmm",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import warnings
 from typing import get_args
 
 import numpy as np
@@ -21,6 +22,7 @@ from mrigmm.mixture.initial import Start
 from mrigmm.mixture.map_prior import MapPrior
 from mrigmm.mixture.missing import log_gaussian_observed
 from mrigmm.mixture.objectives import log_likelihood, posterior
+from mrigmm.mixture.results import ConvergenceWarning
 from mrigmm.mixture.summaries import Summary, from_summaries, summarize
 from mrigmm.mixture.tables import ArrayLike, as_array, require_columns, warn_of_table, without_nan
 from mrigmm.mixture.updates import VARIANCE_FLOOR
@@ -133,6 +135,13 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             seed=self._seed(),
             variance_floor=self.reg_covar,
         )
+        if not result.converged:
+            warnings.warn(
+                f"EM did not converge in {self.max_iter} iterations (tolerance {self.tol:g} on the mean log "
+                "likelihood): raise max_iter or tol",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
         self._take(result.mixture, result.lower_bounds, result.converged)
         return self
 

@@ -6,7 +6,6 @@ otherwise, and count by their distance in mm.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -17,7 +16,7 @@ from mrigmm.mixture.gaussian import Covariance, Mixture, log_gaussian, parameter
 from mrigmm.mixture.map_prior import MapPrior, log_map_prior
 from mrigmm.mixture.moments import statistics
 from mrigmm.mixture.objectives import region_log_prior
-from mrigmm.mixture.results import ConvergenceWarning, EMResult
+from mrigmm.mixture.results import EMResult
 from mrigmm.mixture.updates import VARIANCE_FLOOR, m_step
 
 
@@ -143,9 +142,6 @@ def fit_potts(
     Returns:
         As ``fit_gmm`` gives for the voxels ``image[:, region > 0].T``; ``log_likelihood`` is that of the
         mixture without the coupling.
-
-    Warns:
-        ConvergenceWarning: ``max_iter`` was not enough.
     """
     inside = region > 0
     x = image[:, inside].mT.to(voxel_dtype(image))  # (N, C)
@@ -190,12 +186,6 @@ def fit_potts(
         mixture = Mixture(mixture.weights, new.means, new.covariances)
         converged = len(bounds) > 1 and abs(bounds[-1] - bounds[-2]) < tol
     voxels, log_joint = joint(mixture)
-    if not converged:
-        warnings.warn(
-            f"Potts EM did not converge in {max_iter} iterations (tolerance {tol:g}): raise max_iter or tol",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
     final = potts_posterior(
         log_joint,
         region,

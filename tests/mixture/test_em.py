@@ -13,10 +13,8 @@ from sklearn.mixture import GaussianMixture as Reference
 from torch import Tensor
 
 from mrigmm.mixture import (
-    ConvergenceWarning,
     Mixture,
     fit_gmm,
-    fit_gmm_batch,
     fit_svgmm,
     log_gaussian,
     log_likelihood,
@@ -28,7 +26,6 @@ from mrigmm.mixture import (
     statistics,
 )
 from mrigmm.mixture.class_weights import constrained_weights
-from mrigmm.mixture.fast import blocks
 from mrigmm.mixture.map_prior import MapPrior
 
 K, C = 4, 3
@@ -52,12 +49,6 @@ def prior(strength: float = 0.05) -> MapPrior:
     start = start_mixture()
     weights = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
     return MapPrior(start.means, 0.5 * start.covariances, weights, strength, 2 * strength, 3 * strength)
-
-
-def quietly(fit, *arguments, **options):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return fit(*arguments, **options)
 
 
 def plain_em(
@@ -115,7 +106,7 @@ def test_equals_scikit_learn(covariance):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         reference.fit(x.numpy())
-    ours = quietly(fit_gmm, x, start=start, covariance=covariance, tol=0, max_iter=25, variance_floor=1e-3)
+    ours = fit_gmm(x, start=start, covariance=covariance, tol=0, max_iter=25, variance_floor=1e-3)
     expected = torch.from_numpy(reference.covariances_)
     full = {
         "full": lambda: expected,
@@ -136,7 +127,7 @@ def test_float32_stays_within_a_millionth_of_the_likelihood():
     x = x - x.mean(0)
     for covariance in ("diag", "full"):
         options = {"start": start_mixture(), "covariance": covariance, "tol": 0, "max_iter": 15}
-        exact, single = quietly(fit_gmm, x, **options), quietly(fit_gmm, x.float(), **options)
+        exact, single = fit_gmm(x, **options), fit_gmm(x.float(), **options)
         assert single.resp.dtype == torch.float32
         assert abs(exact.lower_bounds[-1] - single.lower_bounds[-1]) < 1e-6
 
@@ -154,7 +145,7 @@ def test_fast_driver_equals_public_functions(covariance, with_prior, constraint)
             allowed[1, 1] = True
     options = {"covariance": covariance, "allowed": allowed, "region": region}
     map_prior = prior() if with_prior else None
-    ours = quietly(fit_gmm, x, start=start, prior=map_prior, max_iter=6, tol=0, **options)
+    ours = fit_gmm(x, start=start, prior=map_prior, max_iter=6, tol=0, **options)
     expected, bounds = plain_em(x, start, 6, map_prior=map_prior, **options)
     assert_mixtures_close(ours.mixture, expected)
     np.testing.assert_allclose(ours.lower_bounds, bounds, atol=1e-10)
@@ -163,23 +154,6 @@ def test_fast_driver_equals_public_functions(covariance, with_prior, constraint)
         assert (ours.resp[cavity, 1:] == 0).all()
         assert (ours.resp[~cavity, 0] == 0).all()
         torch.testing.assert_close(ours.mixture.weights[0], cavity.double().mean(), atol=0.05, rtol=0)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_other_devices_run_the_same_iterations(monkeypatch, dtype):
-    """The torch inner loop, which a GPU uses, on the CPU against the NumPy one."""
-    x = torch.cat([voxels(n, seed=n) for n in (300, 40_000, 0, 77)]).to(dtype)
-    index = torch.repeat_interleave(torch.arange(4), torch.tensor([300, 40_000, 0, 77]))
-    region = torch.randint(1, 3, (len(x),), generator=torch.Generator().manual_seed(1))
-    options = {"start": start_mixture(), "allowed": CAVITY_WALL, "region": region, "max_iter": 6, "tol": 1e-3}
-    ours = quietly(fit_gmm_batch, x, index, 4, **options)
-    monkeypatch.setattr(blocks, "numpy_can", lambda features: False)
-    other = quietly(fit_gmm_batch, x, index, 4, **options)
-    tolerance = 1e-5 if dtype == torch.float32 else 1e-11
-    assert_mixtures_close(ours.mixture, other.mixture, tolerance)
-    for one, two in zip(ours.lower_bounds, other.lower_bounds, strict=True):
-        np.testing.assert_allclose(one, two, atol=tolerance)
-    assert (other.resp[region == 1, 1:] == 0).all()
 
 
 @settings(max_examples=25, deadline=None)
@@ -206,8 +180,7 @@ def test_bound_never_falls(seed, covariance, with_prior, constraint, scale):
     if with_prior:
         map_prior = MapPrior(start.means, start.covariances, start.weights, 0.02, 0.1, 0.3)
     # Without a floor a class may collapse on few voxels; ten iterations stay clear of that.
-    result = quietly(
-        fit_gmm,
+    result = fit_gmm(
         x,
         start=start,
         covariance=covariance,
@@ -225,13 +198,13 @@ def test_bound_never_falls(seed, covariance, with_prior, constraint, scale):
 def test_several_starts_keep_the_best():
     x = voxels(400)
     bounds = [
-        quietly(fit_gmm, x, n_classes=K, start="random", seed=seed, max_iter=30, tol=0).lower_bounds[-1]
+        fit_gmm(x, n_classes=K, start="random", seed=seed, max_iter=30, tol=0).lower_bounds[-1]
         for seed in (3,)
     ]
-    several = quietly(fit_gmm, x, n_classes=K, start="random", seed=3, n_starts=6, max_iter=30, tol=0)
+    several = fit_gmm(x, n_classes=K, start="random", seed=3, n_starts=6, max_iter=30, tol=0)
     assert several.lower_bounds[-1] >= bounds[0]
     assert several.lower_bounds[-1] > bounds[0] - 1e-12
-    again = quietly(fit_gmm, x, n_classes=K, start="random", seed=3, n_starts=6, max_iter=30, tol=0)
+    again = fit_gmm(x, n_classes=K, start="random", seed=3, n_starts=6, max_iter=30, tol=0)
     assert_mixtures_close(several.mixture, again.mixture, 0)
 
 
@@ -245,17 +218,16 @@ def test_kmeans_start_finds_separate_classes():
     assert sorted(found.indices.tolist()) == [0, 1, 2, 3]
 
 
-def test_warns_when_it_does_not_converge():
-    with pytest.warns(ConvergenceWarning, match="3 iterations"):
-        result = fit_gmm(voxels(), n_classes=K, max_iter=3, tol=0)
+def test_says_whether_it_converged():
+    result = fit_gmm(voxels(), n_classes=K, max_iter=3, tol=0)
     assert (result.converged, result.n_iter, len(result.lower_bounds)) == (False, 3, 3)
     assert fit_gmm(voxels(), n_classes=1).converged
 
 
 def test_permuted_start_gives_permuted_result():
     order = [2, 0, 3, 1]
-    one = quietly(fit_gmm, voxels(), start=start_mixture(), max_iter=8, tol=0)
-    other = quietly(fit_gmm, voxels(), start=start_mixture().permute(order), max_iter=8, tol=0)
+    one = fit_gmm(voxels(), start=start_mixture(), max_iter=8, tol=0)
+    other = fit_gmm(voxels(), start=start_mixture().permute(order), max_iter=8, tol=0)
     assert_mixtures_close(one.mixture.permute(order), other.mixture, 1e-10)
     torch.testing.assert_close(one.resp[:, order], other.resp, rtol=0, atol=1e-10)
 
@@ -266,10 +238,9 @@ def test_any_units(scale, dtype):
     """The same voxels in other units, far from zero, give the same classes."""
     x, start = voxels(300), start_mixture()
     offset = 7.0 * scale
-    one = quietly(fit_gmm, x, start=start, max_iter=10, tol=0, variance_floor=1e-3)
+    one = fit_gmm(x, start=start, max_iter=10, tol=0, variance_floor=1e-3)
     moved = Mixture(start.weights, scale * start.means + offset, scale**2 * start.covariances)
-    other = quietly(
-        fit_gmm,
+    other = fit_gmm(
         (scale * x + offset).to(dtype),
         start=moved,
         max_iter=10,
@@ -301,9 +272,7 @@ ODD = {
 @pytest.mark.parametrize("name", ODD)
 def test_odd_data_stays_finite(fit, covariance, with_prior, name):
     x = ODD[name]
-    result = quietly(
-        fit, x, n_classes=K, covariance=covariance, prior=prior() if with_prior else None, max_iter=20
-    )
+    result = fit(x, n_classes=K, covariance=covariance, prior=prior() if with_prior else None, max_iter=20)
     for value in (result.mixture.weights, result.mixture.means, result.mixture.covariances):
         assert torch.isfinite(value).all()
     assert result.mixture.weights.sum().item() == pytest.approx(1.0)
@@ -318,8 +287,8 @@ def test_odd_data_stays_finite(fit, covariance, with_prior, name):
 def test_outlier_keeps_the_others_apart():
     """One voxel at a million does not blur the classes of the rest, in float32."""
     x = voxels(400).float()
-    clean = quietly(fit_gmm, x, prior=prior(), max_iter=30, tol=0)
-    spoilt = quietly(fit_gmm, torch.cat([x, torch.full((1, C), 1e6)]), prior=prior(), max_iter=30, tol=0)
+    clean = fit_gmm(x, prior=prior(), max_iter=30, tol=0)
+    spoilt = fit_gmm(torch.cat([x, torch.full((1, C), 1e6)]), prior=prior(), max_iter=30, tol=0)
     kept = spoilt.mixture.covariances.diagonal(dim1=-2, dim2=-1).amax(-1) < 10
     assert kept.sum() == K - 1
     assert clean.resp.shape[1] == K
@@ -331,10 +300,10 @@ def test_empty_class_falls_back():
     means[3] = 1e4
     start = Mixture(far.weights, means, far.covariances)
     x = voxels()
-    plain = quietly(fit_gmm, x, start=start, max_iter=3, tol=0)
+    plain = fit_gmm(x, start=start, max_iter=3, tol=0)
     torch.testing.assert_close(plain.mixture.means[3], x.mean(0), rtol=0, atol=1e-6)
     assert plain.mixture.weights[3] == 0
-    guided = quietly(fit_gmm, x, start=start, prior=prior(), max_iter=1, tol=0)
+    guided = fit_gmm(x, start=start, prior=prior(), max_iter=1, tol=0)
     torch.testing.assert_close(guided.mixture.means[3], prior().means[3])
 
 
@@ -372,7 +341,7 @@ def test_spatially_variant_mixture_with_every_option(covariance, lacks):
     allowed[1, 1] = True
     present = None if lacks is None else torch.arange(C) != lacks
     options = {"covariance": covariance, "allowed": allowed, "region": region, "present": present}
-    ours = quietly(fit_svgmm, x, start=start_mixture(), prior=prior(), max_iter=4, tol=0, **options)
+    ours = fit_svgmm(x, start=start_mixture(), prior=prior(), max_iter=4, tol=0, **options)
     filled = x if lacks is None else torch.where(present, x, 0.0)
     mixture, bounds, resp, evidence = plain_svgmm(filled, start_mixture(), 4, map_prior=prior(), **options)
     assert_mixtures_close(ours.mixture, mixture)
@@ -397,9 +366,8 @@ def test_ends_with_the_first_change_below_the_tolerance(fit, observed):
 @pytest.mark.parametrize("fit", [fit_gmm, fit_svgmm])
 def test_a_hundred_iterations_at_most(fit):
     x = torch.tensor([[0.0], [1.0], [2.0]])
-    with pytest.warns(ConvergenceWarning, match=r"EM did not converge in 100 iterations"):
-        found = fit(x, n_classes=1, tol=0.0)
-    assert (found.n_iter, len(found.lower_bounds)) == (100, 100)
+    found = fit(x, n_classes=1, tol=0.0)
+    assert (found.n_iter, len(found.lower_bounds), found.converged) == (100, 100, False)
 
 
 @pytest.mark.parametrize("covariance", ["full", "diag"])
@@ -407,166 +375,42 @@ def test_a_hundred_iterations_at_most(fit):
     ("dtype", "distance"), [(torch.float32, 1e4), (torch.float64, 1e8)], ids=["features", "differences"]
 )
 def test_an_outlier_is_computed_carefully(dtype, distance, covariance):
-    """Beyond what float32's features resolve, then beyond float64's; with an ordinary study beside it."""
-    x = voxels(200).to(dtype)
-    x = torch.cat([x, torch.full((1, C), distance, dtype=dtype), x[:50]])
-    index = torch.tensor([0] * 201 + [1] * 50)
-    region = torch.randint(1, 3, (251,), generator=torch.Generator().manual_seed(1))
-    options = {"covariance": covariance, "allowed": CAVITY_WALL}
-    ours = quietly(
-        fit_gmm_batch, x, index, 2, start=start_mixture(), region=region, max_iter=1, tol=0, **options
-    )
-    for s in range(2):
-        own = index == s
-        exact = x[own].double()
-        mixture, bounds = plain_em(exact, start_mixture(), 1, region=region[own], **options)
-        tolerance = 1e-4 if dtype == torch.float32 else 1e-8
-        assert ours.lower_bounds[s] == pytest.approx(bounds, rel=1e-6)
-        torch.testing.assert_close(ours.mixture.means[s], mixture.means, rtol=1e-6, atol=tolerance)
+    """Beyond what float32's features resolve, then beyond float64's."""
+    x = torch.cat([voxels(200), torch.full((1, C), distance).double()]).to(dtype)
+    region = torch.randint(1, 3, (len(x),), generator=torch.Generator().manual_seed(1))
+    options = {"covariance": covariance, "allowed": CAVITY_WALL, "region": region}
+    ours = fit_gmm(x, start=start_mixture(), max_iter=1, tol=0, **options)
+    mixture, bounds = plain_em(x.double(), start_mixture(), 1, **options)
+    tolerance = 1e-4 if dtype == torch.float32 else 1e-8
+    assert ours.lower_bounds == pytest.approx(bounds, rel=1e-6)
+    torch.testing.assert_close(ours.mixture.means, mixture.means, rtol=1e-6, atol=tolerance)
 
 
-class TestBatch:
-    def test_without_an_empty_study(self):
-        x, index = voxels(90), torch.tensor([0] * 40 + [1] * 50)
-        options = {"start": start_mixture(), "max_iter": 5, "tol": 0}
-        together = quietly(fit_gmm_batch, x, index, 2, **options)
-        for s in range(2):
-            alone = quietly(fit_gmm, x[index == s], **options).mixture
-            found = (getattr(together.mixture, name)[s] for name in ("weights", "means", "covariances"))
-            assert_mixtures_close(Mixture(*found), alone, 1e-10)
+@pytest.mark.parametrize("covariance", TYPES)
+def test_an_empty_class_is_filled_from_the_whole_mixture(covariance):
+    """The last class is out of reach of every voxel."""
+    start = start_mixture()
+    means = torch.cat([start.means[:3], torch.full((1, C), 1e4).double()])
+    start = Mixture(start.weights, means, start.covariances)
+    ours = fit_gmm(voxels(50), start=start, max_iter=2, tol=0, covariance=covariance)
+    mixture, _ = plain_em(voxels(50), start, 2, covariance=covariance)
+    assert_mixtures_close(ours.mixture, mixture)
 
-    @pytest.mark.parametrize("covariance", TYPES)
-    def test_an_empty_class_is_filled_from_its_own_study(self, covariance):
-        """The last class is out of reach of both studies, one of which is three times as wide."""
-        start = start_mixture()
-        means = torch.cat([start.means[:3], torch.full((1, C), 1e4).double()])
-        start = Mixture(start.weights, means, start.covariances)
-        x, index = voxels(90), torch.tensor([0] * 40 + [1] * 50)
-        x[40:] *= 3.0
-        options = {"start": start, "max_iter": 2, "tol": 0, "covariance": covariance}
-        together = quietly(fit_gmm_batch, x, index, 2, **options)
-        for s in range(2):
-            mixture, _ = plain_em(x[index == s], start, 2, covariance=covariance)
-            found = (getattr(together.mixture, name)[s] for name in ("weights", "means", "covariances"))
-            assert_mixtures_close(Mixture(*found), mixture)
 
-    @pytest.mark.parametrize("start", ["kmeans++", "random"])
-    def test_starts_are_drawn_within_each_study(self, start):
-        """Of the first study as alone; both within their regions, and the same with the same seed."""
-        x = voxels(120)
-        index = torch.tensor([0, 1]).repeat(60)
-        region = torch.randint(1, 3, (120,), generator=torch.Generator().manual_seed(2))
-        options = {"start": start, "allowed": CAVITY_WALL, "max_iter": 3, "tol": 0, "n_starts": 2, "seed": 5}
-        together = quietly(fit_gmm_batch, x, index, 2, region=region, **options)
-        assert (together.resp[region == 1, 1:] == 0).all()
-        again = quietly(fit_gmm_batch, x, index, 2, region=region, **options)
-        assert torch.equal(together.resp, again.resp)
-        other = quietly(fit_gmm_batch, x, index, 2, region=region, **options | {"seed": 6})
-        assert not torch.equal(together.resp, other.resp)
-        options["n_starts"] = 1  # with more, the second study takes from the same series of numbers
-        together = quietly(fit_gmm_batch, x, index, 2, region=region, **options)
-        alone = quietly(fit_gmm, x[::2], region=region[::2], **options)
-        torch.testing.assert_close(together.resp[::2], alone.resp)
+def test_starts_are_drawn_within_the_region_and_by_the_seed():
+    x, region = voxels(120), torch.randint(1, 3, (120,), generator=torch.Generator().manual_seed(2))
+    options = {"start": "random", "allowed": CAVITY_WALL, "max_iter": 3, "tol": 0, "region": region}
+    one, again, other = (fit_gmm(x, n_starts=2, seed=seed, **options) for seed in (5, 5, 6))
+    assert (one.resp[region == 1, 1:] == 0).all()
+    assert torch.equal(one.resp, again.resp)
+    assert not torch.equal(one.resp, other.resp)
 
-    def test_random_starts_of_studies_with_different_sequences(self):
-        """Each group of equal sequences draws its own numbers: a study alone in its group is as alone."""
-        x, index = voxels(120), torch.tensor([0, 1]).repeat(60)
-        present = torch.tensor([[True] * C, [True, False, True]])
-        options = {"start": "random", "n_classes": 3, "max_iter": 3, "tol": 0, "seed": 4}
-        together = quietly(fit_gmm_batch, x, index, 2, present=present, **options)
-        for s in range(2):
-            alone = quietly(fit_gmm, x[index == s], present=present[s], **options)
-            torch.testing.assert_close(together.resp[index == s], alone.resp)
 
-    def test_parameters_are_float64_whatever_the_images_are(self):
-        present = torch.tensor([[True] * C, [True, False, True]])
-        found = quietly(
-            fit_gmm_batch,
-            voxels(40).float(),
-            torch.tensor([0, 1]).repeat(20),
-            2,
-            start=start_mixture(),
-            present=present,
-            max_iter=2,
-        )
-        assert {value.dtype for value in vars(found.mixture).values()} == {torch.float64}
-        assert (found.resp.dtype, found.log_likelihood.dtype) == (torch.float32, torch.float32)
-
-    @pytest.mark.parametrize(
-        ("change", "message"),
-        [
-            ({"n_mixtures": 0}, "at least one mixture, got 0"),
-            ({"index": torch.zeros(4, dtype=torch.long)}, r"expected index \(5,\), got \(4,\)"),
-            ({"index": torch.tensor([0, 1, 2, 1, 0])}, r"index in 0\.\.1, got 0\.\.2"),
-            ({"index": torch.tensor([0, 1, -1, 1, 0])}, r"index in 0\.\.1, got -1\.\.1"),
-            ({"present": torch.ones(2, 2, dtype=torch.bool)}, r"expected present \(2, 3\) bool"),
-            ({"present": torch.tensor([[True] * C, [False] * C])}, "a sequence for each study"),
-        ],
-    )
-    def test_wrong_calls_say_what_was_expected(self, change, message):
-        call = {"x": torch.zeros(5, C), "index": torch.tensor([0, 1, 0, 1, 0]), "n_mixtures": 2} | change
-        with pytest.raises(ValueError, match=message):
-            fit_gmm_batch(start=start_mixture(), **call)
-
-    def problem(self):
-        parts = [voxels(n, seed=n) for n in (120, 0, 333, 50)]
-        index = torch.cat([torch.full((len(part),), s) for s, part in enumerate(parts)])
-        shuffle = torch.randperm(len(index), generator=torch.Generator().manual_seed(5))
-        return parts, torch.cat(parts)[shuffle], index[shuffle]
-
-    @pytest.mark.parametrize("covariance", ["full", "diag"])
-    @pytest.mark.parametrize("with_prior", [False, True])
-    def test_equals_one_by_one(self, covariance, with_prior):
-        parts, x, index = self.problem()
-        options = {
-            "start": start_mixture(),
-            "covariance": covariance,
-            "prior": prior() if with_prior else None,
-            "tol": 1e-3,
-        }
-        together = fit_gmm_batch(x, index, 4, **options)
-        for s, part in enumerate(parts):
-            own = (index == s).nonzero()[:, 0]
-            alone = fit_gmm(x[own], **options)
-            mixture = Mixture(
-                together.mixture.weights[s], together.mixture.means[s], together.mixture.covariances[s]
-            )
-            assert_mixtures_close(mixture, alone.mixture, 1e-10)
-            torch.testing.assert_close(together.resp[own], alone.resp)
-            torch.testing.assert_close(together.log_likelihood[own], alone.log_likelihood)
-            assert together.n_iter[s] == alone.n_iter
-            np.testing.assert_allclose(together.lower_bounds[s], alone.lower_bounds)
-            assert len(part) == len(own)
-
-    def test_constraint_and_missing_sequences(self):
-        _, x, index = self.problem()
-        region = torch.randint(1, 3, (len(x),), generator=torch.Generator().manual_seed(2))
-        present = torch.tensor(
-            [[True, True, True], [True, False, True], [True, False, True], [True, True, True]]
-        )
-        x = x.clone()
-        x[~present[index]] = torch.nan
-        options = {"allowed": CAVITY_WALL, "prior": prior(), "tol": 1e-3}
-        together = fit_gmm_batch(x, index, 4, region=region, present=present, **options)
-        assert torch.isfinite(together.resp).all()
-        assert (together.resp[region == 1, 1:] == 0).all()
-        for s in range(4):
-            own = index == s
-            alone = fit_gmm(x[own], region=region[own], present=present[s], **options)
-            found = (getattr(together.mixture, name)[s] for name in ("weights", "means", "covariances"))
-            assert_mixtures_close(Mixture(*found), alone.mixture)
-            torch.testing.assert_close(together.resp[own], alone.resp)
-            torch.testing.assert_close(together.log_likelihood[own], alone.log_likelihood)
-            assert (together.n_iter[s], together.converged[s]) == (alone.n_iter, alone.converged)
-            np.testing.assert_allclose(together.lower_bounds[s], alone.lower_bounds)
-
-    def test_kmeans_start_per_mixture(self):
-        _, x, index = self.problem()
-        result = quietly(fit_gmm_batch, x, index, 4, n_classes=2, n_starts=3)
-        assert all(len(bounds) == n for bounds, n in zip(result.lower_bounds, result.n_iter, strict=True))
-        worse = quietly(fit_gmm_batch, x, index, 4, n_classes=2, n_starts=1)
-        for several, one in zip(result.lower_bounds, worse.lower_bounds, strict=True):
-            assert not one or several[-1] >= one[-1]
+def test_parameters_are_float64_whatever_the_images_are():
+    present = torch.tensor([True, False, True])
+    found = fit_gmm(voxels(40).float(), start=start_mixture(), present=present, max_iter=2)
+    assert {value.dtype for value in vars(found.mixture).values()} == {torch.float64}
+    assert (found.resp.dtype, found.log_likelihood.dtype) == (torch.float32, torch.float32)
 
 
 class TestSpatiallyVariant:
@@ -602,14 +446,14 @@ class TestSpatiallyVariant:
     def test_equals_published_recipe(self):
         x = voxels(300)
         means, history = self.naive(x.numpy(), start_mixture(), 6)
-        ours = quietly(fit_svgmm, x, start=start_mixture(), max_iter=6, tol=0, variance_floor=1e-3)
+        ours = fit_svgmm(x, start=start_mixture(), max_iter=6, tol=0, variance_floor=1e-3)
         np.testing.assert_allclose(ours.mixture.means.numpy(), means, atol=1e-8)
         np.testing.assert_allclose(ours.lower_bounds, history, atol=1e-8)
 
     def test_hardens_and_its_bound_never_falls(self):
-        ours = quietly(fit_svgmm, voxels(), start=start_mixture(), max_iter=40, tol=0, variance_floor=0)
+        ours = fit_svgmm(voxels(), start=start_mixture(), max_iter=40, tol=0, variance_floor=0)
         assert np.diff(ours.lower_bounds).min() > -1e-9
-        plain = quietly(fit_gmm, voxels(), start=start_mixture(), covariance="diag", max_iter=40, tol=0)
+        plain = fit_gmm(voxels(), start=start_mixture(), covariance="diag", max_iter=40, tol=0)
         assert ours.resp.amax(1).mean() > 0.99 > plain.resp.amax(1).mean()
 
 
@@ -621,16 +465,16 @@ class TestMissing:
         filled = x.clone()
         filled[:, 1] = torch.nan
         options = {"max_iter": 7, "tol": 0}
-        without = quietly(fit_gmm, filled, start=start_mixture(), prior=prior(), present=present, **options)
+        without = fit_gmm(filled, start=start_mixture(), prior=prior(), present=present, **options)
         full = prior()
         sub = MapPrior(
             full.means[:, keep], full.covariances[:, keep][:, :, keep], full.weights, 0.05, 0.1, 0.15
         )
-        reduced = quietly(fit_gmm, x[:, keep], start=start_mixture().channels(keep), prior=sub, **options)
+        reduced = fit_gmm(x[:, keep], start=start_mixture().channels(keep), prior=sub, **options)
         assert_mixtures_close(without.mixture.channels(keep), reduced.mixture)
         torch.testing.assert_close(without.resp, reduced.resp)
         torch.testing.assert_close(without.mixture.means[:, 1], full.means[:, 1])
-        svgmm = quietly(fit_svgmm, filled, start=start_mixture(), present=present, **options)
+        svgmm = fit_svgmm(filled, start=start_mixture(), present=present, **options)
         assert torch.isfinite(svgmm.resp).all()
 
     @pytest.mark.parametrize("with_prior", [False, True])
@@ -641,7 +485,7 @@ class TestMissing:
         full = MapPrior(full.means, (factor @ factor.T).expand(K, C, C), full.weights, 0.1, 0.2, 0.3)
         x, present = voxels(100), torch.tensor([False, True, False])
         options = {"present": present, "prior": full if with_prior else None}
-        fitted = quietly(fit_gmm, x, start=start_mixture(), max_iter=1, tol=0, **options)
+        fitted = fit_gmm(x, start=start_mixture(), max_iter=1, tol=0, **options)
         density = log_gaussian(x, start_mixture().means, start_mixture().covariances, present=present)
         expected = m_step(statistics(x, posterior(start_mixture().weights.log(), density)), **options)
         assert_mixtures_close(fitted.mixture, expected)
@@ -656,8 +500,8 @@ class TestMissing:
         options |= {"max_iter": 4, "tol": 0, "n_starts": 3, "covariance": "tied", "seed": 2}
         if lacks is not None:
             options["present"] = torch.arange(C) != lacks
-        one = quietly(fit_gmm, x, **options)
-        other = quietly(fit_gmm, x, observed=torch.ones_like(x, dtype=torch.bool), **options)
+        one = fit_gmm(x, **options)
+        other = fit_gmm(x, observed=torch.ones_like(x, dtype=torch.bool), **options)
         assert_mixtures_close(one.mixture, other.mixture)
         np.testing.assert_allclose(one.lower_bounds, other.lower_bounds, atol=1e-10)
         torch.testing.assert_close(one.resp, other.resp)
@@ -668,8 +512,8 @@ class TestMissing:
         x, present = voxels(100), torch.tensor([True, False, True])
         x[:, 1] = torch.nan
         options = {"start": start_mixture(), "prior": prior(), "covariance": "full", "max_iter": 3, "tol": 0}
-        one = quietly(fit, x, present=present, **options)
-        other = quietly(fit, x, observed=present.expand(100, C), **options)
+        one = fit(x, present=present, **options)
+        other = fit(x, observed=present.expand(100, C), **options)
         torch.testing.assert_close(other.resp, one.resp)
         np.testing.assert_allclose(other.lower_bounds, one.lower_bounds)
 
@@ -686,15 +530,15 @@ class TestMissing:
         """Two places of which one has no second value: k-means sees it at the others' mean, 3."""
         x = torch.tensor([[0.0, 2.0], [0.0, 4.0], [9.0, 77.0]]).repeat(4, 1)
         observed = torch.tensor([[True, True], [True, True], [True, False]]).repeat(4, 1)
-        found = quietly(fit_gmm, x, n_classes=2, observed=observed, max_iter=1)
+        found = fit_gmm(x, n_classes=2, observed=observed, max_iter=1)
         assert sorted(found.mixture.means[:, 0].tolist()) == pytest.approx([0.0, 9.0], abs=1e-6)
         assert found.mixture.means[:, 1].tolist() == pytest.approx([3.0, 3.0], abs=1e-6)
 
     def test_fully_observed_voxels_change_nothing(self):
         x = voxels(300)
         options = {"start": start_mixture(), "max_iter": 5, "tol": 0}
-        one = quietly(fit_gmm, x, **options)
-        other = quietly(fit_gmm, x, observed=torch.ones_like(x, dtype=torch.bool), **options)
+        one = fit_gmm(x, **options)
+        other = fit_gmm(x, observed=torch.ones_like(x, dtype=torch.bool), **options)
         assert_mixtures_close(one.mixture, other.mixture)
         np.testing.assert_allclose(one.lower_bounds, other.lower_bounds, atol=1e-10)
 
@@ -703,8 +547,7 @@ class TestMissing:
         x = voxels(400)
         observed = torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) > 0.3
         x[~observed] = torch.nan
-        result = quietly(
-            fit_gmm,
+        result = fit_gmm(
             x,
             start=start_mixture(),
             observed=observed,
@@ -734,8 +577,8 @@ def test_healthy_study_keeps_false_pathology_small():
     means = torch.tensor([[-0.82, 0.23, -0.77], [-0.05, 1.18, -0.18], [0.70, 0.95, -0.35]])
     covariances = 0.4 * torch.eye(C).repeat(3, 1, 1)
     strong = MapPrior(means, covariances, torch.tensor([0.64, 0.165, 0.195]), 0.3, 0.3, 0.0)
-    guided = quietly(fit_gmm, healthy, prior=strong)
-    free = quietly(fit_gmm, healthy, start=strong.mixture())
+    guided = fit_gmm(healthy, prior=strong)
+    free = fit_gmm(healthy, start=strong.mixture())
     false_guided, false_free = (float(fit.resp[:, 1:].sum(1).mean()) for fit in (guided, free))
     assert 0 < false_guided < 0.5 * false_free
 

@@ -254,6 +254,8 @@ def test_too_few_rows_and_too_few_distinct_ones():
         GaussianMixture(3).fit([[0.0], [1.0]])
     with pytest.warns(ConvergenceWarning, match="fewer distinct rows than n_components=3"):
         GaussianMixture(3).fit([[0.0], [1.0], [1.0], [0.0]])
+    with pytest.warns(ConvergenceWarning, match=r"EM did not converge in 1 iterations \(tolerance 0 on"):
+        GaussianMixture(1, max_iter=1, tol=0.0).fit([[0.0], [1.0]])
     alike = np.repeat([[0.0], [1.0]], 1000, axis=0)  # the first thousand rows do not suffice
     GaussianMixture(2).fit(alike)
 
