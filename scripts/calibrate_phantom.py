@@ -16,6 +16,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from calibration.comparisons import (
+    REGIONS,
+    Comparison,
+    broken_ranks,
+    further_comparisons,
+    method_comparisons,
+    passes,
+    population_comparisons,
+)
+from calibration.figures import class_masks, crop_zscore, lv_zscore, measure, stack_images
+from calibration.matching import Tables, Targets, field_autocovariance, match_once
 from rich.progress import track
 from scipy.ndimage import gaussian_filter
 from skimage.filters import threshold_otsu
@@ -25,18 +36,7 @@ from sklearn.mixture import GaussianMixture
 from mrigmm.labels import BACKGROUND_ID, TISSUES
 from mrigmm.mixture import MapPrior, Mixture, fit_gmm, log_gaussian, posterior, safe_log
 from mrigmm.phantom import PRESETS, SimulatedStudy, preset_hash, simulate_study, tables
-from mrigmm.phantom.calibration import (
-    REGIONS,
-    Comparison,
-    broken_ranks,
-    further_comparisons,
-    method_comparisons,
-    passes,
-    population_comparisons,
-)
 from mrigmm.phantom.config import SEQUENCES
-from mrigmm.phantom.figures import class_masks, crop_zscore, lv_zscore, measure, stack_images
-from mrigmm.phantom.matching import Tables, Targets, field_autocovariance, match_once
 from mrigmm.phantom.population import CLASSES, statistics
 
 TUNING_SEED = 1000  # the knobs and tables of the preset were chosen on studies of this seed

@@ -15,7 +15,6 @@ FloatArray = NDArray[np.floating[Any]]
 
 # Class index in every table: blood, myocardium, edema, scar (the order of the file).
 CLASSES = ("blood", "myocardium", "edema", "scar")
-LAGS_PX = (1, 2, 4, 8)
 PIXEL_MM = 0.75  # of the tabulated autocorrelation
 
 

@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from calibration.figures import measure
+from calibration.matching import Tables, Targets, field_autocovariance, match_once, solve_shares
 
 from mrigmm.phantom import PRESETS, simulate_study
-from mrigmm.phantom.figures import measure
-from mrigmm.phantom.matching import Tables, Targets, field_autocovariance, match_once, solve_shares
 from mrigmm.phantom.population import statistics
 from mrigmm.phantom.tables import FIELD_SCALES_MM
 

@@ -1,35 +1,27 @@
-import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import calibrate_phantom as script
 import numpy as np
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "calibrate_phantom.py"
+SCRIPT = Path(__file__).parents[1] / "scripts" / "calibrate_phantom.py"
 
 
-@pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("calibrate_phantom", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_tuning_and_report_seeds_differ(script):
+def test_tuning_and_report_seeds_differ():
     assert script.TUNING_SEED != script.REPORT_SEED
 
 
-def test_dice_per_region(script):
+def test_dice_per_region():
     reference, predicted = np.array([1, 2, 3, 4, 4]), np.array([1, 2, 4, 4, 0])
     # edema missed: 0; scar 2 * 1 / (2 + 2); pathology 2 * 2 / (2 + 3)
     assert script.dice(predicted, reference) == pytest.approx([1, 1, 0, 0.5, 0.8])
     assert np.isnan(script.dice(np.array([1]), np.array([1]))[3])
 
 
-def test_smoothing_stays_inside_the_mask(script):
+def test_smoothing_stays_inside_the_mask():
     mask = np.zeros((20, 20, 2), dtype=bool)
     mask[8:12, :, 0] = True
     resp = np.zeros((mask.sum(), 2))
@@ -41,7 +33,7 @@ def test_smoothing_stays_inside_the_mask(script):
     assert smoothed[:, 0].max() == pytest.approx(1.0, abs=1e-6)  # nothing leaks in from outside
 
 
-def test_methods_segment_inside_the_ventricle_and_the_ceiling_beats_the_baseline(script):
+def test_methods_segment_inside_the_ventricle_and_the_ceiling_beats_the_baseline():
     study = script.simulate_study(script.PRESETS["myops-like"], seed=31, index=1)
     maps = script.segment(study)
     assert set(maps) == {"EM-GMM", "MAP-EM", "Otsu in wall", "MAP-EM in wall", "true Gaussians"}

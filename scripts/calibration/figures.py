@@ -11,7 +11,7 @@ from scipy.ndimage import distance_transform_edt
 from scipy.stats import rankdata
 
 from mrigmm.labels import BACKGROUND_ID, TISSUES
-from mrigmm.phantom.population import CLASSES, LAGS_PX, PIXEL_MM
+from mrigmm.phantom.population import CLASSES, PIXEL_MM
 from mrigmm.phantom.study import SimulatedStudy
 
 FloatArray = NDArray[np.floating[Any]]
@@ -19,6 +19,7 @@ BoolArray = NDArray[np.bool_]
 
 CROP_MM = 120.0  # 160 x 160 pixels of 0.75 mm
 DEPTH_BINS = 5
+LAGS_PX = (1, 2, 4, 8)
 _CAVITY = CLASSES.index("blood")
 
 

@@ -1,4 +1,4 @@
-"""How `tables.py` is found: moments and autocorrelation of the simulated studies matched to the real ones."""
+"""How `mrigmm/phantom/tables.py` is found: moments and autocorrelation matched to those of real studies."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.optimize import nnls
 
+from calibration.figures import LAGS_PX, StudyFigures, autocorrelation, class_masks, slice_residual
 from mrigmm.phantom import tables
 from mrigmm.phantom.fields import smooth_field
-from mrigmm.phantom.figures import StudyFigures, autocorrelation, class_masks, slice_residual
-from mrigmm.phantom.population import CLASSES, LAGS_PX, PIXEL_MM, statistics
+from mrigmm.phantom.population import CLASSES, PIXEL_MM, statistics
 from mrigmm.phantom.study import SimulatedStudy
 
 FloatArray = NDArray[np.floating[Any]]

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.figures import DEPTH_BINS, LAGS_PX, StudyFigures
 from mrigmm.phantom.config import SEQUENCES
-from mrigmm.phantom.figures import DEPTH_BINS, StudyFigures
-from mrigmm.phantom.population import CLASSES, LAGS_PX, statistics
+from mrigmm.phantom.population import CLASSES, statistics
 
 FloatArray = NDArray[np.floating[Any]]
 

@@ -1,0 +1,1 @@
+"""How close simulated studies are to real ones, for `calibrate_phantom.py`."""
