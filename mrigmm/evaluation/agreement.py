@@ -19,7 +19,7 @@ from mrigmm.mixture.votes import agreement_share
 
 @dataclass(frozen=True)
 class StudyAgreement:
-    """How far J label maps of one study agree.
+    """Agreement of J label maps of one study.
 
     Attributes:
         share: (X, Y, Z) float32, share of the maps that have the most frequent label; 0 where no map has a
@@ -38,7 +38,7 @@ class StudyAgreement:
     volume_ml: dict[str, NDArray[np.float64]]
 
     def mean_dice(self, name: str) -> float:
-        """Of a class over the pairs of maps where it is defined; NaN where it never is."""
+        """Return a class's mean over the pairs of maps where it is defined; NaN where it never is."""
         above = self.dice[name][np.triu_indices(len(self.dice[name]), 1)]
         defined = above[~np.isnan(above)]
         return float(defined.mean()) if defined.size else math.nan
@@ -60,7 +60,7 @@ class ClassAgreement:
 def study_agreement(
     maps: Sequence[NDArray[np.integer]], classes: Sequence[str], *, voxel_volume_ml: float
 ) -> StudyAgreement:
-    """Agreement of label maps of one study.
+    """Return the agreement of label maps of one study.
 
     Args:
         maps: J arrays (X, Y, Z) of class indices into `classes`, negative where there is none.
@@ -94,7 +94,7 @@ def study_agreement(
 
 
 def summarise_agreement(studies: Mapping[str, StudyAgreement]) -> dict[str, ClassAgreement]:
-    """Class or nested region -> agreement over the studies that were labelled with it."""
+    """Return class or nested region -> agreement over the studies that were labelled with it."""
     names = dict.fromkeys(name for found in studies.values() for name in found.dice)
     summary = {}
     for name in names:

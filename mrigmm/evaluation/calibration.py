@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say."""
+"""Calibration of class probabilities."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Reliability:
     right: NDArray[np.integer[Any]]
 
     def error(self) -> float:
-        """Expected calibration error, 0 to 1; NaN without voxels.
+        """Return the expected calibration error, 0 to 1; NaN without voxels.
 
         C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, On calibration of modern neural networks, ICML 2017.
         """
@@ -50,7 +50,7 @@ class Reliability:
 
 
 def reliability(probabilities: NDArray[np.floating], truth: NDArray[np.integer]) -> Reliability:
-    """Confidence and correctness of the most probable class.
+    """Return the confidence and correctness of the most probable class.
 
     Args:
         probabilities: (K, N) of N voxels, sum 1 each.
@@ -67,7 +67,7 @@ def reliability(probabilities: NDArray[np.floating], truth: NDArray[np.integer])
 
 
 def pooled(studies: Iterable[Reliability]) -> Reliability:
-    """The voxels of several studies as one."""
+    """Return the voxels of several studies as one."""
     none = np.zeros(N_BINS, dtype=np.int64)
     total = Reliability(none, none.astype(np.float64), none)
     for r in studies:
@@ -76,5 +76,5 @@ def pooled(studies: Iterable[Reliability]) -> Reliability:
 
 
 def calibration_error(probabilities: NDArray[np.floating], truth: NDArray[np.integer]) -> float:
-    """Expected calibration error of the most probable class; arguments as `reliability`."""
+    """Return the expected calibration error of the most probable class; arguments as `reliability`."""
     return reliability(probabilities, truth).error()

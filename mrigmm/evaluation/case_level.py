@@ -24,7 +24,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class CaseLevel:
-    """Whether a class was found in the studies that have it, and in no others.
+    """Detection of a class in the studies that have it, and in no others.
 
     Attributes:
         minimum_ml: predicted volume from which on a study counts as having the class.
@@ -44,7 +44,7 @@ class CaseLevel:
 
 
 def case_level(studies: Iterable[Overlap], *, minimum_ml: float = 0.0) -> CaseLevel:
-    """Detection of one class over studies.
+    """Return the detection of one class over studies.
 
     Args:
         studies: volumes of the class, predicted and true.

@@ -49,7 +49,7 @@ class ClassSummary:
         return self.correct_negative_studies / negative if negative else math.nan
 
     def as_dict(self) -> dict[str, Any]:
-        """All figures, the derived ones included."""
+        """Return all figures, the derived ones included."""
         return {**asdict(self), "sensitivity": self.sensitivity, "specificity": self.specificity}
 
 
@@ -60,7 +60,7 @@ def study_overlaps(
     *,
     voxel_volume_ml: float,
 ) -> dict[str, Overlap]:
-    """Overlap of every class and nested region of one study.
+    """Return the overlap of every class and nested region of one study.
 
     Args:
         predicted: class indices into `classes` (X, Y, Z), negative where there is none.
@@ -85,7 +85,7 @@ def study_masks(
 
 
 def summarise(studies: Mapping[str, Mapping[str, Overlap]]) -> dict[str, ClassSummary]:
-    """Mean and SD over studies, and the counts that a mean hides."""
+    """Return the mean and SD over studies, and the counts that a mean hides."""
     names = list(dict.fromkeys(name for overlaps in studies.values() for name in overlaps))
     return {
         name: _summary([overlaps[name] for overlaps in studies.values() if name in overlaps])

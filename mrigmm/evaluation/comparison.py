@@ -36,7 +36,7 @@ class Comparison:
 def compare_scores(
     first: Mapping[str, Mapping[str, Scores]], second: Mapping[str, Mapping[str, Scores]]
 ) -> dict[str, dict[str, Comparison]]:
-    """Paired comparison of every metric in `COMPARED` and every class that both have.
+    """Return the paired comparison of every metric in `COMPARED` and every class that both have.
 
     Args:
         first: study id -> class -> scores.
@@ -59,7 +59,7 @@ def compare_scores(
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """P-values corrected for their number, step by step from the smallest.
+    """Return p-values corrected for their number, step by step from the smallest.
 
     S. Holm, A simple sequentially rejective multiple test procedure, Scand. J. Stat. 6, 65 (1979).
 

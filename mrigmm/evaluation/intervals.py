@@ -60,7 +60,7 @@ class PairedDifference:
 
 
 def estimate_mean(values: Sequence[float], *, n_resamples: int = N_RESAMPLES, seed: int = 0) -> Estimate:
-    """Mean, SD and bootstrap interval of one value per study.
+    """Return mean, SD and bootstrap interval of one value per study.
 
     Args:
         values: (N,), NaN where a study has no such value.
@@ -125,7 +125,7 @@ def _checked(values: Sequence[float]) -> NDArray[np.float64]:
 
 
 def _interval(x: NDArray[np.float64], n_resamples: int, seed: int) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of (N,) defined values."""
+    """Return the percentile bootstrap interval of the mean of (N,) defined values."""
     if len(x) < 2:
         return math.nan, math.nan
     drawn = np.random.default_rng(seed).integers(len(x), size=(n_resamples, len(x)))

@@ -27,7 +27,7 @@ class Overlap:
 
 
 def overlap(predicted: NDArray[np.bool_], reference: NDArray[np.bool_], voxel_volume_ml: float) -> Overlap:
-    """Overlap of two masks of the same shape.
+    """Return the overlap of two masks of the same shape.
 
     Args:
         predicted: mask of the prediction.
@@ -51,7 +51,7 @@ def overlap(predicted: NDArray[np.bool_], reference: NDArray[np.bool_], voxel_vo
 
 
 def empty_remark(name: str, predicted_ml: float, reference_ml: float) -> str | None:
-    """Why a class's Dice is 0 or not defined where prediction, reference or both have none of it.
+    """Return why a Dice is 0 or not defined where prediction, reference or both have none of the class.
 
     Examples:
         >>> empty_remark("scar", 1.23, 0)

@@ -9,7 +9,7 @@ from mrigmm.mixture import log_gaussian, m_step, nll, safe_log, statistics
 
 
 def refit_nll(x: Tensor, resp: Tensor) -> float:
-    """Negative log likelihood per voxel (nats) of the full-covariance mixture that goes with `resp`.
+    """Return negative log likelihood per voxel (nats) of the full-covariance mixture that goes with `resp`.
 
     One maximum-likelihood M-step without prior, then `-mean_n log sum_k pi_k N(x_n | k)` with one weight
     per class (`NLL`, not `NLL_V`) and without anatomy constraint. Methods with different models can be

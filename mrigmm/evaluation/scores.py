@@ -36,14 +36,14 @@ class Scores(SurfaceAgreement, Overlap):
         return abs(self.predicted_ml - self.reference_ml)
 
     def as_dict(self) -> dict[str, float]:
-        """All figures, those of `Overlap` first."""
+        """Return all figures, those of `Overlap` first."""
         return {**asdict(self), "volume_error_ml": self.volume_error_ml}
 
 
 def mask_scores(
     predicted: NDArray[np.bool_], reference: NDArray[np.bool_], axes_mm: NDArray[np.floating]
 ) -> Scores:
-    """Scores of two masks.
+    """Return scores of two masks.
 
     Args:
         predicted: mask (X, Y, Z), slices along the last axis.
@@ -61,7 +61,7 @@ def study_scores(
     classes: Sequence[str],
     axes_mm: NDArray[np.floating],
 ) -> dict[str, Scores]:
-    """Scores of every class and nested region of one study.
+    """Return scores of every class and nested region of one study.
 
     Args:
         predicted: class indices into `classes` (X, Y, Z), negative where there is none; slices last.
@@ -74,7 +74,7 @@ def study_scores(
 
 
 def by_metric(studies: Mapping[str, Mapping[str, Scores]], name: str) -> dict[str, dict[str, float]]:
-    """Metric -> study id -> value of one class, for the studies where it was compared."""
+    """Return metric -> study id -> value of one class, for the studies where it was compared."""
     found = {study: scores[name] for study, scores in studies.items() if name in scores}
     return {
         metric: {study: float(getattr(scores, metric)) for study, scores in found.items()}
@@ -83,7 +83,7 @@ def by_metric(studies: Mapping[str, Mapping[str, Scores]], name: str) -> dict[st
 
 
 def estimates(studies: Mapping[str, Mapping[str, Scores]]) -> dict[str, dict[str, Estimate]]:
-    """Class -> metric -> mean over studies with its bootstrap interval."""
+    """Return class -> metric -> mean over studies with its bootstrap interval."""
     names = dict.fromkeys(name for scores in studies.values() for name in scores)
     return {
         name: {metric: estimate_mean([*v.values()]) for metric, v in by_metric(studies, name).items()}

@@ -18,7 +18,7 @@ _SLACK_MM = 1e-3  # headers are float32, and grids oblique
 
 @dataclass(frozen=True)
 class SurfaceAgreement:
-    """How far the boundaries of a prediction and a reference lie apart in one study.
+    """Distances between the boundaries of a prediction and a reference in one study.
 
     Attributes:
         hd95_mm: 95th percentile of the distances in the plane; NaN when no slice has both masks.
@@ -119,7 +119,7 @@ def _distances_in_plane(
 def _distances(
     a: NDArray[np.bool_], b: NDArray[np.bool_], axes_mm: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """From every boundary voxel of either mask to the other's boundary; neither mask is empty.
+    """Return the distance of every boundary voxel of either mask to the other's boundary; none is empty.
 
     MONAI's `get_surface_distance` knows spacings only, and stored slices may be sheared.
     """

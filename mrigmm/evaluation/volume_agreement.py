@@ -51,7 +51,7 @@ class VolumeAgreement:
 
 
 def volume_agreement(predicted_ml: Sequence[float], reference_ml: Sequence[float]) -> VolumeAgreement:
-    """Agreement of two volumes per study.
+    """Return the agreement of two volumes per study.
 
     Intervals of bias and limits are those of normal differences: standard errors ``s / sqrt(n)`` and
     ``s sqrt(1 / n + 1.96^2 / (2 (n - 1)))`` times Student's t with n - 1 degrees of freedom

@@ -19,7 +19,7 @@ TABLE_FILE = "dseg.tsv"
 
 
 def label_file(study: str) -> PurePosixPath:
-    """Where the label map of a study lies.
+    """Return the path of a study's label map.
 
     Ids that name subject and session as BIDS does (`sub-01_ses-2`) keep them; of others the letters and
     digits become the subject.
@@ -41,7 +41,7 @@ def label_file(study: str) -> PurePosixPath:
 
 
 def dataset_description(version: str, disclaimer: str) -> dict[str, Any]:
-    """Content of `dataset_description.json`."""
+    """Return the content of `dataset_description.json`."""
     return {
         "Name": "Label maps of mrigmm",
         "BIDSVersion": _VERSION,
@@ -51,12 +51,12 @@ def dataset_description(version: str, disclaimer: str) -> dict[str, Any]:
 
 
 def label_description(study: str, method: str) -> dict[str, Any]:
-    """Content of the JSON file beside a label map."""
+    """Return the content of the JSON file beside a label map."""
     return {"Manual": False, "SpatialReference": "orig", "StudyId": study, "Method": method}
 
 
 def label_table(ids: Mapping[str, int]) -> str:
-    """The table of label ids: index, name, colour."""
+    """Return the table of label ids: index, name, colour."""
     colours = class_colours(list(ids))
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")

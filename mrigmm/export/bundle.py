@@ -28,7 +28,7 @@ mrigmm, which is needed to run the bundle, is under the Apache License 2.0.
 
 @dataclass(frozen=True)
 class BundleNetwork:
-    """What goes into the network and what comes out.
+    """Input and output of the network.
 
     Attributes:
         channels: names of the input channels.
@@ -75,7 +75,7 @@ def write_bundle(out: Path, run: RunFolder, network: BundleNetwork, *, card: str
 
 
 def _metadata(network: BundleNetwork, disclaimer: str) -> dict[str, Any]:
-    """What MONAI's specification asks for."""
+    """Return the metadata that MONAI's specification asks for."""
     in_plane = [f"{network.divisor}*n", f"{network.divisor}*m"]
     tensor = {
         "type": "image",
@@ -125,7 +125,7 @@ def _numbered(names: Sequence[str]) -> dict[str, str]:
 
 
 def _inference(sequences: Sequence[str]) -> Mapping[str, Any]:
-    """What `monai.bundle run` reads: one study, given by its files."""
+    """Return the configuration that `monai.bundle run` reads: one study, given by its files."""
     return {
         "imports": ["$import mrigmm"],
         "bundle_root": ".",

@@ -58,7 +58,7 @@ def write_onnx(
 
 
 def _model(network: nn.Module, n_channels: int, divisor: int) -> Any:
-    """The network as an ONNX model with free batch and in-plane size."""
+    """Return the network as an ONNX model with free batch and in-plane size."""
     image = torch.zeros(2, n_channels, 2 * divisor, 3 * divisor)
     x, y = divisor * torch.export.Dim("x_blocks"), divisor * torch.export.Dim("y_blocks")
     with _quiet_exporter():

@@ -44,7 +44,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def finite(value: Any) -> Any:
-    """The same structure with NaN and infinities replaced by None."""
+    """Return the same structure with NaN and infinities replaced by None."""
     if isinstance(value, Mapping):
         return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -55,5 +55,5 @@ def finite(value: Any) -> Any:
 
 
 def _plain(name: str) -> str:
-    """A class name without characters that end a field or a line."""
+    """Return a class name without characters that end a field or a line."""
     return "".join(" " if c in '"\t' or not c.isprintable() else c for c in name)

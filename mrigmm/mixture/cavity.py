@@ -28,7 +28,7 @@ def find_cavity(
     spacing_mm: Sequence[float],
     threshold: float = 0.5,
 ) -> Tensor:
-    """The cavity from the blood class's posterior: smooth, take the central component, fill, hull.
+    """Return the cavity from the blood class's posterior: smooth, take the central component, fill, hull.
 
     Every slice on its own: the posterior is smoothed inside the mask and thresholded; of the connected
     components the largest central one is kept, its holes are filled (papillary muscles), and its convex

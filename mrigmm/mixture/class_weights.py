@@ -23,8 +23,9 @@ def class_fractions(n: Tensor, prior: MapPrior | None) -> Tensor:
 
 
 def weights_are_fractions(region_counts: Tensor, allowed: Tensor) -> bool:
-    """Whether the best weights are plain class fractions: the region values that occur share no class, or
-    are all alike.
+    """Return whether the best weights are plain class fractions.
+
+    They are where the region values that occur share no class, or are all alike.
 
     Args:
         region_counts: ``(..., R)`` voxels per region value.
@@ -37,7 +38,7 @@ def weights_are_fractions(region_counts: Tensor, allowed: Tensor) -> bool:
 def constrained_weights(
     n: Tensor, region_counts: Tensor, allowed: Tensor, *, prior: MapPrior | None = None
 ) -> Tensor:
-    r"""Class weights where the region says which classes are allowed, ``(..., K)``.
+    r"""Return class weights where the region says which classes are allowed, ``(..., K)``.
 
     A voxel of region r has ``pi_k = w_k / sum_{j in A_r} w_j``, so the M-step maximises
     ``sum_k n'_k log w_k - sum_r N'_r log sum_{j in A_r} w_j``, n' and N' with the prior's pseudo-voxels.
@@ -73,7 +74,7 @@ def constrained_weights(
 
 
 def region_log_weights(weights: Tensor, region_counts: Tensor, allowed: Tensor) -> Tensor:
-    """Mean log class weight over the voxels that may be the class, ``(..., K)``.
+    """Return the mean log class weight over the voxels that may be the class, ``(..., K)``.
 
     ``sum_{r: k in A_r} N_r log(w_k / W_r) / sum_{r: k in A_r} N_r``, which is what the prior's pseudo-voxels
     of class k see; ``log w_k`` without a constraint, 0 for a class that may be nowhere.

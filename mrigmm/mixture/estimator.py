@@ -164,7 +164,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         return self
 
     def from_summaries(self) -> GaussianMixture:
-        """One M-step from everything summarised since the last; one EM iteration over all parts."""
+        """Return one M-step from everything summarised since the last; one EM iteration over all parts."""
         if self._summary is None:
             raise ValueError("nothing was summarised: call summarize first")
         mixture = from_summaries(
@@ -180,16 +180,16 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         return self
 
     def predict_proba(self, X: ArrayLike) -> FloatArray:
-        """Posterior class probabilities ``(N, K)``."""
+        """Return posterior class probabilities ``(N, K)``."""
         return posterior(*self._log_terms(X)).numpy()
 
     def predict(self, X: ArrayLike) -> npt.NDArray[np.int64]:
-        """The most probable class of each voxel, ``(N,)``."""
+        """Return the most probable class of each voxel, ``(N,)``."""
         labels: npt.NDArray[np.int64] = posterior(*self._log_terms(X)).argmax(-1).numpy()
         return labels
 
     def score_samples(self, X: ArrayLike) -> FloatArray:
-        """Log likelihood of each voxel, ``(N,)``."""
+        """Return the log likelihood of each voxel, ``(N,)``."""
         return log_likelihood(*self._log_terms(X)).numpy()
 
     def fit_predict(self, X: ArrayLike, y: None = None) -> npt.NDArray[np.int64]:
@@ -197,16 +197,16 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         return self.fit(X).predict(X)
 
     def score(self, X: ArrayLike, y: None = None) -> float:
-        """Mean log likelihood per voxel."""
+        """Return the mean log likelihood per voxel."""
         return float(self.score_samples(X).mean(dtype=np.float64))
 
     def bic(self, X: ArrayLike) -> float:
-        """Bayesian information criterion ``-2 log L + p log N``; lower is better."""
+        """Return the Bayesian information criterion ``-2 log L + p log N``; lower is better."""
         scores = self.score_samples(X)
         return -2.0 * float(scores.sum(dtype=np.float64)) + self._n_parameters() * math.log(len(scores))
 
     def aic(self, X: ArrayLike) -> float:
-        """Akaike information criterion ``-2 log L + 2 p``; lower is better."""
+        """Return the Akaike information criterion ``-2 log L + 2 p``; lower is better."""
         log_likelihood = float(self.score_samples(X).sum(dtype=np.float64))
         return -2.0 * log_likelihood + 2.0 * self._n_parameters()
 
@@ -296,7 +296,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def _table(
         self, X: ArrayLike, *, reset: bool = False, ensure_min_samples: int = 1
     ) -> tuple[Tensor, Tensor | None]:
-        """Values ``(N, C)``, and where they were observed ``(N, C)`` or None; see ``without_nan``."""
+        """Return values ``(N, C)``, and where they were observed ``(N, C)`` or None; see ``without_nan``."""
         checked = validate_data(
             self,
             as_array(X),

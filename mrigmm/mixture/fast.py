@@ -73,7 +73,7 @@ def fit_features(problem: Problem, start: Mixture | Start, schedule: Schedule) -
 
 @dataclass(frozen=True)
 class Fitted:
-    """Where EM from one start ended.
+    """The end of EM from one start.
 
     Attributes:
         parameters: the last ones.
@@ -89,7 +89,7 @@ class Fitted:
 def _best(
     problem: Problem, features: Features, m_step: MStep, start: Mixture | Start, schedule: Schedule
 ) -> Fitted:
-    """The start with the highest bound, the first among equals."""
+    """Return the start with the highest bound, the first among equals."""
     if len(problem.x) == 0:  # nothing to iterate: the M-step's fallback is the answer
         nothing = np.zeros((problem.n_classes, len(features.values)))
         return Fitted(m_step(nothing), [], True)
@@ -204,7 +204,7 @@ def expand_voxels(x: Tensor, n_regions: int, region: Tensor | None, covariance: 
 
 
 def _segments(counts: npt.NDArray[np.integer[Any]]) -> tuple[Segment, ...]:
-    """Runs of at most ``CHUNK`` voxels, of counts ``(R,)``."""
+    """Return runs of at most ``CHUNK`` voxels, of counts ``(R,)``."""
     segments, begin = [], 0
     for region, count in enumerate(counts.tolist()):
         end = begin + count
@@ -357,7 +357,7 @@ def _on_cpu(problem: Problem, start: Mixture | Start) -> tuple[Problem, Mixture 
 def _without_absent(
     problem: Problem, present: Tensor, start: Mixture | Start
 ) -> tuple[Problem, Mixture | Start]:
-    """The same problem in the sequences that exist: a Gaussian's rows and columns are dropped."""
+    """Return the same problem in the sequences that exist: a Gaussian's rows and columns are dropped."""
     keep = present.nonzero()[:, 0].tolist()
     prior = problem.prior
     if prior is not None:
@@ -369,7 +369,7 @@ def _without_absent(
 
 
 def _with_absent(mixture: Mixture, present: Tensor, prior: MapPrior | None) -> Mixture:
-    """The mixture with the absent sequences back, filled as ``m_step`` fills them."""
+    """Return the mixture with the absent sequences back, filled as ``m_step`` fills them."""
     keep = present.nonzero()[:, 0]
     K, C = mixture.n_classes, len(present)
     means = mixture.means.new_zeros(K, C)

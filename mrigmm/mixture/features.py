@@ -48,7 +48,7 @@ def write_products(rows: Tensor, out: Tensor) -> None:
 
 
 def expand(x: Tensor) -> Tensor:
-    """Features ``(..., D, N)`` of intensities ``(..., C, N)``, ``D = 1 + C + C (C + 1) / 2``."""
+    """Return features ``(..., D, N)`` of intensities ``(..., C, N)``, ``D = 1 + C + C (C + 1) / 2``."""
     C = x.shape[-2]
     if x.requires_grad:
         products = [x[..., i : i + 1, :] * x[..., i:, :] for i in range(C)]

@@ -54,7 +54,7 @@ class Mixture:
         return self.means.shape[-1]
 
     def permute(self, order: Sequence[int]) -> Mixture:
-        """The mixture whose class k is this one's class ``order[k]``."""
+        """Return the mixture whose class k is this one's class ``order[k]``."""
         if sorted(order) != list(range(self.n_classes)):
             raise ValueError(f"expected a permutation of 0..{self.n_classes - 1}, got {list(order)}")
         index = list(order)
@@ -68,7 +68,7 @@ class Mixture:
         return Mixture(self.weights, self.means[..., keep], self.covariances[..., keep, :][..., keep])
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Mixture:
-        """The same mixture in another dtype or on another device."""
+        """Return the same mixture in another dtype or on another device."""
         return Mixture(
             self.weights.to(dtype=dtype, device=device),
             self.means.to(dtype=dtype, device=device),
@@ -76,7 +76,7 @@ class Mixture:
         )
 
     def detach(self) -> Mixture:
-        """The same numbers without their gradient history."""
+        """Return the same numbers without their gradient history."""
         return Mixture(self.weights.detach(), self.means.detach(), self.covariances.detach())
 
 
@@ -89,7 +89,7 @@ def take_arrays(parameters: object, *names: str) -> None:
 
 
 def parameter_dtype(device: torch.device) -> torch.dtype:
-    """The dtype of sums and parameters: float64 wherever the device has it.
+    """Return the dtype of sums and parameters: float64 wherever the device has it.
 
     There are few of them and they decide the accuracy; only voxel-wise work follows the images.
     """
@@ -97,7 +97,7 @@ def parameter_dtype(device: torch.device) -> torch.dtype:
 
 
 def voxel_dtype(x: Tensor) -> torch.dtype:
-    """The dtype of voxel-wise work: that of the images, but at least float32."""
+    """Return the dtype of voxel-wise work: that of the images, but at least float32."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
@@ -108,7 +108,7 @@ def safe_log(values: Tensor) -> Tensor:
 
 
 def without_missing(covariances: Tensor, present: Tensor) -> Tensor:
-    """Covariances with an identity block in place of the missing sequences' rows and columns.
+    """Return covariances with an identity block in place of the missing sequences' rows and columns.
 
     Its Cholesky factor, determinant and Mahalanobis distances are those of the marginal.
 
@@ -156,7 +156,7 @@ def precision_cholesky(covariances: Tensor) -> Tensor:
 
 
 def log_gaussian(x: Tensor, means: Tensor, covariances: Tensor, *, present: Tensor | None = None) -> Tensor:
-    r"""Log densities of every voxel under every class, natural log.
+    r"""Return log densities of every voxel under every class, natural log.
 
     ``log N = -(C log 2 pi + log |Sigma_k| + |A_k (x_n - mu_k)|^2) / 2`` with ``A_k = L_k^-1``.
     Missing sequences are integrated out exactly; C then counts those present. Differentiable.
@@ -203,7 +203,7 @@ def log_gaussian(x: Tensor, means: Tensor, covariances: Tensor, *, present: Tens
 
 
 def _cancels_safely(rows: Tensor, means: Tensor, whitener: Tensor) -> bool:
-    """Whether ``x^T P x`` and its like are small enough to be added up in the dtype of x."""
+    """Return whether ``x^T P x`` and its like are small enough to be added up in the dtype of x."""
     if rows.numel() == 0 or means.numel() == 0:
         return True
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Where EM starts when nobody says: k-means++ or random responsibilities."""
+"""First responsibilities of EM: k-means++ or random."""
 
 from __future__ import annotations
 

@@ -46,11 +46,11 @@ class MapPrior:
             raise ValueError(f"strengths cannot be negative, got {self.kappa}, {self.nu}, {self.a}")
 
     def mixture(self) -> Mixture:
-        """The prior's mode, as a start for EM."""
+        """Return the prior's mode, as a start for EM."""
         return Mixture(self.weights, self.means, self.covariances)
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> MapPrior:
-        """The same prior in another dtype or on another device."""
+        """Return the same prior in another dtype or on another device."""
         return MapPrior(
             self.means.to(dtype=dtype, device=device),
             self.covariances.to(dtype=dtype, device=device),

@@ -97,7 +97,7 @@ def _sums(rows: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _lost(n: Tensor, sum_x: Tensor, sum_xx: Tensor) -> bool:
-    """Whether rounding in float32 shows in some class's variance, the small difference of large sums."""
+    """Return whether rounding in float32 shows in a class's variance, the small difference of large sums."""
     with torch.no_grad():
         n_second = n[..., None] * sum_xx.diagonal(dim1=-2, dim2=-1)  # (..., K, C)
         resolved = _FAR**2 * (n_second - sum_x.square()) >= n_second  # False also where float32 overflowed
@@ -105,7 +105,7 @@ def _lost(n: Tensor, sum_x: Tensor, sum_xx: Tensor) -> bool:
 
 
 def _moved(n: Tensor, sum_x: Tensor, sum_xx: Tensor, centre: Tensor) -> Statistics:
-    """Statistics of intensities from those of intensities minus ``centre`` ``(..., 1, C)``."""
+    """Return statistics of intensities from those of intensities minus ``centre`` ``(..., 1, C)``."""
     cross = centre[..., :, None] * sum_x[..., None, :]  # (..., K, C, C)
     count = n[..., None]
     outer = count[..., None] * (centre[..., :, None] * centre[..., None, :])

@@ -1,4 +1,4 @@
-"""Which fitted component is which tissue class."""
+"""Assign fitted components to tissue classes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mrigmm.mixture.population import PopulationPrior
 
 
 def match_to_prior(mixture: Mixture, prior: PopulationPrior) -> list[int]:
-    """Components in the order of the prior's classes, by the cheapest one-to-one assignment.
+    """Return components in the order of the prior's classes, by the cheapest one-to-one assignment.
 
     The cost of component j as class k is the squared Mahalanobis distance
     ``(mu_j - m_k)^T Sigma_0k^-1 (mu_j - m_k)``: no label of the study is used.
@@ -40,7 +40,7 @@ def match_to_prior(mixture: Mixture, prior: PopulationPrior) -> list[int]:
 
 
 def order_by_channels(means: Tensor, channels: Sequence[int]) -> list[int]:
-    """Components in ascending order of the sum of some sequences' means.
+    """Return components in ascending order of the sum of some sequences' means.
 
     Args:
         means: ``(K, C)``.

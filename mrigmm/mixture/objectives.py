@@ -1,4 +1,4 @@
-"""What a mixture's parameters, or a network that gives responsibilities, are trained to minimise.
+"""Objectives that a mixture's parameters, or a network that gives responsibilities, minimise.
 
 Every objective takes ``(..., N, K)`` log values and a mask ``(..., N)``. The voxels may be a whole image
 (dense: the mask is the region) or only a region's voxels (packed: see ``pack``); the value is the
@@ -28,7 +28,7 @@ def region_log_table(weights: Tensor, allowed: Tensor) -> Tensor:
 
 
 def region_log_prior(weights: Tensor, allowed: Tensor, region: Tensor) -> Tensor:
-    """Log class weights at every voxel, renormalised over what its region value allows.
+    """Return the log class weights at every voxel, renormalised over what its region value allows.
 
     ``log pi_nk = log w_k - log sum_{j allowed} w_j``. Where all allowed classes have weight 0 they
     share equally.
@@ -60,7 +60,7 @@ def log_likelihood(log_prior: Tensor, log_density: Tensor) -> Tensor:
 
 
 def posterior(log_prior: Tensor, log_density: Tensor) -> Tensor:
-    """Responsibilities ``pi_nk N(x_n | k) / sum_j pi_nj N(x_n | j)``, ``(..., N, K)``.
+    """Return responsibilities ``pi_nk N(x_n | k) / sum_j pi_nj N(x_n | j)``, ``(..., N, K)``.
 
     Rows sum to 1; they are 0 where no class is allowed.
     """
@@ -71,7 +71,7 @@ def posterior(log_prior: Tensor, log_density: Tensor) -> Tensor:
 
 
 def nll(log_prior: Tensor, log_density: Tensor, mask: Tensor) -> Tensor:
-    """Negative log likelihood ``-mean_n log sum_k pi_nk N(x_n | k)`` over the masked voxels.
+    """Return the negative log likelihood ``-mean_n log sum_k pi_nk N(x_n | k)`` over the masked voxels.
 
     Args:
         log_prior: ``(..., N, K)`` or ``(..., 1, K)`` log weights, -inf for classes not allowed.
@@ -129,7 +129,7 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def pool_mean(values: Tensor, mask: Tensor, index: Tensor, n_mixtures: int) -> Tensor:
-    """Mean of voxel values over studies that are made of several batch entries (slices).
+    """Return the mean of voxel values over studies that are made of several batch entries (slices).
 
     Args:
         values: ``(B, N)``, for instance ``-log_likelihood``.

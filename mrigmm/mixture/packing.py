@@ -1,4 +1,4 @@
-"""From images to the voxels of their regions and back, without loops over the batch."""
+"""Gather the voxels of the regions of images, and put them back, without loops over the batch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def occurring(region: Tensor) -> list[int]:
-    """The values of a region map (any shape, integers from 0) that occur: counting beats sorting."""
+    """Return the values of a region map (any shape, integers from 0) that occur: counting beats sorting."""
     return torch.bincount(region.flatten()).nonzero()[:, 0].tolist()
 
 
@@ -39,7 +39,7 @@ class PackedRegion:
         return flat.gather(2, index).mT
 
     def scatter(self, values: Tensor) -> Tensor:
-        """Images ``(B, C, *spatial)`` of voxels ``(B, N, C)``; 0 outside the region."""
+        """Return images ``(B, C, *spatial)`` of voxels ``(B, N, C)``; 0 outside the region."""
         B, _, C = values.shape
         n_voxels = torch.Size(self.spatial).numel()
         # The padding lands in one voxel too many, which is cut off.
@@ -49,7 +49,7 @@ class PackedRegion:
 
 
 def pack(region: Tensor) -> PackedRegion:
-    """Where each image of a batch has its region.
+    """Return the positions of the region's voxels in each image of a batch.
 
     The objectives give the same values on packed voxels as on whole images, for a fraction of the work.
 

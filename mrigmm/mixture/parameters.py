@@ -220,7 +220,7 @@ class MStep:
         )
 
     def _shaped(self, scatter: Array, count: Array) -> Array:
-        """Covariances of the type, with the variance floor."""
+        """Return covariances of the type, with the variance floor."""
         if self._covariance == "tied":
             pooled = scatter.sum(0, keepdims=True) / count.sum()
             spread = np.repeat(pooled, len(scatter), axis=0)
@@ -260,7 +260,7 @@ class _CentredPrior:
         self._diagonal = diagonal
 
     def map(self, n: Array, sum_x: Array, second: Array) -> tuple[Array, Array, Array]:
-        """Maximum a posteriori: means, scatter, count."""
+        """Return the maximum a posteriori: means, scatter, count."""
         total = n.sum(keepdims=True)
         kappa = self.given.kappa * total
         kappa = np.where(kappa > 0, kappa, EMPTY)
@@ -273,7 +273,7 @@ class _CentredPrior:
         return means, scatter, pseudo + n
 
     def log_niw(self, parameters: Parameters) -> float:
-        """Log normal-inverse-Wishart density up to a constant."""
+        """Return the log normal-inverse-Wishart density up to a constant."""
         whitener, log_det = whiten(parameters.spread, self._diagonal)
         shift = parameters.means - self._means
         if self._diagonal:
@@ -287,7 +287,7 @@ class _CentredPrior:
 
 
 def _ml(n: Array, sum_x: Array, second: Array, diagonal: bool) -> tuple[Array, Array, Array]:
-    """Maximum likelihood: means, scatter, count."""
+    """Return the maximum likelihood: means, scatter, count."""
     if n.min() < WEAK:
         n, second = _with_pooled_ghost(n, second, diagonal)
     means = sum_x / n[..., None]

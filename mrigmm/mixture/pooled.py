@@ -36,7 +36,7 @@ class StudyVoxels:
 
 @dataclass(frozen=True)
 class PooledFit:
-    """What EM found for a cohort.
+    """The result of EM on a cohort.
 
     Attributes:
         mixture: the fitted mixture, float64.
@@ -114,7 +114,7 @@ def fit_gmm_pooled(
 
 
 def classify(voxels: StudyVoxels, mixture: Mixture, allowed: Tensor) -> tuple[Tensor, Tensor]:
-    """The E-step of some voxels.
+    """Return the E-step of some voxels.
 
     Args:
         voxels: of a study.
@@ -130,7 +130,7 @@ def classify(voxels: StudyVoxels, mixture: Mixture, allowed: Tensor) -> tuple[Te
 
 
 def _study(voxels: StudyVoxels, mixture: Mixture, allowed: Tensor) -> Array:
-    """The sums of a study, flat."""
+    """Return the sums of a study, flat."""
     device = mixture.means.device
     voxels = StudyVoxels(voxels.x.to(device), voxels.observed.to(device), voxels.region.to(device))
     resp, evidence = classify(voxels, mixture, allowed)

@@ -71,7 +71,7 @@ class PopulationPrior:
     def select(
         self, classes: Sequence[str] | None = None, sequences: Sequence[str] | None = None
     ) -> PopulationPrior:
-        """The prior of some classes and sequences, in the order given.
+        """Return the prior of some classes and sequences, in the order given.
 
         Weights are renormalised; dropping sequences is the exact marginal.
 
@@ -104,7 +104,7 @@ class PopulationPrior:
         dtype: torch.dtype = torch.float64,
         device: torch.device | str | None = None,
     ) -> MapPrior:
-        """The prior as MAP-EM takes it.
+        """Return the prior as MAP-EM takes it.
 
         Args:
             strength: of means, covariances and weights alike, as a share of the study's voxels.
@@ -127,7 +127,7 @@ class PopulationPrior:
     def mixture(
         self, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None
     ) -> Mixture:
-        """The population's mean mixture, as a start for EM."""
+        """Return the population's mean mixture, as a start for EM."""
         weights, means, covariances = (
             torch.tensor(values, dtype=dtype, device=device)
             for values in (self.weights, self.means, self.covariances)
@@ -161,7 +161,7 @@ class PopulationPrior:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PopulationPrior:
-        """The prior that ``to_dict`` wrote.
+        """Return the prior that ``to_dict`` wrote.
 
         Raises:
             ValueError: another version, missing or unknown keys, or values that are no prior.

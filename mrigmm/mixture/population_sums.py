@@ -47,7 +47,7 @@ def estimate_population_prior(
 
 
 class PopulationSums:
-    """What a population prior is made of, study by study; of the voxels nothing is kept.
+    """The sums of a population prior, added study by study; no voxel is kept.
 
     Args:
         classes: K names.
@@ -113,7 +113,7 @@ class PopulationSums:
         self._sums.collect(add_up)
 
     def prior(self, *, standardisation: str, provenance: Mapping[str, Any] | None = None) -> PopulationPrior:
-        """The prior of the studies so far.
+        """Return the prior of the studies so far.
 
         Args:
             standardisation: as for `estimate_population_prior`.
@@ -142,7 +142,7 @@ class PopulationSums:
 
 
 def _positive_definite(covariances: Array) -> Array:
-    """The nearest covariances with eigenvalues above a millionth of the largest.
+    """Return the nearest covariances with eigenvalues above a millionth of the largest.
 
     Averages of blocks from different studies, or of few voxels, can be singular.
     """

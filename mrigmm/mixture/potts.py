@@ -23,7 +23,7 @@ from mrigmm.mixture.updates import VARIANCE_FLOOR, m_step
 def potts_support(
     resp: Tensor, region: Tensor, *, spacing_mm: Sequence[float], in_plane: bool = True
 ) -> Tensor:
-    """How much of each class the direct neighbours of the same region value hold, ``(K, X, Y, Z)``.
+    """Return the share of each class among direct neighbours of the same region value, ``(K, X, Y, Z)``.
 
     ``s_k(n) = sum_m c_nm q_k(m)`` with ``c = (smallest spacing) / (distance of n and m)``: 1 for the nearest
     pair of neighbours, less across thick slices.

@@ -15,7 +15,7 @@ from mrigmm.mixture.packing import occurring
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long EM runs, and how often.
+    """Iterations and starts of EM.
 
     Attributes:
         max_iter: M-steps at most.
@@ -37,13 +37,13 @@ class Schedule:
             )
 
     def repeats(self, start: Mixture | Start) -> range:
-        """The starts: one, where the start is a mixture."""
+        """Return the starts: one, where the start is a mixture."""
         return range(1 if isinstance(start, Mixture) else self.n_starts)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What to fit.
+    """The voxels to fit, and all that stays fixed meanwhile.
 
     Attributes:
         x: ``(N, C)`` float32 or float64, 0 where not observed.
@@ -83,7 +83,7 @@ class Problem:
         return kmeans_responsibilities(x if self.present is None else x[:, self.present], allowed, generator)
 
     def filled(self) -> Tensor:
-        """Voxels with a sequence's observed mean where it was not observed."""
+        """Return voxels with a sequence's observed mean where it was not observed."""
         if self.observed is None:
             return self.x
         mean = self.x.sum(0) / self.observed.sum(0).clamp_min(1)
@@ -91,7 +91,7 @@ class Problem:
 
 
 def first_mixture(start: Mixture | Start | None, problem: Problem) -> Mixture | Start:
-    """The start that was asked for, or the default: the prior's mode, else k-means++."""
+    """Return the start that was asked for, or the default: the prior's mode, else k-means++."""
     if start is None:
         start = "kmeans++" if problem.prior is None else problem.prior.mixture()
     if isinstance(start, Mixture):
@@ -112,7 +112,7 @@ def check(
     present: Tensor | None,
     observed: Tensor | None,
 ) -> Problem:
-    """The problem, after every check that a wrong call needs.
+    """Return the problem, after every check that a wrong call needs.
 
     Raises:
         TypeError, ValueError: what was expected, and what was got.
@@ -177,7 +177,7 @@ def _n_classes(
 
 
 def _observation(observed: Tensor, present: Tensor | None, N: int, C: int) -> tuple[Tensor, Tensor]:
-    """Where each sequence was observed; one that nobody observed is a missing sequence."""
+    """Return where each sequence was observed ``(N, C)``, and which were anywhere ``(C,)``."""
     if observed.shape != (N, C):
         raise ValueError(f"expected observed {(N, C)}, got {tuple(observed.shape)}")
     observed = observed.bool()

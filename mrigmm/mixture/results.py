@@ -1,4 +1,4 @@
-"""What EM returns."""
+"""The result of EM."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ConvergenceWarning(UserWarning):
 
 @dataclass(frozen=True)
 class EMResult:
-    """What EM found for one study.
+    """The result of EM on one study.
 
     Attributes:
         mixture: the fitted mixture, float64.

@@ -45,7 +45,7 @@ def gaussian_blur(
 
 
 def _blur_axis(volume: Tensor, axis: int, sigma: float) -> Tensor:
-    """One pass of the separable kernel; ``sigma`` in voxels.
+    """Return one pass of the separable kernel; ``sigma`` in voxels.
 
     As a product with a banded (length, length) matrix, which is many times quicker on a CPU than a
     convolution with one channel.
@@ -69,7 +69,7 @@ def smooth_inside(
     spacing_mm: Sequence[float],
     in_plane: bool = True,
 ) -> Tensor:
-    """Normalised convolution (Knutsson and Westin 1993) within each region value.
+    """Return the normalised convolution (Knutsson and Westin 1993) within each region value.
 
     ``G * (v m) / (G * m)`` with m the voxels of the same region value: a mean of neighbours of the same
     region, whatever the shape of its border. 0 outside.
@@ -102,7 +102,7 @@ def smooth_inside(
 
 
 def bounding_box(region: Tensor) -> tuple[slice, slice, slice]:
-    """Slices of (X, Y, Z) around everything that is not 0, of which there is some."""
+    """Return slices of (X, Y, Z) around everything that is not 0, of which there is some."""
     first, last = region.nonzero().aminmax(dim=0)
     x, y, z = (slice(a, b + 1) for a, b in zip(first.tolist(), last.tolist(), strict=True))
     return x, y, z
@@ -116,7 +116,7 @@ def smooth_posterior(
     spacing_mm: Sequence[float],
     in_plane: bool = True,
 ) -> Tensor:
-    """Responsibilities ``(K, X, Y, Z)`` averaged over neighbours of the same region value.
+    """Return responsibilities ``(K, X, Y, Z)`` averaged over neighbours of the same region value.
 
     They still sum to 1 inside the region, and a class that a region value does not allow stays at 0.
     Arguments as in ``smooth_inside``.
@@ -134,7 +134,7 @@ def multiscale_features(
     spacing_mm: Sequence[float],
     in_plane: bool = True,
 ) -> Tensor:
-    """The sequences smoothed inside the region at several scales, as channels of a mixture.
+    """Return the sequences smoothed inside the region at several scales, as channels of a mixture.
 
     Args:
         image: ``(C, X, Y, Z)`` standardised intensities.

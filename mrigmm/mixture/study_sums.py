@@ -46,5 +46,5 @@ class StudySums:
         self._partial = add_up(self._partial)
 
     def total(self) -> Array:
-        """The sum ``(length,)``."""
+        """Return the sum ``(length,)``."""
         return reduce(np.add, self._partial)

@@ -15,7 +15,7 @@ from mrigmm.mixture.updates import VARIANCE_FLOOR, m_step
 
 @dataclass(frozen=True)
 class Summary:
-    """What one iteration of EM keeps of a part of the voxels. Parts add up in any order.
+    """The E-step's sums over a part of the voxels. Parts add up in any order.
 
     Attributes:
         statistics: sufficient statistics under the mixture that was current.
@@ -35,7 +35,7 @@ class Summary:
 
 
 def summarize(x: Tensor, mixture: Mixture) -> Summary:
-    """The E-step of some voxels.
+    """Return the E-step of some voxels.
 
     Args:
         x: ``(N, C)``, any part of the voxels.

@@ -19,7 +19,7 @@ _SWAMPED = 10.0
 
 
 def as_array(X: ArrayLike) -> npt.ArrayLike:
-    """A tensor as an array of float32 or float64; anything else as it is."""
+    """Return a tensor as an array of float32 or float64; anything else as it is."""
     if not isinstance(X, Tensor):
         return X
     X = X.detach().cpu()
@@ -28,7 +28,7 @@ def as_array(X: ArrayLike) -> npt.ArrayLike:
 
 
 def without_nan(x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Values ``(N, C)`` with 0 in place of NaN, and where there was none ``(N, C)`` bool.
+    """Return values ``(N, C)`` with 0 in place of NaN, and where there was none ``(N, C)`` bool.
 
     The second is None when every value was observed.
 
@@ -81,7 +81,7 @@ def warn_of_table(x: Tensor, observed: Tensor | None, n_classes: int, floor: flo
 
 
 def _variances(x: Tensor, observed: Tensor) -> Tensor:
-    """Variance ``(C,)`` of the observed values of ``(N, C)``."""
+    """Return the variance ``(C,)`` of the observed values of ``(N, C)``."""
     n = observed.sum(0).clamp_min(1)
     mean = x.sum(0) / n
     return (torch.where(observed, x - mean, 0.0) ** 2).sum(0) / n

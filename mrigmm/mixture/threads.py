@@ -1,4 +1,4 @@
-"""How many threads a computation takes: one for a study's own fits, all for a network's pass.
+"""Threads of a computation: one for a study's own fits, all for a network's pass.
 
 EM on a study is many small operations. Shared out over threads, each of them waits for the slowest, and
 waiting threads spin: on a busy or a large machine that costs several times the work itself.

@@ -36,7 +36,7 @@ def _scatter(stats: Statistics, means: Tensor) -> Tensor:
 
 
 def _shaped(scatter: Tensor, count: Tensor, covariance: Covariance) -> Tensor:
-    """The covariances of a type that maximise ``-count log|Sigma| / 2 - tr(Sigma^-1 scatter) / 2``.
+    """Return the covariances of a type that maximise ``-count log|Sigma| / 2 - tr(Sigma^-1 scatter) / 2``.
 
     Args:
         scatter: ``(..., K, C, C)``.
@@ -56,7 +56,7 @@ def _shaped(scatter: Tensor, count: Tensor, covariance: Covariance) -> Tensor:
 
 
 def _with_pooled_ghost(stats: Statistics) -> Statistics:
-    """Statistics in which a class without voxels owns a vanishing share of the whole mixture's.
+    """Return statistics in which a class without voxels owns a vanishing share of the whole mixture's.
 
     It then has the pooled mean and covariance, with a bounded gradient. A mixture without voxels has mean 0
     and unit covariance.
@@ -108,7 +108,7 @@ def m_step(
     prior: MapPrior | None = None,
     present: Tensor | None = None,
 ) -> Mixture:
-    r"""The mixture that maximises the expected log likelihood, or log posterior with a prior.
+    r"""Return the mixture that maximises the expected log likelihood, or log posterior with a prior.
 
     Maximum likelihood: ``mu = sum r x / n``, ``Sigma = sum r (x - mu)(x - mu)^T / n``, ``pi = n / N``.
     Maximum a posteriori, with ``kappa``, ``nu``, ``a`` as shares of N::
@@ -164,7 +164,7 @@ def m_step(
 
 
 def _marginal(stats: Statistics, present: Tensor) -> Statistics:
-    """Statistics with zeros for the missing sequences."""
+    """Return statistics with zeros for the missing sequences."""
     both = (present[..., :, None] & present[..., None, :])[..., None, :, :]
     return Statistics(
         stats.n,
@@ -174,7 +174,7 @@ def _marginal(stats: Statistics, present: Tensor) -> Statistics:
 
 
 def _fill_missing(covariances: Tensor, present: Tensor, prior: MapPrior | None) -> Tensor:
-    """Covariances whose missing rows and columns are the prior's block, or the identity."""
+    """Return covariances whose missing rows and columns are the prior's block, or the identity."""
     kept = without_missing(covariances, present)
     if prior is None:
         return kept

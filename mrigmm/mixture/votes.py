@@ -1,4 +1,4 @@
-"""How far several labellings of the same voxels agree."""
+"""Agreement of several labellings of the same voxels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def agreement_share(votes: Tensor, labels: Tensor) -> Tensor:
-    """Share of the votes that are for a label.
+    """Return the share of the votes that are for a label.
 
     Args:
         votes: ``(J, N)`` labels that J votes give N voxels.

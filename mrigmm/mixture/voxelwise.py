@@ -21,12 +21,12 @@ from mrigmm.mixture.updates import m_step
 
 
 def best_gmm(problem: Problem, start: Mixture | Start, schedule: Schedule) -> EMResult:
-    """The best of several starts of the mixture with one weight per class."""
+    """Return the best of several starts of the mixture with one weight per class."""
     return _best(_run_gmm, problem, start, schedule)
 
 
 def best_svgmm(problem: Problem, start: Mixture | Start, schedule: Schedule) -> EMResult:
-    """The best of several starts of the spatially variant mixture."""
+    """Return the best of several starts of the spatially variant mixture."""
     return _best(_run_svgmm, problem, start, schedule)
 
 

@@ -16,14 +16,14 @@ NEAR_MM = 16.0
 
 
 def neighbourhood(ventricle: Tensor, spacing_mm: float) -> Tensor:
-    """Highest value (B, 1, A, A) within `NEAR_MM` (a square) of maps (B, 1, A, A)."""
+    """Return the highest value (B, 1, A, A) within `NEAR_MM` (a square) of maps (B, 1, A, A)."""
     reach = round(NEAR_MM / spacing_mm)
     return max_pool2d(ventricle, 2 * reach + 1, stride=1, padding=reach)
 
 
 @dataclass(frozen=True)
 class AnatomyFeatures:
-    """What the network computes on the way.
+    """Features that the network computes on the way.
 
     Attributes:
         bottleneck: (B, F, A', A') of the encoder.
@@ -59,11 +59,11 @@ class AnatomyNet(nn.Module):
         self.mixtures = GMMHead(filters, 3) if head == "gmm" else None
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits (B, 3, A, A) of outside, cavity and wall for slices (B, C, A, A)."""
+        """Return logits (B, 3, A, A) of outside, cavity and wall for slices (B, C, A, A)."""
         return self.features(image).logits
 
     def features(self, image: Tensor) -> AnatomyFeatures:
-        """Logits with the features that led to them."""
+        """Return logits with the features that led to them."""
         encoded = self.unet.encode(image)
         merged = self.unet.merged(encoded)
         half = merged[-2] if len(merged) > 1 else encoded[-1]

@@ -17,7 +17,7 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised (B, C, X, Y)."""
+        """Return images (B, C, X, Y), normalised."""
         if not self.training:
             return super().forward(x)
         assert self.running_mean is not None

@@ -12,7 +12,7 @@ class RegionBatchNorm2d(nn.BatchNorm2d):
     """`nn.BatchNorm2d` whose statistics in training are those of the region's pixels alone."""
 
     def forward(self, x: Tensor, region: Tensor) -> Tensor:  # type: ignore[override]
-        """Normalised (B, C, X, Y), outside the region too; `region` (B, X, Y) is bool.
+        """Return images (B, C, X, Y), normalised, outside the region too; `region` (B, X, Y) is bool.
 
         Raises:
             ValueError: in training, a region of fewer than two pixels.

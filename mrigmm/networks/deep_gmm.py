@@ -47,7 +47,7 @@ class SliceBatch:
         return int(self.present.shape[0])
 
     def to(self, device: torch.device) -> SliceBatch:
-        """The same batch on another device."""
+        """Return the same batch on another device."""
         return SliceBatch(
             self.image.to(device),
             self.region.to(device),
@@ -59,7 +59,7 @@ class SliceBatch:
 
 @dataclass(frozen=True)
 class DeepGMMOutput:
-    """What the deep GMM says about a batch.
+    """Output of the deep GMM for a batch.
 
     Attributes:
         resp: (B, K, X, Y) responsibilities `w`, sum 1 inside the region, 0 outside.
@@ -116,7 +116,7 @@ class DeepGMM(nn.Module):
         self.prior = prior
 
     def forward(self, batch: SliceBatch) -> DeepGMMOutput:
-        """Responsibilities of every slice and the mixture of every study (or slice) in the batch."""
+        """Return responsibilities of every slice and the mixture of every study (or slice) in the batch."""
         logits, bottleneck = self._maps(batch)  # (B, K, X, Y), (B, F, X', Y')
         with full_precision(logits.device):
             return self._implied(at_least_single(logits), at_least_single(bottleneck), batch)
@@ -145,7 +145,7 @@ class DeepGMM(nn.Module):
         return DeepGMMOutput(resp, log_resp, mixture)
 
     def _maps(self, batch: SliceBatch) -> tuple[Tensor, Tensor]:
-        """Logits (B, K, X, Y) and bottleneck features (B, F, X', Y') of every slice."""
+        """Return logits (B, K, X, Y) and bottleneck features (B, F, X', Y') of every slice."""
         if self.unet.spatial_dims == 2:
             features = self.unet.encode(batch.image)
             return self.unet.decode(features), features[-1]
@@ -182,7 +182,7 @@ def constrained_log_softmax(logits: Tensor, batch: SliceBatch) -> Tensor:
 
 
 def batch_log_density(output: DeepGMMOutput, batch: SliceBatch) -> Tensor:
-    """Log N(x | class k) (B, N, K) of every pixel under its own mixture, N = X * Y."""
+    """Return log N(x | class k) (B, N, K) of every pixel under its own mixture, N = X * Y."""
     index = batch.mixture_index
     return log_gaussian(
         flat(batch.image),

@@ -75,13 +75,13 @@ class GMMHead(nn.Module):
         self.register_buffer("cursor", torch.zeros(shape, dtype=torch.long))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits (B, K, A, A): log of class share times class density, over the temperature."""
+        """Return logits (B, K, A, A): log of class share times class density, over the temperature."""
         density = self.class_log_density(self.embedded(features))  # (B, A, A, K)
         logits = (density + self.shares.clamp_min(1e-6).log()) / self.log_temperature.exp()
         return logits.movedim(-1, 1)
 
     def log_density(self, features: Tensor) -> Tensor:
-        """Highest log density of a class (B, A, A): low where the network has seen nothing like it."""
+        """Return highest log density of a class (B, A, A): low where the network has seen nothing like it."""
         return self.class_log_density(self.embedded(features)).amax(dim=-1)
 
     def embedded(self, features: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class GMMHead(nn.Module):
         return normalize(layer_norm(x, x.shape[-1:]), dim=-1)
 
     def component_log_density(self, x: Tensor) -> Tensor:
-        """Log N(x | k, m) (..., K, M) of unit vectors (..., D), by diagonal Gaussians."""
+        """Return log N(x | k, m) (..., K, M) of unit vectors (..., D), by diagonal Gaussians."""
         precision = 1 / self.variances  # (K, M, D)
         # Expanded squares: no (..., K, M, D) is ever held.
         distance = (
@@ -102,7 +102,7 @@ class GMMHead(nn.Module):
         return -0.5 * (distance + log_det + x.shape[-1] * math.log(2 * math.pi))
 
     def class_log_density(self, x: Tensor) -> Tensor:
-        """Log p(x | k) (..., K)."""
+        """Return log p(x | k) (..., K)."""
         return (self.component_log_density(x) + self.weights.clamp_min(1e-6).log()).logsumexp(dim=-1)
 
     @torch.no_grad()

@@ -40,7 +40,7 @@ class Hourglass(nn.Module):
         self.head = nn.Conv2d(filters, channels_out, kernel_size=1)
 
     def forward(self, noise: Tensor) -> Tensor:
-        """Images (B, channels_out, X, Y) of noise (B, channels_in, X, Y)."""
+        """Return images (B, channels_out, X, Y) of noise (B, channels_in, X, Y)."""
         return self.head(self.body(noise))
 
 

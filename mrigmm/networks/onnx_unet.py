@@ -64,14 +64,14 @@ class OnnxUNet(nn.Module):
         self.runtime = f"onnxruntime {onnxruntime.__version__}"
 
     def encode(self, image: Tensor) -> list[Tensor]:
-        """The whole pass, since the file has no other output than the last."""
+        """Return the whole pass, since the file has no other output than the last."""
         return [self(image)]
 
     def decode(self, features: list[Tensor]) -> Tensor:
-        """What `encode` gave."""
+        """Return the network's output from the features that `encode` gave."""
         return features[-1]
 
     def forward(self, image: Tensor) -> Tensor:
-        """Log-probabilities (B, channels_out, X, Y) of images (B, channels_in, X, Y)."""
+        """Return log-probabilities (B, channels_out, X, Y) of images (B, channels_in, X, Y)."""
         (log_probabilities,) = self.session.run([OUTPUT_NAME], {INPUT_NAME: image.contiguous().numpy()})
         return torch.from_numpy(log_probabilities)

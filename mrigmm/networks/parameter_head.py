@@ -44,7 +44,7 @@ class ParameterHead(nn.Module):
     def forward(
         self, features: Tensor, region: Tensor, mixture_index: Tensor, n_mixtures: int
     ) -> tuple[Tensor, Tensor]:
-        """Means (S, K, C) and covariances (S, K, C, C) of S mixtures.
+        """Return means (S, K, C) and covariances (S, K, C, C) of S mixtures.
 
         Args:
             features: (B, F, X', Y') of the bottleneck.

@@ -29,5 +29,5 @@ class SpatialPrior(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """Log prior (B, K, X, Y) of images (B, C + 3, X, Y)."""
+        """Return the log prior (B, K, X, Y) of images (B, C + 3, X, Y)."""
         return torch.log_softmax(at_least_single(self.unet(image)), dim=1)

@@ -87,11 +87,11 @@ class UNet(nn.Module):
             nn.utils.convert_conv2d_weight_memory_format(self, torch.channels_last)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits (B, channels_out, X, Y[, Z]) of images (B, channels_in, X, Y[, Z])."""
+        """Return logits (B, channels_out, X, Y[, Z]) of images (B, channels_in, X, Y[, Z])."""
         return self.decode(self.encode(image))
 
     def encode(self, image: Tensor) -> list[Tensor]:
-        """Features of every level; the last are the bottleneck's (B, n_features, X', Y'[, Z])."""
+        """Return features of every level; the last are the bottleneck's (B, n_features, X', Y'[, Z])."""
         features: list[Tensor] = []
         x = image
         for level, block in enumerate(self.down):
@@ -100,7 +100,7 @@ class UNet(nn.Module):
         return features
 
     def decode(self, features: list[Tensor]) -> Tensor:
-        """Logits from the features of every level."""
+        """Return logits from the features of every level."""
         return self.head(self.merged(features)[-1])
 
     def merged(self, features: list[Tensor]) -> list[Tensor]:
@@ -113,5 +113,5 @@ class UNet(nn.Module):
 
 
 def at_least_single(logits: Tensor) -> Tensor:
-    """Logits of a network in mixed precision as float32; others as they are."""
+    """Return logits of a network in mixed precision as float32; others as they are."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))

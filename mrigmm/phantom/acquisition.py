@@ -33,7 +33,7 @@ class Grid:
         return self.matrix, self.matrix, len(self.heights_mm)
 
     def points(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Coordinates in mm, of shapes (X, 1, 1), (1, Y, 1), (1, 1, Z)."""
+        """Return coordinates in mm, of shapes (X, 1, 1), (1, Y, 1), (1, 1, Z)."""
         steps = np.arange(self.matrix) * self.spacing_mm
         return (
             (self.origin_mm[0] + steps)[:, None, None],
@@ -59,7 +59,7 @@ def draw_heights(config: PhantomConfig, *, length_mm: float, rng: np.random.Gene
 
 
 def draw_grids(config: PhantomConfig, *, heights_mm: FloatArray, rng: np.random.Generator) -> dict[str, Grid]:
-    """One grid per sequence; all the same unless the configuration asks for separate ones."""
+    """Return one grid per sequence; all the same unless the configuration asks for separate ones."""
     centre = rng.normal(0, 4, 2)
     shifts = rng.uniform(-5, 5, (len(SEQUENCES), 2))
     grids = {}
@@ -85,7 +85,7 @@ def draw_orientation(rng: np.random.Generator) -> FloatArray:
 
 
 def grid_affine(grid: Grid, orientation: FloatArray, *, slice_distance_mm: float) -> FloatArray:
-    """Voxel indices to RAS world, (4, 4). `slice_distance_mm` also holds for a single slice."""
+    """Return voxel indices to RAS world, (4, 4). `slice_distance_mm` also holds for a single slice."""
     scale = np.diag([grid.spacing_mm, grid.spacing_mm, slice_distance_mm, 1.0])
     scale[:3, 3] = (*grid.origin_mm, grid.heights_mm[0])
     affine: FloatArray = orientation @ scale
@@ -93,7 +93,7 @@ def grid_affine(grid: Grid, orientation: FloatArray, *, slice_distance_mm: float
 
 
 def draw_motion(config: PhantomConfig, *, n_slices: int, rng: np.random.Generator) -> dict[str, FloatArray]:
-    """In-plane displacement (Z, 2) in mm of the heart in each slice, per sequence; 0 in LGE."""
+    """Return the in-plane displacement (Z, 2) in mm of the heart in each slice, per sequence; 0 in LGE."""
     motion = {}
     for sequence in SEQUENCES:
         size, direction = rng.uniform(0, 1, n_slices), rng.uniform(0, 2 * np.pi, n_slices)
@@ -103,7 +103,7 @@ def draw_motion(config: PhantomConfig, *, n_slices: int, rng: np.random.Generato
 
 
 def to_grid(field: FloatArray, *, source: Grid, target: Grid) -> FloatArray:
-    """Field (..., X, Y, Z) of one grid at the voxels of another one with the same slices, linear."""
+    """Return field (..., X, Y, Z) of one grid at the voxels of another one with the same slices, linear."""
     if target == source:
         return field
     x, y = (
@@ -127,7 +127,7 @@ def acquire(
     zero: float,
     rng: np.random.Generator,
 ) -> FloatArray:
-    """Point spread, coil sensitivity and noise.
+    """Return the point spread, coil sensitivity and noise.
 
     Args:
         signal: (X, Y, Z) in LV z-score units.

@@ -20,7 +20,7 @@ TissueArray = NDArray[np.uint8]
 
 
 class Tissue(IntEnum):
-    """What a point consists of. The first four are the classes of the population file, in its order."""
+    """The tissue at a point. The first four are the classes of the population file, in its order."""
 
     BLOOD = 0
     MYOCARDIUM = 1
@@ -145,14 +145,14 @@ def _waves(waves: tuple[tuple[float, float], ...], angle: FloatArray) -> FloatAr
 
 
 def draw_length(rng: np.random.Generator) -> float:
-    """Distance from base to apex in mm."""
+    """Return the distance from base to apex in mm."""
     return float(rng.uniform(78, 98))
 
 
 def draw_heart(
     *, length_mm: float, infarct: Infarct, thinning: float, rng: np.random.Generator
 ) -> ParametricHeart:
-    """Draws a heart whose radii and wall follow the tabulated quantiles of real ones."""
+    """Draw a heart whose radii and wall follow the tabulated quantiles of real ones."""
     radius = float(np.clip(rng.normal(37.0, 3.2), 30, 44))
     wall = float(np.clip(rng.normal(13.0, 1.4), 9.5, 16.5) * (radius / 37.0) ** 0.5)
     return ParametricHeart(

@@ -46,7 +46,7 @@ class Appearance:
 def draw_appearance(
     config: PhantomConfig, *, n_slices: int, chronic: bool, rng: np.random.Generator
 ) -> Appearance:
-    """Draws class means with the tabulated spread and correlation, and class covariances.
+    """Draw class means with the tabulated spread and correlation, and class covariances.
 
     The tabulated infarcts are acute: in a `chronic` scar the water is gone, and T2 shows it as normal wall.
     """
@@ -95,7 +95,7 @@ def _draw_around(mean: FloatArray, rng: np.random.Generator) -> dict[Tissue, Flo
 def tissue_signals(
     appearance: Appearance, noise: FloatArray, *, config: PhantomConfig, channel: int
 ) -> FloatArray:
-    """Signal that each tissue would have at each voxel in one sequence.
+    """Return the signal that each tissue would have at each voxel in one sequence.
 
     Args:
         appearance: the study's drawn signal.
@@ -138,7 +138,7 @@ def _class_field(
     weights: FloatArray,
     channel: int,
 ) -> FloatArray:
-    """Weighted sum of the scales' fields, (X, Y, Z), correlated with the other sequences."""
+    """Return the weighted sum of the scales' fields, (X, Y, Z), correlated with the other sequences."""
     width = np.sqrt(np.diagonal(covariance))
     mixing = np.linalg.cholesky(covariance / np.outer(width, width))[channel]  # (C,)
     field: FloatArray = np.einsum(
@@ -148,6 +148,6 @@ def _class_field(
 
 
 def _signal(mean: float, width: float, field: FloatArray, *, zero: float, tails: float) -> FloatArray:
-    """Signal of mean and SD as given; never below the zero level."""
+    """Return the signal of mean and SD as given; never below the zero level."""
     shape = tails * float(np.sqrt(np.log1p((width / (mean - zero)) ** 2)))
     return np.maximum(mean + np.float32(width) * skew(field, shape), zero)

@@ -23,7 +23,7 @@ Track = Callable[[Iterable[int], str, int], Iterable[int]]
 
 
 def no_track(iterable: Iterable[int], description: str, total: int) -> Iterable[int]:
-    """Shows no progress."""
+    """Show no progress."""
     del description, total
     return iterable
 
@@ -39,7 +39,7 @@ def simulate_cohort(
     anatomy_dir: Path | None = None,
     track: Track | None = None,
 ) -> Path:
-    """Writes a cohort with known truth; the same arguments give the same bytes.
+    """Write a cohort with known truth; the same arguments give the same bytes.
 
     Args:
         out_dir: new or empty folder.
@@ -106,14 +106,14 @@ def _prepare_folder(out_dir: Path) -> None:
 
 
 def _choose_test(n_studies: int, *, test_share: float, seed: int) -> set[int]:
-    """Indices of the test studies."""
+    """Return indices of the test studies."""
     count = min(max(1, round(test_share * n_studies)), n_studies - 1)
     order = np.random.default_rng([seed, n_studies]).permutation(n_studies)
     return {int(index) for index in order[:count]}
 
 
 def _write_study(study: SimulatedStudy, folder: Path) -> dict[str, Any]:
-    """Writes one study's files and returns its entry in the manifest."""
+    """Write one study's files and return its entry in the manifest."""
     affine = study.affines[REFERENCE_SEQUENCE]
     images = {name: f"images/{study.id}_{name}.nii.gz" for name in study.sequences}
     region, label = f"regions/{study.id}.nii.gz", f"labels/{study.id}.nii.gz"
@@ -157,7 +157,7 @@ def _json(content: dict[str, Any]) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> Path:
-    """Writes in one step, so that a killed run leaves no half file."""
+    """Write in one step, so that a killed run leaves no half file."""
     partial = path.with_name(path.name + ".part")
     partial.write_bytes(content)
     partial.replace(path)

@@ -17,7 +17,7 @@ RegionKind = Literal["lv", "cavity-wall"]
 
 @dataclass(frozen=True, kw_only=True)
 class PhantomConfig:
-    """What a simulated study looks like. Lengths are in mm, shares and probabilities in 0 to 1.
+    """Settings of a simulated study. Lengths are in mm, shares and probabilities in 0 to 1.
 
     Grid
         spacing_mm: in-plane voxel size. matrix: voxels along x and y.

@@ -37,12 +37,12 @@ def _kernel_norm(size: int, sigma_px: float) -> float:
 def multiscale_fields(
     shape: tuple[int, int, int], *, sigmas_px: Sequence[float], rng: np.random.Generator
 ) -> FloatArray:
-    """One unit-variance field per scale, (S, X, Y, Z)."""
+    """Return one unit-variance field per scale, (S, X, Y, Z)."""
     return np.stack([smooth_field(shape, sigma_px=sigma, rng=rng) for sigma in sigmas_px])
 
 
 def skew(field: FloatArray, shape: float) -> FloatArray:
-    """Gives a standard normal field a log-normal marginal of mean 0 and SD 1; `shape` 0 changes nothing.
+    """Give a standard normal field a log-normal marginal of mean 0 and SD 1; `shape` 0 changes nothing.
 
     f(g) = (exp(s g - s^2 / 2) - 1) / sqrt(exp(s^2) - 1), monotone in g.
     """

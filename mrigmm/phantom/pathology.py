@@ -78,7 +78,7 @@ class Infarct:
     def scores(
         self, angle: FloatArray, depth: FloatArray, height: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
-        """How early a place of the wall becomes scar, and how early area at risk."""
+        """Return scores of the wall's voxels: how early each becomes scar, and how early area at risk."""
         away = self.distance(angle, height)
         from_risk = self.distance(angle, height, turned=self.risk_drift)
         shared = self.ripples[0](angle, depth, height)
@@ -100,7 +100,7 @@ class LesionThresholds:
 def draw_infarct(
     config: PhantomConfig, *, length_mm: float, heights_mm: FloatArray, rng: np.random.Generator
 ) -> Infarct:
-    """Draws kind, territory and extent. `heights_mm` are the slice positions, so that one is hit."""
+    """Draw kind, territory and extent. `heights_mm` are the slice positions, so that one is hit."""
     kind: InfarctKind = "acute"
     chance = rng.random()
     if chance < config.healthy_share:
@@ -148,7 +148,7 @@ def find_thresholds(
     *,
     extent: tuple[float, float] = (1.0, 1.0),
 ) -> LesionThresholds:
-    """Thresholds that give scar and edema their share of the wall.
+    """Return thresholds that give scar and edema their share of the wall.
 
     Args:
         infarct: the infarct.

@@ -40,7 +40,7 @@ class Population:
 
 @cache
 def statistics() -> dict[str, Any]:
-    """The whole file `population_statistics.json`."""
+    """Return the whole file `population_statistics.json`."""
     text = (files("mrigmm") / "resources" / "population_statistics.json").read_text(encoding="utf-8")
     content: dict[str, Any] = json.loads(text)
     return content
@@ -48,7 +48,7 @@ def statistics() -> dict[str, Any]:
 
 @cache
 def population() -> Population:
-    """The part of the file that studies are drawn from."""
+    """Return the part of the file that studies are drawn from."""
     figures = statistics()
     lv_z, share = figures["lv_z"], figures["wall_share_per_study"]
     return Population(

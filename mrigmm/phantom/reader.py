@@ -32,7 +32,7 @@ for _tissue, _name in (
 
 
 def true_thresholds(heart: Anatomy, infarct: Infarct, grid: Grid) -> LesionThresholds:
-    """Thresholds that give the lesions their drawn shares of the wall in the grid's slices."""
+    """Return thresholds that give the lesions their drawn shares of the wall in the grid's slices."""
     x, y, z = grid.points()
     place = heart.locate(x, y, z)
     wall = place.tissue == Tissue.MYOCARDIUM
@@ -61,7 +61,7 @@ def paint(
 def read_label(
     heart: Anatomy, infarct: Infarct, *, grid: Grid, config: PhantomConfig, rng: np.random.Generator
 ) -> ByteArray:
-    """The reference that a human reader would draw: displaced contours, lesions of another extent.
+    """Return the reference that a human reader would draw: displaced contours, lesions of another extent.
 
     Returns:
         (X, Y, Z) label map in the ids of `mrigmm.labels`.
@@ -84,7 +84,7 @@ def read_label(
 
 
 def region_map(label: ByteArray, *, kind: RegionKind) -> ByteArray:
-    """Region map (X, Y, Z) that agrees with a label map."""
+    """Return a region map (X, Y, Z) that agrees with a label map."""
     outside, first, wall = REGION_FILE_IDS  # the first is the whole ventricle, or the cavity
     inside = label != BACKGROUND_ID
     region = np.where(inside, first, outside)

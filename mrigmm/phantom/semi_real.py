@@ -63,7 +63,7 @@ class RealHeart:
 
 
 def read_hearts(folder: Path) -> list[RealHeart]:
-    """Reads every patient of a folder, in the order of the names.
+    """Read every patient of a folder, in the order of the names.
 
     Raises:
         InputError: no patient there, a stack without its contours, or one that is not square.
@@ -107,7 +107,7 @@ def _read_heart(path: Path) -> RealHeart:
 
 
 def _frame_grid(label: NDArray[Any], affine: FloatArray) -> Grid:
-    """The grid in mm with the origin in the cavity and heights that grow from base to apex."""
+    """Return the grid in mm with the origin in the cavity and heights that grow from base to apex."""
     spacing, distance = (float(np.linalg.norm(affine[:3, axis])) for axis in (0, 2))
     centre = np.argwhere(label == _CAVITY).mean(axis=0) * spacing
     heights = distance * np.arange(label.shape[2])
@@ -120,7 +120,7 @@ def _frame_grid(label: NDArray[Any], affine: FloatArray) -> Grid:
 def _wall_coordinates(
     label: NDArray[Any], ratio: FloatArray, grid: Grid
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Angle (pi towards the right ventricle), depth and distance outside the epicardium in mm."""
+    """Return the angle (pi towards the right ventricle), depth and distance outside the epicardium in mm."""
     angle, depth, outside = (np.zeros(label.shape, dtype=np.float32) for _ in range(3))
     positions = np.indices(label.shape[:2])
     for z in range(label.shape[2]):
@@ -140,7 +140,7 @@ def _wall_coordinates(
 def _classify(
     label: NDArray[Any], ratio: FloatArray, angle: FloatArray, outside_mm: FloatArray, *, wall: float
 ) -> TissueArray:
-    """Tissue from the contours and, around them and in the cavity, from the brightness of bSSFP."""
+    """Return tissue from the contours and, around them and in the cavity, from the brightness of bSSFP."""
     tissue: TissueArray = np.full(label.shape, Tissue.FAT, dtype=np.uint8)
     near = (outside_mm < _RV_REACH_MM) & (np.pi - np.abs(angle) < _RV_HALF_ANGLE)
     tissue[near] = Tissue.RV_BLOOD
@@ -153,7 +153,7 @@ def _classify(
 
 
 def simulate_semi_real(heart: RealHeart, config: PhantomConfig, *, seed: int, index: int) -> SimulatedStudy:
-    """Simulates study `index` of the cohort `seed` in a real heart.
+    """Simulate study `index` of the cohort `seed` in a real heart.
 
     The real frame stands for bSSFP as it is, on the grid that LGE and T2 share with it; the reader's
     endo- and epicardial contours are the real ones. The configuration's grid has no effect, and the

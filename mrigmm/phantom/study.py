@@ -101,7 +101,7 @@ class Streams:
 
     @classmethod
     def of(cls, seed: int, index: int) -> Streams:
-        """The streams of study `index` of the cohort `seed`."""
+        """Return the streams of study `index` of the cohort `seed`."""
         return cls(*(np.random.default_rng(part) for part in np.random.SeedSequence([seed, index]).spawn(6)))
 
 
@@ -111,7 +111,7 @@ def study_name(index: int) -> str:
 
 
 def simulate_study(config: PhantomConfig, *, seed: int, index: int) -> SimulatedStudy:
-    """Simulates study number `index` of the cohort `seed`, alone or with others: it is the same."""
+    """Simulate study number `index` of the cohort `seed`, alone or with others: it is the same."""
     streams = Streams.of(seed, index)
     length = draw_length(streams.shape)
     heights = draw_heights(config, length_mm=length, rng=streams.shape)
@@ -139,7 +139,7 @@ def image_heart(
     streams: Streams,
     name: str,
 ) -> SimulatedStudy:
-    """Draws the appearance of a heart and takes its images; every sequence in `grids` is simulated."""
+    """Draw the appearance of a heart and take its images; every sequence in `grids` is simulated."""
     reference = grids[REFERENCE_SEQUENCE]
     n_slices = reference.shape[2]
     appearance = draw_appearance(
@@ -215,7 +215,7 @@ def _average_tissues(
     motion: FloatArray,
     thickness_mm: float,
 ) -> FloatArray:
-    """Signal (X, Y, Z) averaged over the slice thickness, from that of each tissue (T, X, Y, Z)."""
+    """Return signal (X, Y, Z) averaged over the slice thickness, from that of each tissue (T, X, Y, Z)."""
     x, y, z = grid.points()
     total = np.zeros(grid.shape, dtype=np.float32)
     for part in _SUBSLICES:

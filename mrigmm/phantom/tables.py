@@ -46,5 +46,5 @@ AROUND = {
 
 
 def as_dict() -> dict[str, Any]:
-    """Every table by name, for the hash of a preset."""
+    """Return every table by name, for the hash of a preset."""
     return {name: value for name, value in globals().items() if name.isupper()}

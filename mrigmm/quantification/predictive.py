@@ -13,7 +13,7 @@ INTERVAL_PERCENT = 95.0
 
 
 def draw_volumes_ml(probability: NDArray[np.floating[Any]], voxel_ml: float) -> NDArray[np.float64]:
-    """Draws of a tissue's volume, all voxels erring together.
+    """Return draws of a tissue's volume, all voxels erring together.
 
     At the level u the tissue is where its probability is at least 1 - u; the draws are its volumes at
     `N_DRAWS` levels evenly spread over (0, 1). Every voxel is tissue at a share of the levels that is its

@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Orientation:
-    """Where the base and the septum are.
+    """Position of the base and the septum.
 
     Attributes:
         base_first: whether the first slice of the array is the basal one.
@@ -60,7 +60,7 @@ def segment_numbers(ring: int, degrees: Floats) -> NDArray[np.int64]:
 
 
 def plane_axes(affine: Floats) -> tuple[Floats, Floats]:
-    """The slices' plane in world axes.
+    """Return the slices' plane in world axes.
 
     Args:
         affine: (4, 4) of an array with the slices along the last axis.
@@ -103,7 +103,7 @@ def insertion_of_point(point_mm: Floats, cavity: Mask, wall: Mask, affine: Float
 
 
 def base_by_rv(rv: Mask, ventricle: Mask) -> bool | None:
-    """Whether the first slice is basal, from where the right ventricle is larger; None when unclear.
+    """Return whether the first slice is basal (the right ventricle is larger there); None when unclear.
 
     Args:
         rv: (X, Y, Z) right-ventricular blood.
@@ -121,7 +121,7 @@ def base_by_rv(rv: Mask, ventricle: Mask) -> bool | None:
 
 
 def insertion_by_rv(rv: Mask, cavity: Mask, wall: Mask, affine: Floats, *, base_first: bool) -> float | None:
-    """Angle (degrees, in `plane_axes`) of the anterior end of the arc where the ventricles meet.
+    """Return the angle (degrees, in `plane_axes`) of the anterior end of the arc where the ventricles meet.
 
     The circular mean over the slices that have cavity and right ventricle; None without such a slice.
     """

@@ -34,7 +34,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Maps:
-    """What is measured, in file order with the slices moved to the last axis.
+    """Maps of a study to measure, in file order with the slices moved to the last axis.
 
     Attributes:
         labels: (X, Y, Z) class ids.
@@ -56,7 +56,7 @@ class Maps:
         return of_the_ventricle(list(self.ids))
 
     def mask(self, *classes: str) -> Mask:
-        """Where (X, Y, Z) a voxel is one of the classes that exist."""
+        """Return where (X, Y, Z) a voxel is one of the classes that exist."""
         return np.isin(self.labels, [self.ids[name] for name in classes if name in self.ids])
 
     @property
@@ -91,7 +91,7 @@ class Quantities:
     notes: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """What stands in a study's JSON."""
+        """Return the content of a study's JSON."""
         return {
             "volumes": dict(self.volumes),
             "intervals": {name: list(ends) for name, ends in self.intervals.items()},
@@ -172,7 +172,7 @@ def _rays(maps: Maps) -> NDArray[np.float64]:
 
 
 def _slices(maps: Maps, rays: NDArray[np.float64], notes: list[str]) -> list[dict[str, float]]:
-    """One row for each slice with wall."""
+    """Return one row for each slice with wall."""
     rows = []
     for z in np.flatnonzero(maps.wall.any(axis=(0, 1))):
         rows.append({"slice": int(z) + 1, **summarise_rays(rays[z])})
@@ -189,7 +189,7 @@ def _slices(maps: Maps, rays: NDArray[np.float64], notes: list[str]) -> list[dic
 def _segments(
     maps: Maps, rays: NDArray[np.float64], orientation: Orientation | None, notes: list[str]
 ) -> list[dict[str, float]]:
-    """One row for each AHA segment, or none with the reason in `notes`."""
+    """Return one row for each AHA segment, or none with the reason in `notes`."""
     if orientation is None:
         notes.append(
             "AHA segments are not numbered: base and anterior insertion of the right ventricle are not known"

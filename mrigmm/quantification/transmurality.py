@@ -1,4 +1,4 @@
-"""How far an infarct reaches through the wall, along rays from the cavity's centre within a slice."""
+"""Transmurality of an infarct, along rays from the cavity's centre within a slice."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Floats = NDArray[np.float64]
 
 
 def ray_degrees() -> Floats:
-    """Angle (N_RAYS,) of each ray, from the first axis of the plane towards the second."""
+    """Return the angle (N_RAYS,) of each ray, from the first axis of the plane towards the second."""
     return np.arange(N_RAYS) * 360 / N_RAYS
 
 
 def cavity_body(cavity: Mask, wall: Mask) -> Mask:
-    """The cavity (X, Y) of a slice in one piece, papillary muscles included.
+    """Return the cavity (X, Y) of a slice in one piece, papillary muscles included.
 
     Its largest piece with the holes filled; where no cavity is labelled, the hole that the wall encloses.
     Empty where there is neither.
@@ -52,7 +52,7 @@ def centre_mm(body: Mask, axes_mm: Floats) -> Floats:
 
 
 def ray_transmurality(cavity: Mask, wall: Mask, infarct: Mask, axes_mm: Floats) -> Floats:
-    """Share (%) of the wall from endocardium to epicardium that is infarct, along each ray.
+    """Return the share (%) of the wall from endocardium to epicardium that is infarct, along each ray.
 
     A ray starts at the centre of the cavity. The endocardium is where it leaves the cavity for the last
     time, the epicardium where it then leaves the ventricle.
@@ -85,7 +85,7 @@ def ray_transmurality(cavity: Mask, wall: Mask, infarct: Mask, axes_mm: Floats) 
 def _along_rays(
     values: NDArray[np.integer[Any]], start_mm: Floats, axes_mm: Floats
 ) -> NDArray[np.integer[Any]]:
-    """Values (N_RAYS, S) at equal steps from a point outwards until all rays have left; 0 outside."""
+    """Return values (N_RAYS, S) at equal steps from a point outwards until all rays have left; 0 outside."""
     step = float(np.linalg.norm(axes_mm, axis=0).min()) / _SAMPLES_PER_PIXEL
     reach = np.linalg.norm(axes_mm @ np.argwhere(values).T - start_mm[:, None], axis=0).max()
     radii = np.arange(0, reach + 2 * np.linalg.norm(axes_mm, axis=0).max(), step)
@@ -102,7 +102,7 @@ def _along_rays(
 
 
 def summarise_rays(percent: Floats) -> dict[str, float]:
-    """Mean transmurality of rays (any shape) that meet wall, and the share of them (%) in each bin.
+    """Return mean transmurality of rays (any shape) that meet wall, and the share of them (%) in each bin.
 
     Bins are 0, (0, 25], (25, 50], (50, 75] and (75, 100] %. NaN without such rays.
     """

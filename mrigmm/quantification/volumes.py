@@ -25,7 +25,7 @@ _TISSUES: Mapping[str, tuple[str, ...]] = {
 
 
 def tissues(classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """What is measured in a map of these classes, and the classes that each consists of.
+    """Return the quantities of a map of these classes, and the classes that each consists of.
 
     A tissue that needs a class which is not there is left out. The area at risk is edema and infarct
     together: the class edema excludes the infarct, and the class scar includes microvascular obstruction.
@@ -56,7 +56,7 @@ def probabilities(resp: NDArray[np.floating[Any]], classes: Sequence[str]) -> di
 
 
 def clinical_numbers(ml: Mapping[str, Amount], *, ventricle: bool) -> dict[str, Amount]:
-    """Numbers of a study from the volumes of its tissues, the unit at the end of each name.
+    """Return numbers of a study from the volumes of its tissues, the unit at the end of each name.
 
     Args:
         ml: tissue (`tissues`, and "mvo", which is part of the infarct) -> volume or draws of it. What

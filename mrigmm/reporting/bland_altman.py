@@ -1,4 +1,4 @@
-"""How predicted and reference volumes agree, drawn (J. M. Bland, D. G. Altman, Lancet 327, 307 (1986))."""
+"""Agreement of predicted and reference volumes, drawn (J. M. Bland, D. G. Altman, Lancet 327, 307 (1986))."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class VolumePairs:
 
 
 def bland_altman_picture(pairs: Mapping[str, VolumePairs]) -> Picture:
-    """One panel per class: difference against mean of the two volumes, bias and limits of agreement.
+    """Return one panel per class: difference against mean of the two volumes, bias and limits of agreement.
 
     Args:
         pairs: by class name.

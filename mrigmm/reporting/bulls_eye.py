@@ -23,7 +23,7 @@ _MISSING = "0.93"
 
 
 def bulls_eye_figure(values: Mapping[int, float | None], *, title: str, unit: str) -> bytes:
-    """Values of the 16 AHA segments: basal ring outside, apical ring inside, anterior wall on top.
+    """Return values of the 16 AHA segments: basal ring outside, apical ring inside, anterior wall on top.
 
     Args:
         values: segment (1 to 16) -> value; segments that are absent, None or NaN are hatched.

@@ -19,7 +19,7 @@ def comparison_figure(
     notes: Mapping[str, Mapping[str, str]],
     names: tuple[str, str],
 ) -> bytes:
-    """Every study as a line from its first to its second value, a panel per metric, means as bars.
+    """Return every study as a line from its first to its second value, a panel per metric, means as bars.
 
     Args:
         values: metric, as written on the axis -> class -> (N, 2) first and second value of N studies.
@@ -62,12 +62,12 @@ def comparison_figure(
 
 
 def plain_text(text: str) -> str:
-    """A name as matplotlib is to draw it: a dollar sign begins no formula."""
+    """Return a name as matplotlib is to draw it: a dollar sign begins no formula."""
     return text.replace("$", r"\$")
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; what stands in a cell ends no cell and no line."""
+    """Return a Markdown table; what stands in a cell ends no cell and no line."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
 

@@ -27,7 +27,7 @@ def overlay_figure(
     pixel_aspect: float = 1.0,
     reference: NDArray[np.integer] | None = None,
 ) -> bytes:
-    """Slices of a study: each sequence as it is, then the label map over the first sequence.
+    """Return slices of a study: each sequence as it is, then the label map over the first sequence.
 
     Args:
         images: sequence name -> intensities (X, Y, Z), slices along the last axis.
@@ -79,7 +79,7 @@ def motion_figure(
     *,
     pixel_aspect: float = 1.0,
 ) -> bytes:
-    """Slices of a study without and with registration, the outline of the region over each.
+    """Return slices of a study without and with registration, the outline of the region over each.
 
     Args:
         before: sequence name -> intensities (X, Y, Z) as acquired, slices along the last axis.
@@ -118,7 +118,7 @@ def motion_figure(
 
 
 def loss_figure(log: Mapping[str, Sequence[float]]) -> bytes:
-    """Objective per epoch, of training and of held-out studies, and the learning rate below.
+    """Return the objective per epoch, of training and of held-out studies, and the learning rate below.
 
     Args:
         log: columns of a run's `log.csv`.
@@ -141,7 +141,7 @@ def loss_figure(log: Mapping[str, Sequence[float]]) -> bytes:
 
 
 def png(figure: Figure, dpi: int = 90) -> bytes:
-    """A figure as a PNG file, made without a display."""
+    """Return a figure as a PNG file, made without a display."""
     figure.set_dpi(dpi)
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
@@ -157,7 +157,7 @@ def chosen_slices(labels: NDArray[np.uint8]) -> list[int]:
 
 
 def _window(labels: NDArray[np.uint8]) -> tuple[slice, slice]:
-    """In-plane box around everything labelled, with a margin."""
+    """Return the in-plane box around everything labelled, with a margin."""
     box = []
     for axis in (0, 1):
         used = np.flatnonzero((labels > 0).any(axis=tuple({0, 1, 2} - {axis})))

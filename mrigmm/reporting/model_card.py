@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a model card says.
+    """Content of a model card.
 
     Attributes:
         title: of the run.
@@ -44,6 +44,6 @@ def render_model_card(card: ModelCard, *, disclaimer: str) -> str:
 
 
 def _cell(text: str) -> str:
-    """A text on one line, without what Markdown or HTML would take for its own."""
+    """Return a text on one line, without what Markdown or HTML would take for its own."""
     escaped = html.escape(" ".join(text.split()), quote=False)
     return "".join(f"\\{c}" if c in "\\|[]`*" else c for c in escaped)

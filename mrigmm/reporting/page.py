@@ -145,7 +145,7 @@ class Report:
 
 
 def render_report(report: Report) -> str:
-    """The page as HTML."""
+    """Return the page as HTML."""
     environment = Environment(
         loader=PackageLoader("mrigmm.reporting"),
         autoescape=True,
@@ -178,7 +178,7 @@ def render_report(report: Report) -> str:
 
 
 def _viewer(report: Report) -> dict[str, Any]:
-    """What the viewer shows; empty when there is nothing."""
+    """Return the studies and classes that the viewer shows; empty when there are none."""
     studies = [{"name": s.id, **s.volumes.as_json()} for s in report.studies if s.volumes is not None]
     return {"studies": studies, "classes": viewer_classes(report.class_ids)} if studies else {}
 
@@ -206,5 +206,5 @@ def _number(value: object, digits: int = 3) -> str:
 
 
 def _sortable(value: object) -> str:
-    """What the table sorts a number by; nothing where there is none."""
+    """Return what the table sorts a number by; nothing where there is none."""
     return repr(float(value)) if isinstance(value, int | float) and math.isfinite(value) else ""

@@ -1,4 +1,4 @@
-"""What the pictures of a report have in common: small files, and texts that mean nothing else."""
+"""Helpers for all pictures of a report: small files, and texts that mean nothing else."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Picture:
 
 
 def photograph(rgb: NDArray[np.uint8], *, title: str, alt: str, legend: tuple[str, ...] = ()) -> Picture:
-    """A picture of MR slices (height, width, 3), slightly lossy."""
+    """Return a picture of MR slices (height, width, 3), slightly lossy."""
     buffer = io.BytesIO()
     Image.fromarray(rgb).save(buffer, "WEBP", quality=_PHOTOGRAPH_QUALITY, method=4)
     height, width = rgb.shape[:2]
@@ -52,7 +52,7 @@ def photograph(rgb: NDArray[np.uint8], *, title: str, alt: str, legend: tuple[st
 
 
 def diagram(figure: Figure, *, title: str, alt: str) -> Picture:
-    """A figure on white, with more pixels than it is shown in."""
+    """Return a figure on white, with more pixels than it is shown in."""
     figure.set_dpi(_SHOWN_DPI * _SHARPER)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
@@ -61,7 +61,7 @@ def diagram(figure: Figure, *, title: str, alt: str) -> Picture:
 
 
 def saved_diagram(png: bytes, *, title: str, alt: str) -> Picture:
-    """A diagram that is a PNG file already."""
+    """Return a diagram that is a PNG file already."""
     return _few_colours(Image.open(io.BytesIO(png)).convert("RGB"), title=title, alt=alt, shrink=1)
 
 
@@ -77,5 +77,5 @@ def _few_colours(image: Image.Image, *, title: str, alt: str, shrink: float) -> 
 
 
 def plain(text: str) -> str:
-    """A text from a file in a figure: no mathematics, no line breaks, not endless."""
+    """Return a text from a file in a figure: no mathematics, no line breaks, not endless."""
     return " ".join(text.split())[:40].replace("$", r"\$")

@@ -34,7 +34,7 @@ def slice_pictures(
     reference: NDArray[np.integer[Any]] | None = None,
     reference_classes: Sequence[str] = (),
 ) -> list[Picture]:
-    """Rows of slices: each sequence with contours, the label map, the reference, the errors.
+    """Return rows of slices: each sequence with contours, the label map, the reference, the errors.
 
     Args:
         images: sequence -> intensities (X, Y, Z), slices along the last axis.
@@ -119,7 +119,7 @@ def _errors(predicted: NDArray[np.bool_], true: NDArray[np.bool_]) -> NDArray[np
 
 
 def region_window(inside: NDArray[np.bool_], spacing_mm: Sequence[float]) -> tuple[slice, slice]:
-    """In-plane box around what is inside, with a margin in mm; everything where nothing is."""
+    """Return the in-plane box around what is inside, with a margin in mm; everything where nothing is."""
     box = []
     for axis in (0, 1):
         used = np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {axis})))
@@ -142,7 +142,7 @@ def _resized(plane: NDArray[Any], size: tuple[int, int], how: Image.Resampling) 
 def _grey_tiles(
     volume: NDArray[np.float32], slices: Sequence[int], size: tuple[int, int]
 ) -> list[NDArray[np.uint8]]:
-    """Slices in grey (height, width, 3), 1st to 99th percentile of what is shown."""
+    """Return slices in grey (height, width, 3), 1st to 99th percentile of what is shown."""
     stack = volume[..., list(slices)].astype(np.float64)
     low, high = np.percentile(stack, [1, 99])
     scaled = np.clip((stack - low) / max(high - low, 1e-6), 0, 1) * 255
@@ -153,7 +153,7 @@ def _grey_tiles(
 
 
 def _contoured(grey: NDArray[np.uint8], ids: NDArray[np.uint8], colours: Colours) -> NDArray[np.uint8]:
-    """The inner border of each class in its colour."""
+    """Return the inner border of each class in its colour."""
     out = grey.copy()
     for index, colour in colours.items():
         mask = ids == index
@@ -164,7 +164,7 @@ def _contoured(grey: NDArray[np.uint8], ids: NDArray[np.uint8], colours: Colours
 def _overlaid(
     grey: NDArray[np.uint8], ids: NDArray[np.uint8], colours: Colours, opacity: float = _OPACITY
 ) -> NDArray[np.uint8]:
-    """Every class in its colour, partly transparent."""
+    """Return every class in its colour, partly transparent."""
     out = grey.astype(np.float64)
     for index, colour in colours.items():
         out[ids == index] = (1 - opacity) * out[ids == index] + opacity * np.array(colour)

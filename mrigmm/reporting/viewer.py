@@ -35,7 +35,7 @@ class ViewerStudy:
     labels: bytes
 
     def as_json(self) -> dict[str, Any]:
-        """As the page's script wants it."""
+        """Return JSON as the page's script wants it."""
         return {
             "firstSlice": self.first_slice,
             "slices": self.slices,

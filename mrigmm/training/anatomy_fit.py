@@ -33,7 +33,7 @@ class AnatomyKeeper(Callback):
         self._started = time.monotonic()
 
     def state_dict(self) -> dict[str, object]:
-        """Rows so far, for a resumed run."""
+        """Return rows so far, for a resumed run."""
         return {"rows": self.rows}
 
     def load_state_dict(self, state_dict: dict[str, list[dict[str, float]]]) -> None:

@@ -22,7 +22,7 @@ _dice_ce = DiceCELoss(softmax=True, include_background=False, batch=True)
 
 
 def supervised(logits: Tensor, anatomy: Tensor) -> Tensor:
-    """Dice of cavity and wall over the batch, and cross-entropy.
+    """Return Dice of cavity and wall over the batch, and cross-entropy.
 
     Args:
         logits: (B, 3, A, A).
@@ -33,7 +33,7 @@ def supervised(logits: Tensor, anatomy: Tensor) -> Tensor:
 
 
 def consistency(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """Mean squared difference of probabilities.
+    """Return the mean squared difference of probabilities.
 
     Args:
         logits: (B, 3, A, A) of the moved slices.
@@ -45,14 +45,14 @@ def consistency(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
 
 
 def entropy(logits: Tensor, near: Tensor) -> Tensor:
-    """Mean entropy of the class in nats, weighted by `near` (B, 1, A, A)."""
+    """Return the mean entropy of the class in nats, weighted by `near` (B, 1, A, A)."""
     log_p = logits.log_softmax(dim=1)
     each = -(log_p.exp() * log_p).sum(dim=1, keepdim=True)
     return (each * near).sum() / near.sum().clamp_min(1)
 
 
 def near_ventricle(logits: Tensor, spacing_mm: float) -> Tensor:
-    """Weights (B, 1, A, A): 1 near what is called ventricle (`networks.anatomy`), little elsewhere."""
+    """Return weights (B, 1, A, A): 1 near what is called ventricle (`networks.anatomy`), little elsewhere."""
     ventricle = 1 - logits.detach().softmax(dim=1)[:, :1]
     return neighbourhood(ventricle, spacing_mm).clamp_min(_FAR)
 

@@ -59,7 +59,7 @@ class ClusterHead(nn.Module):
         self.linear = nn.Conv2d(n_features, HEADS * CLUSTERS, kernel_size=1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Probabilities (B, H, S) or (B, H, S, A, A) for features (B, F, A, A)."""
+        """Return probabilities (B, H, S) or (B, H, S, A, A) for features (B, F, A, A)."""
         if self.pooled:
             features = features.mean(dim=(2, 3), keepdim=True)
         x = self.linear(self.norm(features))
@@ -95,12 +95,12 @@ class AnatomyModule(lightning.LightningModule):
         self.teacher = deepcopy(network).requires_grad_(False) if config.mean_teacher > 0 else None
 
     def train_dataloader(self) -> DataLoader[int]:
-        """As many steps as an epoch has; what a step sees follows from its number."""
+        """Return the steps of an epoch; what a step sees follows from its number."""
         steps = list(range(self.config.steps_per_epoch))
         return DataLoader(steps, batch_size=None)  # type: ignore[arg-type]
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        """Objective of a step."""
+        """Return the objective of a step."""
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.global_step)
         terms = {"supervised": self._supervised(generator)}
         total = terms["supervised"]
@@ -141,13 +141,13 @@ class AnatomyModule(lightning.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _drawn(self, pool: Tensor, n: int, generator: torch.Generator) -> Tensor:
-        """Indices (n,) of slices, without repeats where there are enough."""
+        """Return indices (n,) of slices, without repeats where there are enough."""
         if len(pool) >= n:
             return torch.randperm(len(pool), generator=generator)[:n]
         return torch.randint(len(pool), (n,), generator=generator)
 
     def _seen(self, image: Tensor, chance: Chance) -> Tensor:
-        """Slices under a random change of intensities, some without a sequence."""
+        """Return slices under a random change of intensities, some without a sequence."""
         return drop_sequences(
             random_intensities(image, chance, INTENSITY_SD), self.config.sequence_dropout, chance
         )
@@ -167,7 +167,7 @@ class AnatomyModule(lightning.LightningModule):
         return losses.supervised(found.logits, anatomy)
 
     def _unlabelled(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """The terms that are switched on, by the name of their weight."""
+        """Return the terms that are switched on, by the name of their weight."""
         config, n = self.config, self.config.batch_unlabelled
         image = self.slices.unlabelled[self._drawn(self.slices.unlabelled, n, generator)].to(self.device)
         chance = Chance(generator, n, torch.arange(n))

@@ -31,7 +31,7 @@ _TRUNCATE = 4.0  # SDs of the Gaussian that smooths the displacement
 def augmented(
     batch: TrainingBatch, generator: torch.Generator, *, whole_mixtures: bool, standardise: bool
 ) -> TrainingBatch:
-    """The batch with image and region moved alike, standardised again, and with noise.
+    """Return the batch with image and region moved alike, standardised again, and with noise.
 
     Args:
         batch: as the sampler gave it.
@@ -92,7 +92,7 @@ def random_factors(chance: Chance) -> Tensor:
 
 
 def sampled_points(displacement: Tensor, angle: Tensor, factor: Tensor) -> Tensor:
-    """Where each pixel's new value is read: displaced, then turned and scaled about the middle.
+    """Return where each pixel's new value is read: displaced, then turned and scaled about the middle.
 
     Args:
         displacement: (n, 2, A, B') pixels.

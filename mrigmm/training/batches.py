@@ -59,7 +59,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Share:
-    """What one process loads of a step's batch.
+    """One process's share of a step's batch.
 
     Attributes:
         keys: its slices, those of a mixture in a row.
@@ -92,11 +92,11 @@ class TrainingBatch(SliceBatch):
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> TrainingBatch:
-        """The same batch where a GPU can fetch it beside its work; called by the data loader."""
+        """Return the same batch where a GPU can fetch it beside its work; called by the data loader."""
         return self._each(Tensor.pin_memory)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> TrainingBatch:
-        """With every tensor of the slices changed."""
+        """Return the batch with every tensor of the slices changed."""
         changed: dict[str, Any] = {
             field.name: change(getattr(self, field.name)) for field in fields(SliceBatch)
         }
@@ -225,7 +225,7 @@ class MixtureBatchSampler(Sampler[Share]):
 def collate(
     loaded: tuple[Share, Sequence[Slice]] | InputError, *, scope: Literal["study", "slice"], allowed: Tensor
 ) -> TrainingBatch | InputError:
-    """Slices -> one batch; smaller ones are padded with zeros, which lie outside the region.
+    """Return slices -> one batch; smaller ones are padded with zeros, which lie outside the region.
 
     Args:
         loaded: what `SliceDataset` gives.

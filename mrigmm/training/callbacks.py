@@ -1,4 +1,4 @@
-"""What happens after each epoch: log, best weights, stop rule, progress."""
+"""Callbacks after each epoch: log, best weights, stop rule, progress."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class EpochKeeper(Callback):
         self._started = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
-        """Rows so far, for a resumed run."""
+        """Return rows so far, for a resumed run."""
         return {"rows": self.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -120,7 +120,7 @@ class EpochKeeper(Callback):
 
 
 def log_text(rows: list[dict[str, float]]) -> str:
-    """A log of epochs as CSV."""
+    """Return a log of epochs as CSV."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()

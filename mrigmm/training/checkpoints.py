@@ -37,7 +37,7 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 def last_checkpoint(run: RunFolder) -> ModelCheckpoint:
-    """A callback that keeps the state after the last epoch."""
+    """Return a callback that keeps the state after the last epoch."""
     return ModelCheckpoint(
         dirpath=run.checkpoint.parent,
         filename="last",

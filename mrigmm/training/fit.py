@@ -43,11 +43,11 @@ _PATIENCE = timedelta(days=1)
 
 
 def training_study(study_id: str, view: NetworkView, present: Tensor) -> TrainingStudy:
-    """A study as the network sees it, without the slices that lie outside the region."""
+    """Return a study as the network sees it, without the slices that lie outside the region."""
     used = (view.region > 0).flatten(0, 1).any(dim=0)  # (Z,)
 
     def in_pieces(x: Tensor) -> Tensor:
-        """Each slice in one piece of memory: every epoch reads them one by one."""
+        """Return each slice in one piece of memory: every epoch reads them one by one."""
         return x[..., used].movedim(-1, 0).contiguous().movedim(0, -1)
 
     return TrainingStudy(study_id, in_pieces(view.image.as_tensor().float()), in_pieces(view.region), present)
@@ -56,7 +56,7 @@ def training_study(study_id: str, view: NetworkView, present: Tensor) -> Trainin
 def make_trainer(
     config: RunConfig, run: RunFolder, hardware: Hardware, *, track: Track, tensorboard: bool
 ) -> lightning.Trainer:
-    """A trainer that keeps a run folder; it knows which of several processes it is.
+    """Return a trainer that keeps a run folder; it knows which of several processes it is.
 
     Args:
         config: of the run.
@@ -182,7 +182,7 @@ def _loader(
     config: RunConfig,
     num_workers: int,
 ) -> DataLoader[Share]:
-    """Batches of slices: shuffled and mirrored for training, in one order for the held-out studies."""
+    """Return batches of slices: shuffled and mirrored for training, in one order for the held-out studies."""
     assert config.classes is not None
     allowed = torch.tensor(allowed_classes(config.classes), dtype=torch.bool)
     # The network steps of gem need no mixture, so that their slices come in any order.

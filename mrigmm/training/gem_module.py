@@ -42,7 +42,7 @@ class DeepGEMModule(EpochModule):
         return replace(batch, image=torch.cat([image, rest], dim=1))
 
     def objectives(self, batch: TrainingBatch) -> tuple[dict[str, Tensor], Tensor]:
-        """The cross-entropy; a batch weighs as much as there is wall in it."""
+        """Return the cross-entropy; a batch weighs as much as there is wall in it."""
         # Slices that do not count must not count in batch norm either.
         image = batch.image if batch.counts else batch.image[:0]
         inputs, target = image.tensor_split([self.n_sequences + N_ANATOMY_CHANNELS], dim=1)

@@ -1,4 +1,4 @@
-"""Where a training runs: accelerator, devices, nodes, precision."""
+"""Accelerator, devices, nodes and precision of a training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _INTERACTIVE = ("bash", "interactive")
 
 @dataclass(frozen=True)
 class Hardware:
-    """What a training runs on.
+    """Hardware of a training.
 
     Attributes:
         accelerator: "cpu" or "gpu".
@@ -36,16 +36,16 @@ class Hardware:
 
     @property
     def n_processes(self) -> int:
-        """Of all nodes together."""
+        """Processes of all nodes together."""
         return self.num_nodes * (self.devices if isinstance(self.devices, int) else len(self.devices))
 
     def describe(self) -> dict[str, Any]:
-        """For the run's record."""
+        """Return what the run's record holds."""
         return {**asdict(self), "processes": self.n_processes}
 
 
 def single_device(device: torch.device, precision: str, *, asked_for: bool) -> Hardware:
-    """One device per process; as many processes as torchrun started.
+    """Return one device per process; as many processes as torchrun started.
 
     Args:
         device: the device.
@@ -145,7 +145,7 @@ def _devices(text: str, accelerator: str, n_gpus: int) -> int | tuple[int, ...]:
 
 
 def gpus_text() -> str:
-    """The GPUs that torch finds on this computer, or why it can find none."""
+    """Return the GPUs that torch finds on this computer, or why it can find none."""
     if torch.version.cuda is None and torch.version.hip is None:
         return f"PyTorch {torch.__version__}, which is built without CUDA"
     n_gpus = torch.cuda.device_count()

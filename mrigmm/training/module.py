@@ -19,7 +19,7 @@ HELD_OUT = "held_out"  # name of the held-out objective in logs
 
 
 class EpochModule(lightning.LightningModule):
-    """What both objectives share: steps, optimiser, schedule, logging per epoch.
+    """Steps, optimiser, schedule and logging per epoch, for both objectives.
 
     Args:
         network: what is trained.
@@ -32,15 +32,15 @@ class EpochModule(lightning.LightningModule):
         self.config = config
 
     def augmented(self, batch: TrainingBatch) -> TrainingBatch:
-        """The batch as it is trained on."""
+        """Return the batch as it is trained on."""
         return batch
 
     def objectives(self, batch: TrainingBatch) -> tuple[dict[str, Tensor], Tensor]:
-        """Values to log, "objective" (what is minimised) among them, and how much the batch weighs."""
+        """Return values to log, "objective" (what is minimised) among them, and how much the batch weighs."""
         raise NotImplementedError
 
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
-        """Objective of this process's share of a batch."""
+        """Return the objective of this process's share of a batch."""
         values, weight = self.objectives(self.augmented(batch))
         # Gradients are averaged over the processes: together they are those of the whole batch's mean.
         means, part = mean_over_processes(values, weight * batch.counts)
@@ -100,7 +100,7 @@ class DeepGMMModule(EpochModule):
         self.register_buffer("prior_means", prior_means, persistent=False)
 
     def augmented(self, batch: TrainingBatch) -> TrainingBatch:
-        """The published augmentation; all chance follows from (seed, step)."""
+        """Return the published augmentation; all chance follows from (seed, step)."""
         if not self.config.published_augmentation:
             return batch
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.global_step)
@@ -113,7 +113,7 @@ class DeepGMMModule(EpochModule):
             )
 
     def objectives(self, batch: TrainingBatch) -> tuple[dict[str, Tensor], Tensor]:
-        """The likelihood term and the whole objective; a batch weighs as much as it has mixtures."""
+        """Return the likelihood term and the whole objective; a batch weighs as much as it has mixtures."""
         output = self.network(batch)
         with full_precision(batch.image.device):
             likelihood = negative_log_likelihood(output, batch, self.config.objective)

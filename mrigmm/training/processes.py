@@ -34,7 +34,7 @@ class PatientDDP(DDPStrategy):
 
 
 def mean_over_processes(values: Mapping[str, Tensor], weight: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-    """Means over a batch of which each process holds a share.
+    """Return means over a batch of which each process holds a share.
 
     With value `v_r` and weight `w_r` of process r, the mean is `sum w_r v_r / sum w_r`. The mean over R
     processes of the gradients of `v_r part_r`, `part_r = R w_r / sum w`, is its gradient.
