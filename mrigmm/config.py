@@ -20,7 +20,10 @@ DEFAULT_PRESET = "default"
 
 
 class RunConfig(BaseModel):
-    """Configuration of one training run. Lengths in mm, intensities in z-score units."""
+    """Configuration of one training run. Lengths in mm, intensities in z-score units.
+
+    The defaults are the preset `default`; the others are what `PRESETS` changes of it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -44,12 +47,14 @@ class RunConfig(BaseModel):
     spacing_mm: float | None = Field(
         None, ge=0.05, le=20, description="In-plane pixel. None: the cohort's median."
     )
-    crop_mm: float = Field(120.0, gt=0, le=1000, description="Side of the square crop around the region.")
+    crop_mm: float = Field(96.0, gt=0, le=1000, description="Side of the square crop around the region.")
     standardise: Literal["region", "crop", "percentile"] = Field(
         "region",
         description="z-score inside the region per study; nll, nll_v: also crop (per slice), percentile.",
     )
-    flip_probability: float = Field(2 / 3, ge=0, le=1, description="Augmentation by in-plane flips.")
+    flip_probability: float = Field(
+        0.0, ge=0, le=1, description="Augmentation by in-plane flips, beside the random affine map of gem."
+    )
     published_augmentation: bool = Field(
         False, description="nll, nll_v: elastic, rotation, scale, noise as published. gem has its own."
     )
@@ -69,7 +74,7 @@ class RunConfig(BaseModel):
     )
     variance_floor: float = Field(1e-3, gt=0, description="Added to every variance, in z units squared.")
     prior_strength: float = Field(
-        0.0, ge=0, description="MAP M-step: prior counts as a share of the region's voxels. 0: ML."
+        0.05, ge=0, description="MAP M-step: prior counts as a share of the region's voxels. 0: ML."
     )
 
     # The objective
@@ -90,14 +95,15 @@ class RunConfig(BaseModel):
     )
 
     # The optimiser (AdamW, polynomial decay of the learning rate)
-    epochs: int = Field(100, ge=1)
-    batch_slices: int = Field(4, ge=1, description="Slices per step; study scope keeps studies whole.")
-    learning_rate: float = Field(1e-3, gt=0)
+    epochs: int = Field(30, ge=1)
+    batch_slices: int = Field(8, ge=1, description="Slices per step; study scope keeps studies whole.")
+    learning_rate: float = Field(2e-3, gt=0)
     weight_decay: float = Field(1e-3, ge=0)
     clip_norm: float = Field(12.0, gt=0, description="Gradient norm limit.")
     min_epochs: int = Field(10, ge=0, description="The stop rule applies after these.")
+    # 0: augmentation makes epochs differ, so that training goes on to the end of the schedule.
     stop_tolerance: float = Field(
-        0.005, ge=0, description="Stop when the epoch's mean objective changes by less."
+        0.0, ge=0, description="Stop when the epoch's mean objective changes by less."
     )
     held_out_share: float = Field(
         0.0, ge=0, le=0.5, description="Share of the patients that are only watched; 0: all are learnt from."
@@ -130,33 +136,28 @@ class RunConfig(BaseModel):
 
 _PUBLISHED: dict[str, Any] = {
     # Schwab, Mayr, Haltmeier 2024, "multiple images" setting.
+    "crop_mm": 120.0,
     "standardise": "crop",
+    "flip_probability": 2 / 3,
     "published_augmentation": True,
     "filters": 32,
     "scope": "slice",
     "covariance": "diag",
     "mean_regulariser": 1.0,
     "prior_strength": 0.0,
+    "epochs": 100,
+    "batch_slices": 4,
+    "learning_rate": 1e-3,
+    "stop_tolerance": 0.005,
 }
 
-_DEFAULT: dict[str, Any] = {
-    "objective": "gem",
-    "crop_mm": 96.0,
-    "prior_strength": 0.05,
-    "flip_probability": 0.0,  # part of the random affine map
-    "batch_slices": 8,
-    "learning_rate": 2e-3,
-    "epochs": 30,
-    "stop_tolerance": 0.0,  # augmentation makes epochs differ: train to the end of the schedule
-}
-
-# Values that differ from the fields' defaults.
+# Values that differ from the fields' defaults, which are those of "default".
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
-        "default": _DEFAULT,
+        "default": {},
         "deepg": {**_PUBLISHED, "objective": "nll"},
         "deepsvg": {**_PUBLISHED, "objective": "nll_v"},
-        "tiny": {**_DEFAULT, "filters": 4, "levels": 3},
+        "tiny": {"filters": 4, "levels": 3},
     }
 )
 PRESET_DESCRIPTIONS: Mapping[str, str] = MappingProxyType(

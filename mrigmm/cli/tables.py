@@ -48,13 +48,14 @@ def print_metrics(evaluations: Mapping[str, Evaluation]) -> None:
         table.add_column(in_words(metric), justify="right")
     table.add_column("studies", justify="right")
     table.add_column(in_words("hd95_mm"), justify="right")
+    table.add_column("studies", justify="right")  # an object that is missed has no distance
     for row in dict.fromkeys(name for evaluation in evaluations.values() for name in evaluation.summary):
         with_row = {name: found for name, found in evaluations.items() if row in found.summary}
         for number, (name, found) in enumerate(with_row.items()):
             figures, distance = found.summary[row], found.estimates[row]["hd95_mm"]
             names = [_name(row) if number == 0 else "", *([_name(name)] if several else [])]
             overlaps = f"{figures.dice_mean:.3f}", f"{figures.iou_mean:.3f}"
-            table.add_row(*names, *overlaps, str(figures.n), f"{distance.mean:.1f}")
+            table.add_row(*names, *overlaps, str(figures.n), f"{distance.mean:.1f}", str(distance.n))
         if several:
             table.add_section()
     out_console.print(table)

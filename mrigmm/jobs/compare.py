@@ -140,7 +140,8 @@ def _note(comparison: Comparison, decimals: int) -> str:
     if not comparison.pairs:
         return "no pair"
     p = _p(comparison.p_holm)
-    return f"{comparison.difference.mean:+.{decimals}f}\np {p if p.startswith('<') else f'= {p}'}"
+    p = p if p.startswith("<") else f"= {p}"
+    return f"{comparison.difference.mean:+.{decimals}f}\np {p}\nn = {comparison.difference.n}"
 
 
 def _p(p: float) -> str:

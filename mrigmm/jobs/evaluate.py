@@ -57,7 +57,7 @@ class Evaluation(Outcome):
 
     def tables(self) -> tuple[ShownTable, ...]:
         """A row per class: what `summary` and `estimates` hold in full."""
-        columns = ("class", "Dice", "95 % interval", "IoU", "HD95 mm", "studies")
+        columns = ("class", "Dice", "95 % interval", "IoU", "studies", "HD95 mm", "studies")
         return (ShownTable(columns, tuple(self._row(name) for name in self.summary)),)
 
     def one_sided(self) -> tuple[str, ...]:
@@ -75,8 +75,9 @@ class Evaluation(Outcome):
     def _row(self, name: str) -> tuple[str, ...]:
         found, metrics = self.summary[name], self.estimates[name]
         low, high = figure(metrics["dice"].low), figure(metrics["dice"].high)
-        hd95 = figure(metrics["hd95_mm"].mean, 1)
-        return (name, figure(found.dice_mean), f"{low} to {high}", figure(found.iou_mean), hd95, str(found.n))
+        overlaps = figure(found.dice_mean), f"{low} to {high}", figure(found.iou_mean), str(found.n)
+        hd95 = metrics["hd95_mm"]  # of the studies where both have the class
+        return (name, *overlaps, figure(hd95.mean, 1), str(hd95.n))
 
 
 def evaluate(

@@ -55,7 +55,7 @@ def comparison_figure(
     first, second = (plain_text(name) for name in names)
     figure.suptitle(
         f"left: {first}   right: {second}   bar: mean of the studies\n"
-        "above: mean of left minus right, p after Holm",
+        "above: mean of left minus right, p after Holm, number of studies",
         fontsize=10,
     )
     return png(figure, dpi=120)

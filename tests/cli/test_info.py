@@ -31,7 +31,7 @@ def test_info_lists_what_can_be_set_for_a_method(cli):
 
 def test_info_lists_what_can_be_set_for_training(cli):
     content = json.loads(cli("info", "--json").out)
-    assert content["train_settings"]["crop_mm"] == "Side of the square crop around the region. [120.0]"
+    assert content["train_settings"]["crop_mm"] == "Side of the square crop around the region. [96.0]"
     assert content["train_anatomy_settings"]["levels"] == "Number of poolings. [4]"
     known = {*content["train_settings"], *content["train_anatomy_settings"]}
     assert not {"version", "kind", "preset"} & known

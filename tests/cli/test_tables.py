@@ -57,7 +57,7 @@ def test_folders_stand_under_each_other_in_80_columns(cli, workshop, tmp_path, m
     print_metrics(evaluations)
     table = capsys.readouterr().out
     assert max(map(len, table.splitlines())) <= 80
-    assert re.search(r"class +┃ predictions ┃ +Dice ┃ +IoU ┃ studies ┃ HD95 \(mm\) ┃", table)
+    assert re.search(r"class +┃ predictions ┃ +Dice ┃ +IoU ┃ studies ┃ HD95 \(mm\) ┃ studies ┃", table)
     for name, found in evaluations.items():
         figures = [f"{found.summary['scar'].dice_mean:.3f}", f"{found.summary['scar'].iou_mean:.3f}"]
         rows = table[table.index("│ scar") :].splitlines()[: len(evaluations)]

@@ -1,5 +1,10 @@
-"""The table in docs/reliability.md is that of the cases (python -m tests.robustness.test_catalogue)."""
+"""The tables in docs/reliability.md are those of the cases.
 
+`python -m tests.robustness.test_catalogue --write` puts them there; without `--write` it prints them.
+"""
+
+import re
+import sys
 from pathlib import Path
 
 from . import (
@@ -13,6 +18,7 @@ from . import (
     test_runs,
 )
 from .cases import StudyCase, TableRow
+from .plausible import catalogue
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 NO_RESULT = {"er": "evaluate and report", "e": "evaluate", "r": "report"}
@@ -84,8 +90,24 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def with_tables(page: str) -> str:
+    """The page with both tables as they are now."""
+    page = re.sub(r"^\d+ named cases:\n\n(\|.*\n)+", lambda _: table(), page, flags=re.MULTILINE)
+    chapter = rf"^{catalogue.HEADING}\n(?:(?!## ).*\n)*?(?=\n## )"
+    return re.sub(chapter, lambda _: catalogue.chapter(), page, flags=re.MULTILINE)
+
+
 def test_the_documentation_has_every_case():
-    assert table() in PAGE.read_text(encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8")
+    assert table() in page
+    assert catalogue.chapter() in page
+    assert with_tables(page) == page
+
+
+def test_every_kind_of_plausible_input_is_there_once():
+    names = [kind.name for kind in catalogue.kinds()]
+    assert len(set(names)) == len(names) >= 4
+    assert all(kind.cases for kind in catalogue.kinds())
 
 
 def test_names_are_given_once():
@@ -94,4 +116,7 @@ def test_names_are_given_once():
 
 
 if __name__ == "__main__":
-    print(table(), end="")
+    if "--write" in sys.argv:
+        PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    else:
+        print(table(), catalogue.chapter(), sep="\n", end="")
