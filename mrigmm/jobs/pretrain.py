@@ -1,0 +1,160 @@
+"""`mrigmm pretrain`: train locator and segmenter on simulated slices alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mrigmm.config_pretrain import PretrainConfig, load_pretrain_config, make_pretrain_config
+from mrigmm.data.files import sole_writer, write_text
+from mrigmm.data.tensors import write_tensors
+from mrigmm.errors import InputError
+from mrigmm.jobs.common import Outcome, Track, no_progress, select_device, versions
+from mrigmm.networks.segmenter import Locator, Segmenter
+from mrigmm.phantom.generator import Backgrounds, read_backgrounds
+from mrigmm.pretrained.folder import NetworkFile, NetworksRecord, PretrainedFolder, describe_file
+from mrigmm.settings_yaml import Overrides, dump_config
+from mrigmm.training.hardware import Hardware, single_device
+from mrigmm.training.pretrain_fit import StepFiles, fit_steps
+from mrigmm.training.pretraining import (
+    Batch,
+    LocatorModule,
+    SegmenterModule,
+    StepModule,
+    locator_batch,
+    segmenter_batch,
+)
+
+
+@dataclass(frozen=True)
+class Pretrained(Outcome):
+    """Networks that were trained.
+
+    Attributes:
+        networks: names of their files.
+    """
+
+    networks: tuple[str, ...] = ()
+
+
+def pretrain(
+    out: Path | str,
+    *,
+    config: Path | str | None = None,
+    backgrounds: Path | str | None = None,
+    overrides: Overrides = (),
+    device: str = "auto",
+    workers: int = 1,
+    track: Track = no_progress,
+) -> Pretrained:
+    """Train the networks that need no label; an interrupted training is gone on with.
+
+    Examples:
+        >>> mrigmm.pretrain("runs/pretrained")  # doctest: +SKIP
+
+    Args:
+        out: folder to write.
+        config: configuration file; default the one that the shipped weights were made with.
+        backgrounds: folder of real slices with `images/` and `endocardium/`; default those that ship.
+        overrides: changes of the configuration: `key=value` texts, or values by key.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        workers: processes that draw slices beside the training.
+        track: progress bar.
+
+    Raises:
+        InputError: when training is not possible.
+    """
+    folder = PretrainedFolder(Path(out))
+    settings = _settings(folder, config, overrides)
+    real = read_backgrounds(None if backgrounds is None else Path(backgrounds))
+    hardware = single_device(select_device(device), settings.precision, asked_for=device != "auto")
+    with sole_writer(folder.path):
+        write_text(folder.config, dump_config(settings))
+        fit = partial(_fit, folder, settings, real, hardware, workers, track)
+        segmenters = tuple(
+            fit(
+                folder.segmenter(seed),
+                seed,
+                lambda: SegmenterModule(
+                    Segmenter(filters=settings.filters, levels=settings.levels), settings
+                ),
+                segmenter_batch,
+            )
+            for seed in settings.seeds
+        )
+        locator = fit(
+            folder.locator,
+            settings.seeds[0],
+            lambda: LocatorModule(
+                Locator(filters=settings.locator_filters, levels=settings.levels), settings
+            ),
+            locator_batch,
+        )
+        source = "shipped CC0 slices" if backgrounds is None else Path(backgrounds).name
+        folder.write_record(
+            NetworksRecord(
+                locator=locator,
+                segmenters=segmenters,
+                backgrounds=f"{len(real)} slices: {source}",
+                versions=versions(),
+            )
+        )
+    return Pretrained(folder.path, (), networks=tuple(n.file for n in (locator, *segmenters)))
+
+
+def _settings(
+    folder: PretrainedFolder, config: Path | str | None, overrides: Overrides
+) -> PretrainConfig:
+    """What is asked for; a folder that has been begun with other settings is not gone on with."""
+    if config is not None and overrides:
+        raise InputError("give either a configuration file or changes of the default", remedy="leave out one")
+    asked = make_pretrain_config(overrides) if config is None else load_pretrain_config(Path(config))
+    if folder.config.exists() and (begun := load_pretrain_config(folder.config)) != asked:
+        differing = [name for name in type(asked).model_fields if getattr(begun, name) != getattr(asked, name)]
+        raise InputError(
+            "the folder holds a training with other settings",
+            file=folder.config,
+            got=f"different: {', '.join(differing)}",
+            remedy="give the same settings to go on with it, or another folder",
+        )
+    return asked
+
+
+def _fit(
+    folder: PretrainedFolder,
+    settings: PretrainConfig,
+    real: Backgrounds,
+    hardware: Hardware,
+    workers: int,
+    track: Track,
+    weights: Path,
+    seed: int,
+    make: Callable[[], StepModule],
+    batch: Callable[[PretrainConfig, Backgrounds, int, int], Batch],
+) -> NetworkFile:
+    """Train one network and write it; one that is there already is kept."""
+    torch.manual_seed(seed)
+    module = make()
+    parameters = sum(p.numel() for p in module.network.parameters())
+    if not weights.exists():
+        files = StepFiles(
+            folder.path / "logs" / f"{weights.stem}.csv", folder.path / "checkpoints" / f"{weights.stem}.ckpt"
+        )
+        files.log.parent.mkdir(exist_ok=True)
+        draw = partial(batch, settings, real, seed)
+        fit_steps(module, draw, files, hardware, workers=workers, track=track)
+        write_tensors(weights, half_precision(module.network))
+    return describe_file(weights, parameters)
+
+
+def half_precision(network: nn.Module) -> dict[str, Tensor]:
+    """Weights of a network as float16, which halves the files; counters stay what they are."""
+    return {
+        name: (value.half() if value.is_floating_point() else value).contiguous()
+        for name, value in network.state_dict().items()
+    }

@@ -1,0 +1,101 @@
+"""The pretrained networks: one finds the left ventricle in a whole image, one segments a square around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mrigmm.labels import SEGMENTER_CLASSES, Region
+from mrigmm.networks.unet import UNet, at_least_single
+
+N_SEQUENCES = 3  # LGE, T2, bSSFP
+# Images, which of them are there, ventricle, cavity, wall, and whether those two kinds of region are given.
+N_PLANES = 2 * N_SEQUENCES + 5
+GIVEN_NOTHING, GIVEN_VENTRICLE, GIVEN_WALL = range(3)
+
+_FORBIDDEN = -1e4  # logit of a class that a given region rules out; finite, so that losses stay so
+_WALL = ("myocardium", "edema", "scar", "mvo")
+_ALLOWED = {  # where a region is given
+    Region.OUTSIDE: ("background", "rv"),
+    Region.LV: ("blood", *_WALL),
+    Region.CAVITY: ("blood",),
+    Region.WALL: _WALL,
+}
+
+
+@dataclass(frozen=True)
+class SegmenterInput:
+    """Slices for the segmenter, and what is given of each.
+
+    Attributes:
+        image: (B, 3, A, A) in z over the given ventricle, or else over the square; 0 where absent.
+        present: (B, 3) bool, LGE, T2, bSSFP.
+        region: (B, A, A) `labels.Region` codes; 0 where nothing is given.
+        given: (B,) nothing, the ventricle, or cavity and wall (`GIVEN_*`).
+    """
+
+    image: Tensor
+    present: Tensor
+    region: Tensor
+    given: Tensor
+
+    def planes(self) -> Tensor:
+        """Input channels (B, N_PLANES, A, A)."""
+        flat = torch.ones_like(self.image[:, :1])
+        region = self.region[:, None]
+        maps = [region > 0, region == Region.CAVITY, region == Region.WALL]
+        kinds = [self.given >= GIVEN_VENTRICLE, self.given == GIVEN_WALL]
+        return torch.cat(
+            [
+                self.image,
+                flat * self.present[:, :, None, None].to(flat),
+                *(m.to(flat) for m in maps),
+                *(flat * kind[:, None, None, None].to(flat) for kind in kinds),
+            ],
+            dim=1,
+        )
+
+    def allowed(self) -> Tensor:
+        """Classes (B, K, A, A) bool that the given region leaves."""
+        table = torch.zeros(len(Region), len(SEGMENTER_CLASSES), dtype=torch.bool)
+        for code, names in _ALLOWED.items():
+            table[int(code), [SEGMENTER_CLASSES.index(name) for name in names]] = True
+        by_region = table.to(self.region.device)[self.region.long()].movedim(-1, 1)
+        return by_region | (self.given == GIVEN_NOTHING)[:, None, None, None]
+
+
+class Segmenter(nn.Module):
+    """U-Net for every combination of sequences and given regions.
+
+    Args:
+        filters: at full resolution, doubled at each of the `levels` poolings.
+        levels: number of poolings.
+    """
+
+    def __init__(self, *, filters: int, levels: int) -> None:
+        super().__init__()
+        self.unet = UNet(N_PLANES, len(SEGMENTER_CLASSES), filters=filters, levels=levels, norm="batch")
+
+    def forward(self, x: SegmenterInput) -> Tensor:
+        """Logits (B, K, A, A) in the order of `SEGMENTER_CLASSES`; forbidden classes far below all others."""
+        logits = at_least_single(self.unet(x.planes()))
+        return logits.masked_fill(~x.allowed(), _FORBIDDEN)
+
+
+class Locator(nn.Module):
+    """U-Net that tells the cavity of the left ventricle in whole slices of any contrast.
+
+    Args:
+        filters: at full resolution, doubled at each of the `levels` poolings.
+        levels: number of poolings.
+    """
+
+    def __init__(self, *, filters: int, levels: int) -> None:
+        super().__init__()
+        self.unet = UNet(1, 1, filters=filters, levels=levels, norm="batch")
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (B, A, A) of slices (B, A, A) of mean 0 and SD 1."""
+        return at_least_single(self.unet(image[:, None]))[:, 0]

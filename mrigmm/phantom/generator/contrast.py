@@ -1,0 +1,164 @@
+"""Class means, widths and textures of a simulated study, from ranges around two centres' figures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrigmm.phantom import tables
+from mrigmm.phantom.anatomy import Tissue
+from mrigmm.phantom.config import SEQUENCES
+from mrigmm.phantom.fields import skew
+from mrigmm.phantom.generator.fields import Textures
+from mrigmm.phantom.generator.ranges import GeneratorRanges
+from mrigmm.phantom.population import CLASSES, population
+
+FloatArray = NDArray[np.floating[Any]]
+
+_LGE, _T2 = SEQUENCES.index("LGE"), SEQUENCES.index("T2")
+_BLOOD, _MYO, _EDEMA, _SCAR = range(len(CLASSES))
+_MVO_LGE = (-0.3, 0.9)  # dark core above normal wall, z, between the two centres' figures and beyond
+_MVO_OTHER = (-0.6, 0.4)
+_AROUND = (Tissue.AIR, Tissue.LUNG, Tissue.LIVER, Tissue.MUSCLE, Tissue.FAT)
+_LIKE = {
+    Tissue.PAPILLARY: _MYO,
+    Tissue.RV_WALL: _MYO,
+    Tissue.RV_BLOOD: _BLOOD,
+}
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One study's tissue signal in z, for C sequences.
+
+    Attributes:
+        mean: (T, C) of every `Tissue`.
+        width: (T, C) SD of its texture.
+        zero: (C,) signal of intensity 0.
+        mixing: (K, C, C) lower Cholesky factors of the classes' correlation between sequences.
+        psir: the LGE keeps its sign.
+    """
+
+    mean: FloatArray
+    width: FloatArray
+    zero: FloatArray
+    mixing: FloatArray
+    psir: bool
+
+
+@cache
+def _second_centre() -> tuple[FloatArray, FloatArray]:
+    """LGE mean and within-study SD of blood, myocardium, scar at the second centre (z)."""
+    text = (files("mrigmm") / "resources" / "population_lge_second_centre.json").read_text(encoding="utf-8")
+    figures = json.loads(text)["lv_z"]
+    return np.array(figures["mean"][:3]), np.array(figures["within_study_sd"][:3])
+
+
+@cache
+def _root_of_correlation() -> FloatArray:
+    values, vectors = np.linalg.eigh(population().between_correlation)
+    root: FloatArray = vectors * np.sqrt(np.clip(values, 0, None))
+    return root
+
+
+def draw_contrast(ranges: GeneratorRanges, *, chronic: bool, rng: np.random.Generator) -> Contrast:
+    """Draw the contrast of a study."""
+    figures = population()
+    deviation = (_root_of_correlation() @ rng.standard_normal(figures.mean.size)).reshape(figures.mean.shape)
+    spread = rng.uniform(*ranges.between_study)
+    mean = figures.mean + np.array(tables.MEAN_SHIFT)
+    mean = mean + spread * figures.between_sd * np.clip(deviation, -2.5, 2.5)
+    width = np.sqrt(np.diagonal(figures.within_covariance, axis1=1, axis2=2)) * np.array(tables.WIDTH_FACTOR)
+
+    mix = rng.uniform(*ranges.centre_mix)
+    other_mean, other_width = _second_centre()
+    three = [_BLOOD, _MYO, _SCAR]
+    mean[three, _LGE] += mix * (other_mean - figures.mean[three, _LGE])
+    ratio = other_width / np.sqrt(np.diagonal(figures.within_covariance, axis1=1, axis2=2))[three, _LGE]
+    width[three, _LGE] *= np.clip(1 + mix * (ratio - 1), 0.6, 1.6)
+    width = width * np.exp(rng.normal(0, ranges.width_log_sd, width.shape))
+
+    if rng.random() < ranges.low_contrast_chance:
+        centre = mean[[_BLOOD, _MYO]].mean(axis=0)
+        mean = centre + (mean - centre) * rng.uniform(*ranges.low_contrast, 3)
+    if rng.random() < ranges.early_or_late_chance:
+        mean[_BLOOD, _LGE] = mean[_SCAR, _LGE] + rng.normal(0.1, 0.4)
+    if rng.random() < ranges.poor_nulling_chance:
+        mean[_MYO, _LGE] += rng.uniform(0.1, 0.6) * (mean[_BLOOD, _LGE] - mean[_MYO, _LGE])
+    scar_above = mean[_SCAR, _LGE] - mean[_MYO, _LGE]
+    if scar_above < ranges.least_scar_contrast:
+        mean[_SCAR, _LGE] = mean[_MYO, _LGE] + ranges.least_scar_contrast + abs(rng.normal(0, 0.3))
+    if chronic:
+        mean[_SCAR, _T2] = mean[_MYO, _T2] + rng.normal(0, 0.1)
+
+    psir = bool(rng.random() < ranges.psir_chance)
+    zero = np.minimum(np.array(tables.ZERO_LEVEL), mean.min(axis=0) - 0.1)
+    zero = zero - np.abs(rng.normal(0, 0.3, 3))
+    return _all_tissues(mean, width, zero, psir=psir, rng=rng)
+
+
+def _all_tissues(
+    mean: FloatArray, width: FloatArray, zero: FloatArray, *, psir: bool, rng: np.random.Generator
+) -> Contrast:
+    means, widths = (np.zeros((len(Tissue), mean.shape[1])) for _ in range(2))
+    means[: len(CLASSES)], widths[: len(CLASSES)] = mean, width
+    for tissue, like in _LIKE.items():
+        means[tissue] = mean[like] + rng.normal(0, 0.15, mean.shape[1])
+        widths[tissue] = width[like]
+    bright = np.array([rng.uniform(*_MVO_LGE), *rng.uniform(*_MVO_OTHER, 2)])
+    means[Tissue.MVO] = mean[_MYO] + bright
+    widths[Tissue.MVO] = 0.8 * width[_MYO]
+    for tissue in _AROUND:
+        level = np.array(tables.AROUND[tissue.name.lower()]) * np.exp(rng.normal(0, 0.45, mean.shape[1]))
+        means[tissue], widths[tissue] = zero + level, 0.35 * level
+    within = population().within_covariance
+    scale = np.sqrt(np.diagonal(within, axis1=1, axis2=2))
+    mixing = np.linalg.cholesky(within / (scale[:, :, None] * scale[:, None, :]))
+    as_single = (np.asarray(a, np.float32) for a in (means, widths, zero, mixing))
+    return Contrast(*as_single, psir=psir)
+
+
+def tissue_images(
+    contrast: Contrast,
+    tissues: list[NDArray[np.uint8]],
+    textures: Textures,
+    *,
+    shift: FloatArray,
+    tails: float,
+) -> FloatArray:
+    """Signal (C, X, Y, Z) of slices, averaged over the tissues that they show at several depths.
+
+    Args:
+        contrast: the study's.
+        tissues: (X, Y, Z) each.
+        textures: unit-variance fields.
+        shift: (T, C, Z) added to the tissues' means in each slice.
+        tails: 0 = Gaussian textures, 1 = log-normal ones of a non-negative signal.
+    """
+    n_channels = contrast.mean.shape[1]
+    shape = tissues[0].shape
+    out = np.zeros((n_channels, *shape), np.float32)
+    present = np.unique(np.stack(tissues))
+    for channel in range(n_channels):
+        zero = float(contrast.zero[channel])
+        signal = np.zeros((len(Tissue), *shape), np.float32)
+        for tissue in present:
+            level = contrast.mean[tissue, channel] + shift[tissue, channel]  # (Z,)
+            width = float(contrast.width[tissue, channel])
+            k = int(_LIKE.get(Tissue(tissue), tissue))
+            field = textures.of_class(k, channel, contrast.mixing)
+            above = float(max(contrast.mean[tissue, channel] - zero, 0.1))
+            log_sd = tails * float(np.sqrt(np.log1p((width / above) ** 2)))
+            signal[tissue] = level + np.float32(width) * skew(field, min(log_sd, 0.9))
+        if not (contrast.psir and channel == _LGE):
+            np.maximum(signal, zero, out=signal)
+        for tissue_map in tissues:
+            out[channel] += np.take_along_axis(signal, tissue_map[None], axis=0)[0]
+    out /= len(tissues)
+    return out

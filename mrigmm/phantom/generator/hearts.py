@@ -1,0 +1,172 @@
+"""Hearts, infarcts and slice positions from wide ranges, and the tissue that slices show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrigmm.phantom.anatomy import ParametricHeart, Tissue, TissueArray, draw_heart, draw_length
+from mrigmm.phantom.config import PhantomConfig
+from mrigmm.phantom.generator.ranges import GeneratorRanges
+from mrigmm.phantom.pathology import Infarct, draw_infarct, find_thresholds
+
+FloatArray = NDArray[np.floating[Any]]
+
+_OUTFLOW_ANGLE = np.deg2rad(-150)  # of the outflow tract: between anterior and septal wall
+_OUTFLOW_HEIGHT = 0.16  # the wall is open above it, relative to the ventricle's length
+ATRIUM_HEIGHT = -0.07  # above it lies the atrium
+_APEX_HEIGHT = 1.0
+_ATRIUM_WALL = 0.9  # of the atrium's radius is blood
+
+
+@dataclass(frozen=True)
+class DrawnHeart:
+    """One heart with its infarct and the places of its slices.
+
+    Attributes:
+        heart, infarct: anatomy and pathology of the phantom.
+        heights_mm: (Z,) of the slice centres below the base.
+        thickness_mm: of a slice.
+        outflow: half the opening angle (rad) of the wall at the base; 0: closed.
+    """
+
+    heart: ParametricHeart
+    infarct: Infarct
+    heights_mm: FloatArray
+    thickness_mm: float
+    outflow: float
+
+
+def draw_hearts(ranges: GeneratorRanges, rng: np.random.Generator) -> DrawnHeart:
+    """Draw a heart: two thirds about the usual size, a third anywhere in the ranges."""
+    length = draw_length(rng) * float(rng.uniform(0.85, 1.1))
+    heights = _draw_heights(ranges, length, rng)
+    infarct = _draw_infarct(ranges, length, heights, rng)
+    thinning = float(rng.uniform(0, 0.6)) if infarct.kind == "chronic" else 0.0
+    heart = draw_heart(length_mm=length, infarct=infarct, thinning=thinning, rng=rng)
+    usual = rng.random() < 0.67
+    radius = rng.normal(36, 3.5) if usual else rng.uniform(*ranges.epi_radius_mm)
+    share = rng.normal(0.33, 0.05) if usual else rng.uniform(*ranges.wall_share)
+    radius = float(np.clip(radius, *ranges.epi_radius_mm))
+    heart = replace(
+        heart,
+        epi_radius=radius,
+        wall=radius * float(np.clip(share, *ranges.wall_share)),
+        rv_radius=radius * float(rng.uniform(0.7, 1.1)),
+        rv_offset=(-radius * float(rng.uniform(0.5, 0.8)), -radius * float(rng.uniform(-0.1, 0.35))),
+        papillary_angles=tuple(
+            float(angle)
+            for angle in np.deg2rad(
+                [rng.normal(-50, 12), rng.normal(65, 12), *rng.uniform(-180, 180, rng.integers(0, 3))]
+            )
+        ),  # type: ignore[arg-type]
+        papillary_radius=float(rng.uniform(1.5, 6.5)),
+        liver_level=radius + float(rng.uniform(2, 12)),
+        chest_level=radius + float(rng.uniform(6, 25)),
+        chest_angle=float(np.deg2rad(rng.uniform(35, 85))),
+    )
+    outflow = float(np.deg2rad(rng.uniform(20, 65))) if rng.random() < ranges.outflow_chance else 0.0
+    thickness = float(rng.uniform(*ranges.slice_thickness_mm))
+    return DrawnHeart(heart, infarct, heights, thickness, outflow)
+
+
+def _draw_heights(ranges: GeneratorRanges, length: float, rng: np.random.Generator) -> FloatArray:
+    count = int(rng.integers(ranges.slices[0], ranges.slices[1] + 1))
+    lowest, highest = (share * length for share in ranges.height_share)
+    distance = min(rng.uniform(*ranges.slice_distance_mm), (highest - lowest) / max(count - 1, 1))
+    first = rng.uniform(lowest, highest - distance * (count - 1))
+    heights: FloatArray = first + distance * np.arange(count)
+    return heights
+
+
+def _draw_infarct(
+    ranges: GeneratorRanges, length: float, heights: FloatArray, rng: np.random.Generator
+) -> Infarct:
+    ill = 1 - ranges.healthy_chance
+    config = PhantomConfig(
+        healthy_share=ranges.healthy_chance, chronic_share=ill * ranges.chronic_chance, mvo_share=0.0
+    )
+    infarct = draw_infarct(config, length_mm=length, heights_mm=heights, rng=rng)
+    if infarct.kind == "none":
+        return infarct
+    changes: dict[str, Any] = {
+        "half_arc": float(infarct.half_arc * rng.uniform(0.5, 1.2)),
+        "has_mvo": bool(infarct.kind == "acute" and rng.random() < ranges.mvo_chance),
+    }
+    if rng.random() < 0.5:  # else as tabulated
+        low, high = np.log(ranges.scar_share)
+        changes["scar_share"] = float(np.exp(rng.uniform(low, high)))
+        if infarct.kind == "acute":
+            changes["edema_share"] = float(rng.uniform(*ranges.edema_share))
+    return replace(infarct, **changes)
+
+
+@dataclass(frozen=True)
+class SlicePoints:
+    """Where the pixels of a study's slices lie in the heart's frame: x, y (X, Y, Z) and z (1, 1, Z), mm."""
+
+    x: FloatArray
+    y: FloatArray
+    z: FloatArray
+
+
+def true_tissue(drawn: DrawnHeart, points: SlicePoints) -> TissueArray:
+    """Tissue (X, Y, Z) at points, lesions included: their shares refer to the wall at these points."""
+    return _tissues(drawn, points, (0.0,))[0]
+
+
+def subslice_tissues(drawn: DrawnHeart, points: SlicePoints, parts: tuple[float, ...]) -> list[TissueArray]:
+    """Tissue at several depths of the slices, by the lesions' thresholds of the first.
+
+    Args:
+        drawn: the heart.
+        points: of the slices' centres.
+        parts: depths relative to the slice thickness; the first is 0, the centre.
+    """
+    return _tissues(drawn, points, parts)
+
+
+def _tissues(drawn: DrawnHeart, points: SlicePoints, parts: tuple[float, ...]) -> list[TissueArray]:
+    found, thresholds = [], None
+    for part in parts:
+        z = points.z + np.float32(part * drawn.thickness_mm)
+        place = drawn.heart.locate(points.x, points.y, z)
+        tissue = place.tissue
+        wall = tissue == Tissue.MYOCARDIUM
+        if drawn.infarct.kind != "none" and wall.any():
+            height = np.broadcast_to(z, wall.shape)[wall]
+            scar, risk = drawn.infarct.scores(place.angle[wall], place.depth[wall], height)
+            if thresholds is None:
+                thresholds = find_thresholds(drawn.infarct, scar, risk)
+            lesion = np.full(scar.shape, Tissue.MYOCARDIUM, dtype=np.uint8)
+            lesion[risk > thresholds.risk] = Tissue.EDEMA
+            lesion[scar > thresholds.scar] = Tissue.SCAR
+            lesion[scar > thresholds.mvo] = Tissue.MVO
+            tissue[wall] = lesion
+        _open_base(drawn, points, tissue, place.angle, z)
+        found.append(tissue)
+    return found
+
+
+def _open_base(
+    drawn: DrawnHeart, points: SlicePoints, tissue: TissueArray, angle: FloatArray, z: FloatArray
+) -> None:
+    """Open the wall at the outflow tract, put the atrium above the base, and nothing below the apex."""
+    length = drawn.heart.length_mm
+    for k, height in enumerate((z / length).ravel()):
+        seen = tissue[..., k]
+        ventricle = (seen <= Tissue.PAPILLARY) & (seen != Tissue.BLOOD)
+        if height > _APEX_HEIGHT:
+            seen[ventricle | (seen == Tissue.BLOOD)] = Tissue.FAT
+        elif height < ATRIUM_HEIGHT:
+            radius = np.hypot(points.x[..., k], points.y[..., k])
+            inner = radius < _ATRIUM_WALL * drawn.heart.epi_radius
+            seen[ventricle] = np.where(inner, Tissue.RV_BLOOD, Tissue.RV_WALL)[ventricle]
+            seen[seen == Tissue.BLOOD] = Tissue.RV_BLOOD  # blood of no ventricle
+        elif height < _OUTFLOW_HEIGHT and drawn.outflow > 0:
+            reach = drawn.outflow * (1 - height / _OUTFLOW_HEIGHT * 0.6)
+            turn = np.abs(np.angle(np.exp(1j * (angle[..., k] - _OUTFLOW_ANGLE))))
+            seen[ventricle & (turn < reach) & (seen != Tissue.PAPILLARY)] = Tissue.RV_WALL

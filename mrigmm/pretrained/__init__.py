@@ -1,0 +1,1 @@
+"""The weights that ship with the package, made by `mrigmm pretrain`, and what reads them."""
