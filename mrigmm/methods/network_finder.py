@@ -1,0 +1,156 @@
+"""The ventricle of a study without a region map, found by the pretrained networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from mrigmm.data.study_tensors import StudyTensors
+from mrigmm.data.ventricle import closed_ventricle, implausible
+from mrigmm.data.whole import middle_view
+from mrigmm.errors import InputError
+from mrigmm.labels import SEGMENTER_CLASSES, Region
+from mrigmm.methods.anatomy import Anatomy
+from mrigmm.methods.study_views import NETWORK_SEQUENCES, centred_view
+from mrigmm.pretrained.networks import PretrainedNetworks
+
+__all__ = ["FoundAnatomy", "NetworkFinder"]
+
+# What the locator was trained on (`phantom.generator.whole`).
+_LOCATOR_PIXEL_MM, _LOCATOR_SIDE_MM = 2.5, 320.0
+_CAVITY_MM = 10.0  # SD of the Gaussian that a cavity is looked for with
+_REACH_MM = 40.0  # of the cavity around the best place
+_MOVED_MM = 6.0  # a square that is farther from the ventricle's centre is laid anew
+# A heart whose best place scores below it is none: smoothed probability of cavity, mean over the slices
+# that show the most of it.
+LOWEST_CAVITY = 0.12
+_MIN_SLICES = 3
+
+_BLOOD = SEGMENTER_CLASSES.index("blood")
+_RV = SEGMENTER_CLASSES.index("rv")
+_WALL = [SEGMENTER_CLASSES.index(name) for name in ("myocardium", "edema", "scar", "mvo")]
+
+
+@dataclass(frozen=True)
+class FoundAnatomy(Anatomy):
+    """What the networks found of the ventricles.
+
+    Attributes:
+        rv: (X, Y, Z) bool, blood of the right ventricle.
+        located: how sure the locator is, 0 to 1.
+    """
+
+    rv: Tensor
+    located: float
+
+
+class NetworkFinder:
+    """Locator, then segmenter with nothing given.
+
+    Args:
+        networks: the pretrained networks.
+    """
+
+    sequences = NETWORK_SEQUENCES
+
+    def __init__(self, networks: PretrainedNetworks) -> None:
+        self.networks = networks
+
+    def find(self, study: StudyTensors) -> FoundAnatomy:
+        """Cavity, wall and right ventricle of a study of `load_whole`.
+
+        Raises:
+            InputError: there is no ventricle.
+        """
+        centre, located = self.locate(study)
+        if located < LOWEST_CAVITY:
+            raise _no_ventricle(study)
+        probabilities, codes = self._segmented(study, centre)
+        if not codes.any():
+            raise _no_ventricle(study)
+        again = np.argwhere(codes)[:, :2].mean(axis=0)
+        moved = np.hypot(*((again - centre) * np.array(study.spacing_mm[:2])))
+        if moved > _MOVED_MM:
+            probabilities, codes = self._segmented(study, (float(again[0]), float(again[1])))
+            if not codes.any():
+                raise _no_ventricle(study)
+        return FoundAnatomy(
+            codes,
+            _slice_quality(probabilities, codes),
+            tuple(implausible(codes, study.spacing_mm)),
+            rv=_right_ventricle(probabilities[_RV], codes),
+            located=located,
+        )
+
+    def locate(self, study: StudyTensors) -> tuple[tuple[float, float], float]:
+        """Centre of the left ventricle in voxels of X and Y, one for the stack, and how sure it is, 0 to 1."""
+        view = middle_view(
+            study, spacing_mm=_LOCATOR_PIXEL_MM, view_mm=_LOCATOR_SIDE_MM, divisor=16
+        )
+        seen = view.image.as_tensor().float()[study.present]  # (C', A, A, Z)
+        n_channels, side, _, n_slices = seen.shape
+        slices = seen.permute(0, 3, 1, 2).reshape(-1, side, side)  # (C' * Z, A, A)
+        found = self.networks.cavity(slices).reshape(n_channels, n_slices, side, side).mean(dim=0)
+        smooth = ndimage.gaussian_filter(found.numpy(), (0, *[_CAVITY_MM / _LOCATOR_PIXEL_MM] * 2))
+        total = smooth.mean(axis=0)
+        best = np.unravel_index(total.argmax(), total.shape)
+        at_best = np.sort(smooth[:, best[0], best[1]])[::-1]
+        sure = float(at_best[: max(_MIN_SLICES, n_slices // 2)].mean())
+        near = np.hypot(*np.ogrid[-best[0] : side - best[0], -best[1] : side - best[1]])
+        weight = found.mean(dim=0).numpy() * (near * _LOCATOR_PIXEL_MM < _REACH_MM)
+        peak = torch.zeros(1, side, side, n_slices)
+        middle = [int(round(c)) for c in ndimage.center_of_mass(weight + 1e-9)]
+        peak[0, middle[0], middle[1]] = 1
+        on_study = view.to_study_grid(ndimage_blur(peak))[0].sum(dim=-1).numpy()
+        x, y = ndimage.center_of_mass(on_study + 1e-12)
+        return (float(x), float(y)), sure
+
+    def _segmented(
+        self, study: StudyTensors, centre: tuple[float, float]
+    ) -> tuple[Tensor, np.ndarray]:
+        """Class probabilities (K, X, Y, Z) and the closed ventricle (X, Y, Z)."""
+        view = centred_view(study, centre)
+        mean, _ = self.networks.classes(view.slices)
+        probabilities = view.to_study(mean)
+        cavity, wall = probabilities[_BLOOD], probabilities[_WALL].sum(dim=0)
+        outside = (1 - cavity - wall).clamp_min(0)
+        return probabilities, closed_ventricle(torch.stack([outside, cavity, wall]).numpy())
+
+
+def ndimage_blur(peak: Tensor) -> Tensor:
+    """A peak that survives the way back to voxels of any size."""
+    return torch.from_numpy(ndimage.gaussian_filter(peak.numpy(), (0, 2, 2, 0)))
+
+
+def _slice_quality(probabilities: Tensor, codes: np.ndarray) -> np.ndarray:
+    """Mean probability, in each slice, of what its ventricle is called; NaN without a ventricle."""
+    wall = probabilities[_WALL].sum(dim=0).numpy()
+    called = np.where(codes == Region.CAVITY, probabilities[_BLOOD].numpy(), wall)
+    inside = codes > 0
+    n = inside.sum(axis=(0, 1))
+    total = np.where(inside, called, 0).sum(axis=(0, 1))
+    return np.where(n > 0, total / np.maximum(n, 1), np.nan)
+
+
+def _right_ventricle(probability: Tensor, codes: np.ndarray) -> Tensor:
+    """Blood of the right ventricle (X, Y, Z) bool: the largest piece outside the left one."""
+    mask = (probability.numpy() > 0.5) & (codes == Region.OUTSIDE)
+    structure = ndimage.generate_binary_structure(3, 1)
+    parts, n = ndimage.label(mask, structure)
+    if n > 1:
+        mask = parts == np.bincount(parts.ravel())[1:].argmax() + 1
+    return torch.from_numpy(mask)
+
+
+def _no_ventricle(study: StudyTensors) -> InputError:
+    return InputError(
+        "no left ventricle was found",
+        study=study.id,
+        file=study.output.file,
+        expected="short-axis slices of a heart, in LGE, T2 or bSSFP",
+        remedy="give a region map, or leave this study out",
+    )

@@ -1,0 +1,165 @@
+"""`pretrained`: the networks that learnt from simulated slices, and the study's own mixture behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mrigmm.data.study_tensors import StudyTensors
+from mrigmm.errors import InputError
+from mrigmm.labels import KEY_SEQUENCES, SEGMENTER_CLASSES, Region, allowed_classes
+from mrigmm.methods.base import Segmentation, Task, hard_labels, one_mixture, present_sequences
+from mrigmm.methods.infarct_verdict import InfarctVerdict, judge_infarct, set_aside
+from mrigmm.methods.own_mixture import own_fit
+from mrigmm.methods.settings import PretrainedSettings, validated_settings
+from mrigmm.methods.study_views import NETWORK_SEQUENCES, given_view
+from mrigmm.pretrained.networks import PretrainedNetworks, read_networks
+
+# What of the networks' classes each class of ours takes.
+_PARTS = {
+    "blood": ("blood",),
+    "myocardium": ("myocardium",),
+    "edema": ("edema",),
+    "scar": ("scar", "mvo"),
+}
+_MVO = SEGMENTER_CLASSES.index("mvo")
+
+
+@lru_cache(maxsize=2)
+def shipped_networks(device: str) -> PretrainedNetworks:
+    """The networks that ship with the package, read once per process."""
+    return read_networks(None, torch.device(device))
+
+
+@dataclass(frozen=True)
+class NetworkView:
+    """What the networks say of a study's region.
+
+    Attributes:
+        prior: (K, X, Y, Z) probabilities of the task's classes, sum 1 inside the region.
+        mvo: (X, Y, Z) share of the infarct's probability that is obstruction.
+        spread: (X, Y, Z) SD over networks and symmetries of the most probable class.
+    """
+
+    prior: Tensor
+    mvo: Tensor
+    spread: Tensor
+
+
+class PretrainedMethod:
+    """Segments a study inside its region; the label is shared by networks and own mixture."""
+
+    name = "pretrained"
+
+    def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
+        self.settings = validated_settings(self.name, PretrainedSettings, overrides)
+        self.task = task
+        unknown = [name for name in task.classes if name not in _PARTS]
+        if unknown or "myocardium" not in task.classes:
+            raise InputError(
+                f"{self.name} knows blood, myocardium, edema and scar",
+                got=", ".join(task.classes),
+                remedy="leave the others out with --classes, or use another method",
+            )
+        self.networks = shipped_networks(str(task.device))
+
+    def describe(self) -> dict[str, Any]:
+        """Settings, and which networks."""
+        record = self.networks.record
+        return {
+            **self.settings.model_dump(mode="json"),
+            "networks": {file.file: file.sha256 for file in (record.locator, *record.segmenters)},
+        }
+
+    def segment(self, study: StudyTensors) -> Segmentation:
+        """Segment; raises InputError for a study without LGE, T2 and bSSFP."""
+        classes, region = self.task.classes, study.region
+        seen = self.look(study)
+        share = self.settings.network_share
+        fit = own_fit(study, region, seen.prior)
+        resp = share * seen.prior + (1 - share) * fit.resp
+        verdict = judge_infarct(study, resp, seen.spread, classes, self.networks.calibration)
+        details: dict[str, Any] = {}
+        warnings: tuple[str, ...] = ()
+        if verdict is not None:
+            details["infarct"] = verdict.describe()
+            if not verdict.found:
+                resp = set_aside(resp, classes)
+        mixture, density = one_mixture(study, region, resp, classes)
+        labels = hard_labels(resp, region, classes)
+        return Segmentation(
+            resp=resp,
+            labels=labels,
+            mixture=mixture,
+            sequences=present_sequences(study),
+            log_likelihood=density,
+            n_iter=0,
+            converged=True,
+            details=details,
+            warnings=warnings,
+            mvo=_obstruction(labels, seen, classes, verdict),
+        )
+
+    def look(self, study: StudyTensors) -> NetworkView:
+        """What the networks say of a study.
+
+        Raises:
+            InputError: it has none of their sequences.
+        """
+        present = present_sequences(study)
+        if not set(present) & set(NETWORK_SEQUENCES):
+            raise InputError(
+                "the pretrained networks know none of the study's sequences",
+                study=study.id,
+                expected=f"one of {', '.join(NETWORK_SEQUENCES)}",
+                got=", ".join(present),
+                remedy="name the sequences so in the manifest, or use a method such as em-gmm",
+            )
+        view = given_view(study)
+        mean, sd = self.networks.classes(view.slices)
+        probabilities, spread = view.to_study(mean), view.to_study(sd.amax(dim=1, keepdim=True))[0]
+        prior = _class_prior(probabilities, study.region, self.task.classes, present)
+        infarct = probabilities[[SEGMENTER_CLASSES.index(n) for n in _PARTS["scar"]]].sum(dim=0)
+        mvo = probabilities[_MVO] / infarct.clamp_min(1e-6)
+        return NetworkView(prior, mvo, spread)
+
+
+def _class_prior(
+    probabilities: Tensor, region: Tensor, classes: tuple[str, ...], present: tuple[str, ...]
+) -> Tensor:
+    """Probabilities (K, X, Y, Z) of the classes asked for, as the region allows them, sum 1 inside.
+
+    A class that is not asked for, or that the sequences cannot show, goes to normal myocardium.
+    """
+    taken = {name: list(parts) for name, parts in _PARTS.items()}
+    for name in ("edema", "scar"):
+        if name not in classes or (name == "edema" and KEY_SEQUENCES[name] not in present):
+            taken["myocardium"] += taken.pop(name)
+    if "blood" not in classes:
+        taken.pop("blood")
+    maps = torch.zeros((len(classes), *region.shape))
+    for name, parts in taken.items():
+        rows = [SEGMENTER_CLASSES.index(part) for part in parts]
+        maps[classes.index(name)] = probabilities[rows].sum(dim=0)
+    allowed = torch.tensor(allowed_classes(classes))[region.long()].movedim(-1, 0)  # (K, X, Y, Z)
+    inside = region != Region.OUTSIDE
+    floor = 1e-4 * allowed
+    maps = torch.where(allowed & inside, maps + floor, 0.0)
+    total = maps.sum(dim=0)
+    return torch.where(total > 0, maps / total.clamp_min(1e-12), 0.0)
+
+
+def _obstruction(
+    labels: Tensor, seen: NetworkView, classes: tuple[str, ...], verdict: InfarctVerdict | None
+) -> Tensor | None:
+    if "scar" not in classes or (verdict is not None and not verdict.found):
+        return None
+    from mrigmm.labels import class_ids
+
+    mvo = (labels == class_ids(classes)["scar"]) & (seen.mvo > 0.5)
+    return mvo if bool(mvo.any()) else None

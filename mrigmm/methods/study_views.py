@@ -1,0 +1,98 @@
+"""What the pretrained networks see of a study, and the way back to its voxels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from mrigmm.data.crops import NetworkView, network_view
+from mrigmm.data.study_tensors import StudyTensors
+from mrigmm.labels import Region
+from mrigmm.networks.segmenter import (
+    GIVEN_NOTHING,
+    GIVEN_VENTRICLE,
+    GIVEN_WALL,
+    SegmenterInput,
+)
+
+NETWORK_SEQUENCES = ("LGE", "T2", "bSSFP")
+SQUARE_MM = 128.0
+PIXEL_MM = 1.0
+_OUTLIER = 6.0  # z beyond which intensities are clipped, as in training
+
+
+@dataclass(frozen=True)
+class StudyView:
+    """A study's slices for the segmenter.
+
+    Attributes:
+        slices: of the Z slices.
+        view: leads back to the study's voxels.
+    """
+
+    slices: SegmenterInput
+    view: NetworkView
+
+    def to_study(self, maps: Tensor) -> Tensor:
+        """Maps (Z, M, A, A) on the study's voxels (M, X, Y, Z); 0 beyond the square."""
+        return self.view.to_study_grid(maps.permute(1, 2, 3, 0)).clamp(0, 1)
+
+
+def given_view(study: StudyTensors) -> StudyView:
+    """The square around a given region, in z over that region."""
+    view = network_view(study, spacing_mm=PIXEL_MM, crop_mm=SQUARE_MM, divisor=16)
+    image, present = _network_channels(study, view)
+    wall_given = bool((study.region != Region.LV).all())
+    kind = GIVEN_WALL if wall_given else GIVEN_VENTRICLE
+    region = view.region.permute(2, 0, 1)
+    return StudyView(_slices(image, present, region, kind), view)
+
+
+def centred_view(study: StudyTensors, centre: tuple[float, float]) -> StudyView:
+    """The square around a place (in voxels of X and Y) of a study of `load_whole`, in z over the square."""
+    region = torch.zeros_like(study.region)
+    x, y = (
+        min(max(round(c), 0), n - 1) for c, n in zip(centre, study.region.shape[:2], strict=True)
+    )
+    region[x, y] = int(Region.LV)
+    view = network_view(replace(study, region=region), spacing_mm=PIXEL_MM, crop_mm=SQUARE_MM, divisor=16)
+    image, present = _network_channels(study, view)
+    image = _z_over_square(image, present)
+    nothing = torch.zeros(image.shape[0], *image.shape[2:], dtype=torch.uint8)
+    return StudyView(_slices(image, present, nothing, GIVEN_NOTHING), view)
+
+
+def _network_channels(study: StudyTensors, view: NetworkView) -> tuple[Tensor, Tensor]:
+    """Channels (Z, 3, A, A) in the networks' order, and which are there, (3,) bool."""
+    seen = view.image.as_tensor().float().permute(3, 0, 1, 2)  # (C, A, A, Z) -> (Z, C, A, A)
+    image = seen.new_zeros((seen.shape[0], len(NETWORK_SEQUENCES), *seen.shape[2:]))
+    present = torch.zeros(len(NETWORK_SEQUENCES), dtype=torch.bool)
+    for k, name in enumerate(NETWORK_SEQUENCES):
+        if name in study.sequences:
+            channel = study.sequences.index(name)
+            present[k] = study.present[channel]
+            image[:, k] = seen[:, channel]
+    return image, present
+
+
+def _z_over_square(image: Tensor, present: Tensor) -> Tensor:
+    """z-scores over all slices' squares, without the padding beyond the image (exactly 0 everywhere)."""
+    out = torch.zeros_like(image)
+    acquired = (image != 0).any(dim=1)  # (Z, A, A)
+    for k in present.nonzero()[:, 0].tolist():
+        values = image[:, k][acquired]
+        if values.numel() > 1:
+            out[:, k] = (image[:, k] - values.mean()) / (values.std() + 1e-6)
+    return out * acquired[:, None]
+
+
+def _slices(image: Tensor, present: Tensor, region: Tensor, kind: int) -> SegmenterInput:
+    n = len(image)
+    return SegmenterInput(
+        image.clamp(-_OUTLIER, _OUTLIER) * present[None, :, None, None],
+        present[None].expand(n, -1),
+        region,
+        torch.full((n,), kind),
+    )

@@ -1,0 +1,159 @@
+"""The pretrained networks in memory, and what they say about slices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from mrigmm.config_pretrain import PretrainConfig
+from mrigmm.errors import InputError
+from mrigmm.mixture.threads import all_threads
+from mrigmm.networks.segmenter import Locator, Segmenter, SegmenterInput
+from mrigmm.pretrained.folder import NetworksRecord, PretrainedFolder, shipped_folder
+
+# The eight symmetries of a square: quarter turns, without and with a mirror before them.
+SYMMETRIES = tuple((turns, mirrored) for mirrored in (False, True) for turns in range(4))
+_SLICES_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class PretrainedNetworks:
+    """Locator and segmenters.
+
+    Attributes:
+        locator: finds the cavity in whole slices.
+        segmenters: of several seeds; their probabilities are averaged.
+        config: of the training.
+        record: sizes and hashes.
+        calibration: thresholds and curves of a study's verdicts; None: not calibrated.
+        device: where they are computed.
+        source: the folder.
+    """
+
+    locator: Locator
+    segmenters: tuple[Segmenter, ...]
+    config: PretrainConfig
+    record: NetworksRecord
+    calibration: Mapping[str, Any] | None
+    device: torch.device
+    source: PretrainedFolder
+
+    @all_threads()
+    @torch.inference_mode()
+    def cavity(self, slices: Tensor) -> Tensor:
+        """Probability (N, A, A) of the cavity in whole slices (N, A, A), mean over the symmetries."""
+        x = slices.to(self.device)
+        mean, sd = x.mean(dim=(1, 2), keepdim=True), x.std(dim=(1, 2), keepdim=True)
+        x = (x - mean) / (sd + 1e-6)
+        total = torch.zeros_like(x)
+        for symmetry in SYMMETRIES:
+            total += turned_back(self.locator(turned(x, symmetry)).sigmoid(), symmetry)
+        return (total / len(SYMMETRIES)).cpu()
+
+    @all_threads()
+    @torch.inference_mode()
+    def classes(self, x: SegmenterInput) -> tuple[Tensor, Tensor]:
+        """Class probabilities of slices, mean over networks and symmetries.
+
+        Every network sees the symmetries that are its share, so that the cost does not grow with their
+        number.
+
+        Returns:
+            Probabilities (N, K, A, A), and their SD over the views, (N, K, A, A).
+        """
+        parts = [
+            self._classes(replace_slices(x, slice(first, first + _SLICES_AT_ONCE)))
+            for first in range(0, len(x.image), _SLICES_AT_ONCE)
+        ]
+        mean, sd = (torch.cat(maps) for maps in zip(*parts, strict=True))
+        return mean, sd
+
+    def _classes(self, x: SegmenterInput) -> tuple[Tensor, Tensor]:
+        x = map_slices(x, lambda t: t.to(self.device))
+        total, squares = torch.zeros(()), torch.zeros(())
+        for view, symmetry in enumerate(SYMMETRIES):
+            network = self.segmenters[view * len(self.segmenters) // len(SYMMETRIES)]
+            seen = map_slices(x, lambda t, s=symmetry: turned(t, s) if t.ndim > 2 else t)
+            p = turned_back(network(seen).softmax(dim=1), symmetry).cpu()
+            total, squares = total + p, squares + p.square()
+        n = len(SYMMETRIES)
+        mean = total / n
+        return mean, (squares / n - mean.square()).clamp_min(0).sqrt()
+
+
+def turned(x: Tensor, symmetry: tuple[int, bool]) -> Tensor:
+    """Maps (..., A, A) after one of the `SYMMETRIES`."""
+    turns, mirrored = symmetry
+    return torch.rot90(x.flip(-1) if mirrored else x, turns, (-2, -1))
+
+
+def turned_back(x: Tensor, symmetry: tuple[int, bool]) -> Tensor:
+    """Undo `turned`."""
+    turns, mirrored = symmetry
+    x = torch.rot90(x, -turns, (-2, -1))
+    return x.flip(-1) if mirrored else x
+
+
+def map_slices(x: SegmenterInput, change: Callable[[Tensor], Tensor]) -> SegmenterInput:
+    """Change every tensor of an input."""
+    return replace(
+        x,
+        image=change(x.image),
+        present=change(x.present),
+        region=change(x.region),
+        given=change(x.given),
+    )
+
+
+def replace_slices(x: SegmenterInput, some: slice) -> SegmenterInput:
+    """Some of the slices."""
+    return map_slices(x, lambda t: t[some])
+
+
+def read_networks(folder: PretrainedFolder | None, device: torch.device) -> PretrainedNetworks:
+    """Read the networks of a folder, or those that ship with the package.
+
+    Raises:
+        InputError: there are none, or a file is damaged or not what the record says.
+    """
+    folder = shipped_folder() if folder is None else folder
+    config, record = folder.read()
+    locator = Locator(filters=config.locator_filters, levels=config.levels)
+    _load(locator, folder, record.locator.file)
+    segmenters = []
+    for file in record.segmenters:
+        segmenter = Segmenter(filters=config.filters, levels=config.levels)
+        _load(segmenter, folder, file.file)
+        segmenters.append(segmenter.to(device).eval())
+    return PretrainedNetworks(
+        locator.to(device).eval(),
+        tuple(segmenters),
+        config,
+        record,
+        folder.read_calibration(),
+        device,
+        folder,
+    )
+
+
+def _load(network: nn.Module, folder: PretrainedFolder, name: str) -> None:
+    file = folder.path / name
+    try:
+        weights = load_file(file)
+        own = network.state_dict()
+        # float16 on disk
+        network.load_state_dict({key: value.to(own[key].dtype) for key, value in weights.items()})
+    except (OSError, SafetensorError, RuntimeError, KeyError) as error:
+        raise InputError(
+            "the weights cannot be read",
+            file=file,
+            expected="the file that mrigmm pretrain wrote, of this version",
+            got=str(error).splitlines()[0],
+            remedy="install the package again, or pretrain again",
+        ) from None
