@@ -100,9 +100,6 @@ def predict(
     problems = []
     if (manifest is None) == (not image):
         problems.append(Problem("give either a manifest or --image NAME=FILE (one per sequence)"))
-    if manifest is None and region is None and chosen.anatomy is None:
-        remedy = "give it with --region FILE, or let an --anatomy run find it"
-        problems.append(Problem("a single study needs a region map", remedy=remedy))
     problems += chosen.contradictions()
     if problems:
         raise InputError.from_problems(problems)

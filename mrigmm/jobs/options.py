@@ -85,7 +85,7 @@ class PredictOptions(ReadingOptions):
     run: Annotated[Path | None, Shown(METHOD, metavar="RUN")] = None
     """Folder of a trained run."""
     method: Annotated[str | None, Shown(METHOD, metavar="NAME")] = None
-    """Method (mrigmm info)."""
+    """Method (mrigmm info). Default without --run: pretrained."""
     prior: Annotated[Path | None, Shown(METHOD)] = None
     """Population prior (JSON). Default: the shipped one."""
     overrides: Settings = field(default_factory=dict)
@@ -105,7 +105,7 @@ class PredictOptions(ReadingOptions):
 
     def contradictions(self) -> list[Problem]:
         """Problems of the options with each other."""
-        if (self.run is None) == (self.method is None):
+        if self.run is not None and self.method is not None:
             return [Problem("give either a trained run or a method", expected="--run RUN or --method NAME")]
         return []
 

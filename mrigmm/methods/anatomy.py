@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -48,6 +48,32 @@ class Anatomy:
     def study_quality(self) -> float:
         """Median over the slices that show a ventricle."""
         return float(np.nanmedian(self.quality))
+
+    @property
+    def slice_qualities(self) -> list[float | None]:
+        """Quality of each slice, None without a ventricle."""
+        return [None if np.isnan(q) else float(q) for q in self.quality]
+
+
+class Finder(Protocol):
+    """Finds the ventricle of a study without a region map."""
+
+    @property
+    def sequences(self) -> tuple[str, ...]:
+        """Names of the sequences that it knows."""
+        ...
+
+    def find(self, study: StudyTensors) -> Anatomy:
+        """Cavity and wall of a study of `load_whole`; raises InputError where there is no ventricle."""
+        ...
+
+    def told(self, found: Anatomy) -> str:
+        """Return in words that the region is no given one, and whether it can be trusted."""
+        ...
+
+    def record(self, found: Anatomy) -> dict[str, Any]:
+        """Return what stands in the side file of what was found."""
+        ...
 
 
 def build_anatomy_net(config: AnatomyConfig) -> AnatomyNet:
@@ -145,23 +171,33 @@ class AnatomyFinder:
             )
         return Anatomy(codes, quality, tuple(warnings))
 
+    def told(self, found: Anatomy) -> str:
+        """Return that the region is the program's own; the same text for all studies alike."""
+        lowest = self.on_scale(self.lowest_quality)
+        if lowest is None:
+            scale, limit = "a log density without a fixed scale", f"{self.lowest_quality:.4g}"
+        else:
+            scale, limit = "from 0 to 1", f"{lowest:.2f}"
+        verdict = (
+            f"at least {limit} and not low"
+            if found.study_quality >= self.lowest_quality
+            else f"under {limit}, which is low"
+        )
+        return (
+            "the region is the program's own, found by the anatomy stage and not given (predict "
+            f"writes it as _region.nii.gz); its quality, {scale}, is {verdict}"
+        )
 
-def _own_region(quality: float, finder: AnatomyFinder) -> str:
-    """That the region is no given one, and whether it can be trusted; the same text for all such studies."""
-    lowest = finder.on_scale(finder.lowest_quality)
-    if lowest is None:
-        scale, limit = "a log density without a fixed scale", f"{finder.lowest_quality:.4g}"
-    else:
-        scale, limit = "from 0 to 1", f"{lowest:.2f}"
-    verdict = (
-        f"at least {limit} and not low"
-        if quality >= finder.lowest_quality
-        else f"under {limit}, which is low"
-    )
-    return (
-        "the region is the program's own, found by the anatomy stage and not given (predict "
-        f"writes it as _region.nii.gz); its quality, {scale}, is {verdict}"
-    )
+    def record(self, found: Anatomy) -> dict[str, Any]:
+        """Return quality and source of what was found."""
+        return {
+            "anatomy_run": None if self.source is None else str(self.source.resolve()),
+            "quality": found.study_quality,
+            "quality_0_to_1": self.on_scale(found.study_quality),
+            "lowest_quality_0_to_1": self.on_scale(self.lowest_quality),
+            "slice_quality": found.slice_qualities,
+            "lowest_quality": self.lowest_quality,
+        }
 
 
 def slice_quality(features: AnatomyFeatures, spacing_mm: float) -> Tensor:
@@ -197,7 +233,7 @@ def load_found(
     study: Study,
     sequences: Sequence[str],
     classes: Sequence[str],
-    finder: AnatomyFinder | None,
+    finder: Finder | None,
     *,
     labels: Mapping[str, Sequence[int]],
     corrections: Corrections = NO_CORRECTIONS,
@@ -245,13 +281,6 @@ def load_found(
     tensors = load_study(study, sequences, classes, images=images, region=region, **options)
     return replace(
         tensors,
-        warnings=(*tensors.warnings, _own_region(found.study_quality, finder), *found.warnings),
-        found_region={
-            "anatomy_run": None if finder.source is None else str(finder.source.resolve()),
-            "quality": found.study_quality,
-            "quality_0_to_1": finder.on_scale(found.study_quality),
-            "lowest_quality_0_to_1": finder.on_scale(finder.lowest_quality),
-            "slice_quality": [None if np.isnan(q) else float(q) for q in found.quality],
-            "lowest_quality": finder.lowest_quality,
-        },
+        warnings=(*tensors.warnings, finder.told(found), *found.warnings),
+        found_region=finder.record(found),
     )

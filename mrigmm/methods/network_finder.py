@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,9 +26,9 @@ _LOCATOR_PIXEL_MM, _LOCATOR_SIDE_MM = 2.5, 320.0
 _CAVITY_MM = 10.0  # SD of the Gaussian that a cavity is looked for with
 _REACH_MM = 40.0  # of the cavity around the best place
 _MOVED_MM = 6.0  # a square that is farther from the ventricle's centre is laid anew
-# A heart whose best place scores below it is none: smoothed probability of cavity, mean over the slices
+# Below it there is no heart: smoothed probability of cavity at the best place, mean over the slices
 # that show the most of it.
-LOWEST_CAVITY = 0.12
+LOWEST_CAVITY = 0.05
 _MIN_SLICES = 3
 
 _BLOOD = SEGMENTER_CLASSES.index("blood")
@@ -85,6 +86,24 @@ class NetworkFinder:
             rv=_right_ventricle(probabilities[_RV], codes),
             located=located,
         )
+
+    def told(self, found: Anatomy) -> str:
+        """Return that the region is the program's own."""
+        return (
+            "the region is the program's own, found by the pretrained networks and not given (predict "
+            "writes it as _region.nii.gz): look at it"
+        )
+
+    def record(self, found: Anatomy) -> dict[str, Any]:
+        """Return how sure the networks are of what was found."""
+        assert isinstance(found, FoundAnatomy)
+        return {
+            "found_by": "pretrained networks",
+            "quality": found.study_quality,
+            "quality_0_to_1": found.study_quality,
+            "slice_quality": found.slice_qualities,
+            "located_0_to_1": found.located,
+        }
 
     def locate(self, study: StudyTensors) -> tuple[tuple[float, float], float]:
         """Centre of the left ventricle in voxels of X and Y, one for the stack, and how sure it is, 0 to 1."""

@@ -34,7 +34,15 @@ class MethodEntry:
     uses_scribbles: bool = False
 
 
+# What segments where neither a method nor a run is named.
+DEFAULT_METHOD = "pretrained"
+
 METHODS: Mapping[str, MethodEntry] = {
+    "pretrained": MethodEntry(
+        "mrigmm.methods.pretrained:PretrainedMethod",
+        "networks that learnt from simulated slices, and the study's own mixture: nothing drawn or trained",
+        uses_prior=False,
+    ),
     "em-gmm": MethodEntry(
         "mrigmm.methods.em_gmm:EMGMM",
         "EM for a Gaussian mixture (published baseline: diagonal, per slice, from the population means)",

@@ -32,6 +32,14 @@ class FitSettings(MethodSettings):
     variance_floor: float = Field(1e-3, gt=0)
 
 
+class PretrainedSettings(MethodSettings):
+    """Settings of the pretrained networks."""
+
+    network_share: float = Field(
+        0.5, ge=0, le=1, description="Networks' share of the label; the rest is the study's own mixture."
+    )
+
+
 class MixtureSettings(FitSettings):
     """What the EM methods on all of the region share. Defaults are those of the published baseline."""
 
@@ -230,6 +238,7 @@ class KMeansRefinedSettings(MethodSettings):
 
 # Methods that are not named here have no settings.
 METHOD_SETTINGS: Mapping[str, type[MethodSettings]] = {
+    "pretrained": PretrainedSettings,
     "em-gmm": EMSettings,
     "em-gmm-sklearn": StudyEMSettings,
     "em-svgmm": StudyEMSettings,

@@ -18,10 +18,12 @@ from mrigmm.errors import InputError, Problem, memory_checked, near_misses
 from mrigmm.jobs.common import Track, cohort_task, no_progress, run_corrections, select_device
 from mrigmm.jobs.options import PredictOptions
 from mrigmm.jobs.processes import ALONE, Processes
-from mrigmm.methods.anatomy import AnatomyFinder, load_found, read_anatomy_finder
+from mrigmm.methods.anatomy import Finder, load_found, read_anatomy_finder
+from mrigmm.methods.network_finder import NetworkFinder
+from mrigmm.methods.pretrained import shipped_networks
 from mrigmm.methods.base import CohortMethod, Method, Segmentation, SharedCohortMethod
 from mrigmm.methods.mvo import add_mvo, require_mvo_classes
-from mrigmm.methods.registry import METHODS, RUNTIMES, make_method, method_of_run
+from mrigmm.methods.registry import DEFAULT_METHOD, METHODS, RUNTIMES, make_method, method_of_run
 from mrigmm.mixture import PopulationPrior
 from mrigmm.mixture.threads import one_thread
 
@@ -49,7 +51,7 @@ class Segmenter:
     prior: PopulationPrior | None
     labels: Mapping[str, Sequence[int]]
     corrections: Corrections
-    finder: AnatomyFinder | None = None
+    finder: Finder | None = None
     mvo: bool = False
     uses_scribbles: bool = False
     run: Path | None = None
@@ -164,8 +166,7 @@ def choose_segmenter(cohort: Manifest, options: PredictOptions) -> Segmenter:
     if options.run is not None:
         chosen = _trained(cohort, options.run, options)
     else:
-        assert options.method is not None
-        chosen = _by_name(cohort, options.method, options)
+        chosen = _by_name(cohort, options.method or DEFAULT_METHOD, options)
     if options.mvo:
         require_mvo_classes(chosen.classes)
     return replace(chosen, mvo=options.mvo)
@@ -224,8 +225,12 @@ def _trained(cohort: Manifest, run: Path, options: PredictOptions) -> Segmenter:
     )
 
 
-def _finder(anatomy: Path | None, device: str) -> AnatomyFinder | None:
-    return None if anatomy is None else read_anatomy_finder(anatomy, select_device(device))[0]
+def _finder(anatomy: Path | None, device: str) -> Finder:
+    """The user's own anatomy stage, or the pretrained networks."""
+    chosen = select_device(device)
+    if anatomy is None:
+        return NetworkFinder(shipped_networks(str(chosen)))
+    return read_anatomy_finder(anatomy, chosen)[0]
 
 
 def _run_device(device: str, runtime: str) -> torch.device:
