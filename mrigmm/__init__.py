@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mrigmm.jobs.manifest import manifest
     from mrigmm.jobs.manifest_dicom import manifest_dicom
     from mrigmm.jobs.predict import predict, predict_study
+    from mrigmm.jobs.pretrain import pretrain
     from mrigmm.jobs.prior import prior
     from mrigmm.jobs.quantify import quantify
     from mrigmm.jobs.report import report
@@ -53,6 +54,7 @@ _LOCATIONS = {
     "manifest_dicom": "mrigmm.jobs.manifest_dicom",
     "predict": "mrigmm.jobs.predict",
     "predict_study": "mrigmm.jobs.predict",
+    "pretrain": "mrigmm.jobs.pretrain",
     "prior": "mrigmm.jobs.prior",
     "quantify": "mrigmm.jobs.quantify",
     "report": "mrigmm.jobs.report",
@@ -78,6 +80,7 @@ __all__ = [
     "manifest_dicom",
     "predict",
     "predict_study",
+    "pretrain",
     "prior",
     "quantify",
     "report",

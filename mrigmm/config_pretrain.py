@@ -1,4 +1,7 @@
-"""Every knob of `mrigmm pretrain`, typed and validated. Imports no torch, so that `mrigmm info` stays instant."""
+"""Every knob of `mrigmm pretrain`, typed and validated.
+
+Imports no torch, so that `mrigmm info` stays instant.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,82 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mrigmm.phantom.generator.ranges import GeneratorRanges
 from mrigmm.settings_yaml import Overrides, parse_overrides, read_config_file, validated
+
+Range = tuple[float, float]
+
+
+class GeneratorRanges(BaseModel):
+    """Ranges of the generator. A pair is the lower and upper bound of a uniform draw.
+
+    Chances lie in 0 to 1; "z" is the SD of a sequence inside the left ventricle of the study. The
+    defaults enclose the population figures of two centres (`population_statistics.json`,
+    `population_lge_second_centre.json`) with room around them.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    # Grid
+    spacing_mm: float = Field(1.0, gt=0, description="In-plane pixel of the slices that the network sees.")
+    matrix: int = Field(128, ge=32, description="Pixels along each side.")
+    slices: tuple[int, int] = Field((3, 5), description="Fewest and most slices of a study.")
+    slice_distance_mm: Range = Field((5.0, 20.0), description="Distance between slice centres.")
+    slice_thickness_mm: Range = Field((4.0, 10.0), description="Slab that one slice averages over.")
+
+    # Hearts
+    epi_radius_mm: Range = Field((25.0, 48.0), description="Epicardial radius at the base.")
+    wall_share: Range = Field((0.17, 0.5), description="Wall thickness relative to the epicardial radius.")
+    height_share: Range = Field(
+        (-0.14, 1.08), description="Slice heights relative to base (0) and apex (1): beyond both too."
+    )
+    outflow_chance: float = Field(0.5, ge=0, le=1, description="Basal slices whose wall is open.")
+    centre_sd_mm: float = Field(5.0, ge=0, description="SD of the ventricle's centre about the crop's.")
+    deformation_mm: float = Field(1.3, ge=0, description="SD of a smooth deformation of a slice.")
+
+    # Infarcts
+    healthy_chance: float = Field(0.42, ge=0, le=1, description="Studies without infarct.")
+    chronic_chance: float = Field(0.3, ge=0, le=1, description="Infarcts without edema, in a thinned wall.")
+    mvo_chance: float = Field(0.5, ge=0, le=1, description="Acute infarcts with a dark core.")
+    scar_share: Range = Field((0.01, 0.5), description="Scar's share of the wall (log-uniform part).")
+    edema_share: Range = Field((0.02, 0.4), description="Edema's share of the wall.")
+
+    # Contrast
+    centre_mix: Range = Field((-0.3, 1.3), description="LGE figures between centre one (0) and two (1).")
+    between_study: Range = Field((0.8, 1.6), description="Factor on the tabulated spread of class means.")
+    width_log_sd: float = Field(0.2, ge=0, description="Log-SD of the within-class SD over studies.")
+    low_contrast_chance: float = Field(0.25, ge=0, le=1)
+    low_contrast: Range = Field((0.5, 1.0), description="Factor on the distances of the class means.")
+    early_or_late_chance: float = Field(0.2, ge=0, le=1, description="LGE blood as bright as scar, or more.")
+    poor_nulling_chance: float = Field(0.2, ge=0, le=1, description="LGE normal wall raised towards blood.")
+    psir_chance: float = Field(0.3, ge=0, le=1, description="Phase-sensitive LGE.")
+    least_scar_contrast: float = Field(0.45, ge=0, description="LGE scar above normal wall at least, z.")
+    strong_chance: float = Field(0.5, ge=0, le=1, description="Slices with strong changes of appearance.")
+    mean_shift_sd: float = Field(0.2, ge=0, description="SD of a class mean of a slice about the study's, z.")
+    strong_mean_shift_sd: float = Field(0.5, ge=0, description="The same in slices with strong changes, z.")
+
+    # Scanner
+    pixel_mm: Range = Field((0.6, 2.2), description="Acquired in-plane pixel.")
+    noise: Range = Field((0.02, 0.35), description="SD of thermal noise, z.")
+    point_spread_mm: Range = Field((0.3, 1.1), description="SD of the point spread.")
+    ringing_chance: float = Field(0.3, ge=0, le=1, description="Truncated k-space (Gibbs) or a sharp kernel.")
+    inhomogeneity: Range = Field((0.0, 0.5), description="SD of smooth differences over heart and chest, z.")
+    inhomogeneity_mm: Range = Field((8.0, 22.0), description="SD of the kernel that they look smoothed by.")
+    coil_shading: Range = Field((0.0, 0.25), description="Relative SD of the coil's sensitivity over 40 mm.")
+    motion_mm: Range = Field((0.0, 3.0), description="Displacement of T2 and bSSFP against LGE.")
+    motion_chance: float = Field(0.3, ge=0, le=1)
+    ghost_chance: float = Field(0.08, ge=0, le=1, description="Copies along the phase direction.")
+
+    # Each slice and sequence on its own, after standardisation
+    slice_contrast_chance: float = Field(0.6, ge=0, le=1)
+    slice_log_gain: Range = Field((-0.15, 0.35), description="Mean and SD of the log of a slice's gain.")
+    slice_offset_sd: float = Field(0.45, ge=0, description="z.")
+    slice_shading_sd: float = Field(1.1, ge=0, description="Amplitude of a linear gradient over the crop, z.")
+    warp_chance: float = Field(0.3, ge=0, le=1, description="Monotone intensity warps.")
+
+    # Real backgrounds
+    background_chance: float = Field(0.5, ge=0, le=1, description="Studies set into a real slice.")
+    background_from_mm: Range = Field((1.5, 28.0), description="Beyond this distance from the ventricle.")
+    real_chance: float = Field(0.12, ge=0, le=1, description="Studies that are real slices, cavity known.")
 
 
 class PretrainConfig(BaseModel):
@@ -18,8 +95,12 @@ class PretrainConfig(BaseModel):
 
     kind: Literal["pretrained"] = "pretrained"
     version: Literal[1] = 1
-    seeds: tuple[int, ...] = Field((0, 1), description="One segmenter each; their probabilities are averaged.")
-    ranges: GeneratorRanges = Field(GeneratorRanges(), description="What training slices are drawn from.")
+    seeds: tuple[int, ...] = Field(
+        (0, 1), description="One segmenter each; their probabilities are averaged."
+    )
+    ranges: GeneratorRanges = Field(
+        GeneratorRanges.model_validate({}), description="What training slices are drawn from."
+    )
 
     # Segmenter
     filters: int = Field(12, ge=1, le=128, description="Filters at full resolution; doubled per level.")

@@ -285,5 +285,6 @@ def in_words(name: str) -> str:
     words = text.replace("_", " ")
     return re.sub(rf"\b({'|'.join(_ABBREVIATIONS)})\b", lambda found: found[0].upper(), words)
 
+
 # Output classes of the pretrained segmenter, in the order of its logits; scar and mvo together are infarct.
 SEGMENTER_CLASSES = ("background", "blood", "myocardium", "edema", "scar", "mvo", "rv")

@@ -25,7 +25,7 @@ def rooms() -> dict[str, set[str]]:
 
 
 MAY_IMPORT = {**rooms(), "__main__": {"cli"}, "__init__": {"jobs"}}
-ANYONE = {"labels", "errors", "config", "config_anatomy", "settings_yaml"}
+ANYONE = {"labels", "errors", "config", "config_anatomy", "config_pretrain", "settings_yaml"}
 IMPORTS = (ast.Import, ast.ImportFrom)
 LIGHTNING = {"lightning", "pytorch_lightning"}
 

@@ -63,6 +63,8 @@ def complete_settings(ctx: typer.Context, incomplete: str) -> list[str]:
         keys = [*known["train_settings"]]
     elif ctx.info_name == "train-anatomy":
         keys = [*known["train_anatomy_settings"]]
+    elif ctx.info_name == "pretrain":
+        keys = [*known["pretrain_settings"]]
     else:
         of_method = known["method_settings"].get(ctx.params.get("method"), ())
         keys = [text.partition(" ")[0] for text in of_method]

@@ -1,4 +1,4 @@
-"""Commands that learn from a cohort: train, train-anatomy, prior."""
+"""Commands that learn from a cohort: train, train-anatomy, pretrain, prior."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import typer
 from mrigmm.cli.completion import complete_units
 from mrigmm.cli.console import EXIT_INTERRUPTED, Voice, err_console, studies_text
 from mrigmm.cli.options import (
+    HARDWARE,
+    INPUT,
     METHOD,
     OUTPUT,
     DataRoot,
@@ -97,6 +99,50 @@ def train_anatomy(
     of_which = f", {len(result.labelled)} of them with their anatomy"
     text = f"trained on {studies_text(len(result.done))}{of_which}; anatomy run: {result.output}"
     voice.finish(result, text)
+
+
+def pretrain(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the networks.", rich_help_panel=OUTPUT)],
+    config: Annotated[Path | None, typer.Option(help="Configuration (YAML).", rich_help_panel=METHOD)] = None,
+    backgrounds: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Real slices: images/ and endocardium/. Default: those shipped.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    overrides: Overrides = None,
+    device: Device = "auto",
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that draw slices.", rich_help_panel=HARDWARE)
+    ] = 1,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train networks on simulated slices; an interrupted training is gone on with.
+
+    Examples:
+        mrigmm pretrain -o networks
+        mrigmm pretrain -o networks --set steps=2000 --set seeds=[3]
+    """
+    from mrigmm.jobs.pretrain import pretrain as job
+
+    voice = Voice(quiet, verbose)
+    try:
+        result = job(
+            out,
+            config=config,
+            backgrounds=backgrounds,
+            overrides=overrides or [],
+            device=device,
+            workers=workers,
+            track=voice.track,
+        )
+    except KeyboardInterrupt:
+        err_console.print("interrupted: the same command goes on from the last checkpoint")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    voice.finish(result, f"trained {', '.join(result.networks)}: {result.output}")
 
 
 def prior(

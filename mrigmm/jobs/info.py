@@ -10,9 +10,11 @@ from pydantic import BaseModel
 
 from mrigmm.config import DEFAULT_PRESET, PRESET_DESCRIPTIONS, RunConfig
 from mrigmm.config_anatomy import AnatomyConfig
+from mrigmm.config_pretrain import PretrainConfig
 from mrigmm.labels import NESTED_REGIONS, TISSUES
 from mrigmm.methods.registry import METHODS
 from mrigmm.methods.settings import METHOD_SETTINGS
+from mrigmm.pretrained.folder import shipped_folder
 
 _PACKAGES = ("mrigmm", "torch", "monai", "lightning", "scikit-learn", "nibabel", "SimpleITK", "numpy")
 
@@ -37,10 +39,23 @@ def info() -> dict[str, Any]:
         "default_preset": DEFAULT_PRESET,
         "train_settings": _settings(RunConfig, without=("version", "preset")),
         "train_anatomy_settings": _settings(AnatomyConfig, without=("version", "kind")),
+        "pretrain_settings": _settings(PretrainConfig, without=("version", "kind")),
+        "networks": _networks(),
         "classes": {name: tissue.id for name, tissue in TISSUES.items()},
         "nested_regions": {name: list(members) for name, members in NESTED_REGIONS.items()},
         "versions": {name: version(name) for name in _PACKAGES},
     }
+
+
+def _networks() -> dict[str, Any]:
+    """Size and hash of the networks that ship, and where their model card is."""
+    folder = shipped_folder()
+    record = folder.read()[1]
+    files = {
+        file.file: {"parameters": file.parameters, "bytes": file.bytes, "sha256": file.sha256}
+        for file in (record.locator, *record.segmenters)
+    }
+    return {**files, "model_card": str(folder.card)}
 
 
 def _settings(config: type[BaseModel], *, without: Collection[str]) -> dict[str, str]:

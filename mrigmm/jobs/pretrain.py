@@ -107,15 +107,15 @@ def pretrain(
     return Pretrained(folder.path, (), networks=tuple(n.file for n in (locator, *segmenters)))
 
 
-def _settings(
-    folder: PretrainedFolder, config: Path | str | None, overrides: Overrides
-) -> PretrainConfig:
+def _settings(folder: PretrainedFolder, config: Path | str | None, overrides: Overrides) -> PretrainConfig:
     """What is asked for; a folder that has been begun with other settings is not gone on with."""
     if config is not None and overrides:
         raise InputError("give either a configuration file or changes of the default", remedy="leave out one")
     asked = make_pretrain_config(overrides) if config is None else load_pretrain_config(Path(config))
     if folder.config.exists() and (begun := load_pretrain_config(folder.config)) != asked:
-        differing = [name for name in type(asked).model_fields if getattr(begun, name) != getattr(asked, name)]
+        differing = [
+            name for name in type(asked).model_fields if getattr(begun, name) != getattr(asked, name)
+        ]
         raise InputError(
             "the folder holds a training with other settings",
             file=folder.config,

@@ -106,10 +106,8 @@ class NetworkFinder:
         }
 
     def locate(self, study: StudyTensors) -> tuple[tuple[float, float], float]:
-        """Centre of the left ventricle in voxels of X and Y, one for the stack, and how sure it is, 0 to 1."""
-        view = middle_view(
-            study, spacing_mm=_LOCATOR_PIXEL_MM, view_mm=_LOCATOR_SIDE_MM, divisor=16
-        )
+        """Centre of the ventricle in voxels of X and Y, one for the stack, and how sure it is, 0 to 1."""
+        view = middle_view(study, spacing_mm=_LOCATOR_PIXEL_MM, view_mm=_LOCATOR_SIDE_MM, divisor=16)
         seen = view.image.as_tensor().float()[study.present]  # (C', A, A, Z)
         n_channels, side, _, n_slices = seen.shape
         slices = seen.permute(0, 3, 1, 2).reshape(-1, side, side)  # (C' * Z, A, A)
@@ -122,15 +120,13 @@ class NetworkFinder:
         near = np.hypot(*np.ogrid[-best[0] : side - best[0], -best[1] : side - best[1]])
         weight = found.mean(dim=0).numpy() * (near * _LOCATOR_PIXEL_MM < _REACH_MM)
         peak = torch.zeros(1, side, side, n_slices)
-        middle = [int(round(c)) for c in ndimage.center_of_mass(weight + 1e-9)]
+        middle = [round(c) for c in ndimage.center_of_mass(weight + 1e-9)]
         peak[0, middle[0], middle[1]] = 1
         on_study = view.to_study_grid(ndimage_blur(peak))[0].sum(dim=-1).numpy()
         x, y = ndimage.center_of_mass(on_study + 1e-12)
         return (float(x), float(y)), sure
 
-    def _segmented(
-        self, study: StudyTensors, centre: tuple[float, float]
-    ) -> tuple[Tensor, np.ndarray]:
+    def _segmented(self, study: StudyTensors, centre: tuple[float, float]) -> tuple[Tensor, np.ndarray]:
         """Class probabilities (K, X, Y, Z) and the closed ventricle (X, Y, Z)."""
         view = centred_view(study, centre)
         mean, _ = self.networks.classes(view.slices)

@@ -53,9 +53,7 @@ def given_view(study: StudyTensors) -> StudyView:
 def centred_view(study: StudyTensors, centre: tuple[float, float]) -> StudyView:
     """The square around a place (in voxels of X and Y) of a study of `load_whole`, in z over the square."""
     region = torch.zeros_like(study.region)
-    x, y = (
-        min(max(round(c), 0), n - 1) for c, n in zip(centre, study.region.shape[:2], strict=True)
-    )
+    x, y = (min(max(round(c), 0), n - 1) for c, n in zip(centre, study.region.shape[:2], strict=True))
     region[x, y] = int(Region.LV)
     view = network_view(replace(study, region=region), spacing_mm=PIXEL_MM, crop_mm=SQUARE_MM, divisor=16)
     image, present = _network_channels(study, view)

@@ -79,7 +79,7 @@ class PretrainedNetworks:
         total, squares = torch.zeros(()), torch.zeros(())
         for view, symmetry in enumerate(SYMMETRIES):
             network = self.segmenters[view * len(self.segmenters) // len(SYMMETRIES)]
-            seen = map_slices(x, lambda t, s=symmetry: turned(t, s) if t.ndim > 2 else t)
+            seen = replace(x, image=turned(x.image, symmetry), region=turned(x.region, symmetry))
             p = turned_back(network(seen).softmax(dim=1), symmetry).cpu()
             total, squares = total + p, squares + p.square()
         n = len(SYMMETRIES)

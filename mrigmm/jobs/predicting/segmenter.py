@@ -19,10 +19,10 @@ from mrigmm.jobs.common import Track, cohort_task, no_progress, run_corrections,
 from mrigmm.jobs.options import PredictOptions
 from mrigmm.jobs.processes import ALONE, Processes
 from mrigmm.methods.anatomy import Finder, load_found, read_anatomy_finder
-from mrigmm.methods.network_finder import NetworkFinder
-from mrigmm.methods.pretrained import shipped_networks
 from mrigmm.methods.base import CohortMethod, Method, Segmentation, SharedCohortMethod
 from mrigmm.methods.mvo import add_mvo, require_mvo_classes
+from mrigmm.methods.network_finder import NetworkFinder
+from mrigmm.methods.pretrained import shipped_networks
 from mrigmm.methods.registry import DEFAULT_METHOD, METHODS, RUNTIMES, make_method, method_of_run
 from mrigmm.mixture import PopulationPrior
 from mrigmm.mixture.threads import one_thread

@@ -2,19 +2,17 @@
 
 The frozen presets of `mrigmm.phantom` judge; this generator trains. It shares their anatomy, their
 pathology and the calibrated tables, and draws everything that a scanner or a patient may change from
-ranges around the population figures of two centres (`ranges`).
+ranges around the population figures of two centres (`config_pretrain.GeneratorRanges`).
 """
 
 from mrigmm.phantom.generator.backgrounds import Backgrounds, read_backgrounds
 from mrigmm.phantom.generator.codes import Code, allowed_table
-from mrigmm.phantom.generator.ranges import GeneratorRanges
 from mrigmm.phantom.generator.examples import Examples, draw_examples
 from mrigmm.phantom.generator.whole import WholeSlices, draw_whole_slices
 
 __all__ = [
     "Backgrounds",
     "Code",
-    "GeneratorRanges",
     "Examples",
     "WholeSlices",
     "allowed_table",

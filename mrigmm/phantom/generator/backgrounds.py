@@ -143,7 +143,9 @@ def random_contrast(values: FloatArray, rng: np.random.Generator) -> FloatArray:
     Returns:
         (X, Y) of mean 0 and SD 1.
     """
-    values = values + np.float32(0.02 * values.std() + 1e-3) * rng.standard_normal(values.shape, dtype=np.float32)
+    values = values + np.float32(0.02 * values.std() + 1e-3) * rng.standard_normal(
+        values.shape, dtype=np.float32
+    )
     smooth = gaussian_filter(values, 0.7)
     knots = np.quantile(smooth, np.linspace(0, 1, _KNOTS)) + 1e-4 * np.arange(_KNOTS)
     levels = rng.normal(0, 1, _KNOTS)

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mrigmm.config_pretrain import GeneratorRanges
 from mrigmm.phantom import tables
 from mrigmm.phantom.anatomy import Tissue
 from mrigmm.phantom.config import SEQUENCES
 from mrigmm.phantom.fields import skew
 from mrigmm.phantom.generator.fields import Textures
-from mrigmm.phantom.generator.ranges import GeneratorRanges
 from mrigmm.phantom.population import CLASSES, population
 
 FloatArray = NDArray[np.floating[Any]]
@@ -120,8 +120,8 @@ def _all_tissues(
     within = population().within_covariance
     scale = np.sqrt(np.diagonal(within, axis1=1, axis2=2))
     mixing = np.linalg.cholesky(within / (scale[:, :, None] * scale[:, None, :]))
-    as_single = (np.asarray(a, np.float32) for a in (means, widths, zero, mixing))
-    return Contrast(*as_single, psir=psir)
+    single = [np.asarray(a, np.float32) for a in (means, widths, zero, mixing)]
+    return Contrast(single[0], single[1], single[2], single[3], psir)
 
 
 def tissue_images(

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_fill_holes, gaussian_filter, map_coordinates
 
+from mrigmm.config_pretrain import GeneratorRanges
 from mrigmm.labels import Region
 from mrigmm.phantom.config import SEQUENCES
 from mrigmm.phantom.generator.backgrounds import Backgrounds
 from mrigmm.phantom.generator.codes import Code
 from mrigmm.phantom.generator.fields import smooth_fields
-from mrigmm.phantom.generator.ranges import GeneratorRanges
 from mrigmm.phantom.generator.slices import draw_slices
 
 FloatArray = NDArray[np.floating[Any]]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import shift as shifted
 
-from mrigmm.phantom.generator.ranges import GeneratorRanges
+from mrigmm.config_pretrain import GeneratorRanges
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -55,9 +55,7 @@ def scan(
 
 def _moved(values: FloatArray, ranges: GeneratorRanges, rng: np.random.Generator) -> FloatArray:
     turn, reach = rng.uniform(0, 2 * np.pi), rng.uniform(*ranges.motion_mm) / ranges.spacing_mm
-    moved: FloatArray = shifted(
-        values, (reach * np.cos(turn), reach * np.sin(turn)), order=1, mode="nearest"
-    )
+    moved: FloatArray = shifted(values, (reach * np.cos(turn), reach * np.sin(turn)), order=1, mode="nearest")
     return moved
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
+from mrigmm.config_pretrain import GeneratorRanges
 from mrigmm.phantom.anatomy import Tissue
 from mrigmm.phantom.config import SEQUENCES
 from mrigmm.phantom.generator.backgrounds import Backgrounds, Placing, random_contrast
@@ -22,7 +23,6 @@ from mrigmm.phantom.generator.hearts import (
     draw_hearts,
     subslice_tissues,
 )
-from mrigmm.phantom.generator.ranges import GeneratorRanges
 from mrigmm.phantom.generator.scanner import scan
 
 FloatArray = NDArray[np.floating[Any]]
@@ -107,9 +107,7 @@ def _slice_points(drawn: DrawnHeart, ranges: GeneratorRanges, rng: np.random.Gen
     return SlicePoints(x, y, drawn.heights_mm.astype(np.float32)[None, None, :])
 
 
-def _inhomogeneity(
-    ranges: GeneratorRanges, shape: tuple[int, ...], rng: np.random.Generator
-) -> FloatArray:
+def _inhomogeneity(ranges: GeneratorRanges, shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
     """Smooth differences (C, X, Y, Z) of the signal that no class explains."""
     n_channels, n, _, n_slices = shape
     sigma = rng.uniform(*ranges.inhomogeneity_mm) / ranges.spacing_mm
