@@ -125,5 +125,6 @@ def fit_steps(
             )
         except SystemExit:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from None
-    module.eval()
-    torch.set_grad_enabled(True)
+    # The last checkpoint holds the average, also where there was nothing left to train.
+    state = torch.load(files.checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    module.load_state_dict(state)

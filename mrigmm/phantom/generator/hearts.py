@@ -77,7 +77,7 @@ def _draw_heights(ranges: GeneratorRanges, length: float, rng: np.random.Generat
     count = int(rng.integers(ranges.slices[0], ranges.slices[1] + 1))
     lowest, highest = (share * length for share in ranges.height_share)
     distance = min(rng.uniform(*ranges.slice_distance_mm), (highest - lowest) / max(count - 1, 1))
-    first = rng.uniform(lowest, highest - distance * (count - 1))
+    first = lowest + rng.random() * (highest - lowest - distance * (count - 1))
     heights: FloatArray = first + distance * np.arange(count)
     return heights
 

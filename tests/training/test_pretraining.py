@@ -1,0 +1,112 @@
+"""Losses and batches of the pretrained networks."""
+
+import math
+
+import pytest
+import torch
+
+from mrigmm.config_pretrain import PretrainConfig, make_pretrain_config
+from mrigmm.errors import InputError
+from mrigmm.jobs.pretrain import pretrain
+from mrigmm.phantom.generator import Code, allowed_table, read_backgrounds
+from mrigmm.pretrained.folder import PretrainedFolder
+from mrigmm.pretrained.networks import read_networks
+from mrigmm.training.pretraining import locator_batch, segmenter_batch, segmenter_loss
+
+TABLE = torch.from_numpy(allowed_table())
+TINY = {
+    "seeds": [3],
+    "filters": 2,
+    "levels": 2,
+    "steps": 4,
+    "batch": 2,
+    "locator_filters": 2,
+    "locator_steps": 2,
+    "locator_batch": 2,
+    "ranges": {"matrix": 32, "spacing_mm": 4.0},
+}
+
+
+def entropy(code, logits=None, **options):
+    """Cross-entropy part of the loss of one pixel; its Dice part is 0 where all Dice are 1."""
+    logits = torch.zeros(1, 7, 1, 1) if logits is None else logits
+    codes = torch.full((1, 1, 1), int(code))
+    loss = segmenter_loss(logits, codes, TABLE, outside_weight=1.0, **options)
+    return loss, logits
+
+
+@pytest.mark.parametrize(
+    ("code", "classes"), [(Code.BLOOD, 1), (Code.NO_SCAR, 2), (Code.OUTSIDE, 2), (Code.NO_BLOOD, 6)]
+)
+def test_a_set_of_classes_costs_the_log_of_its_probability(code, classes):
+    """All classes equally probable: -log(classes / 7), plus 1 - Dice with 20 pixels of smoothing."""
+    loss, _ = entropy(code)
+    dice_terms = 0.0
+    if code < 7:  # p = 1 / 7 where the class is known
+        own = 1 - (2 / 7 + 20) / (1 / 7 + 1 + 20)
+        others = 5 * (1 - 20 / (1 / 7 + 20))
+        dice_terms = (own + others) / 6
+    assert float(loss) == pytest.approx(-math.log(classes / 7) + dice_terms, abs=1e-5)
+
+
+def test_nothing_is_learnt_from_a_pixel_of_which_nothing_is_known():
+    logits = torch.randn(1, 7, 2, 2, requires_grad=True)
+    codes = torch.full((1, 2, 2), int(Code.UNKNOWN))
+    segmenter_loss(logits, codes, TABLE, outside_weight=0.1).backward()
+    assert logits.grad.abs().max() == 0
+
+
+def test_gradient_is_that_of_float64():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 7, 4, 4, dtype=torch.float64, generator=generator, requires_grad=True)
+    codes = torch.randint(0, len(Code), (2, 4, 4), generator=generator)
+    torch.autograd.gradcheck(lambda x: segmenter_loss(x, codes, TABLE, outside_weight=0.15), (logits,))
+    segmenter_loss(logits, codes, TABLE, outside_weight=0.15).backward()
+    single = logits.detach().float().requires_grad_()
+    segmenter_loss(single, codes, TABLE, outside_weight=0.15).backward()
+    torch.testing.assert_close(single.grad.double(), logits.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_batches_depend_on_seed_and_step_alone():
+    config, backgrounds = make_pretrain_config(TINY), read_backgrounds()
+    for draw in (segmenter_batch, locator_batch):
+        one, same = draw(config, backgrounds, 3, 5), draw(config, backgrounds, 3, 5)
+        other = draw(config, backgrounds, 3, 6)
+        assert all(torch.equal(one[name], same[name]) for name in one)
+        assert not torch.equal(one["image"], other["image"])
+    batch = segmenter_batch(config, backgrounds, 0, 0)
+    assert {name: tuple(t.shape) for name, t in batch.items()} == {
+        "image": (2, 3, 32, 32),
+        "present": (2, 3),
+        "region": (2, 32, 32),
+        "given": (2,),
+        "codes": (2, 32, 32),
+    }
+
+
+def test_a_training_leaves_networks_that_can_be_read_and_goes_on_where_it_stopped(tmp_path):
+    result = pretrain(tmp_path / "nets", overrides=TINY, device="cpu", workers=0)
+    assert result.networks == ("locator.safetensors", "segmenter_3.safetensors")
+    folder = PretrainedFolder(tmp_path / "nets")
+    networks = read_networks(folder, torch.device("cpu"))
+    assert networks.config == make_pretrain_config(TINY)
+    for file in (networks.record.locator, *networks.record.segmenters):
+        assert (folder.path / file.file).stat().st_size == file.bytes
+    assert folder.segmenter(3).exists()
+    before = folder.segmenter(3).read_bytes()
+
+    folder.segmenter(3).unlink()  # its checkpoint holds the whole training
+    pretrain(tmp_path / "nets", overrides=TINY, device="cpu", workers=0)
+    assert folder.segmenter(3).read_bytes() == before
+
+    with pytest.raises(InputError, match="training with other settings") as error:
+        pretrain(tmp_path / "nets", overrides={**TINY, "filters": 3}, device="cpu", workers=0)
+    assert "filters" in str(error.value)
+
+
+def test_defaults_are_typed_and_checked():
+    config = make_pretrain_config()
+    assert isinstance(config, PretrainConfig)
+    assert config.ranges.matrix == 128
+    with pytest.raises(InputError, match="healthy_chance"):
+        make_pretrain_config({"ranges": {"healthy_chance": 1.5}})
