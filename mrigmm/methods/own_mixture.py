@@ -11,7 +11,7 @@ from mrigmm.data.study_tensors import StudyTensors, packed
 from mrigmm.methods.base import class_log_density, responsible_mixture, unpack
 from mrigmm.mixture import Mixture, smooth_posterior
 
-_ITERATIONS = 5
+ITERATIONS = 5
 _SMOOTHING_MM = 1.5
 _LOWEST = 1e-4  # no network is certain of what it has not seen
 
@@ -43,7 +43,7 @@ def own_fit(study: StudyTensors, region: Tensor, prior: Tensor) -> OwnFit:
     log_pi = torch.where(pi > 0, pi.clamp_min(_LOWEST), pi).log()  # a forbidden class stays so
     resp = pi
     mixture = responsible_mixture(x, resp, observed)
-    for _ in range(_ITERATIONS):
+    for _ in range(ITERATIONS):
         resp = (log_pi + class_log_density(x, mixture, observed)).softmax(dim=1)
         mixture = responsible_mixture(x, resp, observed)
     smooth = smooth_posterior(

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError
-from mrigmm.labels import KEY_SEQUENCES, SEGMENTER_CLASSES, Region, allowed_classes
+from mrigmm.labels import KEY_SEQUENCES, SEGMENTER_CLASSES, Region, allowed_classes, class_ids
 from mrigmm.methods.base import Segmentation, Task, hard_labels, one_mixture, present_sequences
-from mrigmm.methods.infarct_verdict import InfarctVerdict, judge_infarct, set_aside
-from mrigmm.methods.own_mixture import own_fit
+from mrigmm.methods.own_mixture import ITERATIONS, own_fit
 from mrigmm.methods.settings import PretrainedSettings, validated_settings
+from mrigmm.methods.study_verdict import expected_dice, judge_infarct, set_aside, study_features
 from mrigmm.methods.study_views import NETWORK_SEQUENCES, given_view
 from mrigmm.pretrained.networks import PretrainedNetworks, read_networks
 
@@ -51,6 +51,21 @@ class NetworkView:
     spread: Tensor
 
 
+@dataclass(frozen=True)
+class Solved:
+    """A study's segmentation before any verdict.
+
+    Attributes:
+        resp: (K, X, Y, Z) responsibilities that networks and own mixture share.
+        seen: what the networks say.
+        features: `study_verdict.FEATURES` by name; empty without a class for scar.
+    """
+
+    resp: Tensor
+    seen: NetworkView
+    features: dict[str, float]
+
+
 class PretrainedMethod:
     """Segments a study inside its region; the label is shared by networks and own mixture."""
 
@@ -78,32 +93,39 @@ class PretrainedMethod:
 
     def segment(self, study: StudyTensors) -> Segmentation:
         """Segment; raises InputError for a study without LGE, T2 and bSSFP."""
-        classes, region = self.task.classes, study.region
-        seen = self.look(study)
-        share = self.settings.network_share
-        fit = own_fit(study, region, seen.prior)
-        resp = share * seen.prior + (1 - share) * fit.resp
-        verdict = judge_infarct(study, resp, seen.spread, classes, self.networks.calibration)
-        details: dict[str, Any] = {}
-        warnings: tuple[str, ...] = ()
+        classes, calibration = self.task.classes, self.networks.calibration
+        solved = self.solve(study)
+        resp, details = solved.resp, {}
+        verdict = judge_infarct(solved.features, calibration)
         if verdict is not None:
             details["infarct"] = verdict.describe()
             if not verdict.found:
                 resp = set_aside(resp, classes)
-        mixture, density = one_mixture(study, region, resp, classes)
-        labels = hard_labels(resp, region, classes)
+        quality = expected_dice(solved.features, calibration)
+        if quality:
+            details["expected_dice"] = quality
+        mixture, density = one_mixture(study, study.region, resp, classes)
+        labels = hard_labels(resp, study.region, classes)
         return Segmentation(
             resp=resp,
             labels=labels,
             mixture=mixture,
             sequences=present_sequences(study),
             log_likelihood=density,
-            n_iter=0,
+            n_iter=ITERATIONS,
             converged=True,
             details=details,
-            warnings=warnings,
-            mvo=_obstruction(labels, seen, classes, verdict),
+            mvo=_obstruction(labels, solved.seen, classes),
         )
+
+    def solve(self, study: StudyTensors) -> Solved:
+        """Segment without a verdict: networks, own mixture, and what is known of how well they did."""
+        seen = self.look(study)
+        share = self.settings.network_share
+        fit = own_fit(study, study.region, seen.prior)
+        resp = share * seen.prior + (1 - share) * fit.resp
+        features = study_features(study, resp, seen.prior, fit.resp, seen.spread, self.task.classes)
+        return Solved(resp, seen, features)
 
     def look(self, study: StudyTensors) -> NetworkView:
         """What the networks say of a study.
@@ -154,12 +176,9 @@ def _class_prior(
     return torch.where(total > 0, maps / total.clamp_min(1e-12), 0.0)
 
 
-def _obstruction(
-    labels: Tensor, seen: NetworkView, classes: tuple[str, ...], verdict: InfarctVerdict | None
-) -> Tensor | None:
-    if "scar" not in classes or (verdict is not None and not verdict.found):
+def _obstruction(labels: Tensor, seen: NetworkView, classes: tuple[str, ...]) -> Tensor | None:
+    """Microvascular obstruction (X, Y, Z) bool in what is called infarct; None where there is none."""
+    if "scar" not in classes:
         return None
-    from mrigmm.labels import class_ids
-
     mvo = (labels == class_ids(classes)["scar"]) & (seen.mvo > 0.5)
     return mvo if bool(mvo.any()) else None

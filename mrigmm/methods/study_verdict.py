@@ -1,0 +1,163 @@
+"""What a study's segmentation says of itself: is there an infarct, and how good is the map?
+
+Both are regressed on simulated cohorts (`scripts/calibrate_pretrained.py`) from a few features of the
+segmentation; the coefficients stand in `calibration.json` beside the networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+from torch import Tensor
+
+from mrigmm.data.study_tensors import StudyTensors
+from mrigmm.labels import Region
+
+FEATURES = (
+    "log_ml",  # log of the infarct in ml (+ 0.05)
+    "share",  # infarct / wall
+    "largest",  # its largest connected piece / infarct
+    "certainty",  # mean probability of scar where it is called so
+    "peak",  # 99th percentile of that probability in the wall
+    "mean_probability",  # its mean in the wall
+    "contrast",  # LGE of scar above normal wall, in SDs of normal wall
+    "slices",  # share of the wall's slices that show infarct
+    "spread",  # mean SD over networks and symmetries, in the region
+    "certainty_of_all",  # mean probability of the class that a voxel is called
+    "agreement",  # Dice of the infarct by the networks alone and by the study's own mixture alone
+)
+_LEAST_ML = 0.05
+_MOST_CONTRAST = 15.0
+
+
+@dataclass(frozen=True)
+class InfarctVerdict:
+    """Whether there is an infarct.
+
+    Attributes:
+        probability: calibrated on simulated cohorts, 0 to 1.
+        threshold: an infarct is reported at or above it.
+        called_ml: what was called infarct before the verdict.
+    """
+
+    probability: float
+    threshold: float
+    called_ml: float
+
+    @property
+    def found(self) -> bool:
+        """Whether an infarct is reported."""
+        return self.probability >= self.threshold
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values for the side file."""
+        return {
+            "probability": self.probability,
+            "threshold": self.threshold,
+            "found": self.found,
+            "set_aside_ml": 0.0 if self.found else self.called_ml,
+        }
+
+
+def study_features(
+    study: StudyTensors,
+    resp: Tensor,
+    by_networks: Tensor,
+    by_mixture: Tensor,
+    spread: Tensor,
+    classes: tuple[str, ...],
+) -> dict[str, float]:
+    """Return the `FEATURES` of a segmentation; none without a class for scar or without LGE.
+
+    Args:
+        study: the study.
+        resp: (K, X, Y, Z) responsibilities.
+        by_networks: (K, X, Y, Z) those of the networks alone.
+        by_mixture: (K, X, Y, Z) those of the study's own mixture.
+        spread: (X, Y, Z) SD over networks and symmetries.
+        classes: K class names.
+    """
+    if "scar" not in classes or "LGE" not in study.sequences:
+        return {}
+    channel = study.sequences.index("LGE")
+    if not bool(study.present[channel]):
+        return {}
+    row = classes.index("scar")
+    called, inside = resp.argmax(dim=0), study.region > 0
+    cavity = study.region == Region.CAVITY
+    if "blood" in classes:
+        cavity = cavity | (inside & (called == classes.index("blood")))
+    wall = inside & ~cavity
+    scar, normal = wall & (called == row), wall & (called == classes.index("myocardium"))
+    n_wall, n_scar = max(int(wall.sum()), 1), int(scar.sum())
+    in_wall = resp[row][wall].numpy()
+    lge = study.image.as_tensor()[channel]
+    contrast = 0.0
+    if n_scar and int(normal.sum()) > 1:
+        contrast = float((lge[scar].mean() - lge[normal].mean()) / (lge[normal].std() + 1e-3))
+    networks, mixture = (wall & (p.argmax(dim=0) == row) for p in (by_networks, by_mixture))
+    both = int(networks.sum() + mixture.sum())
+    return {
+        "log_ml": float(np.log(n_scar * study.output.grid.voxel_volume_ml + _LEAST_ML)),
+        "share": n_scar / n_wall,
+        "largest": _largest_piece(scar.numpy()) / n_scar if n_scar else 0.0,
+        "certainty": float(resp[row][scar].mean()) if n_scar else 0.0,
+        "peak": float(np.quantile(in_wall, 0.99)) if in_wall.size else 0.0,
+        "mean_probability": float(in_wall.mean()) if in_wall.size else 0.0,
+        "contrast": float(np.clip(contrast, 0, _MOST_CONTRAST)),
+        "slices": _slices_of(scar) / max(_slices_of(wall), 1),
+        "spread": float(spread[inside].mean()),
+        "certainty_of_all": float(resp.amax(dim=0)[inside].mean()),
+        "agreement": 2 * int((networks & mixture).sum()) / both if both else 1.0,
+    }
+
+
+def _largest_piece(mask: np.ndarray[Any, np.dtype[np.bool_]]) -> int:
+    """Voxels of the largest connected piece."""
+    parts, n = ndimage.label(mask, ndimage.generate_binary_structure(3, 2))
+    return int(np.bincount(parts.ravel())[1:].max()) if n else 0
+
+
+def _slices_of(mask: Tensor) -> int:
+    """Number of slices that show anything of a mask."""
+    return int(mask.flatten(0, 1).any(dim=0).sum())
+
+
+def judge_infarct(
+    features: Mapping[str, float], calibration: Mapping[str, Any] | None
+) -> InfarctVerdict | None:
+    """Judge whether there is an infarct; None where that cannot be told: no LGE, or not calibrated."""
+    if not features or calibration is None:
+        return None
+    model = calibration["infarct"]
+    probability = float(1 / (1 + np.exp(-_linear(features, model))))
+    called_ml = max(float(np.exp(features["log_ml"])) - _LEAST_ML, 0.0)
+    return InfarctVerdict(probability, float(model["threshold"]), called_ml)
+
+
+def expected_dice(features: Mapping[str, float], calibration: Mapping[str, Any] | None) -> dict[str, float]:
+    """Return the Dice, 0 to 1, that such features had on simulated cohorts, by structure."""
+    if not features or calibration is None:
+        return {}
+    return {
+        name: float(np.clip(_linear(features, model), 0, 1))
+        for name, model in calibration["expected_dice"].items()
+    }
+
+
+def _linear(features: Mapping[str, float], model: Mapping[str, Any]) -> float:
+    x = np.array([features[name] for name in model["features"]])
+    z = (x - np.array(model["mean"])) / np.array(model["sd"])
+    return float(z @ np.array(model["weights"]) + model["intercept"])
+
+
+def set_aside(resp: Tensor, classes: tuple[str, ...]) -> Tensor:
+    """Return responsibilities (K, X, Y, Z) with those of scar given to normal myocardium."""
+    resp = resp.clone()
+    resp[classes.index("myocardium")] += resp[classes.index("scar")]
+    resp[classes.index("scar")] = 0
+    return resp

@@ -1,0 +1,203 @@
+"""Calibrate what the pretrained networks say of a study: is there an infarct, and how good is the map?
+
+Simulates cohorts (phantom presets, none of which the networks were trained on), segments every study with
+nothing given, with the ventricle and with the wall, and regresses on the features of each segmentation:
+the presence of an infarct (logistic) and the Dice of the infarct (linear). Writes `calibration.json`.
+Rows are kept in the working folder: an interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import roc_auc_score
+
+from mrigmm.data.manifest import Study
+from mrigmm.data.manifest_file import read_manifest
+from mrigmm.data.study import load_study
+from mrigmm.errors import InputError
+from mrigmm.methods.anatomy import load_found
+from mrigmm.methods.base import Task
+from mrigmm.methods.network_finder import NetworkFinder
+from mrigmm.methods.pretrained import PretrainedMethod, shipped_networks
+from mrigmm.phantom import PRESETS, simulate_cohort
+
+CLASSES = ("blood", "myocardium", "edema", "scar")
+COHORTS = (
+    *("myops-like", "second-centre", "low-contrast", "noisy", "coarse", "fine", "thin-wall", "thick-wall"),
+    *("bright-blood", "psir", "motion", "ghosts", "smooth-kernel", "sharp-kernel", "heavy-tails"),
+)
+PROTOCOLS = ("nothing", "wall")
+SPECIFICITY = 0.95  # of the threshold, over healthy hearts of all cohorts
+INFARCT_FEATURES = ("log_ml", "certainty", "peak", "mean_probability", "contrast", "slices", "largest")
+DICE_FEATURES = ("log_ml", "largest", "certainty", "contrast", "spread", "certainty_of_all", "agreement")
+
+
+def rows_of(study: Study, labels: Any, cohort: str, sequences: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Return one row per protocol: features, and what is true."""
+    rows = []
+    networks = shipped_networks("cpu")
+    for protocol in PROTOCOLS:
+        given = study if protocol == "wall" else Study(study.id, study.images, None)
+        row: dict[str, Any] = {"cohort": cohort, "study": study.id, "protocol": protocol}
+        truth = load_study(study, sequences, CLASSES, labels=labels, with_label=True)
+        assert truth.label is not None
+        true_scar = (truth.label == CLASSES.index("scar")).numpy()
+        true_wall = (truth.label > 0).numpy() & (truth.label <= 3).numpy()
+        true_lv = ((truth.label >= 0) & (truth.label <= 3)).numpy()
+        row |= {"true_voxels": int(true_scar.sum()), "lv_voxels": int(true_lv.sum())}
+        try:
+            tensors = load_found(given, sequences, CLASSES, NetworkFinder(networks), labels=labels)
+            method = PretrainedMethod(Task(CLASSES, sequences, None), {})
+            solved = method.solve(tensors)
+        except InputError as error:
+            rows.append({**row, "refused": str(error).splitlines()[0]})
+            continue
+        called = solved.resp.argmax(dim=0).numpy()
+        inside = (tensors.region > 0).numpy()
+        scar = inside & (called == CLASSES.index("scar"))
+        wall = inside & (called >= 1)
+        rows.append(
+            {
+                **row,
+                "features": solved.features,
+                "found_voxels": int(scar.sum()),
+                "scar_dice": dice(scar, true_scar),
+                "wall_dice": dice(wall, true_wall),
+                "voxel_ml": tensors.output.grid.voxel_volume_ml,
+            }
+        )
+    return rows
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float | None:
+    """Return the Dice of two masks, None where both are empty."""
+    total = int(a.sum() + b.sum())
+    return 2 * int((a & b).sum()) / total if total else None
+
+
+def collect(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the rows of all cohorts; those of cohorts that are done are read."""
+    rows = []
+    options.work.mkdir(parents=True, exist_ok=True)
+    for cohort in options.cohorts:
+        file = options.work / f"{cohort}_{options.seed}_{options.studies}.json"
+        if not file.exists():
+            found = []
+            with tempfile.TemporaryDirectory(dir=options.work) as folder:
+                simulate_cohort(
+                    Path(folder) / "c",
+                    n_studies=options.studies,
+                    seed=options.seed,
+                    preset=cohort,
+                    region="cavity-wall",
+                )
+                manifest = read_manifest(Path(folder) / "c" / "manifest.json", None)
+                sequences = tuple(manifest.sequences)
+                for study in manifest.split("all"):
+                    found += rows_of(study, manifest.labels, cohort, sequences)
+            file.write_text(json.dumps(found, indent=1))
+            print(f"{cohort}: {summary(found)}", flush=True)
+        rows += json.loads(file.read_text())
+    return rows
+
+
+def summary(rows: list[dict[str, Any]]) -> str:
+    """Return the figures of some rows in one line."""
+    parts = []
+    for protocol in PROTOCOLS:
+        own = [r for r in rows if r["protocol"] == protocol and "features" in r]
+        ill = [r["scar_dice"] for r in own if r["true_voxels"]]
+        healthy = [100 * r["found_voxels"] / r["lv_voxels"] for r in own if not r["true_voxels"]]
+        refused = sum(r["protocol"] == protocol and "refused" in r for r in rows)
+        parts.append(
+            f"{protocol}: wall {np.mean([r['wall_dice'] for r in own]) if own else np.nan:.3f}, "
+            f"scar {np.mean(ill) if ill else np.nan:.3f} ({len(ill)}), healthy false % of LV "
+            f"{np.median(healthy) if healthy else np.nan:.2f} ({len(healthy)}), refused {refused}"
+        )
+    return "; ".join(parts)
+
+
+def scaled(rows: list[dict[str, Any]], names: tuple[str, ...]) -> tuple[np.ndarray, dict[str, Any]]:
+    """Return features (N, F) of mean 0 and SD 1, and the model's part that says so."""
+    x = np.array([[r["features"][name] for name in names] for r in rows])
+    mean, sd = x.mean(axis=0), x.std(axis=0) + 1e-6
+    return (x - mean) / sd, {"features": list(names), "mean": mean.tolist(), "sd": sd.tolist()}
+
+
+def fit_infarct(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the logistic model of the presence of an infarct."""
+    x, model = scaled(rows, INFARCT_FEATURES)
+    y = np.array([r["true_voxels"] > 0 for r in rows])
+    fit = LogisticRegression(C=1.0, class_weight="balanced").fit(x, y)
+    p = fit.predict_proba(x)[:, 1]
+    threshold = float(np.quantile(p[~y], SPECIFICITY))
+    return {
+        **model,
+        "weights": fit.coef_[0].tolist(),
+        "intercept": float(fit.intercept_[0]),
+        "threshold": threshold,
+        "auroc": float(roc_auc_score(y, p)),
+        "sensitivity": float((p[y] >= threshold).mean()),
+        "n": [int((~y).sum()), int(y.sum())],
+    }
+
+
+def fit_dice(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    """Return the linear model of a Dice."""
+    rows = [r for r in rows if r[name] is not None]
+    x, model = scaled(rows, DICE_FEATURES)
+    y = np.array([r[name] for r in rows])
+    fit = Ridge(alpha=1.0).fit(x, y)
+    error = np.clip(fit.predict(x), 0, 1) - y
+    return {
+        **model,
+        "weights": fit.coef_.tolist(),
+        "intercept": float(fit.intercept_),
+        "mean_absolute_error": float(np.abs(error).mean()),
+        "n": len(rows),
+    }
+
+
+def main() -> None:
+    """Collect rows, fit, write, and say how well it holds on cohorts that are left out."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("-o", "--out", type=Path, required=True, help="calibration.json to write")
+    parser.add_argument("--work", type=Path, required=True, help="folder for the rows")
+    parser.add_argument("--studies", type=int, default=12, help="per cohort")
+    parser.add_argument("--seed", type=int, default=900, help="tuning seed; report with another")
+    parser.add_argument("--cohorts", nargs="+", default=[c for c in COHORTS if c in PRESETS])
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = [r for r in collect(options) if r.get("features")]
+    calibration = {
+        "seed": options.seed,
+        "cohorts": options.cohorts,
+        "studies": options.studies,
+        "infarct": fit_infarct(rows),
+        "expected_dice": {
+            "infarct": fit_dice([r for r in rows if r["true_voxels"]], "scar_dice"),
+            "wall": fit_dice([r for r in rows if r["protocol"] == "nothing"], "wall_dice"),
+        },
+    }
+    options.out.write_text(json.dumps(calibration, indent=1) + "\n")
+    held_out = []
+    for cohort in options.cohorts:
+        model = fit_infarct([r for r in rows if r["cohort"] != cohort])
+        for r in (r for r in rows if r["cohort"] == cohort):
+            x = (np.array([r["features"][n] for n in model["features"]]) - model["mean"]) / model["sd"]
+            held_out.append((float(x @ model["weights"]) + model["intercept"], r["true_voxels"] > 0))
+    scores, truth = zip(*held_out, strict=True)
+    print(f"AUROC, each cohort left out of its own calibration: {roc_auc_score(truth, scores):.3f}")
+    print(json.dumps({k: calibration["infarct"][k] for k in ("auroc", "threshold", "sensitivity", "n")}))
+
+
+if __name__ == "__main__":
+    main()
