@@ -26,7 +26,7 @@ from mrigmm.errors import InputError
 from mrigmm.methods.anatomy import load_found
 from mrigmm.methods.base import Task
 from mrigmm.methods.network_finder import NetworkFinder
-from mrigmm.methods.pretrained import PretrainedMethod, shipped_networks
+from mrigmm.methods.pretrained import PretrainedMethod
 from mrigmm.phantom import PRESETS, simulate_cohort
 
 CLASSES = ("blood", "myocardium", "edema", "scar")
@@ -43,7 +43,6 @@ DICE_FEATURES = ("log_ml", "largest", "certainty", "contrast", "spread", "certai
 def rows_of(study: Study, labels: Any, cohort: str, sequences: tuple[str, ...]) -> list[dict[str, Any]]:
     """Return one row per protocol: features, and what is true."""
     rows = []
-    networks = shipped_networks("cpu")
     for protocol in PROTOCOLS:
         given = study if protocol == "wall" else Study(study.id, study.images, None)
         row: dict[str, Any] = {"cohort": cohort, "study": study.id, "protocol": protocol}
@@ -54,7 +53,7 @@ def rows_of(study: Study, labels: Any, cohort: str, sequences: tuple[str, ...]) 
         true_lv = ((truth.label >= 0) & (truth.label <= 3)).numpy()
         row |= {"true_voxels": int(true_scar.sum()), "lv_voxels": int(true_lv.sum())}
         try:
-            tensors = load_found(given, sequences, CLASSES, NetworkFinder(networks), labels=labels)
+            tensors = load_found(given, sequences, CLASSES, NetworkFinder(), labels=labels)
             method = PretrainedMethod(Task(CLASSES, sequences, None), {})
             solved = method.solve(tensors)
         except InputError as error:

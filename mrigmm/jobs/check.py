@@ -23,9 +23,9 @@ from mrigmm.data.study import read_sequence, reference_sequence
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.data.volumes import Volume, read_map
 from mrigmm.errors import InputError, Problem
-from mrigmm.jobs.common import Outcome, Track, cohort_task, no_progress, warnings_of
+from mrigmm.jobs.common import Outcome, Track, cohort_task, no_progress, region_finder, warnings_of
 from mrigmm.labels import BACKGROUND_ID, REGION_FILE_IDS, TISSUES, class_ids
-from mrigmm.methods.anatomy import AnatomyFinder, load_found, read_anatomy_finder
+from mrigmm.methods.anatomy import Finder, load_found
 
 
 def check(
@@ -46,7 +46,8 @@ def check(
         manifest: the cohort.
         data_root: folder that the manifest's paths resolve against; default the manifest's.
         prior: population prior that will be used; default the shipped one where it fits.
-        anatomy: folder of `mrigmm train-anatomy`, which finds the ventricle where no region map is given.
+        anatomy: folder of `mrigmm train-anatomy`, which finds the ventricle where no region map is given;
+            default the pretrained networks.
         num_workers: processes that read studies at the same time; 0 reads in this one.
         track: progress bar.
 
@@ -63,7 +64,7 @@ def check(
         if not path.is_file():  # no manifest to check
             raise
         return Outcome(path, (), error.problems)
-    finder = None if anatomy is None else read_anatomy_finder(Path(anatomy), torch.device("cpu"))[0]
+    finder = region_finder(None if anatomy is None else Path(anatomy), "cpu")
     problems: list[Problem] = []
     classes = cohort.classes
     try:
@@ -129,7 +130,7 @@ def _all_findings(
     studies: tuple[Study, ...],
     cohort: Manifest,
     classes: tuple[str, ...],
-    finder: AnatomyFinder | None,
+    finder: Finder,
     num_workers: int,
 ) -> _Ordered:
     """Findings study by study, in order, from this process or from several."""
@@ -166,9 +167,7 @@ def _dead_worker(study: Study) -> Problem:
     )
 
 
-def _study_findings(
-    study: Study, *, cohort: Manifest, classes: tuple[str, ...], finder: AnatomyFinder | None
-) -> _Findings:
+def _study_findings(study: Study, *, cohort: Manifest, classes: tuple[str, ...], finder: Finder) -> _Findings:
     """All about one study; an error that nobody foresaw must not stop the others."""
     try:
         return _inspect(study, cohort, classes, finder)
@@ -182,9 +181,7 @@ def _study_findings(
         return _Findings((problem,))
 
 
-def _inspect(
-    study: Study, cohort: Manifest, classes: tuple[str, ...], finder: AnatomyFinder | None
-) -> _Findings:
+def _inspect(study: Study, cohort: Manifest, classes: tuple[str, ...], finder: Finder) -> _Findings:
     """File by file first, so that one bad file does not hide the next; then the study as a whole."""
     problems: list[Problem] = []
     images: dict[str, Volume] = {}

@@ -23,7 +23,9 @@ from mrigmm.data.standardise import CROP_ZSCORE
 from mrigmm.data.study import Corrections
 from mrigmm.errors import InputError, Problem, counted, printable
 from mrigmm.jobs.shown import ShownTable
+from mrigmm.methods.anatomy import Finder, read_anatomy_finder
 from mrigmm.methods.base import Task
+from mrigmm.methods.network_finder import NetworkFinder
 from mrigmm.training.hardware import gpus_text
 
 DISCLAIMER = "Research software. Not for clinical use."
@@ -183,3 +185,19 @@ def run_corrections(config: RunConfig) -> Corrections:
 def warnings_of(study: str, warnings: Iterable[str]) -> list[Problem]:
     """A study's warnings as problems of the severity "warning"."""
     return [Problem(text, study, severity="warning") for text in warnings]
+
+
+def region_finder(anatomy: Path | None, device: str) -> Finder:
+    """Return what finds the ventricle of a study without a region map.
+
+    Args:
+        anatomy: folder of `mrigmm train-anatomy`; None: the pretrained networks.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        InputError: a device that is not there, or a run that cannot be read.
+    """
+    chosen = select_device(device)
+    if anatomy is None:
+        return NetworkFinder(str(chosen))
+    return read_anatomy_finder(anatomy, chosen)[0]

@@ -23,6 +23,7 @@ from mrigmm.jobs.common import (
     Tell,
     Track,
     no_progress,
+    region_finder,
     tell_nothing,
     versions,
     warnings_of,
@@ -37,7 +38,6 @@ from mrigmm.jobs.training.settings import (
     run_config,
 )
 from mrigmm.jobs.training.studies import Entry, StudyReader, draw_held_out, read_all, training_entries
-from mrigmm.methods.anatomy import read_anatomy_finder
 from mrigmm.methods.deep_gem import build_spatial_prior, starting_method, wall_view
 from mrigmm.methods.deep_gmm import DeepGMMMethod, build_network, component_order, run_input
 from mrigmm.methods.map_em_2step import MapEM2Step
@@ -108,9 +108,7 @@ def train(
             check_same_prior(run, settings, population)
         track = track if first else no_progress
 
-        finder = None
-        if asked.anatomy is not None:
-            finder = read_anatomy_finder(asked.anatomy, torch.device("cpu"))[0]
+        finder = region_finder(asked.anatomy, "cpu")
         read = StudyReader(settings, keep=asked.cache == "memory", finder=finder)
         readable = read_all(entries, read, track)
         tell = tell if first else tell_nothing

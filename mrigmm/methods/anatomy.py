@@ -270,10 +270,11 @@ def load_found(
     seen = {name: volume for name, volume in images.items() if name in finder.sequences}
     if not seen:
         raise InputError(
-            "the anatomy stage knows none of the study's sequences",
+            "the study has no region map, and what finds the ventricle knows none of its sequences",
             study=study.id,
             expected=f"one of {', '.join(finder.sequences)}",
             got=", ".join(images),
+            remedy="give a region map, or name the sequences so in the manifest",
         )
     whole = load_whole(study, finder.sequences, labels, images=images)
     found = finder.find(whole)

@@ -17,7 +17,7 @@ from mrigmm.errors import InputError
 from mrigmm.labels import SEGMENTER_CLASSES, Region
 from mrigmm.methods.anatomy import Anatomy
 from mrigmm.methods.study_views import NETWORK_SEQUENCES, centred_view
-from mrigmm.pretrained.networks import PretrainedNetworks
+from mrigmm.pretrained.networks import PretrainedNetworks, shipped_networks
 
 __all__ = ["FoundAnatomy", "NetworkFinder"]
 
@@ -53,13 +53,18 @@ class NetworkFinder:
     """Locator, then segmenter with nothing given.
 
     Args:
-        networks: the pretrained networks.
+        device: where they are computed; they are read when they are first needed.
     """
 
     sequences = NETWORK_SEQUENCES
 
-    def __init__(self, networks: PretrainedNetworks) -> None:
-        self.networks = networks
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
+
+    @property
+    def networks(self) -> PretrainedNetworks:
+        """Locator and segmenters."""
+        return shipped_networks(self.device)
 
     def find(self, study: StudyTensors) -> FoundAnatomy:
         """Cavity, wall and right ventricle of a study of `load_whole`.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from mrigmm.methods.own_mixture import ITERATIONS, own_fit
 from mrigmm.methods.settings import PretrainedSettings, validated_settings
 from mrigmm.methods.study_verdict import expected_dice, judge_infarct, set_aside, study_features
 from mrigmm.methods.study_views import NETWORK_SEQUENCES, given_view
-from mrigmm.pretrained.networks import PretrainedNetworks, read_networks
+from mrigmm.pretrained.networks import shipped_networks
 
 # What of the networks' classes each class of ours takes.
 _PARTS = {
@@ -28,12 +27,6 @@ _PARTS = {
     "scar": ("scar", "mvo"),
 }
 _MVO = SEGMENTER_CLASSES.index("mvo")
-
-
-@lru_cache(maxsize=2)
-def shipped_networks(device: str) -> PretrainedNetworks:
-    """The networks that ship with the package, read once per process."""
-    return read_networks(None, torch.device(device))
 
 
 @dataclass(frozen=True)

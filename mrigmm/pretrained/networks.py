@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -140,6 +141,12 @@ def read_networks(folder: PretrainedFolder | None, device: torch.device) -> Pret
         device,
         folder,
     )
+
+
+@lru_cache(maxsize=2)
+def shipped_networks(device: str) -> PretrainedNetworks:
+    """Return the networks that ship with the package, read once per process and device."""
+    return read_networks(None, torch.device(device))
 
 
 def _load(network: nn.Module, folder: PretrainedFolder, name: str) -> None:

@@ -109,7 +109,7 @@ def test_all_that_is_missing_is_named_at_once(cli):
     assert "Missing -o / --out, --studies." in result.err
     assert "Missing OUT_A, OUT_B, manifest." in cli("compare").err
     assert "Missing option '-o' / '--out'" in cli("demo", "-o").err + cli("predict").err
-    several = cli("predict", "--image", "LGE=l.nii.gz", "-o", "out")
+    several = cli("predict", "-o", "out", "--run", "r", "--method", "map-em")
     assert several.code == 2
-    assert "a single study needs a region map" in several.err
+    assert "give either a manifest or --image NAME=FILE" in several.err
     assert "give either a trained run or a method" in several.err

@@ -15,14 +15,19 @@ from mrigmm.data.run_folder import RunFolder
 from mrigmm.data.study import Corrections
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError, Problem, memory_checked, near_misses
-from mrigmm.jobs.common import Track, cohort_task, no_progress, run_corrections, select_device
+from mrigmm.jobs.common import (
+    Track,
+    cohort_task,
+    no_progress,
+    region_finder,
+    run_corrections,
+    select_device,
+)
 from mrigmm.jobs.options import PredictOptions
 from mrigmm.jobs.processes import ALONE, Processes
-from mrigmm.methods.anatomy import Finder, load_found, read_anatomy_finder
+from mrigmm.methods.anatomy import Finder, load_found
 from mrigmm.methods.base import CohortMethod, Method, Segmentation, SharedCohortMethod
 from mrigmm.methods.mvo import add_mvo, require_mvo_classes
-from mrigmm.methods.network_finder import NetworkFinder
-from mrigmm.methods.pretrained import shipped_networks
 from mrigmm.methods.registry import DEFAULT_METHOD, METHODS, RUNTIMES, make_method, method_of_run
 from mrigmm.mixture import PopulationPrior
 from mrigmm.mixture.threads import one_thread
@@ -184,7 +189,7 @@ def _by_name(cohort: Manifest, method: str, options: PredictOptions) -> Segmente
         task.prior if METHODS[method].uses_prior else None,
         cohort.labels,
         Corrections(options.bias_correct, options.register),
-        _finder(options.anatomy, options.device),
+        region_finder(options.anatomy, options.device),
         uses_scribbles=METHODS[method].uses_scribbles,
     )
 
@@ -220,17 +225,9 @@ def _trained(cohort: Manifest, run: Path, options: PredictOptions) -> Segmenter:
         trained.prior,
         cohort.labels,
         corrections,
-        _finder(options.anatomy, "cpu" if runtime == "onnx" else options.device),
+        region_finder(options.anatomy, "cpu" if runtime == "onnx" else options.device),
         run=folder.path,
     )
-
-
-def _finder(anatomy: Path | None, device: str) -> Finder:
-    """The user's own anatomy stage, or the pretrained networks."""
-    chosen = select_device(device)
-    if anatomy is None:
-        return NetworkFinder(shipped_networks(str(chosen)))
-    return read_anatomy_finder(anatomy, chosen)[0]
 
 
 def _run_device(device: str, runtime: str) -> torch.device:

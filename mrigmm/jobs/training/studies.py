@@ -13,7 +13,7 @@ from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError, Problem, near_misses
 from mrigmm.jobs.common import Track, run_corrections, warnings_of
-from mrigmm.methods.anatomy import AnatomyFinder, load_found
+from mrigmm.methods.anatomy import Finder, load_found
 from mrigmm.mixture.threads import one_thread
 
 
@@ -78,7 +78,7 @@ class StudyReader:
         finder: finds the ventricle of studies without a region map; None: they are refused.
     """
 
-    def __init__(self, config: RunConfig, *, keep: bool, finder: AnatomyFinder | None = None) -> None:
+    def __init__(self, config: RunConfig, *, keep: bool, finder: Finder | None = None) -> None:
         assert config.sequences is not None
         assert config.classes is not None
         self.sequences, self.classes = config.sequences, config.classes

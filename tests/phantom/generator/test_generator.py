@@ -98,9 +98,7 @@ def test_healthy_hearts_have_no_infarct_and_ill_ones_do(backgrounds):
     for k in range(10):
         slices = draw_slices(ranges, backgrounds, np.random.default_rng(k))
         assert not np.isin(slices.codes, lesions).any()
-    ranges = SMALL.model_copy(
-        update={"healthy_chance": 0.0, "real_chance": 0.0, "height_share": (0.2, 0.8)}
-    )
+    ranges = SMALL.model_copy(update={"healthy_chance": 0.0, "real_chance": 0.0, "height_share": (0.2, 0.8)})
     found = [draw_slices(ranges, backgrounds, np.random.default_rng(k)).codes for k in range(10)]
     assert all((codes == Code.SCAR).any() for codes in found)
 
