@@ -50,15 +50,3 @@ def test_a_region_in_the_lung_is_noticed(cohort):
     assert script.noticed(study, np.roll(region, round(30 / 1.5), 0))
     kinds = [kind for kind, _ in script.wrong_regions([study, study])]
     assert kinds == 2 * ["moved by 10 mm", "moved by 20 mm", "moved by 30 mm", "of another patient"]
-
-
-def test_the_table():
-    counts = {
-        "checked": {"as they are": 3},
-        "false_alarms": {"as they are": {"T2 is saturated": 2}},
-        "exchanged_noticed": {"T2 and bSSFP": [3, 3]},
-        "region_noticed": {"moved by 10 mm": [1, 3]},
-    }
-    lines = script.table(counts).splitlines()
-    assert lines[2] == "| as they are | 3 | 2 x T2 is saturated |"
-    assert lines[-2:] == ["| T2 and bSSFP exchanged | 3 | 3 |", "| region moved by 10 mm | 1 | 3 |"]

@@ -143,14 +143,3 @@ def test_three_questions_with_what_this_version_has(tmp_path, capsys):
     assert printed == (tmp_path / "images.md").read_text()
     assert "| `nsd` | – |" in printed
     assert script.main(["-o", str(tmp_path), "--method", "kmeans n=3"]) == 2
-
-
-def test_the_picture(tmp_path, monkeypatch):
-    monkeypatch.setattr(script, "PHOTOGRAPHS", ("astronaut", "chelsea"))
-    monkeypatch.setattr(script, "PICTURE_ROWS", (script.Row("kmeans", "kmeans"),))
-    monkeypatch.setattr(script, "PICTURE_SIDE", 24)
-    assert script.main(["--picture", str(tmp_path / "p.png")]) == 0
-    with Image.open(tmp_path / "p.png") as picture:
-        assert picture.format == "PNG"
-    with pytest.raises(SystemExit):
-        script.main([])

@@ -6,7 +6,7 @@ import benchmark_quality as script
 import numpy as np
 import pytest
 import torch
-from quality import ceilings, cohorts, competitors, scoring, summary, tables
+from quality import ceilings, cohorts, competitors, scoring, summary
 
 from mrigmm.data.manifest import RegionRule
 from mrigmm.data.manifest_file import read_manifest
@@ -317,30 +317,6 @@ def test_no_pair_stands_twice():
 )
 def test_how_many_labels_a_method_is_worth(score, expected):
     assert summary.labelled_studies_worth({1: 0.2, 2: 0.4, 5: 0.6}, score) == expected
-
-
-def test_table_of_label_efficiency():
-    dice = {
-        "map-em": {None: [0.5]},
-        "supervised, 1 labelled": {1: [0.3]},
-        "supervised, 5 labelled": {1: [0.6]},
-    }
-    text = "\n".join(tables.label_efficiency({"lv": summary.summarise(rows(**dice), ["s0"])}))
-    assert "| `map-em` | 0.50 | 1 to 5 |" in text
-
-
-def test_values_that_are_left_out_are_told_in_the_table():
-    found = summary.summarise(rows(**{"map-em": {None: [0.5]}, "new": {None: [0.7, 0.9]}}), ["s0", "s1"])
-    text = tables.markdown({"lv": found}, [])
-    assert "| `map-em` | 0.50 ± – [–, –] (1) |" in text
-    assert "| `new` | 0.80 ± 0.14 [0.70, 0.90] |" in text
-    assert "| `new` | `map-em` | – | – | +0.20 [–, –], p = 1.00 (1) |" in text
-
-
-def test_numbers_as_text():
-    assert [tables.number(v) for v in (0.456, -3.0, 9.999, math.nan)] == ["0.46", "-3.00", "10.0", "–"]
-    assert tables.signed(-0.2) == "−0.20"
-    assert [tables.p_value(v) for v in (0.0001, 0.0123, 0.5)] == ["p < 0.001", "p = 0.012", "p = 0.50"]
 
 
 # Rows

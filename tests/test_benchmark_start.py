@@ -1,25 +1,6 @@
 import benchmark_start as script
 import pytest
-from benchmark_start import Command, Cost
-
-
-def test_the_table_takes_differences_within_a_round():
-    rounds = {
-        'python -c "import torch, monai"': [Cost(2, 2), Cost(4, 2.5), Cost(9, 3)],
-        "mrigmm info": [Cost(1, 0.5), Cost(1, 0.25), Cost(1, 0.75)],
-        "mrigmm predict --method map-em": [Cost(5, 4), Cost(8.5, 5), Cost(14, 6)],  # 3, 4.5 and 5 s more
-    }
-    lines = script.start_table(rounds).splitlines()
-    assert lines[2] == '| `python -c "import torch, monai"` | 4.00 | 2.50 |  |  |'
-    assert lines[3] == "| `mrigmm info` | 1.00 | 0.50 | -3.00 | – |"
-    assert lines[4] == "| `mrigmm predict --method map-em` | 8.50 | 5.00 | +4.50 | 4, missed |"
-
-
-def test_the_table_of_threads():
-    (line,) = script.thread_table(
-        {"default, OMP_NUM_THREADS unset": [Cost(3, 4), Cost(1, 2), Cost(2, 9)]}
-    ).splitlines()[2:]
-    assert line == "| default | unset | 2.0 (1.0 to 3.0) | 4.0 (2.0 to 9.0) |"
+from benchmark_start import Command
 
 
 def test_a_command_costs_what_it_works_and_not_what_it_waits(tmp_path):

@@ -40,10 +40,6 @@ def test_every_dependency_has_a_lower_bound_that_its_pin_meets():
         assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), requirement
 
 
-def test_torch_is_the_version_of_the_issue():
-    assert pins()["torch"] == Version("2.13.0")
-
-
 def test_the_console_script_and_the_version():
     assert PROJECT["scripts"] == {"mrigmm": "mrigmm.cli:main"}
     assert mrigmm.__version__ == PROJECT["version"]
@@ -58,17 +54,6 @@ def test_citation():
     article = citation["references"][0]
     assert article["identifiers"] == [{"type": "other", "value": "arXiv:2404.12252"}]
     assert [a["family-names"] for a in article["authors"]] == ["Schwab", "Mayr", "Haltmeier"]
-
-
-def test_licence_is_apache_2():
-    text = (ROOT / "LICENSE").read_text()
-    assert re.search(r"Apache License\s+Version 2\.0, January 2004", text)
-    assert "9. Accepting Warranty or Additional Liability" in text
-    assert text.count("\n") > 170  # the whole of it
-
-
-def test_types_are_declared():
-    assert (ROOT / "mrigmm" / "py.typed").exists()
 
 
 def test_every_folder_of_the_package_is_a_sub_package():
