@@ -26,7 +26,7 @@ from mrigmm.errors import InputError
 from mrigmm.labels import Region
 from mrigmm.methods.anatomy_border import sharpened
 from mrigmm.mixture.threads import all_threads
-from mrigmm.networks.anatomy import AnatomyFeatures, AnatomyNet, neighbourhood
+from mrigmm.networks.anatomy_net import AnatomyFeatures, AnatomyNet, neighbourhood
 
 
 @dataclass(frozen=True)

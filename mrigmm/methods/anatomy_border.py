@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mrigmm.mixture import log_gaussian, m_step, statistics
 from mrigmm.mixture.initial import kmeans_responsibilities
-from mrigmm.networks.anatomy import NEAR_MM
+from mrigmm.networks.anatomy_net import NEAR_MM
 
 # Gaussians of outside (lung, fat, liver, right ventricle, ...), cavity, and wall (normal, edema, scar).
 COMPONENTS = (5, 1, 3)

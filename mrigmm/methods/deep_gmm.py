@@ -92,7 +92,7 @@ def slices_of(region: Tensor) -> list[int]:
     return [int(z) for z in (region > 0).flatten(0, 1).any(dim=0).nonzero()[:, 0]]
 
 
-def anatomy(classes: tuple[str, ...]) -> Tensor:
+def allowed_by_region(classes: tuple[str, ...]) -> Tensor:
     """(R, K) bool, classes that each region code allows."""
     return torch.tensor(allowed_classes(classes), dtype=torch.bool)
 
@@ -102,7 +102,7 @@ def voxel_responsibilities(
 ) -> Tensor:
     """Responsibilities (N, K) of the study's own voxels from maps (K, A, B, Z) of its view."""
     inside = study.region > 0
-    allowed = anatomy(classes)[study.region[inside].long()]  # (N, K)
+    allowed = allowed_by_region(classes)[study.region[inside].long()]  # (N, K)
     resp = view.to_study_grid(maps)[:, inside].T.clamp_min(0) * allowed
     # Off the crop's edge, or where only forbidden classes were seen: all allowed ones alike.
     nothing = resp.sum(1, keepdim=True) < 1e-6
@@ -146,7 +146,7 @@ def segmentation_by_responsibilities(
         mixture = mixture_of(index, x[members], resp[members], seen)
         log_density = class_log_density(x[members], mixture, seen)
         if objective == "nll":
-            log_prior = region_log_prior(mixture.weights, anatomy(classes), region[members])
+            log_prior = region_log_prior(mixture.weights, allowed_by_region(classes), region[members])
         else:
             log_prior = safe_log(resp[members])
         posteriors[members] = posterior(log_prior, log_density).to(resp.dtype)
@@ -247,7 +247,7 @@ class DeepGMMMethod:
             self.config.parameters == "head" and self.config.scope == "study"
         )
         # All of the crop may be any class: interpolation back needs values around the region.
-        anywhere = torch.ones_like(anatomy(self.record.classes))
+        anywhere = torch.ones_like(allowed_by_region(self.record.classes))
         maps = torch.zeros((len(self.record.classes), *view.region.shape))  # (K, A, B, Z)
         mixtures = []
         for slices in [used] if together else [[z] for z in used]:  # one by one: memory of one slice

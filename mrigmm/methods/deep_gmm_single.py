@@ -19,7 +19,7 @@ from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError
 from mrigmm.methods.base import Segmentation, Task, brightness_order, present_sequences, responsible_mixture
 from mrigmm.methods.deep_gmm import (
-    anatomy,
+    allowed_by_region,
     segmentation_by_responsibilities,
     slice_batch,
     slice_of_voxel,
@@ -92,7 +92,7 @@ class DeepSingle:
         with torch.random.fork_rng(devices=cuda):
             for z in used:
                 torch.manual_seed(settings.seed)
-                batch = slice_batch(view, [z], study.present, anatomy(classes)).to(self.task.device)
+                batch = slice_batch(view, [z], study.present, allowed_by_region(classes)).to(self.task.device)
                 fits.append(self._fit(study, batch))
                 maps[..., z] = fits[-1].maps
 

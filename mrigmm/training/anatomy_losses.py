@@ -12,7 +12,7 @@ import torch
 from monai.losses import DiceCELoss
 from torch import Tensor
 
-from mrigmm.networks.anatomy import neighbourhood
+from mrigmm.networks.anatomy_net import neighbourhood
 
 _EPS = 1e-8
 # What pixels far from the ventricle count in the local term: early in training nobody knows where it is.
@@ -52,7 +52,7 @@ def entropy(logits: Tensor, near: Tensor) -> Tensor:
 
 
 def near_ventricle(logits: Tensor, spacing_mm: float) -> Tensor:
-    """Return weights (B, 1, A, A): 1 near what is called ventricle (`networks.anatomy`), little elsewhere."""
+    """Return weights (B, 1, A, A): 1 near what is called ventricle (`networks.anatomy_net`), little elsewhere."""
     ventricle = 1 - logits.detach().softmax(dim=1)[:, :1]
     return neighbourhood(ventricle, spacing_mm).clamp_min(_FAR)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mrigmm.config_anatomy import AnatomyConfig
-from mrigmm.networks.anatomy import AnatomyFeatures, AnatomyNet
+from mrigmm.networks.anatomy_net import AnatomyFeatures, AnatomyNet
 from mrigmm.training import anatomy_losses as losses
 from mrigmm.training.augment import Chance, drop_sequences, moved, random_intensities, random_motion
 

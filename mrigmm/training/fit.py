@@ -34,9 +34,9 @@ from mrigmm.training.batches import (
 )
 from mrigmm.training.callbacks import EpochKeeper, EpochTrack, Track
 from mrigmm.training.checkpoints import WholeCheckpoints, last_checkpoint, require_checkpoint
+from mrigmm.training.ddp import PatientDDP
 from mrigmm.training.hardware import Hardware
 from mrigmm.training.module import EpochModule
-from mrigmm.training.processes import PatientDDP
 
 # The first process to have prepared its studies waits for the others.
 _PATIENCE = timedelta(days=1)

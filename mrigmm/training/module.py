@@ -13,7 +13,7 @@ from mrigmm.errors import InputError
 from mrigmm.networks.deep_gmm import DeepGMM, full_precision, mean_distance, negative_log_likelihood
 from mrigmm.training.augment_published import augmented
 from mrigmm.training.batches import TrainingBatch
-from mrigmm.training.processes import mean_over_processes
+from mrigmm.training.ddp import mean_over_processes
 
 HELD_OUT = "held_out"  # name of the held-out objective in logs
 
