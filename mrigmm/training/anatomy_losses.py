@@ -52,7 +52,7 @@ def entropy(logits: Tensor, near: Tensor) -> Tensor:
 
 
 def near_ventricle(logits: Tensor, spacing_mm: float) -> Tensor:
-    """Return weights (B, 1, A, A): 1 near what is called ventricle (`networks.anatomy_net`), little elsewhere."""
+    """Return weights (B, 1, A, A): 1 near what is called ventricle, little elsewhere."""
     ventricle = 1 - logits.detach().softmax(dim=1)[:, :1]
     return neighbourhood(ventricle, spacing_mm).clamp_min(_FAR)
 
