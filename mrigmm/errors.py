@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -45,7 +46,8 @@ def printable(text: str) -> str:
 
 
 _MAX_NAMES = 5  # of a list in one line
-_MAX_FAILED = 100  # studies that have failed are what somebody has to look at
+# A number that is no part of a name such as T2.
+_NUMBER = re.compile(r"(?<![^\W\d])\d+(?:[.,]\d+)*")
 
 
 def some_of(names: Sequence[str], at_most: int = _MAX_NAMES) -> str:
@@ -55,25 +57,50 @@ def some_of(names: Sequence[str], at_most: int = _MAX_NAMES) -> str:
 
 
 def grouped(problems: Iterable[Problem]) -> list[Problem]:
-    """Problems that differ by study and file only, as one that names the first of them.
+    """Problems that differ by study, file and what was found only, as one that names the first of them.
 
-    In the order of the first of each; what belongs to no study stands for itself.
+    Where there are more than a few that differ in numbers, too, they are one with the numbers of the first.
+    In the order of the first of each; what belongs to no study and no file stands for itself.
     """
-    groups: dict[tuple[str | None, ...], list[Problem]] = {}
-    for number, problem in enumerate(problems):
-        alone = str(number) if problem.study is None else None
-        said = (problem.what, problem.expected, problem.got, problem.remedy, problem.severity)
-        groups.setdefault((alone, *said), []).append(problem)
-    return [_merged(same) for same in groups.values()]
+    same = _alike(list(enumerate(problems)), lambda text: text)
+    alike = _alike([group[0] for group in same], lambda text: text and _NUMBER.sub("#", text))
+    by_first = {group[0][0]: group for group in same}
+    told = []
+    for firsts in alike:
+        groups = [by_first[number] for number, _ in firsts]
+        if len(groups) > _MAX_NAMES:
+            first = groups[0][0][1]
+            whose = first.study or Path(first.file or "").name
+            own = replace(first, what=f"{first.what} (so for {whose}; the others have numbers of their own)")
+            told.append((groups[0][0][0], _merged([own, *(p for group in groups for _, p in group)])))
+        else:
+            told += [(group[0][0], _merged([problem for _, problem in group])) for group in groups]
+    return [problem for _, problem in sorted(told, key=lambda found: found[0])]
+
+
+_Numbered = tuple[int, Problem]
+
+
+def _alike(problems: Iterable[_Numbered], read: Callable[[str | None], str | None]) -> list[list[_Numbered]]:
+    """Numbered problems that say the same of several studies or files, each text as it is read."""
+    groups: dict[tuple[str | None, ...], list[_Numbered]] = {}
+    for number, problem in problems:
+        alone = str(number) if problem.study is None and problem.file is None else None
+        about = "study" if problem.study is not None else None
+        said = map(read, (problem.what, problem.expected, problem.remedy))
+        groups.setdefault((alone, about, *said, problem.severity), []).append((number, problem))
+    return list(groups.values())
 
 
 def _merged(same: Sequence[Problem]) -> Problem:
+    """One problem for several; of what was found, too, the first few."""
     if len(same) == 1:
         return same[0]
-    studies = list(dict.fromkeys(problem.study for problem in same if problem.study is not None))
-    files = list(dict.fromkeys(problem.file for problem in same if problem.file is not None))
-    at_most = _MAX_FAILED if same[0].severity == "error" else _MAX_NAMES
-    return replace(same[0], study=some_of(studies, at_most), file=some_of(files) or None)
+    studies, files, found = (
+        some_of(list(dict.fromkeys(value for value in values if value is not None))) or None
+        for values in zip(*((problem.study, problem.file, problem.got) for problem in same), strict=True)
+    )
+    return replace(same[0], study=studies, file=files, got=found)
 
 
 class InputError(Exception):
@@ -99,7 +126,7 @@ class InputError(Exception):
         collected = tuple(problems)
         error = cls("")
         error.problems = collected
-        error.args = ("\n".join(str(problem) for problem in collected),)
+        error.args = ("\n".join(str(problem) for problem in grouped(collected)),)
         return error
 
 

@@ -65,10 +65,32 @@ def test_what_differs_by_study_and_file_only_is_one():
     ]
 
 
-def test_of_many_errors_all_studies_are_named_and_of_warnings_the_first():
-    for severity, studies in (("error", "0, 1, 2, 3, 4, 5, 6"), ("warning", "0, 1, 2, 3, 4, ... (7 in all)")):
+def test_what_was_found_may_differ():
+    problems = [Problem("leads out", "a", got=f"{name}: /x") for name in ("LGE", "T2")]
+    assert grouped([*problems, Problem("leads out", "b")]) == [
+        Problem("leads out", "a, b", got="LGE: /x, T2: /x"),
+    ]
+
+
+def test_the_same_problem_of_files_without_a_study_is_one():
+    problems = [Problem("is damaged", file=f"{n}.dcm", got="no Rows") for n in range(2)]
+    assert grouped(problems) == [Problem("is damaged", file="0.dcm, 1.dcm", got="no Rows")]
+
+
+def test_many_that_differ_in_numbers_are_one_and_a_few_are_not():
+    few = [Problem(f"T2: cine of {n} frames", f"s{n}", severity="warning") for n in range(5)]
+    assert grouped(few) == few
+    (problem,) = grouped([*few, Problem("T2: cine of 7.5 frames", "s7", severity="warning")])
+    assert problem.what == "T2: cine of 0 frames (so for s0; the others have numbers of their own)"
+    assert problem.study == "s0, s1, s2, s3, s4, ... (6 in all)"
+    names = [Problem(f"T{n}: no image", f"s{n}") for n in range(9)]
+    assert grouped(names) == names  # those are names, not numbers
+
+
+def test_of_many_studies_the_first_are_named():
+    for severity in ("error", "warning"):
         (problem,) = grouped([Problem("x", str(n), f"{n}.nii", severity=severity) for n in range(7)])
-        assert problem.study == studies
+        assert problem.study == "0, 1, 2, 3, 4, ... (7 in all)"
         assert problem.file == "0.nii, 1.nii, 2.nii, 3.nii, 4.nii, ... (7 in all)"
 
 

@@ -23,6 +23,7 @@ from mrigmm.cli.options import (
     RegionKind,
     Verbose,
     named,
+    named_several,
 )
 from mrigmm.cli.tables import print_metrics, print_problem_table
 from mrigmm.errors import InputError, grouped
@@ -143,7 +144,7 @@ def manifest(
         list[str] | None,
         typer.Option(
             metavar="NAME=PATTERN",
-            help="files: images, for example LGE='*/{id}_lge.nii.gz'.",
+            help="files: images, for example LGE='*/{id}_lge.nii.gz'. Twice for a name: the first that fits.",
             rich_help_panel=INPUT,
         ),
     ] = None,
@@ -224,7 +225,7 @@ def manifest(
         region_from_labels=None if region_from_labels is None else region_from_labels.value,
         split=split,
         seed=seed,
-        images=named(image or [], "--image", "NAME=PATTERN", "LGE={id}_lge.nii.gz"),
+        images=named_several(image or [], "--image", "NAME=PATTERN", "LGE={id}_lge.nii.gz"),
         label=label,
         labels=labels,
         rename=named(rename or [], "--rename", "OLD=NEW", "PSIR=LGE"),

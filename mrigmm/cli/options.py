@@ -139,14 +139,21 @@ def named_files(texts: Sequence[str]) -> dict[str, Path]:
 
 def named(texts: Sequence[str], option: str, form: str, example: str) -> dict[str, str]:
     """`NAME=VALUE` texts as a dictionary."""
-    named: dict[str, str] = {}
+    several = named_several(texts, option, form, example)
+    for name, values in several.items():
+        if len(values) > 1:
+            raise InputError(f"{option}: '{name}' is given twice", got=" and ".join(values))
+    return {name: values[0] for name, values in several.items()}
+
+
+def named_several(texts: Sequence[str], option: str, form: str, example: str) -> dict[str, list[str]]:
+    """`NAME=VALUE` texts as a dictionary of all values of each name."""
+    named: dict[str, list[str]] = {}
     for text in texts:
         name, separator, value = text.partition("=")
         if not separator or not name or not value:
             raise InputError(f"{option} must be {form}", got=text, remedy=f"for example {option} {example}")
-        if name in named:
-            raise InputError(f"{option}: '{name}' is given twice")
-        named[name] = value
+        named.setdefault(name, []).append(value)
     return named
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,42 @@ _IMAGE_KEYS = ("file", "frame")
 _MAX_LABEL_ID = 2**31  # exclusive; of any sign
 _MAX_KEYS_NAMED = 20
 _MAX_CLASSES = 255  # label maps are uint8
+
+
+_OF_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")  # a drive or a share
+
+
+def on_disk(root: Path, value: str) -> Path:
+    """Return the file that a path in a manifest means: as written where that is there.
+
+    Else with the separators of Windows taken for such, and with names whose accents are written in the other
+    form of Unicode (one letter or two).
+    """
+    path = root / value
+    if _is_there(path):
+        return path
+    path = root / value.replace("\\", "/")
+    if value.isascii() or _is_there(path):
+        return path
+    found = Path(path.anchor)
+    for name in path.parts[1:]:
+        found = found / (name if _is_there(found / name) else _as_written(found, name))
+    return found
+
+
+def _as_written(folder: Path, name: str) -> str:
+    """The entry of a folder that is this name in another form of Unicode; else the name."""
+    plain = unicodedata.normalize("NFC", name)
+    there = (path.name for path in folder.iterdir()) if folder.is_dir() else ()
+    return next((entry for entry in there if unicodedata.normalize("NFC", entry) == plain), name)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a file or folder is there; a name that the file system refuses is not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 class ManifestStructure:
@@ -145,7 +182,7 @@ class ManifestStructure:
             if reason:
                 self._problem(f"{split}[{index}]: {reason}", got=json.dumps(entry.get("id")))
                 continue
-            yield self._study(entry["id"], entry, sequences)
+            yield self._study(unicodedata.normalize("NFC", entry["id"]), entry, sequences)
 
     def _study(self, study_id: str, entry: dict[str, Any], sequences: tuple[str, ...]) -> Study:
         self._unknown_keys(entry, _STUDY_KEYS, study_id)
@@ -241,19 +278,20 @@ class ManifestStructure:
         if not isinstance(value, str) or not value or "\x00" in value:
             self._problem(f"{role}: a path must be a non-empty text", study_id, got=json.dumps(value))
             return None
-        inside = self._root / value
         try:
+            inside = on_disk(self._root, value)
             leads_out = not inside.resolve().is_relative_to(self._root)
         except (OSError, RuntimeError, ValueError) as error:  # cyclic links, names that cannot be encoded
             self._problem(f"{role}: the path cannot be resolved", study_id, got=f"{value} ({error})")
             return None
-        if Path(value).is_absolute() or leads_out:
+        if leads_out or (_OF_WINDOWS.match(value) and not _is_there(inside)):
             self._problem(
-                f"{role}: the path leads out of the data folder",
+                "the path leads out of the data folder",
                 study_id,
-                expected=f"a path relative to {self._root} that stays inside (links followed)",
-                got=value,
-                remedy="write relative paths, and name the folder that holds the data with --data-root",
+                expected=f"a path inside {self._root}, links followed",
+                got=f"{role}: {value}",
+                remedy="name the folder that holds the data with --data-root; paths are relative to it, or "
+                "absolute and inside it",
             )
             return None
         return inside
@@ -262,8 +300,7 @@ class ManifestStructure:
         seen: dict[str, str] = {}
         for split, studies in splits.items():
             for study in studies:
-                # Some file systems ignore case and how an accent is written.
-                key = unicodedata.normalize("NFC", study.id).casefold()
+                key = study.id.casefold()  # some file systems ignore case
                 if key in seen:
                     self._problem(
                         "the study id stands twice", study.id, got=f"in '{seen[key]}' and in '{split}'"

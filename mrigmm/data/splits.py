@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,7 +170,7 @@ def _read_lists(path: Path) -> dict[str, tuple[str, ...]]:
             expected='{"training": ["p01", "p02"], "test": ["p03"]}',
             got=str(error),
         ) from None
-    return {name: tuple(ids) for name, ids in content.items()}
+    return {name: tuple(unicodedata.normalize("NFC", i) for i in ids) for name, ids in content.items()}
 
 
 def _by_lists(entries: Sequence[Entry], lists: Mapping[str, Sequence[str]], source: str) -> Division:

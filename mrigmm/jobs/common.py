@@ -21,7 +21,7 @@ from mrigmm.data.priors.choice import multiscale_prior_for, prior_for
 from mrigmm.data.priors.shipped import default_prior
 from mrigmm.data.standardise import CROP_ZSCORE
 from mrigmm.data.study import Corrections
-from mrigmm.errors import InputError, Problem, counted, printable
+from mrigmm.errors import InputError, Problem, counted, grouped, printable
 from mrigmm.jobs.shown import ShownTable
 from mrigmm.methods.anatomy import Finder, read_anatomy_finder
 from mrigmm.methods.base import Task
@@ -101,7 +101,7 @@ class Outcome:
         return [f"{type(self).__name__}: {printable(str(self.output))}", *filter(None, [", ".join(counts)])]
 
     def _errors(self) -> list[str]:
-        errors = [f"error: {problem}" for problem in self.problems if problem.severity == "error"]
+        errors = [f"error: {problem}" for problem in grouped(self.problems) if problem.severity == "error"]
         more = len(errors) - MAX_ERRORS
         return [*errors[:MAX_ERRORS], *([f"... and {counted(more, 'more error')}"] if more > 0 else [])]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -14,7 +15,7 @@ from mrigmm.data.manifest import Manifest
 from mrigmm.data.manifest_file import parse_manifest
 from mrigmm.data.priors.shipped import default_prior
 from mrigmm.data.provenance import prior_overlap
-from mrigmm.data.sources.base import Cohort, Entry, Folder, Kind, Options, list_folder, natural_key
+from mrigmm.data.sources.base import NIFTI, Cohort, Entry, Folder, Kind, Options, list_folder, natural_key
 from mrigmm.data.sources.files import with_regions
 from mrigmm.data.sources.table import KINDS
 from mrigmm.data.splits import Division, divide
@@ -56,7 +57,7 @@ def manifest(
     region_from_labels: Literal["lv", "cavity-wall"] | None = None,
     split: str | None = None,
     seed: int = 0,
-    images: Mapping[str, str] | None = None,
+    images: Mapping[str, str | Sequence[str]] | None = None,
     label: str | None = None,
     labels: str | None = None,
     rename: Mapping[str, str] | None = None,
@@ -83,7 +84,7 @@ def manifest(
         split: a published split, "ratio=0.7/0.1/0.2", "folds=5" or a JSON file with lists; default the
             layout's own.
         seed: of ratio and folds.
-        images: sequence name -> pattern (kind "files").
+        images: sequence name -> pattern, or several, of which the first that fits counts (kind "files").
         label: pattern of the reference labels (kind "files").
         labels: scheme of label ids, or "blood=1,myocardium=2,scar=3+4"; default the data set's.
         rename: name of a sequence or class in the folder -> in the manifest (kinds "nnunet", "bids").
@@ -91,18 +92,21 @@ def manifest(
         track: progress bar of the priors.
 
     Returns:
-        The `manifests` that were written, one or one per fold, and the `priors` that belong to them.
+        The `manifests` that were written, one or one per fold, and the `priors` that belong to them. A study
+        that cannot be entered (two files for one sequence, no image) is an error in `problems`; the others
+        go on.
 
     Raises:
-        InputError: nothing found, ambiguous files, or a split that is not possible.
+        InputError: no study that can be entered, or a split that is not possible.
     """
     src, out = Path(src), Path(out)
     if out.suffix.lower() != ".json":
         raise InputError("a manifest is a JSON file", file=out, remedy=f"choose -o {out / 'manifest.json'}")
-    options = Options(images or {}, label, None if labels is None else label_ids(labels), rename or {})
+    patterns = {name: (p,) if isinstance(p, str) else tuple(p) for name, p in (images or {}).items()}
+    options = Options(patterns, label, None if labels is None else label_ids(labels), rename or {})
     folder = list_folder(src)
     cohort = _kind(kind, options).read(folder, options)
-    _require_studies(cohort, folder)
+    cohort = _usable_studies(cohort, folder)
     if region is not None:
         cohort = with_regions(folder, cohort, region)
     entries = sorted(cohort.entries, key=lambda entry: natural_key(entry.id))
@@ -122,7 +126,8 @@ def manifest(
     described = [src / file for file in folder.files if file.split("/")[-1] == "dataset.json"]
     _require_free([path for path, _, _ in planned], [*described, *lists], overwrite=overwrite)
 
-    problems = [*_notes(cohort, entries, divisions, region_from_labels)]
+    problems = [*cohort.problems, *_notes(cohort, entries, divisions, region_from_labels)]
+    problems += _unused(folder, entries, problems)
     priors = []
     for path, content, made in planned:
         remove(_prior_file(path))  # of the manifest that is replaced
@@ -183,8 +188,12 @@ def label_ids(text: str) -> Mapping[str, Sequence[int]]:
     return result
 
 
-def _require_studies(cohort: Cohort, folder: Folder) -> None:
-    """Refuse studies without any image, and two studies of one id."""
+def _usable_studies(cohort: Cohort, folder: Folder) -> Cohort:
+    """The cohort without studies that have no image, and without those of which two have one id.
+
+    Raises:
+        InputError: no study is left.
+    """
     problems = [
         Problem(
             "the study has no image",
@@ -198,9 +207,11 @@ def _require_studies(cohort: Cohort, folder: Folder) -> None:
         if not entry.images
     ]
     seen: dict[str, Entry] = {}
+    twice = set()
     for entry in cohort.entries:
         other = seen.setdefault(entry.id.casefold(), entry)
         if other is not entry:
+            twice.add(entry.id.casefold())
             files = [next(iter(found.images.values()), found.label) for found in (other, entry)]
             problems.append(
                 Problem(
@@ -211,8 +222,20 @@ def _require_studies(cohort: Cohort, folder: Folder) -> None:
                     remedy="move one of them out of the folder",
                 )
             )
-    if problems:
-        raise InputError.from_problems(problems)
+    kept = tuple(entry for entry in cohort.entries if entry.images and entry.id.casefold() not in twice)
+    if not kept:
+        raise InputError.from_problems([*cohort.problems, *problems])
+    return replace(cohort, entries=kept, problems=(*cohort.problems, *problems))
+
+
+def _unused(folder: Folder, entries: Sequence[Entry], problems: Sequence[Problem]) -> list[Problem]:
+    """Images of the folder that no study has and no problem names."""
+    told = "\n".join(str(problem) for problem in problems if problem.severity != "note")
+    said = set(re.split(r"[\s,()]+", told))
+    used = {file for entry in entries for file in (*entry.images.values(), entry.label, entry.region)}
+    images = [file for file in folder.files if re.search(NIFTI + "$", file.lower())]
+    unused = [file for file in images if file not in used and file not in said]
+    return [Problem(text, severity="note") for text in _lacking("NIfTI files of no study", unused)]
 
 
 def _require_free(paths: Sequence[Path], inputs: Sequence[Path], *, overwrite: bool) -> None:

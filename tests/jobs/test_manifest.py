@@ -179,7 +179,8 @@ def test_evaluate_tells_a_prior_that_has_seen_the_test_studies(download, tmp_pat
         (["myops", ".", "--label", "{id}.nii"], "--label belongs to files, not to myops"),
         (["myops", ".", "--rename", "a=b"], "--rename belongs to nnunet and bids, not to myops"),
         (["nnunet", ".", "--rename", "a"], "--rename must be OLD=NEW"),
-        (["files", ".", "--image", "LGE={id}.nii", "--image", "LGE=x"], "'LGE' is given twice"),
+        (["files", ".", "--image", "LGE={id}.nii", "--image", "LGE=x"], "where the study's id stands"),
+        (["nnunet", ".", "--rename", "a=b", "--rename", "a=c"], "'a' is given twice"),
         (["files", ".", "--image", "LGE={id}.nii"], "no study was found in the folder"),
     ],
 )

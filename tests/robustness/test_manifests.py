@@ -164,7 +164,7 @@ CASES = [
         "two ids that differ in how é is written",
         lambda p: p.manifest(studies=[{**p.good, "id": "caf\u00e9"}, {**p.bad, "id": "cafe\u0301"}]),
         "the study id stands twice",
-        "cafe\u0301",
+        "caf\u00e9",
     ),
     (
         "a label id that is infinite",
@@ -176,7 +176,8 @@ CASES = [
     ("a label id that is true", changed(labels={"blood": True}), "label 'blood' has no valid id", ""),
     ("a label id twice", changed(labels={"blood": 1, "scar": 1}), "given more than once", ""),
     ("an unknown label scheme", changed(labels="mypos"), "unknown label scheme 'mypos'", ""),
-    ("an absolute path", image(lambda p: str(p.file("T2"))), LEADS_OUT, "bad"),
+    ("an absolute path outside", image(lambda p: str(p.out.parent / "t2.nii")), LEADS_OUT, "bad"),
+    ("a path of another computer", image("C:\\data\\t2.nii"), LEADS_OUT, "bad"),
     ("/etc/passwd", image("/etc/passwd"), LEADS_OUT, "bad"),
     ("a path with ..", image("../outside.nii.gz"), LEADS_OUT, "bad"),
     ("a path with .. in the middle", image("x/../../outside.nii.gz"), LEADS_OUT, "bad"),

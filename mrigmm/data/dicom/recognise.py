@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
-import yaml
-
 from mrigmm.data.dicom.series import SAME_POSITION_MM, Part, same_plane, tilt_degrees
+from mrigmm.data.series_names import plain, rules, words
 
 IGNORE = "ignore"
 SEQUENCES = ("LGE", "T2", "bSSFP")
@@ -45,19 +41,12 @@ class Verdict:
     told: bool = False
 
 
-@cache
-def rules() -> Mapping[str, Any]:
-    """The table of rules."""
-    text = (files("mrigmm.resources") / "dicom_sequences.yaml").read_text(encoding="utf-8")
-    return yaml.safe_load(text)
-
-
 def recognise(part: Part) -> Verdict:
     """What a part is by its name and tags alone, whatever else the study holds."""
     name = _name(part)
     if part.component == "phase":
         return Verdict(IGNORE, "phase image")
-    named = _words(name, "contrast")
+    named = words(name, "contrast")
     ignored = rules()["ignore"] if named else {**rules()["ignore"], **rules()["ignore_without_contrast"]}
     for kind, pattern in ignored.items():
         if word := re.search(pattern, name):
@@ -67,7 +56,7 @@ def recognise(part: Part) -> Verdict:
             if re.fullmatch(pattern, value.lower()):
                 return Verdict(IGNORE, f"{kind}: the image type has '{value}'")
     made = _techniques(part, name, "technique")
-    by_a_word = _words(name, "contrast_by_a_word")
+    by_a_word = words(name, "contrast_by_a_word")
     for rank, found in ((2, named), (1, made), (0, by_a_word)):
         if len(found) == 1:
             ((sequence, why),) = found.items()
@@ -93,19 +82,10 @@ def _unless_contradicted(part: Part, name: str, said: Verdict, made: Mapping[str
         return Verdict(IGNORE, f"ambiguous: {said.why} ({said.sequence}), but {against}", ambiguous=True)
     if said.rank == 0:
         return replace(said, doubt=f"{said.why} alone, which is a word of several languages")
-    planned = _words(name, "ignore_without_contrast")
+    planned = words(name, "ignore_without_contrast")
     if planned:
         return replace(said, doubt=f"{said.why}, but {' and '.join(planned.values())}, too")
     return said
-
-
-def _words(name: str, kind: str) -> dict[str, str]:
-    """What a name says, and by which word: sequences or reasons to ignore it, of one table of patterns."""
-    return {
-        sequence: f"the name has '{word[0].strip()}'"
-        for sequence, pattern in rules()[kind].items()
-        if (word := re.search(pattern, name))
-    }
 
 
 def _techniques(part: Part, name: str, kind: str) -> dict[str, str]:
@@ -283,9 +263,8 @@ def _technique(part: Part, name: str, rule: Mapping[str, Any]) -> str | None:
 
 def _name(part: Part) -> str:
     header = part.header
-    text = " ".join((header.description, header.protocol, header.sequence_name)).casefold()
-    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-    return re.sub(r"[\s_\-./]+", " ", plain)
+    text = " ".join((header.description, header.protocol, header.sequence_name))
+    return plain(text)
 
 
 def unrecognised(parts: Sequence[Part], verdicts: Mapping[str, Verdict], sequence: str) -> list[Part]:
@@ -295,7 +274,7 @@ def unrecognised(parts: Sequence[Part], verdicts: Mapping[str, Verdict], sequenc
 
     def may_be(part: Part) -> bool:
         verdict = verdicts[part.key]
-        named = part.component != "phase" and sequence in _words(_name(part), "contrast")
+        named = part.component != "phase" and sequence in words(_name(part), "contrast")
         return verdict.sequence == IGNORE and (named or verdict.ambiguous or verdict.why == _NO_RULE)
 
     return [part for part in parts if may_be(part)]

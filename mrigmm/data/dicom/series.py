@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Literal, TypeVar
 
 from mrigmm.data.dicom.frames import Frame, SeriesHeader
+from mrigmm.data.series_names import PHASE_TYPES
 from mrigmm.errors import Problem, counted
 
 K = TypeVar("K", bound=Hashable)
@@ -25,11 +26,6 @@ _PROCESSING = {"NORM", "ND", "DIS2D", "DIS3D", "FIL", "FM", "MFSPLIT", "MOCO"}
 _PSIR_TYPES = {"PSIR", "R", "CR", "REAL", "R_IR", "CR_IR", "R_FFE"}
 # Scanners that write phase-sensitive images as a series of their own often say so in its name alone.
 _PSIR_NAME = re.compile(r"PSIR|PSMDE|\bPS:")
-# Imaginary parts are no magnitudes either.
-_PHASE_TYPES = {
-    *("P", "PHASE", "PHASE MAP", "P_FFE", "P_IR", "P_SE", "VELOCITY", "VELOCITY MAP"),
-    *("I", "IMAGINARY", "I_FFE", "I_IR", "I_SE", "MIXED"),
-}
 
 
 @dataclass(frozen=True)
@@ -168,7 +164,7 @@ def _component(frame: Frame, types_of_series: set[str]) -> Component:
     name = f"{frame.header.description} {frame.header.protocol}".upper()
     if types & _PSIR_TYPES:
         return "PSIR"
-    if types & _PHASE_TYPES:
+    if types & PHASE_TYPES:
         return "phase"
     in_tags = types_of_series & {*_PSIR_TYPES, "MAG"}
     return "PSIR" if _PSIR_NAME.search(name) and "MAG" not in name and not in_tags else "magnitude"

@@ -25,7 +25,7 @@ _ROLES = {"": "bSSFP", "_gt": LABEL}
 
 def read(folder: Folder, options: Options) -> Cohort:
     """Studies `patient001_ED` and `patient001_ES`; the phase of a frame stands in `Info.cfg`."""
-    studies = files_by_study(
+    studies, problems = files_by_study(
         folder,
         _PATTERN,
         _ROLES,
@@ -39,7 +39,7 @@ def read(folder: Folder, options: Options) -> Cohort:
     named = [_named_by_phase(folder, entry) for entry in entries]
     unknown = [entry.id for entry in named if "_frame" in entry.id.lower()]
     notes = (f"no Info.cfg names the phase: {', '.join(unknown)}",) if unknown else ()
-    return Cohort(("bSSFP",), options.labels or SCHEMES["acdc"], tuple(named), notes)
+    return Cohort(("bSSFP",), options.labels or SCHEMES["acdc"], tuple(named), notes, problems=problems)
 
 
 def _named_by_phase(folder: Folder, entry: Entry) -> Entry:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from mrigmm.errors import InputError, Problem
 NIFTI = r"\.nii(?:\.gz)?"
 # Role of a file that holds the reference label; every other role is the name of a sequence.
 LABEL = "label"
+StudyFiles = dict[str, dict[str, str]]  # study id -> role -> file
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Cohort:
         entries: sorted by id.
         notes: what the user should know.
         matched: what each of the user's patterns fits.
+        problems: studies that cannot be entered; the others go on.
     """
 
     sequences: tuple[str, ...]
@@ -57,6 +60,7 @@ class Cohort:
     entries: tuple[Entry, ...]
     notes: tuple[str, ...] = ()
     matched: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,13 +94,13 @@ class Options:
     """What a user says about a folder beside its layout.
 
     Attributes:
-        images: sequence name -> pattern (`files` only).
+        images: sequence name -> patterns, of which the first that fits a study counts (`files` only).
         label: pattern of the reference labels (`files` only).
         labels: class name -> ids; None: those of the data set.
         rename: name in the folder -> name in the manifest (`nnunet` and `bids`).
     """
 
-    images: Mapping[str, str] = field(default_factory=dict)
+    images: Mapping[str, Sequence[str]] = field(default_factory=dict)
     label: str | None = None
     labels: Mapping[str, Sequence[int]] | None = None
     rename: Mapping[str, str] = field(default_factory=dict)
@@ -150,8 +154,8 @@ def study_pattern(body: str) -> re.Pattern[str]:
 
 def files_by_study(
     folder: Folder, pattern: re.Pattern[str], roles: Mapping[str, str], *, looked_for: Sequence[str]
-) -> dict[str, dict[str, str]]:
-    """Files by study id and by role.
+) -> tuple[StudyFiles, tuple[Problem, ...]]:
+    """Files by study id and by role, and the studies that are left out, as `assign`.
 
     Args:
         folder: the files.
@@ -160,7 +164,7 @@ def files_by_study(
         looked_for: the pattern in the user's words.
 
     Raises:
-        InputError: nothing fits, or two files fit one role of one study.
+        InputError: no study is left.
     """
     matches = ((file, pattern.fullmatch(file)) for file in folder.files)
     return assign(
@@ -171,16 +175,32 @@ def files_by_study(
 
 
 def assign(
-    folder: Folder, found: Iterable[tuple[str, str, str]], *, looked_for: Sequence[str]
-) -> dict[str, dict[str, str]]:
+    folder: Folder,
+    found: Iterable[tuple[str, str, str]],
+    *,
+    looked_for: Sequence[str],
+    remedy: str = "move one of them out of the folder",
+) -> tuple[StudyFiles, tuple[Problem, ...]]:
     """Files by study id and by role, from triples (study id, role, file).
 
+    Ids are in the composed form of Unicode (NFC), in whichever form the names are.
+
+    Args:
+        folder: the files.
+        found: the triples.
+        looked_for: what names files have, for the message that there are none.
+        remedy: where two files have one role.
+
+    Returns:
+        The studies, and an error for each that is left out since two files have one role in it.
+
     Raises:
-        InputError: there are none, or two files have one role in one study.
+        InputError: no study is left.
     """
-    studies: dict[str, dict[str, str]] = {}
-    problems = []
-    for study, role, file in found:
+    studies: StudyFiles = {}
+    problems: list[Problem] = []
+    for name, role, file in found:
+        study = unicodedata.normalize("NFC", name)
         other = studies.setdefault(study, {}).setdefault(role, file)
         if other != file:
             problems.append(
@@ -188,12 +208,14 @@ def assign(
                     f"two files for {role}",
                     study,
                     str(folder.root),
-                    expected="one file per study and sequence",
+                    expected="one file per study and sequence; the study is left out",
                     got=f"{other} and {file}",
-                    remedy="move one of them out of the folder",
+                    remedy=remedy,
                 )
             )
-    if problems:
+    left_out = {problem.study for problem in problems}
+    studies = {study: files for study, files in studies.items() if study not in left_out}
+    if problems and not studies:
         raise InputError.from_problems(problems)
     if not studies:
         raise InputError(
@@ -204,7 +226,7 @@ def assign(
             remedy="give the folder of the unzipped download, or describe your own names: "
             "mrigmm manifest files",
         )
-    return {study: studies[study] for study in sorted(studies, key=natural_key)}
+    return {study: studies[study] for study in sorted(studies, key=natural_key)}, tuple(problems)
 
 
 def simple_entries(

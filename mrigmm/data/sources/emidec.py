@@ -22,11 +22,11 @@ _ROLES = {"images": "LGE", "contours": LABEL}
 
 def read(folder: Folder, options: Options) -> Cohort:
     """Studies of the training set and of the segmentation contest's test set."""
-    studies = files_by_study(
+    studies, problems = files_by_study(
         folder, _PATTERN, _ROLES, looked_for=("Case_P001/{Images,Contours}/Case_P001.nii.gz",)
     )
     entries = simple_entries(studies, split=lambda study, _file: _split(study))
-    return Cohort(("LGE",), options.labels or SCHEMES["emidec"], entries)
+    return Cohort(("LGE",), options.labels or SCHEMES["emidec"], entries, problems=problems)
 
 
 def _split(study: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from mrigmm.data.priors.choice import SEQUENCE_ALIASES
@@ -39,24 +41,43 @@ def read(folder: Folder, options: Options) -> Cohort:
             expected="--labels with a scheme or class=id pairs",
             remedy="for example --labels myops, or --labels blood=1,myocardium=2,scar=3+4",
         )
-    patterns = {**options.images, **({LABEL: options.label} if options.label is not None else {})}
+    patterns = {**options.images, **({LABEL: (options.label,)} if options.label is not None else {})}
     patients: dict[str, str] = {}
     found = []
     matched = []
-    for role, pattern in patterns.items():
-        fitting = list(matching(folder, pattern))
-        matched.append(_matched(role, pattern, [(study, file) for study, _, file in fitting]))
-        for study, patient, file in fitting:
-            found.append((study, role, file))
-            _remember(patients, study, patient)
-    studies = assign(folder, found, looked_for=tuple(patterns.values()))
+    by_pattern: dict[str, Counter[str]] = {role: Counter() for role in patterns}
+    for role, alternatives in patterns.items():
+        taken: set[str] = set()
+        for pattern in alternatives:
+            fitting = list(matching(folder, pattern))
+            matched.append(_matched(role, pattern, [(study, file) for study, _, file in fitting]))
+            new = [(study, patient, file) for study, patient, file in fitting if study not in taken]
+            for study, patient, file in new:
+                found.append((study, role, file))
+                _remember(patients, study, patient)
+            taken |= {study for study, _, _ in new}
+            by_pattern[role][pattern] = len({study for study, _, _ in new})
+    looked_for = [pattern for alternatives in patterns.values() for pattern in alternatives]
+    studies, problems = assign(folder, found, looked_for=looked_for)
     entries = simple_entries(
         studies,
         split=lambda _study, file: split_of_folders(file),
         patient=lambda study: patients.get(study, study),
     )
-    notes = (*_two_roles(found), *_greedy(list(studies), patterns))
-    return Cohort(tuple(options.images), options.labels or {}, entries, notes, tuple(matched))
+    notes = (*_two_roles(found), *_greedy(list(studies), patterns), *_mixed(by_pattern))
+    return Cohort(tuple(options.images), options.labels or {}, entries, notes, tuple(matched), problems)
+
+
+def _mixed(by_pattern: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
+    """Sequences whose files come from several patterns, from role -> pattern -> studies."""
+    for role, counts in by_pattern.items():
+        used = {pattern: count for pattern, count in counts.items() if count}
+        if len(used) > 1:
+            said = " and ".join(f"'{pattern}' for {count}" for pattern, count in used.items())
+            yield (
+                f"{role}: {said} of the studies, the first that fits: look whether they are of one kind "
+                "(intensities of magnitude and phase-sensitive LGE differ in kind)"
+            )
 
 
 def _matched(role: str, pattern: str, files: Sequence[tuple[str, str]]) -> str:
@@ -82,7 +103,7 @@ def _two_roles(found: Sequence[tuple[str, str, str]]) -> Iterator[str]:
         )
 
 
-def _greedy(ids: Sequence[str], patterns: Mapping[str, str]) -> Iterator[str]:
+def _greedy(ids: Sequence[str], patterns: Iterable[str]) -> Iterator[str]:
     """A note where ids have a part that names what is in a file: `{id}` then stands for too much."""
     roles = {*SEQUENCE_ALIASES, *(role.lower() for role in patterns), *_ROLE_WORDS}
     for study in ids:
@@ -110,7 +131,7 @@ def with_regions(folder: Folder, cohort: Cohort, pattern: str) -> Cohort:
     """The cohort with the region maps that fit a pattern, for layouts of every kind.
 
     Raises:
-        InputError: no file fits the pattern or a study, or two fit one.
+        InputError: no file fits the pattern or a study.
     """
     entries = cohort.entries
     found = [(study, REGION, file) for study, _, file in matching(folder, pattern)]
@@ -122,7 +143,7 @@ def with_regions(folder: Folder, cohort: Cohort, pattern: str) -> Cohort:
             got=folder.describe(),
             remedy="write the pattern as the names are, from the folder on: '*/' for a folder between",
         )
-    maps = assign(folder, found, looked_for=(pattern,))
+    maps, problems = assign(folder, found, looked_for=(pattern,))
     result = tuple(
         replace(entry, region=maps[entry.id][REGION]) if entry.id in maps else entry for entry in entries
     )
@@ -135,7 +156,9 @@ def with_regions(folder: Folder, cohort: Cohort, pattern: str) -> Cohort:
             remedy="let {id} in --region stand for exactly the study's id",
         )
     told = _matched(REGION, pattern, [(study, file) for study, _, file in found])
-    return replace(cohort, entries=result, matched=(*cohort.matched, told))
+    result = tuple(entry for entry in result if entry.id not in {problem.study for problem in problems})
+    problems = (*cohort.problems, *problems)
+    return replace(cohort, entries=result, matched=(*cohort.matched, told), problems=problems)
 
 
 def matching(folder: Folder, pattern: str) -> Iterator[tuple[str, str | None, str]]:
@@ -146,7 +169,8 @@ def matching(folder: Folder, pattern: str) -> Iterator[tuple[str, str | None, st
     """
     expression = compile_pattern(pattern)
     for file in folder.files:
-        if match := expression.fullmatch(file):
+        # Accents are one letter or two, depending on the program that wrote the name.
+        if match := expression.fullmatch(unicodedata.normalize("NFC", file)):
             groups = match.groupdict()
             patient = groups.get("patient")
             yield groups.get("id") or str(patient), patient, file
@@ -156,7 +180,8 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     """A glob pattern with `{id}` and `{patient}` as a regular expression of whole relative paths.
 
     `*` and the placeholders stand for any text within a name, `?` for one character, `**/` for any
-    folders. A placeholder that stands twice must be the same text. The ending may be in any case.
+    folders. A placeholder that stands twice must be the same text. The ending may be in any case. Folders may
+    be separated as on Windows; names are in the composed form of Unicode (NFC).
 
     Raises:
         InputError: neither placeholder is there.
@@ -165,6 +190,7 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
         raise InputError(
             "the pattern does not say where the study's id stands", got=pattern, expected=_EXAMPLE
         )
+    pattern = unicodedata.normalize("NFC", pattern).replace("\\", "/")
     pieces = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     seen: set[str] = set()
     result = ""

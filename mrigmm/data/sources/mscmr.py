@@ -13,7 +13,7 @@ _ROLES = _SEQUENCES | {name + _MANUAL: sequence + _MANUAL for name, sequence in 
 
 def read(folder: Folder, options: Options) -> Cohort:
     """Studies with the label of the sequence that gives the output grid: LGE's where there is LGE."""
-    studies = files_by_study(
+    studies, problems = files_by_study(
         folder,
         _PATTERN,
         _ROLES,
@@ -30,7 +30,11 @@ def read(folder: Folder, options: Options) -> Cohort:
         entries.append(Entry(study, study, images, label))
     notes = [f"only T2 or bSSFP has a label, on another grid than LGE: {', '.join(elsewhere)}"]
     return Cohort(
-        sequences, options.labels or SCHEMES["mscmr"], tuple(entries), tuple(notes if elsewhere else ())
+        sequences,
+        options.labels or SCHEMES["mscmr"],
+        tuple(entries),
+        tuple(notes if elsewhere else ()),
+        problems=problems,
     )
 
 

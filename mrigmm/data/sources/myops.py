@@ -23,7 +23,7 @@ _ROLES = {"c0": "bSSFP", "de": "LGE", "lge": "LGE", "t2": "T2", "gd": LABEL}
 
 def read(folder: Folder, options: Options) -> Cohort:
     """Studies of either release; the test studies of 2020 have no labels."""
-    studies = files_by_study(
+    studies, problems = files_by_study(
         folder,
         _PATTERN,
         _ROLES,
@@ -34,7 +34,10 @@ def read(folder: Folder, options: Options) -> Cohort:
         ),
     )
     return Cohort(
-        ("LGE", "T2", "bSSFP"), options.labels or SCHEMES["myops"], simple_entries(studies, split=_split)
+        ("LGE", "T2", "bSSFP"),
+        options.labels or SCHEMES["myops"],
+        simple_entries(studies, split=_split),
+        problems=problems,
     )
 
 

@@ -21,11 +21,11 @@ _ROLES = {"images": "LGE", "labels": LABEL}
 
 def read(folder: Folder, options: Options) -> Cohort:
     """Studies of `D8_postMI/`, `M1_postMI/` and `M12_postMI/`."""
-    studies = files_by_study(
+    studies, problems = files_by_study(
         folder, _PATTERN, _ROLES, looked_for=("D8_postMI/{images,labels}/001_D8.nii.gz (D8, M1 or M12)",)
     )
     entries = simple_entries(studies, split=lambda _study, file: split_of_folders(file), patient=_patient)
-    return Cohort(("LGE",), options.labels or SCHEMES["myosaiq"], entries)
+    return Cohort(("LGE",), options.labels or SCHEMES["myosaiq"], entries, problems=problems)
 
 
 def _patient(study: str) -> str:

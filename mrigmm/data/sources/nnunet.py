@@ -46,7 +46,7 @@ def read(folder: Folder, options: Options) -> Cohort:
             got=", ".join(f"{channels[key]} as {name}" for key, name in sequences.items()),
             remedy="name them with --rename OLD=NEW",
         )
-    studies = assign(
+    studies, problems = assign(
         folder,
         list(_files(folder, found[0].removesuffix(_LAYOUT), sequences)),
         looked_for=("imagesTr/NAME_0000.nii.gz", "labelsTr/NAME.nii.gz", "imagesTs/NAME_0000.nii.gz"),
@@ -60,7 +60,7 @@ def read(folder: Folder, options: Options) -> Cohort:
         if name not in ("LGE", "T2", "bSSFP")
     ]
     labels = options.labels or labels_of(pairs, options.rename)
-    return Cohort(tuple(sequences.values()), labels, entries, tuple(notes))
+    return Cohort(tuple(sequences.values()), labels, entries, tuple(notes), problems=problems)
 
 
 def _content(folder: Folder, file: str) -> dict[str, Any]:

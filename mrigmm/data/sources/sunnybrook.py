@@ -24,11 +24,11 @@ _ROLES = {"": "bSSFP", "_label": LABEL}
 
 def read(folder: Folder, options: Options) -> Cohort:
     """End-diastolic studies."""
-    studies = files_by_study(
+    studies, problems = files_by_study(
         folder, _PATTERN, _ROLES, looked_for=("SC-HF-I-1_ED.nii.gz", "SC-HF-I-1_ED_label.nii.gz")
     )
     entries = simple_entries(studies, split=lambda _study, file: split_of_folders(file))
-    return Cohort(("bSSFP",), options.labels or SCHEMES["sunnybrook"], entries)
+    return Cohort(("bSSFP",), options.labels or SCHEMES["sunnybrook"], entries, problems=problems)
 
 
 KIND = Kind("Sunnybrook", read)

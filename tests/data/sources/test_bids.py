@@ -77,5 +77,5 @@ def test_label_ids_are_never_guessed(tree, table, message):
 def test_two_runs_are_not_guessed_between(tree):
     for run in (1, 2):
         tree.image(f"sub-01/anat/sub-01_run-{run}_LGE.nii.gz")
-    with pytest.raises(InputError, match="two files for LGE"):
+    with pytest.raises(InputError, match=r"two files for LGE(.|\n)*--rename run-1_LGE=LGE"):
         mrigmm.manifest("bids", tree.folder, tree.folder / "m.json")
