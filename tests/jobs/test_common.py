@@ -16,11 +16,12 @@ from .test_evaluate import prediction
 
 
 def test_an_outcome_prints_as_a_summary():
-    errors = tuple(Problem("no region", f"p{n}", remedy="draw one") for n in range(MAX_ERRORS + 1))
+    names = "abcdef"[: MAX_ERRORS + 1]
+    errors = tuple(Problem(f"no region {name}", f"p{n}", remedy="draw one") for n, name in enumerate(names))
     outcome = Outcome(Path("out"), ("a",), (*errors, Problem("constant", "a", severity="warning")))
     lines = repr(outcome).splitlines()
     assert lines[:2] == ["Outcome: out", "1 study, 6 errors (.problems), 1 warning (.problems)"]
-    assert lines[2:5] == ["error: no region", "  study: p0", "  remedy: draw one"]
+    assert lines[2:5] == ["error: no region a", "  study: p0", "  remedy: draw one"]
     assert lines[-1] == "... and 1 more error"
     assert repr(Outcome(Path("cohort.json"), ())) == "Outcome: cohort.json"
 

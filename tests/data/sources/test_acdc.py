@@ -27,7 +27,8 @@ def test_two_phases_of_a_patient(tree):
     expected = {"blood": BLOOD, "myocardium": WALL}
     assert found.counts == dict.fromkeys(found.studies, expected)
     assert found.studies["patient101_ED"].images["bSSFP"].name == "patient101_frame14.nii.gz"
-    assert found.notes == ["no Info.cfg names the phase: patient002_frame01"]
+    assert found.notes[0] == "no Info.cfg names the phase: patient002_frame01"
+    assert found.notes[1].startswith("NIfTI files of no study: 3 (")  # of all phases
 
 
 def test_one_patient_by_itself(tree):

@@ -23,7 +23,8 @@ def test_release_of_2020(tree, top):
     tree.text(f"{top}train25/._myops_training_101_C0.nii.gz")
     tree.text("__MACOSX/train25/myops_training_101_C0.nii.gz")
     tree.text(f"{top}.DS_Store")
-    tree.label(f"{top}MyoPS2020_EvaluateByYourself/test_data_gd/myops_test_201_gdencrypt.nii.gz", ids=IDS)
+    encrypted = f"{top}MyoPS2020_EvaluateByYourself/test_data_gd/myops_test_201_gdencrypt.nii.gz"
+    tree.label(encrypted, ids=IDS)
     result = mrigmm.manifest("myops", tree.folder, tree.folder / "m.json", region_from_labels="lv")
     found = read(result)
     assert found.splits == {
@@ -43,6 +44,7 @@ def test_release_of_2020(tree, top):
         "no reference label: 1 (myops_test_201)",
         "no region map, which training and prediction need (--region, --region-from-labels): "
         "1 (myops_test_201)",
+        f"NIfTI files of no study: 1 ({encrypted})",
     ]
 
 

@@ -94,6 +94,6 @@ def test_one_cause_is_one_message(tmp_path):
     assert len(caught.value.problems) == 135
     (problem,) = grouped(caught.value.problems)
     assert problem.study == "s00, s01, s02, s03, s04, ... (45 in all)"
-    assert problem.got.startswith("LGE: /d/0.nii, region: /d/0_r.nii, ")
+    assert problem.got.startswith("LGE: /data/0.nii, region: /data/0_r.nii, ")
     assert problem.got.endswith(", ... (135 in all)")
     assert str(caught.value) == str(problem)  # what a notebook shows
