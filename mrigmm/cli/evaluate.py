@@ -138,7 +138,8 @@ def quantify(
     rv_insertion: Annotated[
         Path | None,
         typer.Option(
-            help="CSV of study, x_mm, y_mm, z_mm: anterior insertion of the right ventricle.",
+            help="Anterior insertion of the right ventricle: CSV of study, x_mm, y_mm, z_mm (RAS), or "
+            "points of 3D Slicer.",
             rich_help_panel=INPUT,
         ),
     ] = None,

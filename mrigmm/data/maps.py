@@ -238,7 +238,7 @@ def on_grid(volume: Volume, expected: Grid, study: str, role: str) -> Volume:
     data = turned_onto(volume.data, volume.grid, expected)
     if data is None:
         raise _other_grid(volume, expected, study, role)
-    return replace(volume, data=data, grid=expected)
+    return replace(volume, data=data, grid=expected, stored_shape=expected.shape)
 
 
 def require_grid(volume: Volume, expected: Grid, study: str, role: str) -> None:

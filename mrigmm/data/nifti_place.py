@@ -117,6 +117,17 @@ def add_qform(header: Header, grid: Grid) -> None:
     header.set_qform(affine, code=int(header["sform_code"]), strip_shears=True)
 
 
+def moved_to(header: Header, grid: Grid) -> Header:
+    """Return a copy of a header that says, in its sform alone, where another grid lies."""
+    moved = header.copy()
+    moved.set_data_shape(grid.shape)
+    moved.set_xyzt_units("mm")
+    moved.set_zooms(grid.spacing_mm)
+    moved.set_sform(grid.affine, code="aligned")
+    moved.set_qform(None, code="unknown")
+    return moved
+
+
 def _in_mm(affine: NDArray[np.floating], to_mm: float) -> NDArray[np.float64]:
     scaled = np.array(affine, dtype=np.float64)
     scaled[:3] *= to_mm

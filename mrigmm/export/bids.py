@@ -50,9 +50,9 @@ def dataset_description(version: str, disclaimer: str) -> dict[str, Any]:
     }
 
 
-def label_description(study: str, method: str) -> dict[str, Any]:
-    """Return the content of the JSON file beside a label map."""
-    return {"Manual": False, "SpatialReference": "orig", "StudyId": study, "Method": method}
+def label_description(study: str, method: str, *, manual: bool) -> dict[str, Any]:
+    """Return the content of the JSON file beside a label map; `manual` where somebody corrected it."""
+    return {"Manual": manual, "SpatialReference": "orig", "StudyId": study, "Method": method}
 
 
 def label_table(ids: Mapping[str, int]) -> str:

@@ -50,7 +50,14 @@ _CONCEPTS: Mapping[str, tuple[Any, Any, Any]] = {
 
 
 def write_dicom_seg(
-    path: Path, source: Source, classes: Mapping[str, int], *, study: str, method: str, description: str
+    path: Path,
+    source: Source,
+    classes: Mapping[str, int],
+    *,
+    study: str,
+    method: str,
+    edited: bool,
+    description: str,
 ) -> None:
     """Write a label map as a binary DICOM SEG that refers to the images of its series.
 
@@ -63,6 +70,7 @@ def write_dicom_seg(
         classes: class name -> id in the label map.
         study: study id, for messages.
         method: name of the algorithm.
+        edited: whether somebody corrected its result.
         description: at most 64 characters, for the viewer.
 
     Raises:
@@ -102,7 +110,7 @@ def write_dicom_seg(
                 images,
                 highdicom.Volume(labels, affine, coordinate_system="PATIENT"),
                 "BINARY",
-                _segments(classes, method),
+                _segments(classes, method, edited=edited),
                 series_instance_uid=highdicom.UID(),
                 series_number=_SERIES_NUMBER,
                 sop_instance_uid=highdicom.UID(),
@@ -172,7 +180,7 @@ def _name_all_series(segmentation: pydicom.Dataset, series: Mapping[str, str]) -
     segmentation.ReferencedSeriesSequence = pydicom.Sequence(listed)
 
 
-def _segments(classes: Mapping[str, int], method: str) -> list[SegmentDescription]:
+def _segments(classes: Mapping[str, int], method: str, *, edited: bool) -> list[SegmentDescription]:
     colours = class_colours(list(classes))
     algorithm = highdicom.AlgorithmIdentificationSequence(
         method, codes.DCM.ArtificialIntelligence, version("mrigmm"), source="mrigmm"
@@ -186,7 +194,7 @@ def _segments(classes: Mapping[str, int], method: str) -> list[SegmentDescriptio
                 name,
                 category,
                 kind,
-                "AUTOMATIC",
+                "SEMIAUTOMATIC" if edited else "AUTOMATIC",
                 algorithm,
                 anatomic_regions=[region],
                 display_color=highdicom.color.CIELabColor.from_rgb(*colours[name]),

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
 
 from mrigmm.data.files import require_new_folder, require_not_input, write_text
-from mrigmm.data.maps import require_grid
+from mrigmm.data.maps import on_grid
 from mrigmm.data.study_tensors import OutputGrid
 from mrigmm.data.volumes import Volume
 from mrigmm.errors import InputError, Problem
@@ -25,6 +25,7 @@ from mrigmm.export.nifti import write_map
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import LABELS_SUFFIX, Outcome, Track, no_progress, versions
 from mrigmm.jobs.reading.prediction_folder import (
+    Prediction,
     folder_names,
     read_prediction,
     require_different,
@@ -111,12 +112,18 @@ def agreement(
     )
     ids = sorted({_study(file) for folder in sources for file in folder.glob(f"*{LABELS_SUFFIX}")})
     studies: dict[str, StudyAgreement] = {}
+    edited: dict[Path, list[str]] = {folder: [] for folder in sources}
     problems: list[Problem] = []
     for study in track(ids, "Comparing"):
         try:
-            studies[study] = _compare_study(study, sources, out)
+            predictions = [read_prediction(folder, study) for folder in sources]
+            studies[study] = _compare_study(predictions, out)
         except InputError as error:
             problems += error.problems
+            continue
+        for folder, prediction in zip(sources, predictions, strict=True):
+            edited[folder] += [study] * prediction.edited
+            problems += prediction.notes()
     if not studies:
         raise InputError.from_problems(problems)
     result = Agreement(
@@ -127,7 +134,7 @@ def agreement(
         studies=studies,
         summary=summarise_agreement(studies),
     )
-    _write_numbers(result, sources)
+    _write_numbers(result, edited)
     return result
 
 
@@ -135,29 +142,26 @@ def _study(file: Path) -> str:
     return file.name.removesuffix(LABELS_SUFFIX)
 
 
-def _compare_study(study: str, folders: Sequence[Path], out: Path) -> StudyAgreement:
+def _compare_study(predictions: Sequence[Prediction], out: Path) -> StudyAgreement:
     """Compare the label maps of a study, and write where they agree."""
-    first = folders[0]
+    study, first = predictions[0].study, predictions[0].folder
     classes: list[str] = []
     maps: list[Volume] = []
     indices = []
-    for folder in folders:
-        found = read_prediction(folder, study)
+    for found in predictions:
         ids = found.classes
         classes = classes or [*ids]
         if set(ids) != set(classes):
             raise InputError(
                 "the folders have other classes",
                 study=study,
-                file=folder,
+                file=found.folder,
                 expected=f"{', '.join(classes)}, as in {first}",
                 got=", ".join(ids),
                 remedy="predict with the same manifest",
             )
-        if maps:
-            require_grid(found.labels, maps[0].grid, study, "predicted label")
-        maps.append(found.labels)
-        indices.append(class_indices(found.labels.data, [ids[name] for name in classes]))
+        maps.append(on_grid(found.labels, predictions[0].labels.grid, study, "predicted label"))
+        indices.append(class_indices(maps[-1].data, [ids[name] for name in classes]))
     grid = maps[0].grid
     agreement = study_agreement(indices, classes, voxel_volume_ml=grid.voxel_volume_ml)
     header = maps[0].header.copy()
@@ -170,11 +174,13 @@ def _compare_study(study: str, folders: Sequence[Path], out: Path) -> StudyAgree
     return agreement
 
 
-def _write_numbers(result: Agreement, folders: Sequence[Path]) -> None:
+def _write_numbers(result: Agreement, edited: Mapping[Path, Sequence[str]]) -> None:
+    """Write the tables; `edited` are the studies whose label maps were changed by hand, folder by folder."""
+    folders = dict(zip(result.names, edited, strict=True))
     write_json(
         result.output,
         {
-            "folders": {name: str(path.resolve()) for name, path in zip(result.names, folders, strict=True)},
+            "folders": {name: str(path.resolve()) for name, path in folders.items()},
             "summary": {name: asdict(found) for name, found in result.summary.items()},
             "studies": {
                 study: {
@@ -188,7 +194,8 @@ def _write_numbers(result: Agreement, folders: Sequence[Path]) -> None:
                 }
                 for study, found in result.studies.items()
             },
-            "not_compared": [problem.study for problem in result.problems],
+            "not_compared": [p.study for p in result.problems if p.severity == "error"],
+            "edited": {name: edited[path] for name, path in folders.items()},
             "versions": versions(),
         },
     )

@@ -14,7 +14,12 @@ from mrigmm.evaluation.comparison import Comparison, compare_scores
 from mrigmm.evaluation.scores import Scores
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import COMPARISON_FILE, DISCLAIMER, Outcome, Track, no_progress, versions
-from mrigmm.jobs.reading.prediction_folder import folder_names, require_different, require_predictions
+from mrigmm.jobs.reading.prediction_folder import (
+    folder_names,
+    read_prediction,
+    require_different,
+    require_predictions,
+)
 from mrigmm.jobs.scored_study import score_study, with_reference
 from mrigmm.jobs.shown import ShownTable
 from mrigmm.labels import in_words
@@ -90,20 +95,26 @@ def compare(
     path = (folders[0] if out is None else Path(out)) / COMPARISON_FILE
     require_not_input(path, inputs=[Path(manifest)])
     cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
+    names = folder_names(folders)
+    edited: dict[str, list[str]] = {name: [] for name in names}
     scores: tuple[dict[str, dict[str, Scores]], ...] = ({}, {})
     asked_for = cohort.split(split)
     studies, problems = with_reference(asked_for)
     for study in track(studies, "Comparing"):
         try:
-            pair = [score_study(study, folder, cohort) for folder in folders]
+            predictions = [read_prediction(folder, study.id) for folder in folders]
+            pair = [score_study(study, prediction, cohort) for prediction in predictions]
         except InputError as error:
             problems += error.problems
             continue
+        problems += [note for prediction in predictions for note in prediction.notes()]
+        for name, prediction in zip(names, predictions, strict=True):
+            edited[name] += [study.id] * prediction.edited
         for found, value in zip(scores, pair, strict=True):
             found[study.id] = value
     if not scores[0]:
         raise InputError.from_problems(problem for problem in problems if problem.severity == "error")
-    names, metrics = folder_names(folders), compare_scores(*scores)
+    metrics = compare_scores(*scores)
     if not metrics["dice"]:
         raise InputError("the two folders have no class in common", file=folders[1])
     result = Compared(path, tuple(scores[0]), tuple(problems), names=names, metrics=metrics)
@@ -121,6 +132,7 @@ def compare(
                 for metric, by_class in metrics.items()
             },
             "not_compared": [study.id for study in asked_for if study.id not in scores[0]],
+            "edited": edited,
             "versions": versions(),
         },
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -25,7 +24,8 @@ from mrigmm.evaluation.volume_agreement import VolumeAgreement, volume_agreement
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import METRICS_FILE, Outcome, Track, no_progress
 from mrigmm.jobs.reading.failures import failures
-from mrigmm.jobs.reading.prediction_folder import require_predictions
+from mrigmm.jobs.reading.label_maps import EDITED_COLUMN, label_maps, yes_or_no
+from mrigmm.jobs.reading.prediction_folder import Prediction, read_prediction, require_predictions
 from mrigmm.jobs.scored_study import score_study, study_reliability, with_reference
 from mrigmm.jobs.shown import ShownTable, figure
 from mrigmm.labels import NESTED_REGIONS
@@ -131,17 +131,21 @@ def evaluate(
     require_own(path.with_suffix(".csv"), mark="study,class,")
     cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
     scores: dict[str, dict[str, Scores]] = {}
+    evaluated: dict[str, Prediction] = {}
     calibration: dict[str, Reliability] = {}
     asked_for = cohort.split(split)
     studies, problems = with_reference(asked_for)
     for study in track(studies, "Evaluating"):
         try:
-            scores[study.id] = score_study(study, folder, cohort)
+            prediction = read_prediction(folder, study.id)
+            scores[study.id] = score_study(study, prediction, cohort)
         except InputError as error:
             problems += error.problems
             continue
+        evaluated[study.id] = prediction
+        problems += prediction.notes()
         try:
-            reliability = study_reliability(study, folder, cohort)
+            reliability = study_reliability(study, prediction, cohort)
         except InputError as error:  # the label map can be judged all the same
             problems += [replace(problem, severity="warning") for problem in error.problems]
             continue
@@ -149,7 +153,7 @@ def evaluate(
             calibration[study.id] = reliability
     if not scores:
         raise InputError.from_problems(problem for problem in problems if problem.severity == "error")
-    seen = _seen_by_prior(cohort, [s for s in studies if s.id in scores], folder)
+    seen = _seen_by_prior(cohort, studies, evaluated)
     problems += _prior_notes(seen, len(scores))
     by_class = _by_class(scores)
     failed = failures(folder)
@@ -177,12 +181,13 @@ def evaluate(
             "not_evaluated": [study.id for study in asked_for if study.id not in scores],
             "no_prediction": {s.id: failed[s.id].brief for s in asked_for if s.id in failed},
             "seen_by_prior": asdict(seen),
+            **label_maps(evaluated.values()),
             # Where the report finds the references, and their ids.
             "references": {s.id: str(s.label.resolve()) for s in studies if s.label and s.id in scores},
             "reference_ids": cohort.labels,
         },
     )
-    write_text(path.with_suffix(".csv"), _csv(scores))
+    write_text(path.with_suffix(".csv"), _csv(scores, evaluated))
     return result
 
 
@@ -217,14 +222,16 @@ def _measured(result: Evaluation) -> dict[str, Any]:
     }
 
 
-def _seen_by_prior(cohort: Manifest, studies: Sequence[Study], folder: Path) -> PriorOverlap:
+def _seen_by_prior(
+    cohort: Manifest, studies: Sequence[Study], predictions: Mapping[str, Prediction]
+) -> PriorOverlap:
     """Evaluated studies whose own labels the population prior of their prediction was made from."""
     sure: list[str] = []
     perhaps: list[str] = []
     for study in studies:
-        content = json.loads((folder / f"{study.id}.json").read_text(encoding="utf-8"))
-        if isinstance(content.get("prior"), dict):
-            found = prior_overlap(content["prior"], cohort, [study])
+        prior = predictions[study.id].side.prior if study.id in predictions else None
+        if prior is not None:
+            found = prior_overlap(prior, cohort, [study])
             sure += found.sure
             perhaps += found.perhaps
     return PriorOverlap(tuple(sure), tuple(perhaps))
@@ -248,12 +255,14 @@ def _prior_notes(seen: PriorOverlap, n_studies: int) -> list[Problem]:
     return [Problem(text, severity="warning") for text in texts]
 
 
-def _csv(studies: Mapping[str, Mapping[str, Scores]]) -> str:
+def _csv(studies: Mapping[str, Mapping[str, Scores]], predictions: Mapping[str, Prediction]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, ["study", "class", *_COLUMNS], extrasaction="ignore", lineterminator="\n")
+    columns = ["study", "class", *_COLUMNS, EDITED_COLUMN]
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for study, found in studies.items():
         for name, scores in found.items():
             values = {key: "" if math.isnan(v) else f"{v:.6g}" for key, v in scores.as_dict().items()}
-            writer.writerow({"study": study, "class": name, **values})
+            edited = yes_or_no(predictions[study].edited)
+            writer.writerow({"study": study, "class": name, **values, EDITED_COLUMN: edited})
     return text.getvalue()

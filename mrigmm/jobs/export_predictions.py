@@ -73,12 +73,13 @@ def export_predictions(
         from mrigmm.jobs.dicom.export_seg import DicomSegs  # its packages are an extra
 
         by_hand = None if record is None else Path(record)
-        export = DicomSegs(out, folder, Path(dicom), by_hand, alone=len(chosen) == 1, track=track)
+        export = DicomSegs(out, Path(dicom), by_hand, alone=len(chosen) == 1, track=track)
     done: list[str] = []
     problems: list[Problem] = []
     for study in track(chosen, "Exporting"):
         try:
-            problems += export.add(read_prediction(folder, study))
+            prediction = read_prediction(folder, study)
+            problems += [*export.add(prediction), *prediction.notes()]
             done.append(study)
         except InputError as error:
             problems += error.problems
@@ -230,7 +231,7 @@ class _Bids:
             )
         path = self.out / file
         side = path.with_name(path.name.removesuffix(".nii.gz") + ".json")
-        write_json(side, bids.label_description(study, prediction.method))
+        write_json(side, bids.label_description(study, prediction.method, manual=prediction.edited))
         write_labels(path, prediction.labels.data, prediction.output)
         self.study_of[file] = study
         self.ids = ids

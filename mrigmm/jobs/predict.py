@@ -18,7 +18,7 @@ from mrigmm.errors import InputError, Problem, near_misses
 from mrigmm.export.side_files import write_itksnap_labels, write_slicer_colours
 from mrigmm.jobs.common import LABELS_SUFFIX, SEGMENTS_FILE, Outcome, Track, as_json, no_progress
 from mrigmm.jobs.options import PredictKeywords, PredictOptions, read_options, takes
-from mrigmm.jobs.predicting.finished import finished_studies, make_request
+from mrigmm.jobs.predicting.finished import finished_studies, make_request, require_unedited
 from mrigmm.jobs.predicting.result_files import require_free, result_files
 from mrigmm.jobs.predicting.segmented_study import segment_to_files
 from mrigmm.jobs.predicting.segmenter import Segmenter, choose_segmenter
@@ -164,6 +164,8 @@ def _segment(
     joined = nullcontext(ALONE) if single else joined_processes(apart=part is not None)
     with joined as processes, ExitStack() as held:
         require_free(out, studies, cohort.path, overwrite=options.overwrite or resume)
+        if options.overwrite:
+            require_unedited(studies, out)
         options = replace(options, device=processes.device(options.device))
         segmenter = choose_segmenter(cohort, options)
         request = make_request(segmenter, whole, options)
@@ -172,15 +174,14 @@ def _segment(
             held.enter_context(sole_writer(out))
             # Another process may have written since.
             require_free(out, studies, cohort.path, overwrite=options.overwrite or resume)
-        side_files = [(study, result_files(study.id, out)["json"]) for study in studies] if resume else []
-        kept = finished_studies(side_files, request)
+        kept, told = finished_studies(studies, out, request) if resume else ((), [])
         todo = [study for study in studies if study.id not in kept]
         processes.wait()  # until all have seen the folder as it was
 
         show = track if processes.first else no_progress
         if todo:
             segmenter.fit_cohort(whole, show, processes)
-        problems: list[Problem] = []
+        problems: list[Problem] = [*told] if processes.first else []
         done: list[str] = []
         for study in show(processes.share(todo), "Segmenting"):
             try:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mrigmm.data.files import require_not_input
 from mrigmm.data.manifest_file import read_manifest
+from mrigmm.data.points import read_points
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError, Problem, some_of
 from mrigmm.export.side_files import finite
@@ -27,15 +28,15 @@ from mrigmm.jobs.common import (
 from mrigmm.jobs.quantifying.inputs import (
     MeasuredStudy,
     Reference,
+    measured,
     read_measured,
-    read_points,
     read_reference,
-    read_side,
     slices_last_grid,
 )
+from mrigmm.jobs.quantifying.insertions import check_base, check_place, check_studies, without_effect
 from mrigmm.jobs.quantifying.tables import EXPECTED, SEQUENCES, columns_of, quantity_files, write_quantities
 from mrigmm.jobs.reading.failures import failures, no_prediction
-from mrigmm.jobs.reading.prediction_folder import predicted_studies
+from mrigmm.jobs.reading.prediction_folder import EDITED, Prediction, predicted_studies, read_prediction
 from mrigmm.jobs.shown import ShownTable, figure
 from mrigmm.labels import class_ids
 from mrigmm.methods.base import Segmentation
@@ -92,8 +93,8 @@ def quantify(
         data_root: folder that the manifest's paths resolve against; default the manifest's.
         members: folders of other predictions of the same studies (methods or seeds), whose volumes join
             the predictive distribution.
-        rv_insertion: CSV of study, x_mm, y_mm, z_mm: the anterior insertion of the right ventricle in
-            world (scanner) coordinates, RAS+.
+        rv_insertion: the anterior insertion of the right ventricle in world (scanner) coordinates: CSV of
+            study, x_mm, y_mm, z_mm in RAS+, or points of 3D Slicer (`data.points.read_points`).
         base: "first" or "last", the slice of the files that is nearest to the base.
         track: progress bar.
 
@@ -112,37 +113,51 @@ def quantify(
     cohort = None
     if manifest is not None:
         cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
-    points = {} if rv_insertion is None else read_points(Path(rv_insertion))
+    at = None if rv_insertion is None else Path(rv_insertion)
+    points = {} if at is None else read_points(at)
     inputs = [Path(file) for file in (manifest, rv_insertion) if file is not None]
     require_not_input(*quantity_files(folder), inputs=inputs)
     known = {study.id: study for study in cohort.split("all")} if cohort else {}
 
     rows: dict[str, dict[str, Any]] = {}
-    problems: list[Problem] = []
+    measured_maps: dict[str, Prediction] = {}
+    problems: list[Problem] = [] if at is None else check_studies(points, found, at)
+    no_base: list[str] = []
+    no_insertion: list[str] = []
     for name in track(found, "Measuring"):
         try:
             reference = None
             prediction = read_measured(folder, name)
             if cohort is not None and name in known and known[name].label is not None:
                 reference = read_reference(known[name], prediction, cohort)
+            maps, rv, point = prediction.maps, None if reference is None else reference.rv, points.get(name)
+            doubts = [] if point is None or at is None else check_place(point, maps, name, at)
+            doubts += [] if base is None else check_base(base, maps, rv, name)
+            base_first, degrees = _landmarks(maps, rv, point, None if base is None else base == "first")
             rows[name] = _measure(
                 prediction,
                 reference,
                 [read_measured(Path(member), name) for member in members],
-                point_mm=points.get(name),
-                base_first=None if base is None else base == "first",
+                None if base_first is None or degrees is None else Orientation(base_first, degrees),
             )
         except InputError as error:
             problems += error.problems
+            continue
+        problems += doubts
+        no_base += [name] if base_first is None else []
+        no_insertion += [name] if degrees is None else []
+        measured_maps[name] = prediction.prediction
+        problems += prediction.prediction.notes()
     if not rows:
         raise InputError.from_problems(problems)
     without = [name for name, row in rows.items() if "reference" not in row]
     if cohort is not None and without:
         what = f"no reference label for {len(without)} of the studies: {some_of(without)}"
         problems.append(Problem(what, severity="warning"))
+    problems += without_effect(base=base, points=points, no_insertion=no_insertion, no_base=no_base)
     failed = failures(folder)
     problems += no_prediction(failed)
-    write_quantities(folder, rows, failed)
+    write_quantities(folder, rows, measured_maps, failed)
     return Quantified(
         folder / QUANTITIES_FILE,
         tuple(rows),
@@ -172,19 +187,27 @@ def predicted_quantities(
 
 
 def write_recorded(folder: Path) -> list[Problem]:
-    """Write the tables of a folder from the numbers that stand in its side files; returns what is damaged."""
+    """Write the tables of a folder from the numbers that stand in its side files; returns what is damaged.
+
+    Label maps that somebody changed are measured as they are now.
+    """
     rows: dict[str, dict[str, Any]] = {}
+    maps: dict[str, Prediction] = {}
     problems: list[Problem] = []
     for path in sorted(folder.glob(f"*{LABELS_SUFFIX}")):
         name = path.name.removesuffix(LABELS_SUFFIX)
         try:
-            side = read_side(folder, name)
+            prediction = read_prediction(folder, name)
+            recorded = prediction.side.quantities
+            if prediction.edited:
+                rows[name] = _measure(measured(prediction), None, [], None)
+            elif recorded is not None:
+                rows[name] = {**recorded, SEQUENCES: prediction.sequences}
         except InputError as error:
             problems += [replace(problem, severity="warning") for problem in error.problems]
             continue
-        if side.quantities is not None:
-            rows[name] = {**side.quantities, SEQUENCES: side.sequences}
-    write_quantities(folder, rows, failures(folder))
+        maps[name] = prediction
+    write_quantities(folder, rows, maps, failures(folder))
     return problems
 
 
@@ -192,15 +215,13 @@ def _measure(
     prediction: MeasuredStudy,
     reference: Reference | None,
     members: Sequence[MeasuredStudy],
-    *,
-    point_mm: NDArray[np.float64] | None,
-    base_first: bool | None,
+    orientation: Orientation | None,
 ) -> dict[str, Any]:
     """The numbers of one study as they stand in the JSON file."""
-    rv = None if reference is None else reference.rv
-    row, draws = _numbers(prediction, _orientation(prediction.maps, rv, point_mm, base_first))
-    row[SEQUENCES] = prediction.side.sequences
-    if members:
+    row, draws = _numbers(prediction, orientation)
+    row[SEQUENCES] = prediction.prediction.sequences
+    edited = prediction.prediction.edited
+    if members and not edited:
         draws = _pooled([(row, draws), *(_numbers(member) for member in members)])
         row["intervals"] = {name: list(ends) for name, ends in intervals(draws).items()}
     if reference is not None:
@@ -210,7 +231,7 @@ def _measure(
             for name, values in draws.items()
             if math.isfinite(reference.volumes.get(name, math.nan))
         }
-        if not draws and not prediction.changed:
+        if not draws and not edited:
             row["notes"].append("no CRPS: predict with --save-probabilities, or give members")
     finished: dict[str, Any] = finite(row)
     return finished
@@ -224,28 +245,21 @@ def _numbers(
     if maps.mvo is not None and (maps.mvo & ~maps.mask("scar")).any():
         n = int((maps.mvo & ~maps.mask("scar")).sum())
         notes.append(f"{n} voxels of microvascular obstruction are no scar in the label map and do not count")
-    if prediction.changed:
-        notes.append("the label map was changed after predict: no expected values and no intervals")
-        maps = replace(maps, resp=None)
+    if prediction.prediction.edited:
+        notes.append(f"{EDITED}: no expected values and no intervals")
     found = quantify_maps(maps, orientation)
     row = found.as_dict()
-    recorded = prediction.side.quantities
-    if maps.resp is None and recorded is not None and not prediction.changed:
+    recorded = prediction.prediction.side.quantities
+    if maps.resp is None and recorded is not None:
         row = _with_recorded(row, recorded)
     row["notes"] = [*notes, *row["notes"]]
     return row, dict(found.draws)
 
 
-def _with_recorded(row: dict[str, Any], recorded: dict[str, Any]) -> dict[str, Any]:
+def _with_recorded(row: dict[str, Any], recorded: Mapping[str, Any]) -> dict[str, Any]:
     """Numbers of a label map, completed by what `predict` found while the probabilities were in memory."""
-    volumes = {
-        # Not looked for by the method, which a label map alone does not tell.
-        name: None if name in recorded["volumes"] and recorded["volumes"][name] is None else value
-        for name, value in row["volumes"].items()
-    }
-    volumes |= {name: value for name, value in recorded["volumes"].items() if name.startswith(EXPECTED)}
-    notes = [*row["notes"], *(text for text in recorded["notes"] if "not looked for" in text)]
-    return {**row, "volumes": volumes, "intervals": recorded["intervals"], "notes": notes}
+    expected = {name: value for name, value in recorded["volumes"].items() if name.startswith(EXPECTED)}
+    return {**row, "volumes": {**row["volumes"], **expected}, "intervals": recorded["intervals"]}
 
 
 def _pooled(
@@ -264,21 +278,19 @@ def _pooled(
     }
 
 
-def _orientation(
+def _landmarks(
     maps: Maps,
     rv: NDArray[np.bool_] | None,
     point_mm: NDArray[np.float64] | None,
     base_first: bool | None,
-) -> Orientation | None:
-    """Where base and septum are, or None unless both are known."""
+) -> tuple[bool | None, float | None]:
+    """Whether the first slice is basal, and the angle of the anterior insertion; None: not known."""
     cavity, wall, affine = maps.cavity, maps.wall, maps.grid.affine
     if base_first is None and rv is not None:
         base_first = base_by_rv(rv, cavity | wall)
-    if base_first is None:
-        return None
-    angle = None
+    degrees = None
     if point_mm is not None:
-        angle = insertion_of_point(point_mm, cavity, wall, affine)
-    elif rv is not None:
-        angle = insertion_by_rv(rv, cavity, wall, affine, base_first=base_first)
-    return None if angle is None else Orientation(base_first, angle)
+        degrees = insertion_of_point(point_mm, cavity, wall, affine)
+    elif rv is not None and base_first is not None:
+        degrees = insertion_by_rv(rv, cavity, wall, affine, base_first=base_first)
+    return base_first, degrees

@@ -7,16 +7,20 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mrigmm.data.files import require_own, write_text
+from mrigmm.data.manifest import RegionRule
 from mrigmm.data.run_folder import RunFolder, read_log
-from mrigmm.errors import InputError, Problem
+from mrigmm.data.side_file import SideFile
+from mrigmm.errors import InputError, Problem, some_of
 from mrigmm.evaluation.volume_agreement import MIN_STUDIES, volume_agreement
 from mrigmm.jobs.common import (
     DISCLAIMER,
     METRICS_FILE,
+    QUANTITIES_FILE,
     REPORT_FILE,
     Outcome,
     Track,
@@ -31,10 +35,12 @@ from mrigmm.jobs.reading.evaluated import (
     StudyQuantities,
     read_evaluation,
     read_quantities,
+    without_stale,
 )
 from mrigmm.jobs.reading.failures import failures, no_prediction
-from mrigmm.jobs.reading.predicted import PredictedStudy, SideFile, read_predicted_study
-from mrigmm.jobs.reading.prediction_folder import predicted_studies, require_predictions
+from mrigmm.jobs.reading.label_maps import is_of
+from mrigmm.jobs.reading.predicted import PredictedStudy, read_predicted_study
+from mrigmm.jobs.reading.prediction_folder import EDITED, Prediction, predicted_studies, require_predictions
 from mrigmm.reporting.bland_altman import VolumePairs, bland_altman_picture
 from mrigmm.reporting.bulls_eye import bulls_eye_figure
 from mrigmm.reporting.figures import loss_figure, overlay_figure
@@ -43,6 +49,11 @@ from mrigmm.reporting.page import REPORT_MARK, ClassRow, Quantity, Report, Study
 from mrigmm.reporting.pictures import Picture, saved_diagram
 from mrigmm.reporting.slices import slice_pictures
 from mrigmm.reporting.viewer import ViewerStudy, viewer_study
+
+_EDITED_NOTE = (
+    f"Edited: {EDITED}. Volumes and pictures are those of the map as it is now; warnings are those of the "
+    "prediction before."
+)
 
 
 def report(
@@ -74,22 +85,33 @@ def report(
     folder = Path(predictions)
     path = folder / REPORT_FILE if out is None else Path(out)
     require_own(path, mark=REPORT_MARK)
-    others = _evaluations(folder, beside)
+    others, problems = _evaluations(folder, beside)
     found = sorted(predicted_studies(folder), key=_natural)
-    own = read_evaluation(folder) if (folder / METRICS_FILE).exists() else None
+    own = None
+    if (folder / METRICS_FILE).exists():
+        own, stale = without_stale(read_evaluation(folder), folder)
+        problems += stale
     quantities = read_quantities(folder)
     pages: list[StudyPage] = []
     sides: list[SideFile] = []
-    problems: list[Problem] = []
+    classes: dict[str, None] = {}
+    unmeasured: list[str] = []
     for name in track(found, "Reporting"):
         try:
             study = _read(folder, name, own)
-            page = _study_page(study, own, quantities.get(name, StudyQuantities()))
+            numbers = quantities.get(name, StudyQuantities())
+            if not is_of(numbers.label_map, study.prediction):
+                unmeasured += [name] if name in quantities else []
+                numbers = StudyQuantities()
+            page = _study_page(study, own, numbers)
             pages.append(replace(page, volumes=_volumes_to_view(study)) if interactive else page)
         except InputError as error:
             problems += error.problems
             continue
         sides.append(study.side)
+        classes |= dict.fromkeys(study.volume_ml)
+        problems += study.prediction.notes()
+    problems += _not_measured(unmeasured, folder)
     if not pages:
         raise InputError.from_problems(problems)
     failed = failures(folder)
@@ -98,18 +120,18 @@ def report(
         Report(
             folder=folder.resolve().name,
             methods=sorted({side.method for side in sides}),
-            classes=list(dict.fromkeys(name for side in sides for name in (*side.classes, *side.volume_ml))),
+            classes=[*classes],
             quantities=list(
                 dict.fromkeys(q.name for page in pages for q in page.quantities if q.value is not None)
             ),
             disclaimer=DISCLAIMER,
             studies=pages,
-            metrics=[evaluation.table for evaluation in (own, *others) if evaluation],
+            metrics=[found.table for found in (own, *others) if found and found.table],
             volumes=volumes,
             class_ids=sides[0].classes,
             bland_altman=bland_altman_picture(volumes) if volumes else None,
             loss=_loss_picture(sides),
-            problems=[f"{problem.study}: {problem.brief}" for problem in problems],
+            problems=[_in_a_line(problem) for problem in problems if problem.severity != "note"],
             no_prediction={name: failed[name].brief for name in sorted(failed, key=_natural)},
             facts={"command line": command_line(), "versions": _versions_text(versions())},
             settings={
@@ -156,9 +178,31 @@ def study_figure(
     )
 
 
-def _evaluations(predictions: Path, beside: Sequence[Path | str]) -> list[ReadEvaluation]:
-    """The evaluations of other folders; what is wrong with them or the first is told of all at once."""
+def _not_measured(studies: Sequence[str], folder: Path) -> list[Problem]:
+    """A warning that names studies whose quantities are of another label map."""
+    if not studies:
+        return []
+    what = (
+        f"the quantities are of label maps that have changed since ({some_of(studies)}), and are left out; "
+        "run mrigmm quantify again"
+    )
+    return [Problem(what, file=str(folder / QUANTITIES_FILE), severity="warning")]
+
+
+def _in_a_line(problem: Problem) -> str:
+    return problem.brief if problem.study is None else f"{problem.study}: {problem.brief}"
+
+
+def _evaluations(
+    predictions: Path, beside: Sequence[Path | str]
+) -> tuple[list[ReadEvaluation], list[Problem]]:
+    """The evaluations of other folders, and warnings of what in them does not hold any more.
+
+    Raises:
+        InputError: what is wrong with them or the first folder, all at once.
+    """
     found: list[ReadEvaluation] = []
+    stale: list[Problem] = []
     problems: list[Problem] = []
     try:
         require_predictions(predictions)
@@ -166,12 +210,14 @@ def _evaluations(predictions: Path, beside: Sequence[Path | str]) -> list[ReadEv
         problems += error.problems
     for folder in beside:
         try:
-            found.append(read_evaluation(Path(folder)))
+            evaluation, told = without_stale(read_evaluation(Path(folder)), Path(folder))
+            found.append(evaluation)
+            stale += told
         except InputError as error:
             problems += error.problems
     if problems:
         raise InputError.from_problems(problems)
-    return found
+    return found, stale
 
 
 def _natural(study: str) -> list[tuple[int, str]]:
@@ -194,7 +240,8 @@ def _read(folder: Path, study: str, evaluation: ReadEvaluation | None) -> Predic
 def _study_page(
     study: PredictedStudy, evaluation: ReadEvaluation | None, quantities: StudyQuantities
 ) -> StudyPage:
-    side, notes = study.side, [*quantities.notes]
+    side, edited = study.side, study.prediction.edited
+    notes = [*([_EDITED_NOTE] if edited else []), *quantities.notes]
     rows: list[Picture] = []
     plots: list[Picture] = []
     if study.note is not None:
@@ -208,9 +255,9 @@ def _study_page(
             reference=study.reference,
             reference_classes=study.reference_classes,
         )
-        mixture = _mixture_picture(study)
-        plots += [] if mixture is None else [mixture]
-        if mixture is None:
+        picture = _mixture_picture(study)
+        plots += [] if picture is None else [picture]
+        if picture is None and side.mixture is not None:
             notes.append(
                 f"No mixture plot: the voxels are not to be had in its units ({side.mixture.units})."
             )
@@ -230,18 +277,20 @@ def _study_page(
         notes=notes,
         rows=rows,
         plots=plots,
-        facts=_study_facts(side),
+        facts=_study_facts(study.prediction),
+        edited=edited,
     )
 
 
 def _class_rows(study: PredictedStudy, evaluation: ReadEvaluation | None) -> list[ClassRow]:
     """Classes of the prediction, then the nested regions of the evaluation."""
     overlaps = {} if evaluation is None else evaluation.studies.get(study.id, {})
-    names = list(dict.fromkeys((*study.side.volume_ml, *overlaps)))
+    volume_ml = study.volume_ml
+    names = list(dict.fromkeys((*volume_ml, *overlaps)))
     return [
         ClassRow(
             name,
-            study.side.volume_ml.get(name, overlaps[name].predicted_ml if name in overlaps else None),
+            volume_ml.get(name, overlaps[name].predicted_ml if name in overlaps else None),
             overlaps[name].reference_ml if name in overlaps else None,
             overlaps[name].dice if name in overlaps else None,
             overlaps[name].remark(name) if name in overlaps else None,
@@ -251,11 +300,14 @@ def _class_rows(study: PredictedStudy, evaluation: ReadEvaluation | None) -> lis
 
 
 def _mixture_picture(study: PredictedStudy) -> Picture | None:
-    """The study's voxels in the plane of its mixture; None where they are not known in its units.
+    """The study's voxels in the plane of its mixture; None without one, or where its units
+    are not known.
 
     Of mixtures of single slices, that of the slice with most of the region.
     """
     mixture = study.side.mixture
+    if mixture is None:
+        return None
     n_mixtures, n_classes, _ = mixture.means.shape
     if n_classes != len(study.side.classes) or not set(mixture.sequences) <= set(study.mixture_images):
         return None
@@ -329,14 +381,15 @@ def _loss_picture(sides: Sequence[SideFile]) -> Picture | None:
     return saved_diagram(png, title=f"Run {run.name}", alt="Objective and learning rate per epoch")
 
 
-def _study_facts(side: SideFile) -> dict[str, str]:
+def _study_facts(prediction: Prediction) -> dict[str, str]:
+    side = prediction.side
     facts = {
-        "method": side.method,
+        "method": prediction.method,
         "sequences": ", ".join(
             f"{name} ({file.name}{f', frame {side.frames[name]}' if name in side.frames else ''})"
             for name, file in side.inputs.items()
         ),
-        **({} if side.region_source is None else {"region": side.region_source}),
+        **({} if side.region is None else {"region": _region_text(side.region)}),
         "versions": _versions_text(side.versions),
     }
     if side.seconds is not None:
@@ -346,6 +399,22 @@ def _study_facts(side: SideFile) -> dict[str, str]:
     if side.command is not None:
         facts["command line"] = side.command
     return facts
+
+
+def _region_text(region: str | Mapping[str, Any]) -> str:
+    """Where a region comes from."""
+    if isinstance(region, str):
+        return f"rule {region}" if region in RegionRule.KINDS else Path(region).name
+    own = "the program's own, found by the anatomy stage"
+    quality, lowest = region.get("quality_0_to_1"), region.get("lowest_quality_0_to_1")
+    if quality is None or lowest is None:  # a generative head, or a file of an older version
+        quality, lowest = region.get("quality"), region.get("lowest_quality")
+        scale = "no fixed scale: higher is better"
+    else:
+        scale = "from 0 to 1: mean probability of the tissues in and around the ventricle"
+    if quality is None or lowest is None:
+        return own
+    return f"{own}; quality {float(quality):.3g} ({scale}; below {float(lowest):.3g} is low)"
 
 
 def _versions_text(numbers: Mapping[str, str]) -> str:

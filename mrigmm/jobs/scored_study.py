@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,14 +15,11 @@ from mrigmm.data.maps import (
     read_reference_label,
     reference_classes,
     reference_volume,
-    require_grid,
 )
-from mrigmm.data.volumes import read_probabilities
 from mrigmm.errors import InputError, Problem, some_of
 from mrigmm.evaluation.calibration import Reliability, reliability
 from mrigmm.evaluation.scores import Scores, mask_scores, study_scores
-from mrigmm.jobs.common import PROBABILITIES_SUFFIX
-from mrigmm.jobs.reading.prediction_folder import read_prediction
+from mrigmm.jobs.reading.prediction_folder import Prediction
 
 _MVO = "mvo"
 
@@ -46,18 +42,17 @@ def with_reference(studies: Sequence[Study]) -> tuple[list[Study], list[Problem]
     return [study for study in studies if study.label is not None], [Problem(what, severity="warning")]
 
 
-def score_study(study: Study, folder: Path, cohort: Manifest) -> dict[str, Scores]:
+def score_study(study: Study, prediction: Prediction, cohort: Manifest) -> dict[str, Scores]:
     """Compare a prediction with the study's reference label, by class and nested region.
 
     Args:
         study: of the cohort.
-        folder: that `predict` wrote.
+        prediction: of this study.
         cohort: says what the ids of the reference labels mean.
 
     Raises:
-        InputError: prediction or reference is missing or damaged, or they do not fit each other.
+        InputError: the reference is missing or damaged, or they do not fit each other.
     """
-    prediction = read_prediction(folder, study.id)
     ids = prediction.classes
     classes = [name for name in cohort.classes if name in ids and cohort.labels[name]]
     if not classes:
@@ -83,29 +78,29 @@ def score_study(study: Study, folder: Path, cohort: Manifest) -> dict[str, Score
     return scores
 
 
-def study_reliability(study: Study, folder: Path, cohort: Manifest) -> Reliability | None:
+def study_reliability(study: Study, prediction: Prediction, cohort: Manifest) -> Reliability | None:
     """Whether the probabilities of a prediction mean what they say, inside the region.
 
     What the reference gives no class there is predicted wrongly.
 
     Args:
         study: of the cohort.
-        folder: that `predict` wrote.
+        prediction: of this study.
         cohort: says what the ids of the reference labels mean.
 
     Returns:
-        None where no probabilities were saved, or where the reference does not know all of their classes.
+        None where no probabilities were saved, where the label map was edited since, or where the reference
+        does not know all of their classes.
 
     Raises:
         InputError: probabilities or reference are damaged, or they do not fit each other.
     """
-    file = folder / f"{study.id}{PROBABILITIES_SUFFIX}"
-    prediction = read_prediction(folder, study.id)
     classes = [*prediction.classes]
-    if not file.exists() or not all(cohort.labels.get(name) for name in classes):
+    if not all(cohort.labels.get(name) for name in classes):
         return None
-    volume = read_probabilities(file, study=study.id, n_classes=len(classes))
-    require_grid(volume, prediction.labels.grid, study.id, "probability")
+    volume = prediction.probabilities()
+    if volume is None:
+        return None
     reference = read_reference_label(study, volume.grid, cohort.labels, classes)
     inside = volume.data.sum(axis=3) > 0
     return reliability(volume.data[inside].T, reference[inside])

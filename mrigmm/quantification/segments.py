@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -100,6 +101,12 @@ def insertion_of_point(point_mm: Floats, cavity: Mask, wall: Mask, affine: Float
     z = min(usable, key=lambda z: abs(z - index[2]))
     offset = in_plane @ index[:2] - centre_mm(bodies[z], in_plane)
     return float(np.rad2deg(np.arctan2(offset[1], offset[0])) % 360)
+
+
+def distance_mm(point_mm: Floats, mask: Mask, affine: Floats) -> float:
+    """Distance of a point in world mm from the nearest voxel of a mask (X, Y, Z) that has some."""
+    voxels = apply_affine(affine, np.argwhere(mask))
+    return float(np.linalg.norm(voxels - point_mm, axis=1).min())
 
 
 def base_by_rv(rv: Mask, ventricle: Mask) -> bool | None:

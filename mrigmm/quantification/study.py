@@ -28,6 +28,7 @@ from mrigmm.quantification.volumes import clinical_numbers, probabilities, volum
 WITHOUT_INTERVAL = ("salvage_percent_of_area_at_risk",)
 # A slice with more rays that meet no wall is worth a note.
 _OPEN_PERCENT = 10.0
+NO_EDEMA = "the method gave no voxel any probability of edema: edema counts as not looked for"
 
 Mask = NDArray[np.bool_]
 
@@ -42,6 +43,7 @@ class Maps:
         grid: of these arrays.
         resp: (K, X, Y, Z) probabilities, or None.
         mvo: (X, Y, Z) microvascular obstruction, part of scar; None when it was not looked for.
+        edema_sought: False when edema was not looked for, so that none found says nothing.
     """
 
     labels: NDArray[np.integer[Any]]
@@ -49,6 +51,7 @@ class Maps:
     grid: Grid
     resp: NDArray[np.floating[Any]] | None = None
     mvo: Mask | None = None
+    edema_sought: bool = True
 
     @property
     def ventricle(self) -> bool:
@@ -120,10 +123,13 @@ def quantify_maps(maps: Maps, orientation: Orientation | None = None) -> Quantit
         for tissue, probability in probabilities(inside, list(maps.ids)).items():
             expected[tissue] = float(probability.sum()) * voxel_ml
             draws[tissue] = draw_volumes_ml(probability, voxel_ml)
-        if expected.get("edema") == 0:  # a method that knows no edema, not a ventricle without any
-            notes.append("the method gave no voxel any probability of edema: edema counts as not looked for")
-            for name in ("edema", "area_at_risk"):
-                del hard[name], expected[name], draws[name]
+    # A method that knows no edema, not a ventricle without any.
+    if expected.get("edema") == 0 or (not maps.edema_sought and hard.get("edema") == 0):
+        notes.append(NO_EDEMA)
+        for name in ("edema", "area_at_risk"):
+            del hard[name]
+            expected.pop(name, None)
+            draws.pop(name, None)
     numbers = clinical_numbers(hard, ventricle=maps.ventricle)
     volumes = {name: float(value) for name, value in numbers.items()}
     spread: dict[str, NDArray[np.float64]] = {}

@@ -64,6 +64,7 @@ class StudyPage:
         plots: further pictures, side by side.
         facts: name -> text: method, seconds, files, versions, command line.
         volumes: for the interactive viewer; None without it, or without images.
+        edited: whether somebody has changed the label map since it was predicted.
     """
 
     id: str
@@ -75,6 +76,7 @@ class StudyPage:
     plots: Sequence[Picture] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     volumes: ViewerStudy | None = None
+    edited: bool = False
 
 
 @dataclass(frozen=True)

@@ -293,7 +293,6 @@ def test_mixtures_of_single_slices(workshop, tmp_path):
         {"warnings": 5},
         {"inputs": [1]},
         {"inputs": {"LGE": 5}},
-        {"mixture": None},
         {"mixture": {"sequences": ["LGE"], "units": "", "weights": [1], "means": [1], "covariances": [1]}},
         {"settings": []},
         {"run": 5},

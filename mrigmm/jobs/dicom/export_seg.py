@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mrigmm.data.dicom.recognise import SEQUENCES
 from mrigmm.data.dicom.record import IMAGES, RECORD_FILE, Origin, image_name, read_record
@@ -14,38 +11,17 @@ from mrigmm.errors import InputError, Problem
 from mrigmm.export.dicom_seg import write_dicom_seg
 from mrigmm.jobs.common import DISCLAIMER, Track
 from mrigmm.jobs.predicting.finished import sha256
-from mrigmm.jobs.reading.prediction_folder import Prediction, read_side_file
-
-
-@dataclass(frozen=True)
-class _ReferenceImage:
-    """The image whose grid the label map has, and its sequence, where the side file says so."""
-
-    path: Path | None
-    sequence: str | None
-    digest: str | None = None  # of the file that was segmented
-
-    @classmethod
-    def of(cls, content: Mapping[str, Any]) -> _ReferenceImage:
-        """From `<id>.json`; label maps of other programs have less in it."""
-        file = content.get("reference_grid")
-        inputs = content.get("inputs", {})
-        sequence = next((str(name) for name, path in inputs.items() if path == file), None)
-        digests = content.get("made_with", {}).get("images", {})
-        return cls(None if file is None else Path(file), sequence, digests.get(sequence))
+from mrigmm.jobs.reading.prediction_folder import Prediction
 
 
 class DicomSegs:
     """Writes one object per study, which refers to the series that was segmented."""
 
-    def __init__(
-        self, out: Path, predictions: Path, dicom: Path, record: Path | None, *, alone: bool, track: Track
-    ) -> None:
+    def __init__(self, out: Path, dicom: Path, record: Path | None, *, alone: bool, track: Track) -> None:
         """Read the headers of the DICOM folder once, for all studies.
 
         Args:
             out: folder to write to.
-            predictions: folder of the side files.
             dicom: folder with the series.
             record: of the import; None looks for it beside the images of each study.
             alone: whether there is one study only, whose series may be found by its geometry.
@@ -55,7 +31,6 @@ class DicomSegs:
             InputError: no folder, or no such record.
         """
         self.out = out
-        self.predictions = predictions
         self.record = None if record is None else _existing_record(record)
         self.folder = read_folder(dicom, track)
         self.alone = alone
@@ -63,12 +38,14 @@ class DicomSegs:
     def add(self, prediction: Prediction) -> list[Problem]:
         """Write one study; returns which series it refers to."""
         study = prediction.study
-        image = read_side_file(self.predictions, study, _ReferenceImage.of)
-        origin = self._origin(image, study)
+        side = prediction.side
+        # Label maps of other programs name no image.
+        sequence = next((name for name, file in side.inputs.items() if file == side.reference_grid), None)
+        origin = self._origin(side.reference_grid, side.image_digests.get(sequence or ""), study)
         if origin is not None:
             source = recorded_source(self.folder, prediction.labels, origin, study=study)
         elif self.alone:
-            source = matching_source(self.folder, prediction.labels, image.sequence, study=study)
+            source = matching_source(self.folder, prediction.labels, sequence, study=study)
         else:
             raise InputError(
                 "a DICOM series belongs to one study, and no record says which of them belongs to this one",
@@ -83,6 +60,7 @@ class DicomSegs:
             prediction.classes,
             study=study,
             method=prediction.method,
+            edited=prediction.edited,
             description=DISCLAIMER,
         )
         text = source.said + (f"; {source.doubt}" if source.doubt else "")
@@ -91,21 +69,27 @@ class DicomSegs:
     def finish(self) -> None:
         """Nothing more."""
 
-    def _origin(self, image: _ReferenceImage, study: str) -> Origin | None:
-        """Where the reference image comes from; None where no import recorded it."""
-        now = None if image.path is None else sha256(image.path)
-        if image.digest is not None and now not in (None, image.digest):
+    def _origin(self, image: Path | None, digest: str | None, study: str) -> Origin | None:
+        """Where the reference image comes from; None where no import recorded it.
+
+        Args:
+            image: its file, where the side file names it.
+            digest: of that file when it was segmented.
+            study: study id, for messages.
+        """
+        now = None if image is None else sha256(image)
+        if digest is not None and now not in (None, digest):
             raise InputError(
                 "the image has changed since it was segmented, and the record tells of the new one",
                 study=study,
-                file=image.path,
+                file=image,
                 remedy="predict again with the images of the last import",
             )
         if self.record is None:
-            if image.path is None or image.path.parent.name != IMAGES:
+            if image is None or image.parent.name != IMAGES:
                 return None
-            return read_record(image.path.parents[1] / RECORD_FILE).get(image.path.name)
-        names = [] if image.path is None else [image.path.name]
+            return read_record(image.parents[1] / RECORD_FILE).get(image.name)
+        names = [] if image is None else [image.name]
         names += [image_name(study, sequence) for sequence in SEQUENCES]
         origin = next((self.record[name] for name in names if name in self.record), None)
         if origin is None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,19 @@ from mrigmm.data.run_folder import RunFolder
 from mrigmm.errors import InputError, Problem
 from mrigmm.export.side_files import finite
 from mrigmm.jobs.options import PredictOptions
+from mrigmm.jobs.predicting.result_files import result_files
 from mrigmm.jobs.predicting.segmenter import Segmenter
+from mrigmm.jobs.reading.prediction_folder import read_prediction, read_side_file
 from mrigmm.labels import class_ids
 from mrigmm.methods.base import CohortMethod
 
-# What of a side file must be the same beside `MADE_WITH`.
-_COMPARED = ("method", "settings", "classes")
-MADE_WITH = "made_with"
+_WOULD_BE_LOST: dict[str, Any] = {
+    "what": "a label map that was changed after predict would be replaced",
+    "expected": "the label map that predict wrote",
+    "got": "other classes in some voxels",
+    "remedy": "keep it with --resume, choose another -o, or delete it",
+    "severity": "error",
+}
 # So many differences are told of a study.
 _TOLD = 5
 
@@ -52,29 +59,27 @@ class Request:
             "frames": dict(study.frames),
         }
 
-    def differences(self, study: Study, side_file: Path) -> list[Problem]:
-        """One problem when the result behind a side file was made otherwise than is asked for now."""
+    def differences(self, study: Study, out: Path) -> list[Problem]:
+        """One problem when the finished result in a folder was made otherwise than is asked for now."""
+        side_file = result_files(study.id, out)["json"]
         try:
-            content = json.loads(side_file.read_text(encoding="utf-8"))
-            before = {key: content[key] for key in (*_COMPARED, MADE_WITH)}
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            side = read_side_file(out, study.id)
+            if side.made_with is None:
+                raise InputError("the side file is of another version")
+        except InputError as error:
             return [
                 Problem(
                     "the finished result does not say how it was made",
                     study.id,
                     str(side_file),
                     expected="a side file of this version of mrigmm predict",
-                    got=f"{type(error).__name__}: {error}",
+                    got=error.problems[0].got or error.problems[0].what,
                     remedy="choose another -o, or make all anew with --overwrite",
                 )
             ]
-        method = self.segmenter.method
-        now = {
-            "method": method.name,
-            "settings": method.describe(),
-            "classes": class_ids(self.segmenter.classes),
-            MADE_WITH: self.made_with(study),
-        }
+        before = _compared(side.method, side.settings, side.classes, side.made_with)
+        method, classes = self.segmenter.method, class_ids(self.segmenter.classes)
+        now = _compared(method.name, method.describe(), classes, self.made_with(study))
         was, asked = _flat(before), _flat(json.loads(json.dumps(finite(now))))
         keys = [key for key in dict.fromkeys((*was, *asked)) if was.get(key) != asked.get(key)]
         if not keys:
@@ -92,7 +97,7 @@ class Request:
         ]
 
 
-def make_request(segmenter: Segmenter, studies: Iterable[Study], options: PredictOptions) -> Request:
+def make_request(segmenter: Segmenter, studies: Sequence[Study], options: PredictOptions) -> Request:
     """Return what is asked for.
 
     Args:
@@ -117,17 +122,54 @@ def make_request(segmenter: Segmenter, studies: Iterable[Study], options: Predic
     return Request(segmenter, options, common)
 
 
-def finished_studies(side_files: Iterable[tuple[Study, Path]], request: Request) -> tuple[str, ...]:
-    """Ids of the studies whose side file is there, which is written last.
+def finished_studies(
+    studies: Sequence[Study], out: Path, request: Request
+) -> tuple[tuple[str, ...], list[Problem]]:
+    """Studies that a folder has results of: label map, and side file, which is written last.
+
+    A label map that somebody has changed since is the result of its study, and is kept.
+
+    Returns:
+        Their ids; and what to know: which label maps were changed, which cannot be read.
 
     Raises:
         InputError: some of them were made otherwise than `request` asks for; each one is named.
     """
-    there = [(study, file) for study, file in side_files if file.exists()]
-    problems = [problem for study, file in there for problem in request.differences(study, file)]
+    files = {study.id: result_files(study.id, out) for study in studies}
+    there = [s for s in studies if files[s.id]["json"].exists() and files[s.id]["labels"].exists()]
+    differences = [problem for study in there for problem in request.differences(study, out)]
+    if differences:
+        raise InputError.from_problems(differences)
+    told: list[Problem] = []
+    for study in there:
+        try:
+            told += read_prediction(out, study.id).notes()
+        except InputError as error:
+            told += error.problems
+    return tuple(study.id for study in there), told
+
+
+def require_unedited(studies: Sequence[Study], out: Path) -> None:
+    """Refuse to replace label maps that somebody has corrected: that work cannot be done again by a program.
+
+    Raises:
+        InputError: there are some; each one is named.
+    """
+    problems: list[Problem] = []
+    for study in studies:
+        with suppress(InputError):  # what is no prediction, or cannot be read, holds no such work
+            prediction = read_prediction(out, study.id)
+            if prediction.edited:
+                problems.append(replace(prediction.notes()[0], **_WOULD_BE_LOST))
     if problems:
         raise InputError.from_problems(problems)
-    return tuple(study.id for study, _ in there)
+
+
+def _compared(
+    method: str, settings: Mapping[str, Any], classes: Mapping[str, int], made_with: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What must be the same for a result to be kept."""
+    return {"method": method, "settings": settings, "classes": classes, "made_with": made_with}
 
 
 def sha256(file: Path) -> str | None:

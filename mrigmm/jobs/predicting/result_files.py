@@ -23,8 +23,8 @@ from mrigmm.jobs.common import (
 from mrigmm.jobs.reading.failures import failure_file, is_side_file
 from mrigmm.methods.base import EXTRA_MAPS, UNCERTAINTY_MAPS
 
-# Files that other commands conclude from results, in the same folder.
-_CONCLUSIONS = (
+# Tables, comparisons and pages that are made from results, in the same folder.
+_DERIVED = (
     METRICS_FILE,
     QUANTITIES_FILE,
     SEGMENTS_FILE,
@@ -74,9 +74,9 @@ def require_free(out: Path, studies: Iterable[Study], manifest: Path | None, *, 
         ]
         results = result_files(study.id, out).values()
         for file in results:
-            if file.name.casefold() in _CONCLUSIONS:
+            if file.name.casefold() in _DERIVED:
                 raise InputError(
-                    "what is concluded from results would replace the side file of a study of this name",
+                    "a table or page of the results would replace the side file of a study of this name",
                     study=study.id,
                     file=file,
                     remedy="rename the study",
@@ -103,7 +103,7 @@ def remove_results(files: Mapping[str, Path]) -> None:
         remove(file)
 
 
-def remove_conclusions(out: Path) -> None:
-    """Delete what was concluded from results that are about to be replaced."""
-    for name in _CONCLUSIONS:
+def remove_derived(out: Path) -> None:
+    """Delete tables, comparisons and pages of results that are about to be replaced."""
+    for name in _DERIVED:
         remove(out / name)

@@ -18,8 +18,8 @@ from mrigmm.errors import InputError, Problem, memory_checked
 from mrigmm.export.nifti import write_labels, write_map, write_probabilities
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import warnings_of
-from mrigmm.jobs.predicting.finished import MADE_WITH, Request
-from mrigmm.jobs.predicting.result_files import remove_conclusions, remove_results, result_files
+from mrigmm.jobs.predicting.finished import Request
+from mrigmm.jobs.predicting.result_files import remove_derived, remove_results, result_files
 from mrigmm.jobs.predicting.side_file import side_file
 from mrigmm.jobs.reading.failures import clear_failure
 from mrigmm.methods.anatomy import region_ids
@@ -43,7 +43,7 @@ def _write_study(study: Study, out: Path, request: Request, notes: Sequence[str]
     segmenter = request.segmenter
     files = result_files(study.id, out)
     if any(file.exists() for file in files.values()):
-        remove_conclusions(out)
+        remove_derived(out)
         remove_results(files)  # an older result must not stand in for one that fails now
     made_with = request.made_with(study)
     tensors = segmenter.read(study)
@@ -54,9 +54,10 @@ def _write_study(study: Study, out: Path, request: Request, notes: Sequence[str]
         maps |= uncertainty_maps(result)
         if not maps[ENTROPY].any():
             warnings += ("this method gives no probabilities: the entropy is 0 in every voxel",)
-    remove_conclusions(out)
+    remove_derived(out)
+    labels = tensors.to_input_grid(result.labels[None])[0]
     try:
-        write_labels(files["labels"], tensors.to_input_grid(result.labels[None])[0], tensors.output)
+        write_labels(files["labels"], labels, tensors.output)
         if request.options.save_probabilities:
             write_probabilities(files["probabilities"], tensors.to_input_grid(result.resp), tensors.output)
         for name, values in maps.items():
@@ -70,11 +71,14 @@ def _write_study(study: Study, out: Path, request: Request, notes: Sequence[str]
             unmoved = segmenter.read(study, registration=False)
             with atomic(files["motion"]) as temporary:
                 temporary.write_bytes(_motion_picture(unmoved, tensors))
-        content = side_file(tensors, result, segmenter, warnings)
-        if study.scribbles is not None and tensors.scribbles is not None:
-            content["scribbles"] = str(study.scribbles.resolve())
-        content[MADE_WITH] = made_with
-        write_json(files["json"], {**content, "seconds": round(time.perf_counter() - started, 3)})
+        used = study.scribbles if tensors.scribbles is not None else None
+        side = replace(
+            side_file(tensors, result, labels, segmenter, warnings),
+            scribbles=None if used is None else used.resolve(),
+            made_with=made_with,
+            seconds=round(time.perf_counter() - started, 3),
+        )
+        write_json(files["json"], side.as_json())
     except BaseException:  # a label map without its side file is half a result
         remove_results(files)
         raise

@@ -15,6 +15,8 @@ from mrigmm.data.files import write_text
 from mrigmm.errors import Problem
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import DISCLAIMER, QUANTITIES_FILE, SEGMENTS_FILE
+from mrigmm.jobs.reading.label_maps import EDITED_COLUMN, label_maps, yes_or_no
+from mrigmm.jobs.reading.prediction_folder import Prediction
 from mrigmm.quantification.transmurality import BIN_NAMES
 
 EXPECTED = "expected_"
@@ -28,7 +30,10 @@ def quantity_files(folder: Path) -> tuple[Path, Path, Path]:
 
 
 def write_quantities(
-    folder: Path, rows: Mapping[str, Mapping[str, Any]], failed: Mapping[str, Problem]
+    folder: Path,
+    rows: Mapping[str, Mapping[str, Any]],
+    maps: Mapping[str, Prediction],
+    failed: Mapping[str, Problem],
 ) -> None:
     """Write the three files.
 
@@ -36,10 +41,11 @@ def write_quantities(
         folder: where they go.
         rows: study -> `Quantities.as_dict`, perhaps with "reference" and "crps" per number; numbers that
             are not known are None; under "sequences" those that the study has.
+        maps: study -> label map that was measured.
         failed: study -> why it has no prediction.
     """
     as_json, as_csv, segments = quantity_files(folder)
-    content: dict[str, Any] = {"studies": rows}
+    content: dict[str, Any] = {"studies": rows, **label_maps(maps[name] for name in rows)}
     if failed:
         content["no_prediction"] = {name: problem.brief for name, problem in failed.items()}
     agreement = _agreement(rows.values())
@@ -50,10 +56,15 @@ def write_quantities(
         as_csv,
         _table(
             (
-                {"study": name, **columns_of(row), SEQUENCES: "+".join(row.get(SEQUENCES, ()))}
+                {
+                    "study": name,
+                    **columns_of(row),
+                    SEQUENCES: "+".join(row.get(SEQUENCES, ())),
+                    EDITED_COLUMN: yes_or_no(maps[name].edited),
+                }
                 for name, row in rows.items()
             ),
-            last=SEQUENCES,
+            last=(SEQUENCES, EDITED_COLUMN),
         ),
     )
     write_text(
@@ -79,12 +90,12 @@ def columns_of(row: Mapping[str, Any]) -> dict[str, float | None]:
     return columns
 
 
-def _table(rows: Iterable[Mapping[str, Any]], head: Sequence[str] = (), last: str | None = None) -> str:
+def _table(rows: Iterable[Mapping[str, Any]], head: Sequence[str] = (), last: Sequence[str] = ()) -> str:
     """CSV text; a column for every name of any row, empty where there is no number."""
     listed = list(rows)
     text = io.StringIO()
     columns = list(dict.fromkeys([*head, *(name for row in listed for name in row)])) or ["study"]
-    columns.sort(key=lambda name: name == last)  # later columns stand after those that were always there
+    columns.sort(key=lambda name: name in last)  # later columns stand after those that were always there
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     for row in listed:

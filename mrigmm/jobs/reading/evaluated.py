@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mrigmm.errors import InputError
+from mrigmm.errors import InputError, Problem, some_of
 from mrigmm.evaluation.overlap import empty_remark
 from mrigmm.jobs.common import METRICS_FILE, QUANTITIES_FILE
 from mrigmm.jobs.reading.json_files import read_json
+from mrigmm.jobs.reading.label_maps import is_of, label_map_digests
+from mrigmm.jobs.reading.prediction_folder import read_prediction
 from mrigmm.reporting.page import MetricsTable
 
 _FIGURES = (
@@ -42,16 +44,18 @@ class ReadEvaluation:
     """An evaluated folder; older files name no references.
 
     Attributes:
-        table: summary by class and nested region.
+        table: summary by class and nested region; None where it does not hold any more.
         studies: study -> class or nested region -> overlap.
         references: study -> reference label map.
         reference_ids: class name -> ids in those maps.
+        label_maps: study -> digest of the label map that was evaluated.
     """
 
-    table: MetricsTable
+    table: MetricsTable | None
     studies: Mapping[str, Mapping[str, StudyOverlap]]
     references: Mapping[str, Path]
     reference_ids: Mapping[str, tuple[int, ...]]
+    label_maps: Mapping[str, str]
 
 
 def read_evaluation(folder: Path) -> ReadEvaluation:
@@ -99,7 +103,33 @@ def _evaluation(name: str, content: Mapping[str, Any]) -> ReadEvaluation:
             str(region): tuple(int(i) for i in found)
             for region, found in content.get("reference_ids", {}).items()
         },
+        label_maps=label_map_digests(content),
     )
+
+
+def without_stale(evaluation: ReadEvaluation, folder: Path) -> tuple[ReadEvaluation, list[Problem]]:
+    """Leave out of an evaluation what is of other label maps than a folder has now.
+
+    Returns:
+        The evaluation without those studies, and then without its summary; and a warning that names them.
+    """
+    stale = [study for study in evaluation.studies if not _evaluated_now(study, evaluation, folder)]
+    if not stale:
+        return evaluation, []
+    what = (
+        f"the evaluation is of label maps that have changed since ({some_of(stale)}): their figures and its "
+        "summary are left out; run mrigmm evaluate again"
+    )
+    current = {study: found for study, found in evaluation.studies.items() if study not in stale}
+    left = replace(evaluation, table=None, studies=current)
+    return left, [Problem(what, file=str(folder / METRICS_FILE), severity="warning")]
+
+
+def _evaluated_now(study: str, evaluation: ReadEvaluation, folder: Path) -> bool:
+    try:
+        return is_of(evaluation.label_maps.get(study), read_prediction(folder, study))
+    except InputError:  # moved away, or damaged: there is no other map that could be shown beside the figures
+        return True
 
 
 @dataclass(frozen=True)
@@ -111,12 +141,14 @@ class StudyQuantities:
         intervals: name -> its bounds.
         transmurality: segment -> percent of the wall's thickness, None where it is not defined.
         notes: what to know about them.
+        label_map: digest of the label map that they are of.
     """
 
     values: Mapping[str, float | None] = field(default_factory=dict)
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     transmurality: Mapping[int, float | None] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    label_map: str | None = None
 
 
 def read_quantities(folder: Path) -> Mapping[str, StudyQuantities]:
@@ -130,12 +162,20 @@ def read_quantities(folder: Path) -> Mapping[str, StudyQuantities]:
         return {}
     return read_json(
         path,
-        lambda content: {str(study): _quantities(found) for study, found in content["studies"].items()},
+        _studies_quantities,
         missing="the folder has not been quantified",
         damaged="the quantities cannot be read",
         write_it="run mrigmm quantify on it",
         write_again="run mrigmm quantify again",
     )
+
+
+def _studies_quantities(content: Mapping[str, Any]) -> dict[str, StudyQuantities]:
+    digests = label_map_digests(content)
+    return {
+        str(study): replace(_quantities(found), label_map=digests.get(str(study)))
+        for study, found in content["studies"].items()
+    }
 
 
 def _quantities(found: Mapping[str, Any]) -> StudyQuantities:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,116 +14,18 @@ from pydantic import ValidationError
 
 from mrigmm.config import RunConfig
 from mrigmm.data.crops import standardised_by_percentiles
-from mrigmm.data.geometry import Grid, with_slices_last
-from mrigmm.data.manifest import RegionRule, Study
+from mrigmm.data.geometry import with_slices_last
+from mrigmm.data.manifest import Study
 from mrigmm.data.maps import read_reference_label
+from mrigmm.data.side_file import SideFile
 from mrigmm.data.standardise import CROP_ZSCORE, REGION_PERCENTILES, REGION_ZSCORE, UNITS
 from mrigmm.data.study import Corrections, load_study
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError
 from mrigmm.jobs.common import REGION_SUFFIX
-from mrigmm.jobs.reading.prediction_folder import class_ids_of, read_labels, read_side_file
+from mrigmm.jobs.reading.prediction_folder import Prediction, read_prediction
 from mrigmm.labels import Region
 from mrigmm.methods.deep_gmm import run_input
-
-
-@dataclass(frozen=True)
-class SavedMixture:
-    """The mixture of a side file: weights (S, K), means (S, K, C), covariances (S, K, C, C)."""
-
-    sequences: tuple[str, ...]
-    units: str
-    weights: NDArray[np.float64]
-    means: NDArray[np.float64]
-    covariances: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class SideFile:
-    """What a report needs of `<id>.json`.
-
-    Attributes:
-        classes: class name -> id.
-        inputs: file of each sequence that was read.
-        frames: frame, from 0, of files that hold several.
-        region: region map; None where it is no file.
-        region_source: where the region comes from, in words; None where the side file does not say.
-        corrections: what was done to the images.
-        settings: of the method.
-        run: folder of the trained run; None for a method without one.
-        command: command line of the prediction; None in files of older versions.
-    """
-
-    method: str
-    classes: Mapping[str, int]
-    volume_ml: Mapping[str, float]
-    mixture: SavedMixture
-    inputs: Mapping[str, Path]
-    frames: Mapping[str, int]
-    region: Path | None
-    region_source: str | None
-    corrections: Corrections
-    settings: Mapping[str, Any]
-    warnings: tuple[str, ...]
-    seconds: float | None
-    versions: Mapping[str, str]
-    run: Path | None
-    command: str | None
-
-
-def _side_file(found_region: Path, content: Mapping[str, Any]) -> SideFile:
-    region = content.get("region")
-    run, command, seconds = content.get("run"), content.get("command"), content.get("seconds")
-    if not isinstance(content["settings"], dict):
-        raise TypeError("settings")
-    return SideFile(
-        method=str(content["method"]),
-        classes=class_ids_of(content),
-        volume_ml={str(name): float(ml) for name, ml in content["volume_ml"].items()},
-        mixture=_mixture(content["mixture"]),
-        inputs={str(name): Path(file) for name, file in content["inputs"].items()},
-        frames={str(name): int(frame) for name, frame in content.get("frames", {}).items()},
-        # A region that the anatomy stage found lies beside the labels; a rule's has no file.
-        region=Path(region) if isinstance(region, str) else found_region,
-        region_source=None if region is None else _region_source(region),
-        corrections=Corrections(bias_correction="bias_field" in content, registration="motion" in content),
-        settings=content["settings"],
-        warnings=tuple(str(text) for text in content["warnings"]),
-        seconds=None if seconds is None else float(seconds),
-        versions={str(name): str(number) for name, number in content.get("versions", {}).items()},
-        run=None if run is None else Path(run),
-        command=None if command is None else str(command),
-    )
-
-
-def _region_source(region: Any) -> str:
-    """Where a region comes from, as it stands in a side file."""
-    if not isinstance(region, dict):
-        return f"rule {region}" if region in RegionRule.KINDS else Path(str(region)).name
-    own = "the program's own, found by the anatomy stage"
-    quality, lowest = region.get("quality_0_to_1"), region.get("lowest_quality_0_to_1")
-    if quality is None or lowest is None:  # a generative head, or a file of an older version
-        quality, lowest = region.get("quality"), region.get("lowest_quality")
-        scale = "no fixed scale: higher is better"
-    else:
-        scale = "from 0 to 1: mean probability of the tissues in and around the ventricle"
-    if quality is None or lowest is None:
-        return own
-    return f"{own}; quality {float(quality):.3g} ({scale}; below {float(lowest):.3g} is low)"
-
-
-def _mixture(content: Mapping[str, Any]) -> SavedMixture:
-    weights, means, covariances = (
-        np.array(content[name], dtype=float) for name in ("weights", "means", "covariances")
-    )
-    sequences = tuple(str(name) for name in content["sequences"])
-    if means.ndim != 3 or means.shape[2] != len(sequences):
-        raise ValueError(f"means of shape {means.shape}")
-    if weights.shape != means.shape[:2] or covariances.shape != (*means.shape, len(sequences)):
-        raise ValueError(f"weights of shape {weights.shape}, covariances of shape {covariances.shape}")
-    if not all(np.isfinite(part).all() for part in (weights, means, covariances)):
-        raise ValueError("the mixture is not finite")
-    return SavedMixture(sequences, str(content["units"]), weights, means, covariances)
 
 
 @dataclass(frozen=True)
@@ -132,8 +33,7 @@ class PredictedStudy:
     """A predicted study, in the axes of its files but with the slices last.
 
     Attributes:
-        id: study id.
-        side: its side file.
+        prediction: label map and side file, in the order of the file.
         labels: class ids (X, Y, Z).
         spacing_mm: of those axes.
         reference: reference class ids (X, Y, Z), or None.
@@ -145,8 +45,7 @@ class PredictedStudy:
         note: why there are no images.
     """
 
-    id: str
-    side: SideFile
+    prediction: Prediction
     labels: NDArray[np.uint8]
     spacing_mm: tuple[float, float, float]
     reference: NDArray[np.integer[Any]] | None
@@ -155,6 +54,26 @@ class PredictedStudy:
     mixture_images: Mapping[str, NDArray[np.float32]]
     observed: Mapping[str, NDArray[np.bool_]]
     note: str | None
+
+    @property
+    def id(self) -> str:
+        """Study id."""
+        return self.prediction.study
+
+    @property
+    def side(self) -> SideFile:
+        """Side file, without what no longer belongs to an edited label map."""
+        return self.prediction.side
+
+    @property
+    def volume_ml(self) -> dict[str, float]:
+        """Volume of each class, and of microvascular obstruction inside the scar, in the map as it is now."""
+        ml = self.prediction.labels.grid.voxel_volume_ml
+        volumes = {name: float((self.labels == i).sum()) * ml for name, i in self.side.classes.items()}
+        scar = self.side.classes.get("scar")
+        if self.prediction.mvo is not None and scar is not None:
+            volumes["mvo"] = float((self.prediction.mvo & (self.prediction.labels.data == scar)).sum()) * ml
+        return volumes
 
 
 def read_predicted_study(
@@ -175,8 +94,8 @@ def read_predicted_study(
     Raises:
         InputError: prediction, side file or reference cannot be read. Images that cannot are no error.
     """
-    side = read_side_file(folder, study, partial(_side_file, folder / f"{study}{REGION_SUFFIX}"))
-    labels = read_labels(folder, study, side.classes)
+    prediction = read_prediction(folder, study)
+    side, labels = prediction.side, prediction.labels
     truth, known = None, tuple(side.classes)
     if reference is not None:
         ids = reference_ids or {"background": (0,), **{name: (i,) for name, i in side.classes.items()}}
@@ -186,7 +105,7 @@ def read_predicted_study(
     ids_map = labels.data.astype(np.uint8)
     images, in_units, observed, note = {}, {}, {}, None
     try:
-        tensors = _tensors(study, side, ids_map, labels.grid)
+        tensors = _tensors(prediction, ids_map)
         images, observed = _by_sequence(tensors, tensors.image), _by_sequence(tensors, tensors.observed)
         converted = _in_mixture_units(tensors, side)
         in_units = {} if converted is None else _by_sequence(converted, converted.image)
@@ -194,8 +113,7 @@ def read_predicted_study(
         note = error.problems[0].brief
     across, up = np.delete(labels.grid.spacing_mm, labels.grid.slice_axis)
     return PredictedStudy(
-        id=study,
-        side=side,
+        prediction=prediction,
         labels=with_slices_last(ids_map, labels.grid),
         spacing_mm=(float(across), float(up), float(labels.grid.spacing_mm[labels.grid.slice_axis])),
         reference=truth,
@@ -207,20 +125,25 @@ def read_predicted_study(
     )
 
 
-def _tensors(study: str, side: SideFile, labels: NDArray[np.uint8], grid: Grid) -> StudyTensors:
+def _tensors(prediction: Prediction, labels: NDArray[np.uint8]) -> StudyTensors:
     """The study as it was read for the prediction.
 
     Where the region was no file (a rule), the labelled voxels are it.
     """
-    has_map = side.region is not None and side.region.is_file()
+    study, side = prediction.study, prediction.side
+    if not side.inputs:
+        raise InputError("the side file names no images", study=study)
+    # A region that the anatomy stage found lies beside the labels.
+    region = side.region_file or prediction.folder / f"{study}{REGION_SUFFIX}"
+    has_map = region.is_file()
     tensors = load_study(
-        Study(study, side.inputs, region=side.region if has_map else None, frames=side.frames),
+        Study(study, side.inputs, region=region if has_map else None, frames=side.frames),
         tuple(side.inputs),
         tuple(side.classes),
         region=None if has_map else np.where(labels > 0, Region.LV, Region.OUTSIDE).astype(np.uint8),
-        corrections=side.corrections,
+        corrections=Corrections(bias_correction=bool(side.bias_field), registration=bool(side.motion)),
     )
-    if not tensors.output.grid.same_as(grid):
+    if not tensors.output.grid.same_as(prediction.labels.grid):
         raise InputError(
             "the image is no longer on the grid of the label map", study=study, file=tensors.output.file
         )
@@ -233,7 +156,9 @@ def _by_sequence(study: StudyTensors, maps: torch.Tensor) -> dict[str, NDArray[A
 
 
 def _in_mixture_units(study: StudyTensors, side: SideFile) -> StudyTensors | None:
-    """The study in the units of its mixture; None for units that are not known here."""
+    """The study in the units of its mixture; None without one, and for units that are not known here."""
+    if side.mixture is None:
+        return None
     units = {name: key for key, name in UNITS.items()}.get(side.mixture.units)
     if units == REGION_ZSCORE:
         return study

@@ -2,47 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrigmm.data.maps import require_grid
+from mrigmm.data.geometry import Grid
+from mrigmm.data.maps import on_grid, require_grid
+from mrigmm.data.nifti_place import moved_to
+from mrigmm.data.side_file import SideFile, record_of
 from mrigmm.data.study_tensors import OutputGrid
-from mrigmm.data.volumes import Volume, read_map
-from mrigmm.errors import InputError, near_misses
-from mrigmm.jobs.common import LABELS_SUFFIX, MVO_SUFFIX
+from mrigmm.data.volumes import Volume, read_map, read_probabilities
+from mrigmm.errors import InputError, Problem, near_misses
+from mrigmm.jobs.common import LABELS_SUFFIX, MVO_SUFFIX, PROBABILITIES_SUFFIX
 from mrigmm.jobs.reading.failures import failure_of, failures, no_prediction
-from mrigmm.jobs.reading.json_files import Content, read_json
+from mrigmm.jobs.reading.json_files import read_json
 from mrigmm.labels import BACKGROUND_ID
+from mrigmm.quantification.study import NO_EDEMA
+
+_SAME_MM = 1e-3  # of affines: headers hold float32
+EDITED = "the label map was changed after predict"
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One study's results.
+    """One study's results, as they are now.
 
     Attributes:
         study: id.
-        labels: class ids (X, Y, Z) in file order.
-        classes: class name -> id.
+        folder: that `predict` wrote.
+        labels: class ids (X, Y, Z), in the order of the file that `predict` wrote.
+        side: side file; of an edited study without what belonged to the label map before: volumes, clinical
+            numbers and mixture.
         mvo: (X, Y, Z) bool, microvascular obstruction; None when it was not looked for.
-        method: name of what segmented it.
+        sequences: that vary in the region.
+        edited: whether somebody has changed the label map since it was predicted.
+        edema_sought: False of a method that looks for none: none found is then not none there.
     """
 
     study: str
+    folder: Path
     labels: Volume
-    classes: Mapping[str, int]
+    side: SideFile
     mvo: NDArray[np.bool_] | None
-    method: str
+    sequences: tuple[str, ...]
+    edited: bool
+    edema_sought: bool = True
+
+    @property
+    def classes(self) -> Mapping[str, int]:
+        """Class name -> id."""
+        return self.side.classes
+
+    @property
+    def method(self) -> str:
+        """What made the label map."""
+        return f"{self.side.method}, corrected by hand" if self.edited else self.side.method
+
+    @property
+    def digest(self) -> str:
+        """Of the label map: figures of a study belong together when they are of the same."""
+        return record_of(self.labels.data, self.labels.grid).sha256
 
     @property
     def output(self) -> OutputGrid:
         """Where a map of this study is written to."""
         labels = self.labels
         return OutputGrid(labels.grid, labels.header, labels.stored_shape, labels.path)
+
+    def notes(self) -> list[Problem]:
+        """A note where the label map is no longer the one that was predicted."""
+        return [Problem(EDITED, self.study, str(self.labels.path), severity="note")] if self.edited else []
+
+    def probabilities(self) -> Volume | None:
+        """Class probabilities (X, Y, Z, K); None where none were saved, or an edited map has no more any.
+
+        Raises:
+            InputError: they are damaged, or on another grid.
+        """
+        file = self.folder / f"{self.study}{PROBABILITIES_SUFFIX}"
+        if self.edited or not file.exists():
+            return None
+        found = read_probabilities(file, study=self.study, n_classes=len(self.classes))
+        require_grid(found, self.labels.grid, self.study, "probability")
+        return found
 
 
 def require_predictions(folder: Path) -> None:
@@ -103,13 +148,12 @@ def predicted_studies(folder: Path, asked_for: Sequence[str] = ()) -> tuple[str,
     return tuple(asked_for) or tuple(found)
 
 
-def read_side_file(folder: Path, study: str, parse: Callable[[Mapping[str, Any]], Content]) -> Content:
-    """What a caller needs of `<id>.json`, which `predict` writes last.
+def read_side_file(folder: Path, study: str) -> SideFile:
+    """Read `<id>.json`, which `predict` writes last.
 
     Args:
         folder: folder that `predict` wrote.
         study: study id.
-        parse: takes its content; a KeyError, TypeError or ValueError says that it is damaged.
 
     Raises:
         InputError: missing or damaged.
@@ -117,7 +161,7 @@ def read_side_file(folder: Path, study: str, parse: Callable[[Mapping[str, Any]]
     failed = failure_of(folder, study)
     return read_json(
         folder / f"{study}.json",
-        parse,
+        SideFile.from_json,
         missing="the study has no prediction" + ("" if failed is None else f": {failed.brief}"),
         write_it="run mrigmm predict on it, or choose other studies"
         if failed is None or failed.remedy is None
@@ -128,53 +172,48 @@ def read_side_file(folder: Path, study: str, parse: Callable[[Mapping[str, Any]]
     )
 
 
-def class_ids_of(content: Mapping[str, Any]) -> dict[str, int]:
-    """Class name -> id of a side file."""
-    classes = {str(name): int(i) for name, i in content["classes"].items()}
-    if not classes or len(set(classes.values())) < len(classes):
-        raise ValueError(f"classes {classes}")
-    return classes
+def read_prediction(folder: Path, study: str) -> Prediction:
+    """Read label map and side file of one study.
 
-
-def read_labels(folder: Path, study: str, classes: Mapping[str, int]) -> Volume:
-    """The label map of a study.
+    A map that another program saved with flipped or permuted axes is turned back to the order in which it was
+    written.
 
     Raises:
-        InputError: missing, damaged, or with other ids than those of `classes` (name -> id) and 0.
+        InputError: one of them is missing or damaged, or they do not fit each other: other ids, another grid.
     """
-    return read_map(
+    side = read_side_file(folder, study)
+    labels = read_map(
         folder / f"{study}{LABELS_SUFFIX}",
         study=study,
         role="predicted label",
-        known=(BACKGROUND_ID, *classes.values()),
+        known=(BACKGROUND_ID, *side.classes.values()),
     )
+    if side.label_map is not None:
+        labels = _as_written(labels, side.label_map.grid, study)
+    edited = not side.describes(labels)
+    mvo = _read_mvo(folder, study, labels)
+    holds = replace(side, volume_ml={}, quantities=None, mixture=None) if edited else side
+    sought = side.quantities is None or NO_EDEMA not in side.quantities["notes"]
+    return Prediction(study, folder, labels, holds, mvo, side.sequences, edited, sought)
 
 
-def read_mvo(folder: Path, study: str, labels: Volume) -> NDArray[np.bool_] | None:
-    """Where `predict --mvo` found microvascular obstruction, on the grid of the label map; else None.
+def _as_written(labels: Volume, grid: Grid, study: str) -> Volume:
+    """A label map in the order and place in which `predict` wrote it.
 
     Raises:
-        InputError: damaged, or on another grid.
+        InputError: it has other voxels.
     """
+    put = on_grid(labels, grid, study, "predicted label")
+    moved = put is not labels or not np.allclose(labels.grid.affine, grid.affine, atol=_SAME_MM)
+    if moved:
+        put = replace(put, header=moved_to(labels.header, grid), stored_shape=grid.shape)
+    return replace(put, grid=grid)
+
+
+def _read_mvo(folder: Path, study: str, labels: Volume) -> NDArray[np.bool_] | None:
+    """Where `predict --mvo` found microvascular obstruction, on the grid of the label map; else None."""
     file = folder / f"{study}{MVO_SUFFIX}"
     if not file.exists():
         return None
     found = read_map(file, study=study, role="predicted mvo", known=(0, 1))
-    require_grid(found, labels.grid, study, "predicted mvo")
-    return np.asarray(found.data > 0)
-
-
-def _classes_and_method(content: Mapping[str, Any]) -> tuple[dict[str, int], str]:
-    # Label maps of other programs can be judged with a side file that names their classes only.
-    return class_ids_of(content), str(content.get("method", "unknown"))
-
-
-def read_prediction(folder: Path, study: str) -> Prediction:
-    """Label map and side file of one study.
-
-    Raises:
-        InputError: one of them is missing or damaged, or they do not fit each other.
-    """
-    classes, method = read_side_file(folder, study, _classes_and_method)
-    labels = read_labels(folder, study, classes)
-    return Prediction(study, labels, classes, read_mvo(folder, study, labels), method)
+    return np.asarray(on_grid(found, labels.grid, study, "predicted mvo").data > 0)
