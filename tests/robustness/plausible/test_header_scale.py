@@ -22,7 +22,7 @@ from mrigmm.data.volumes import read_map
 from mrigmm.errors import InputError
 
 from ...conftest import Workshop, oblique_affine, save_nifti
-from ..cases import ALL_FILES, SHAPE, Place, every, messages, patched, place_in
+from ..cases import ALL_FILES, SHAPE, TRUTH, Place, every, messages, patched, place_in
 from ..test_properties import examples
 
 KIND = "scale of the header"
@@ -48,6 +48,8 @@ def numbers(folder: Path) -> dict[str, dict[str, str]]:
 def predicted(tmp_path_factory) -> Place:
     """Twice the same study, "good" as it is and "bad" with sforms of 1 mm, segmented and evaluated."""
     place = place_in(tmp_path_factory.mktemp("scale"))
+    # A reference that is moved by a voxel, so that there are distances.
+    save_nifti(place.folder / place.good["label"], np.roll(TRUTH, 1, axis=0), oblique_affine())
     for role in ALL_FILES:
         good = place.good[role] if role in ("region", "label") else place.good["image"][role]
         shutil.copy(place.folder / good, place.file(role))
@@ -63,6 +65,7 @@ def test_an_sform_of_1_mm(predicted):
     found = numbers(predicted.out)
     assert float(found["bad"]["lv_mass_g"]) == pytest.approx(float(found["good"]["lv_mass_g"]), rel=1e-4)
     studies = json.loads((predicted.out / "metrics.json").read_text())["studies"]
+    assert studies["good"]["wall"]["hd95_mm"] == pytest.approx(1.2, rel=1e-4)
     for one, two in zip(studies["good"].values(), studies["bad"].values(), strict=True):
         assert two["hd95_mm"] == pytest.approx(one["hd95_mm"], rel=1e-4, nan_ok=True)
         assert two["nsd_2mm"] == pytest.approx(one["nsd_2mm"], rel=1e-4, nan_ok=True)
@@ -122,8 +125,10 @@ def test_maps_of_other_programs_fit(predicted, tmp_path, program, code):
     place = Place(Workshop(tmp_path / "data"), predicted.good, predicted.bad, tmp_path / "out")
     for role in ("LGE", "T2", "bSSFP"):  # ITK takes the sform's directions for code 1, else the qform's
         patched(role, sform_code=("h", code))(place)
-    for path in (place.file("region"), place.file("label"), place.out / "bad_labels.nii.gz"):
+    for path in (place.file("region"), place.file("label")):
         program(path, path)
+    if program is redrawn:
+        redrawn(place.out / "bad_labels.nii.gz", place.out / "bad_labels.nii.gz")
     manifest = place.manifest()
     mrigmm.evaluate(place.out, manifest)
     before, after = (
