@@ -26,9 +26,9 @@ _LOCATOR_PIXEL_MM, _LOCATOR_SIDE_MM = 2.5, 320.0
 _CAVITY_MM = 10.0  # SD of the Gaussian that a cavity is looked for with
 _REACH_MM = 40.0  # of the cavity around the best place
 _MOVED_MM = 6.0  # a square that is farther from the ventricle's centre is laid anew
-# Below it there is no heart: smoothed probability of cavity at the best place, mean over the slices
-# that show the most of it.
-LOWEST_CAVITY = 0.05
+# There is no heart where both are low: the smoothed probability of cavity at the best place, mean over the
+# slices that show the most of it, and the mean probability of what the segmenter calls ventricle there.
+LOWEST_LOCATED, LOWEST_QUALITY = 0.05, 0.75
 _MIN_SLICES = 3
 
 _BLOOD = SEGMENTER_CLASSES.index("blood")
@@ -73,8 +73,6 @@ class NetworkFinder:
             InputError: there is no ventricle.
         """
         centre, located = self.locate(study)
-        if located < LOWEST_CAVITY:
-            raise _no_ventricle(study)
         probabilities, codes = self._segmented(study, centre)
         if not codes.any():
             raise _no_ventricle(study)
@@ -84,9 +82,12 @@ class NetworkFinder:
             probabilities, codes = self._segmented(study, (float(again[0]), float(again[1])))
             if not codes.any():
                 raise _no_ventricle(study)
+        quality = _slice_quality(probabilities, codes)
+        if located < LOWEST_LOCATED and float(np.nanmedian(quality)) < LOWEST_QUALITY:
+            raise _no_ventricle(study)
         return FoundAnatomy(
             codes,
-            _slice_quality(probabilities, codes),
+            quality,
             tuple(implausible(codes, study.spacing_mm)),
             rv=_right_ventricle(probabilities[_RV], codes),
             located=located,
