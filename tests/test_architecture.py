@@ -11,7 +11,7 @@ PACKAGE = ROOT / "mrigmm"
 DOC = (ROOT / "docs" / "architecture.md").read_text()
 
 
-def rooms() -> dict[str, set[str]]:
+def layout() -> dict[str, set[str]]:
     """Part of the package -> parts that the table of the docs lets it import, beside itself."""
     rows = [row.strip("|").split("|") for row in DOC.splitlines() if row.startswith("| `")]
     table: dict[str, set[str]] = {}
@@ -24,7 +24,7 @@ def rooms() -> dict[str, set[str]]:
     return table
 
 
-MAY_IMPORT = {**rooms(), "__main__": {"cli"}, "__init__": {"jobs"}}
+MAY_IMPORT = {**layout(), "__main__": {"cli"}, "__init__": {"jobs"}}
 ANYONE = {"labels", "errors", "config", "config_anatomy", "config_pretrain", "settings_yaml"}
 IMPORTS = (ast.Import, ast.ImportFrom)
 LIGHTNING = {"lightning", "pytorch_lightning"}
