@@ -5,6 +5,10 @@
 simulates the cohort of the report's seed, segments it under every protocol, and writes benchmark.json (every
 number of every study), benchmark.md (tables) and benchmark.png (dots with intervals). What is finished
 stays in the output folder and is not computed again. docs/benchmark.md says what the numbers mean.
+
+    python scripts/benchmark_quality.py -o shifted --shifted --methods em-gmm-sklearn,map-em-2step
+
+runs `predict` on the shifted cohorts instead and writes shifted.json and shifted.md.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from typing import Any
 
 import torch
 from quality import competitors as rows_of
+from quality import shifted
 from quality.cohorts import PROTOCOLS, SEEDS, Cohort, Protocol, given_cohort, read_cases, simulated_cohort
 from quality.figure import draw
 from quality.scoring import Competitor, Result, Store, run_competitor
@@ -36,6 +41,7 @@ from mrigmm.methods.anatomy import AnatomyFinder, read_anatomy_finder
 from mrigmm.methods.base import Task
 from mrigmm.methods.registry import METHODS
 from mrigmm.phantom import PRESETS
+from mrigmm.phantom.config import SHIFTED
 
 ERRORS = Console(stderr=True, soft_wrap=True)
 
@@ -51,8 +57,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add(
         "--protocols",
         type=_names(PROTOCOLS),
-        default=[name for name, protocol in PROTOCOLS.items() if not protocol.found],
-        help=f"of {', '.join(PROTOCOLS)}; default: all that need no --anatomy",
+        help=f"of {', '.join(PROTOCOLS)}; default: all that need no --anatomy; "
+        f"of --shifted {', '.join(shifted.GIVEN)}",
     )
     add("--anatomy", type=Path, metavar="RUN", help="run of train-anatomy, for the protocol nothing")
     add(
@@ -87,6 +93,20 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--data-root", type=Path, help="folder that the manifest's paths resolve against")
     add("--studies", type=int, help="how many (default: 40 simulated, all of a manifest)")
     add("--prior", type=Path, help="population prior for the methods and the training")
+    add(
+        "--shifted",
+        type=_names(SHIFTED),
+        nargs="?",
+        const=list(SHIFTED),
+        metavar="COHORT,...",
+        help="predict these shifted cohorts instead, 12 studies each by default (default: all of them)",
+    )
+    add(
+        "--seed",
+        type=int,
+        help=f"of the shifted cohorts (default: {shifted.SEEDS['report']}, "
+        f"with --tuning {shifted.SEEDS['tuning']})",
+    )
     training = parser.add_argument_group(
         "training (on another simulated cohort, or the manifest's training split)"
     )
@@ -106,14 +126,30 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--supervised-filters", type=int, default=12, help="at full resolution (default: %(default)s)")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.shifted is None and options.seed is not None:
+        parser.error("--seed is of the shifted cohorts: give --shifted, too")
+    if options.protocols is None:
+        options.protocols = (
+            [name for name, protocol in PROTOCOLS.items() if not protocol.found]
+            if options.shifted is None
+            else list(shifted.GIVEN)
+        )
+    elif options.shifted is not None and not set(options.protocols) <= set(shifted.GIVEN):
+        parser.error(f"protocols of --shifted: {', '.join(shifted.GIVEN)}")
+    return options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     options = parse_arguments(given)
     try:
-        benchmark(options, "python scripts/benchmark_quality.py " + shlex.join(given))
+        command = "python scripts/benchmark_quality.py " + shlex.join(given)
+        if options.shifted is not None:
+            track = no_progress if options.quiet else _bar
+            sys.stdout.write(shifted.benchmark_shifted(options, command, track))
+        else:
+            benchmark(options, command)
     except InputError as error:
         ERRORS.print(str(error), style="red", markup=False)
         return 2

@@ -12,7 +12,11 @@ from mrigmm.labels import SCHEMES
 # Names that live in modules which import torch or numpy; tests/cli/test_completion.py compares.
 SPLITS = ("training", "validation", "test", "all")
 KINDS = ("myops", "emidec", "mscmr", "myosaiq", "acdc", "sunnybrook", "nnunet", "bids", "files", "dicom")
-COHORTS = ("myops-like", "healthy", "cohort", "hard-acquisition", "small", "thin-slices")
+COHORTS = (
+    *("myops-like", "healthy", "cohort", "hard-acquisition", "small", "thin-slices"),
+    *("second-centre", "low-contrast", "noisy", "coarse", "fine", "thin-wall", "thick-wall", "bright-blood"),
+    *("psir", "motion", "ghosts", "smooth-kernel", "sharp-kernel", "heavy-tails"),
+)
 DEVICES = ("auto", "cpu", "cuda", "cuda:0")
 ACCELERATORS = ("auto", "cpu", "gpu")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")

@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 
 from mrigmm.phantom.config import REFERENCE_SEQUENCE, SEQUENCES, PhantomConfig
+from mrigmm.phantom.effects import add_ghost, reconstruct, vary_slices
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -141,19 +142,49 @@ def acquire(
     Returns:
         (X, Y, Z) float32 intensities in scanner units.
     """
+    further = rng.spawn(1)[0]  # for effects that came later, so that the draws below stay as they are
+    contrast, offset, own_shading = config.slice_drift
+    signal = vary_slices(
+        signal, contrast=contrast, offset=offset, lowest=None if signed else zero, rng=further
+    )
     sigma = (config.psf_mm / grid.spacing_mm,) * 2 + (0,)
-    real, imaginary = (config.noise * rng.standard_normal(grid.shape, dtype=np.float32) for _ in range(2))
-    real = gaussian_filter(signal - np.float32(zero) + real, sigma)
-    imaginary = gaussian_filter(imaginary, sigma)
+    noise = _noise_by_slice(grid, config)
+    real, imaginary = (noise * rng.standard_normal(grid.shape, dtype=np.float32) for _ in range(2))
+    clean = add_ghost(signal - np.float32(zero), strength=config.ghost, rng=further)
+    real, imaginary = (
+        reconstruct(
+            gaussian_filter(part, sigma),
+            spacing_mm=grid.spacing_mm,
+            smoothing_mm=config.smoothing_mm,
+            sharpening=config.sharpening,
+            kspace_share=config.kspace_share,
+        )
+        for part in (clean + real, imaginary)
+    )
     intensity = real if signed else np.hypot(real, imaginary)
-    return (gain * intensity * _sensitivity(grid, config, rng)).astype(np.float32)
+    slopes = further.normal(0, own_shading, (2, grid.shape[2]))
+    return (gain * intensity * _sensitivity(grid, config, slopes, rng)).astype(np.float32)
 
 
-def _sensitivity(grid: Grid, config: PhantomConfig, rng: np.random.Generator) -> FloatArray:
-    """Smooth coil sensitivity (X, Y, 1), mean about 1: a random plane and a random paraboloid."""
+def _noise_by_slice(grid: Grid, config: PhantomConfig) -> FloatArray:
+    """Return the SD of the noise (Z,): as configured at the base, times `apex_noise` in the lowest slice."""
+    heights = np.array(grid.heights_mm)
+    way = (heights - heights.min()) / max(np.ptp(heights), 1e-6)
+    noise: FloatArray = (config.noise * (1 + (config.apex_noise - 1) * way)).astype(np.float32)
+    return noise
+
+
+def _sensitivity(
+    grid: Grid, config: PhantomConfig, slopes: FloatArray, rng: np.random.Generator
+) -> FloatArray:
+    """Smooth coil sensitivity (X, Y, Z), mean about 1: a random plane and a random paraboloid.
+
+    `slopes` (2, Z) tilt the plane in each slice.
+    """
     x, y, _ = grid.points()
     u, v = x / 40.0, y / 40.0  # 40 mm: about the radius of the heart
     slope, bend = rng.normal(0, config.shading, 2), rng.normal(0, config.shading / 4, 3)
     plane = slope[0] * u + slope[1] * v + bend[0] * u * u + bend[1] * u * v + bend[2] * v * v
+    plane = plane + slopes[0] * u + slopes[1] * v
     sensitivity: FloatArray = np.exp(np.clip(plane, -1.0, 1.0))
     return sensitivity

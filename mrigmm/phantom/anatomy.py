@@ -150,11 +150,18 @@ def draw_length(rng: np.random.Generator) -> float:
 
 
 def draw_heart(
-    *, length_mm: float, infarct: Infarct, thinning: float, rng: np.random.Generator
+    *,
+    length_mm: float,
+    infarct: Infarct,
+    thinning: float,
+    rng: np.random.Generator,
+    radius_factor: float = 1.0,
+    wall_factor: float = 1.0,
 ) -> ParametricHeart:
-    """Draw a heart whose radii and wall follow the tabulated quantiles of real ones."""
+    """Draw a heart whose radii and wall follow the tabulated quantiles of real ones, times the factors."""
     radius = float(np.clip(rng.normal(37.0, 3.2), 30, 44))
-    wall = float(np.clip(rng.normal(13.0, 1.4), 9.5, 16.5) * (radius / 37.0) ** 0.5)
+    wall = float(np.clip(rng.normal(13.0, 1.4), 9.5, 16.5) * (radius / 37.0) ** 0.5) * wall_factor
+    radius *= radius_factor
     return ParametricHeart(
         length_mm=length_mm,
         epi_radius=radius,

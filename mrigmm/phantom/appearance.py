@@ -12,17 +12,13 @@ from mrigmm.phantom import tables
 from mrigmm.phantom.anatomy import Tissue
 from mrigmm.phantom.config import SEQUENCES, PhantomConfig
 from mrigmm.phantom.fields import skew
-from mrigmm.phantom.population import CLASSES, population
+from mrigmm.phantom.population import CLASSES, LGE, corrections, population
 
 FloatArray = NDArray[np.floating[Any]]
 
 _SMALLEST_SIGNAL = 0.02  # no tissue emits less, LV z-score units above the zero level
 _AROUND_WIDTH = 0.35  # SD of the surroundings relative to their mean signal
 _AROUND_SPREAD = 0.2  # log-SD of that mean over studies
-
-# No-reflow cores in LV z-score units relative to normal myocardium: dark in LGE, and dark in T2 where
-# iron from intramural blood shortens it.
-_MVO_CONTRAST = (-0.1, -0.2, -0.2)
 
 
 @dataclass(frozen=True)
@@ -50,46 +46,52 @@ def draw_appearance(
 
     The tabulated infarcts are acute: in a `chronic` scar the water is gone, and T2 shows it as normal wall.
     """
-    figures = population()
+    figures = population(config.centre)
     mean = _draw_means(config, rng)
+    blood, wall, scar = (CLASSES.index(name) for name in ("blood", "myocardium", "scar"))
     if chronic:
         t2 = SEQUENCES.index("T2")
-        mean[CLASSES.index("scar"), t2] = mean[CLASSES.index("myocardium"), t2]
+        mean[scar, t2] = mean[wall, t2]
+    mean = mean - (1 - config.contrast) * (mean - mean.mean(axis=0))
+    mean[blood, LGE] += config.blood_to_scar * (mean[scar, LGE] - mean[blood, LGE])
     width = np.sqrt(np.diagonal(figures.within_covariance, axis1=1, axis2=2))  # (K, C)
     correlation = figures.within_covariance / (width[:, :, None] * width[:, None, :])
     spread = config.width_spread
-    width = width * np.array(tables.WIDTH_FACTOR) * np.exp(rng.normal(-(spread**2), spread, width.shape))
+    width = width * corrections(config.centre).width_factor
+    width = width * np.exp(rng.normal(-(spread**2), spread, width.shape))
     return Appearance(
         mean=mean,
         covariance=correlation * width[:, :, None] * width[:, None, :],
         slice_offset=config.slice_spread * width[:, :, None] * rng.standard_normal((*width.shape, n_slices)),
-        around=_draw_around(mean, rng),
+        around=_draw_around(mean, figures.mvo_contrast, rng),
         gain=np.exp(rng.normal(np.log(220.0), 0.35, len(SEQUENCES))),
     )
 
 
 def _draw_means(config: PhantomConfig, rng: np.random.Generator) -> FloatArray:
-    figures = population()
+    figures = population(config.centre)
     values, vectors = np.linalg.eigh(figures.between_correlation)
     # rounded correlations of 25 studies: tiny negative eigenvalues
     root = vectors * np.sqrt(np.clip(values, 0, None))
     deviation = (root @ rng.standard_normal(len(values))).reshape(figures.mean.shape)
     mean: FloatArray = (
         figures.mean
-        + np.array(tables.MEAN_SHIFT)
+        + corrections(config.centre).mean_shift
         + np.array(config.contrast_spread)[:, None] * figures.between_sd * np.clip(deviation, -2.5, 2.5)
     )
     return np.maximum(mean, np.array(tables.ZERO_LEVEL) + _SMALLEST_SIGNAL)
 
 
-def _draw_around(mean: FloatArray, rng: np.random.Generator) -> dict[Tissue, FloatArray]:
+def _draw_around(
+    mean: FloatArray, mvo_contrast: FloatArray, rng: np.random.Generator
+) -> dict[Tissue, FloatArray]:
     zero = np.array(tables.ZERO_LEVEL)
     normal = mean[CLASSES.index("myocardium")]
     around = {
         tissue: zero + np.array(tables.AROUND[tissue.name.lower()]) * np.exp(rng.normal(0, _AROUND_SPREAD, 3))
         for tissue in (Tissue.AIR, Tissue.LUNG, Tissue.LIVER, Tissue.MUSCLE, Tissue.FAT)
     }
-    return around | {Tissue.MVO: np.maximum(normal + np.array(_MVO_CONTRAST), zero + _SMALLEST_SIGNAL)}
+    return around | {Tissue.MVO: np.maximum(normal + mvo_contrast, zero + _SMALLEST_SIGNAL)}
 
 
 def tissue_signals(
@@ -111,8 +113,9 @@ def tissue_signals(
     scales = np.array(tables.FIELD_SCALES_MM)
     # so that the residual has its variance after the point spread has smoothed it
     attenuation = scales / np.hypot(scales, config.psf_mm)
+    shares = corrections(config.centre).field_shares[:, channel]  # (K, S)
     for k in range(len(CLASSES)):
-        weights = np.sqrt(np.array(tables.FIELD_SHARES[k][channel])) / attenuation
+        weights = np.sqrt(shares[k]) / attenuation
         field = _class_field(appearance.covariance[k], noise, weights=weights, channel=channel)
         signals[k] = _signal(
             float(appearance.mean[k, channel]),

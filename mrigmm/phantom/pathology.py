@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrigmm.phantom.config import PhantomConfig
-from mrigmm.phantom.population import population
+from mrigmm.phantom.population import MVO_PART, population
 
 FloatArray = NDArray[np.floating[Any]]
 BoolArray = NDArray[np.bool_]
@@ -101,6 +101,7 @@ def draw_infarct(
     config: PhantomConfig, *, length_mm: float, heights_mm: FloatArray, rng: np.random.Generator
 ) -> Infarct:
     """Draw kind, territory and extent. `heights_mm` are the slice positions, so that one is hit."""
+    figures = population(config.centre)
     kind: InfarctKind = "acute"
     chance = rng.random()
     if chance < config.healthy_share:
@@ -108,7 +109,7 @@ def draw_infarct(
     elif chance < config.healthy_share + config.chronic_share:
         kind = "chronic"
     name, _, middle = TERRITORIES[rng.choice(len(TERRITORIES), p=[share for _, share, _ in TERRITORIES])]
-    scar, edema = (_draw_share(table, rng) for table in (population().scar_share, population().edema_share))
+    scar, edema = (_draw_share(table, rng) for table in (figures.scar_share, figures.edema_share))
     hit = rng.choice(heights_mm) + rng.normal(0, 0.08) * length_mm
     half_arc = np.deg2rad(rng.uniform(45, 70))
     return Infarct(
@@ -146,6 +147,7 @@ def find_thresholds(
     scar_scores: FloatArray,
     risk_scores: FloatArray,
     *,
+    mvo_part: float = MVO_PART,
     extent: tuple[float, float] = (1.0, 1.0),
 ) -> LesionThresholds:
     """Return thresholds that give scar and edema their share of the wall.
@@ -154,13 +156,14 @@ def find_thresholds(
         infarct: the infarct.
         scar_scores: (N,) at the wall's voxels.
         risk_scores: (N,) likewise.
+        mvo_part: share of the infarct that a no-reflow core takes, where it has one.
         extent: factors on the shares of scar and of edema (a reader's generosity).
     """
     if infarct.kind == "none" or scar_scores.size == 0:
         return LesionThresholds(np.inf, np.inf, np.inf)
     scar_share = min(infarct.scar_share * extent[0], 0.9)
     scar = float(np.quantile(scar_scores, 1 - scar_share))
-    core = float(np.quantile(scar_scores, 1 - 0.25 * scar_share)) if infarct.has_mvo else np.inf
+    core = float(np.quantile(scar_scores, 1 - mvo_part * scar_share)) if infarct.has_mvo else np.inf
     rest = risk_scores[scar_scores <= scar]
     edema_share = min(infarct.edema_share * extent[1] * scar_scores.size / max(rest.size, 1), 0.9)
     risk = float(np.quantile(rest, 1 - edema_share)) if edema_share > 0 else np.inf

@@ -13,6 +13,7 @@ from mrigmm.phantom.anatomy import Anatomy, Tissue, TissueArray
 from mrigmm.phantom.config import PhantomConfig, RegionKind
 from mrigmm.phantom.fields import smooth_field
 from mrigmm.phantom.pathology import Infarct, LesionThresholds, find_thresholds
+from mrigmm.phantom.population import population
 
 FloatArray = NDArray[np.floating[Any]]
 ByteArray = NDArray[np.uint8]
@@ -31,13 +32,14 @@ for _tissue, _name in (
     _LABEL_OF_TISSUE[_tissue] = TISSUES[_name].id
 
 
-def true_thresholds(heart: Anatomy, infarct: Infarct, grid: Grid) -> LesionThresholds:
+def true_thresholds(heart: Anatomy, infarct: Infarct, grid: Grid, *, mvo_part: float) -> LesionThresholds:
     """Return thresholds that give the lesions their drawn shares of the wall in the grid's slices."""
     x, y, z = grid.points()
     place = heart.locate(x, y, z)
     wall = place.tissue == Tissue.MYOCARDIUM
     height = np.broadcast_to(z, wall.shape)[wall]
-    return find_thresholds(infarct, *infarct.scores(place.angle[wall], place.depth[wall], height))
+    scores = infarct.scores(place.angle[wall], place.depth[wall], height)
+    return find_thresholds(infarct, *scores, mvo_part=mvo_part)
 
 
 def paint(
@@ -78,7 +80,12 @@ def read_label(
     extent = np.exp(rng.normal(0, config.observer_extent, 2))
     height = np.broadcast_to(z, wall.shape)[wall]
     scores = infarct.scores(lesions.angle[wall], lesions.depth[wall], height)
-    thresholds = find_thresholds(infarct, *scores, extent=(float(extent[0]), float(extent[1])))
+    thresholds = find_thresholds(
+        infarct,
+        *scores,
+        mvo_part=population(config.centre).mvo_part,
+        extent=(float(extent[0]), float(extent[1])),
+    )
     contours.tissue[wall] = _lesion_tissue(*scores, thresholds)
     return _LABEL_OF_TISSUE[contours.tissue]
 

@@ -25,7 +25,7 @@ from mrigmm.phantom.appearance import Appearance, draw_appearance, tissue_signal
 from mrigmm.phantom.config import REFERENCE_SEQUENCE, SEQUENCES, PhantomConfig
 from mrigmm.phantom.fields import multiscale_fields
 from mrigmm.phantom.pathology import Infarct, LesionThresholds, draw_infarct
-from mrigmm.phantom.population import CLASSES
+from mrigmm.phantom.population import CLASSES, population
 from mrigmm.phantom.reader import paint, read_label, region_map, true_thresholds
 
 FloatArray = NDArray[np.floating[Any]]
@@ -117,7 +117,14 @@ def simulate_study(config: PhantomConfig, *, seed: int, index: int) -> Simulated
     heights = draw_heights(config, length_mm=length, rng=streams.shape)
     infarct = draw_infarct(config, length_mm=length, heights_mm=heights, rng=streams.lesion)
     thinning = config.wall_thinning if infarct.kind == "chronic" else 0.0
-    heart = draw_heart(length_mm=length, infarct=infarct, thinning=thinning, rng=streams.shape)
+    heart = draw_heart(
+        length_mm=length,
+        infarct=infarct,
+        thinning=thinning,
+        rng=streams.shape,
+        radius_factor=config.radius_factor,
+        wall_factor=config.wall_factor,
+    )
     grids = draw_grids(config, heights_mm=heights, rng=streams.scanner)
     orientation = draw_orientation(streams.scanner)
     distance = float(heights[1] - heights[0]) if len(heights) > 1 else config.slice_distance_mm[0]
@@ -147,7 +154,7 @@ def image_heart(
     )
     motion = draw_motion(config, n_slices=n_slices, rng=streams.scanner)
     missing = _draw_missing(config, streams.scanner)
-    thresholds = true_thresholds(heart, infarct, reference)
+    thresholds = true_thresholds(heart, infarct, reference, mvo_part=population(config.centre).mvo_part)
     x, y, z = reference.points()
     tissue = paint(heart, infarct, thresholds, x=x, y=y, z=z)
     label = read_label(heart, infarct, grid=reference, config=config, rng=streams.reader)

@@ -170,6 +170,22 @@ def region_manifest(cohort: Cohort, kind: RegionKind, out: Path, *, split: str =
     return out
 
 
+def given_to_predict(cohort: Cohort, protocol: str, out: Path) -> Path:
+    """Write the manifest that `predict` gets under a protocol; the cohort is its split "test".
+
+    With nothing given, it names neither region map nor label.
+    """
+    found = PROTOCOLS[protocol].found
+    path = region_manifest(cohort, PROTOCOLS[protocol].region, out, split="test")
+    if found:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        for entry in content["test"]:
+            for key in ("region", "label"):
+                entry.pop(key, None)
+        write_json(path, content)
+    return path
+
+
 def read_cases(
     cohort: Cohort,
     protocol: Protocol,

@@ -1,0 +1,211 @@
+"""The shifted cohorts: frozen, and each knob does what it says."""
+
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from mrigmm.labels import TISSUES
+from mrigmm.phantom import PRESETS, PhantomConfig, preset_hash, simulate_cohort, simulate_study
+from mrigmm.phantom.acquisition import Grid, acquire
+from mrigmm.phantom.anatomy import draw_heart
+from mrigmm.phantom.appearance import draw_appearance
+from mrigmm.phantom.config import SHIFTED
+from mrigmm.phantom.pathology import draw_infarct
+from mrigmm.phantom.population import population
+
+BLOOD, MYOCARDIUM, EDEMA, SCAR = (TISSUES[name].id for name in ("blood", "myocardium", "edema", "scar"))
+
+# Tables of results name them: a change needs new tables.
+HASHES = {
+    "myops-like": "817b77c695c99889",
+    "healthy": "187ba215b5ab17fa",
+    "cohort": "ec5e3a828fac9a10",
+    "hard-acquisition": "012378c37611c60f",
+    "small": "332d7a053c9e3fe6",
+    "thin-slices": "5870a85183e5d404",
+    "second-centre": "35317cab4b6146a9",
+    "low-contrast": "a77010ed2680c237",
+    "noisy": "067c51f9dff02c89",
+    "coarse": "98bbf6b11be26e2e",
+    "fine": "7464e4ec3eb38cd1",
+    "thin-wall": "a3a6cf28f2593929",
+    "thick-wall": "3435695f822deb76",
+    "bright-blood": "66a92630ca473678",
+    "psir": "b659a0cd1da20308",
+    "motion": "eebb1f077b674574",
+    "ghosts": "db46e1c988a1582d",
+    "smooth-kernel": "b0ab4ebf8c3c124a",
+    "sharp-kernel": "09f248284a32ead0",
+    "heavy-tails": "998a836d66ee4366",
+}
+
+
+def test_every_preset_is_frozen():
+    assert {name: preset_hash(config) for name, config in PRESETS.items()} == HASHES
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"centre": "second"},
+        {"radius_factor": 1.1},
+        {"wall_factor": 0.9},
+        {"contrast": 0.9},
+        {"blood_to_scar": 0.1},
+        {"apex_noise": 1.1},
+        {"slice_drift": (0.0, 0.0, 0.1)},
+        {"ghost": 0.1},
+        {"smoothing_mm": 0.1},
+        {"sharpening": 0.1},
+        {"kspace_share": 0.9},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_hash_sees_a_later_knob_once_it_is_used(change):
+    assert preset_hash(PhantomConfig(**change)) != HASHES["myops-like"]
+
+
+def test_a_quarter_to_a_third_of_the_studies_have_no_infarct():
+    for config in SHIFTED.values():
+        assert 0.25 <= config.healthy_share <= 0.35
+
+
+# Anatomy
+
+
+def test_radii_and_wall_follow_their_factors():
+    heights = np.array([20.0, 40.0])
+    infarct = draw_infarct(
+        PRESETS["myops-like"], length_mm=90, heights_mm=heights, rng=np.random.default_rng(1)
+    )
+    heart, changed = (
+        draw_heart(length_mm=90, infarct=infarct, thinning=0.0, rng=np.random.default_rng(2), **factors)
+        for factors in ({}, {"radius_factor": 1.1, "wall_factor": 0.6})
+    )
+    assert changed.epi_radius == pytest.approx(1.1 * heart.epi_radius)
+    assert changed.rv_radius == pytest.approx(1.1 * heart.rv_radius)
+    assert changed.wall == pytest.approx(0.6 * heart.wall)
+
+
+# Signal
+
+
+def _appearances(**changes):
+    plain = PRESETS["myops-like"]
+    return (
+        draw_appearance(config, n_slices=2, chronic=False, rng=np.random.default_rng(3))
+        for config in (plain, replace(plain, **changes))
+    )
+
+
+def test_contrast_brings_the_class_means_closer():
+    plain, changed = _appearances(contrast=0.6)
+    np.testing.assert_allclose(np.diff(changed.mean, axis=0), 0.6 * np.diff(plain.mean, axis=0), rtol=1e-9)
+    np.testing.assert_allclose(changed.mean.mean(axis=0), plain.mean.mean(axis=0))
+    np.testing.assert_array_equal(changed.covariance, plain.covariance)
+
+
+def test_blood_becomes_as_bright_as_scar_in_lge_only():
+    plain, changed = _appearances(blood_to_scar=1.0)
+    assert changed.mean[0, 0] == pytest.approx(plain.mean[3, 0])
+    half = list(_appearances(blood_to_scar=0.5))[1]
+    assert half.mean[0, 0] == pytest.approx((plain.mean[0, 0] + plain.mean[3, 0]) / 2)
+    np.testing.assert_array_equal(changed.mean[1:], plain.mean[1:])
+    np.testing.assert_array_equal(changed.mean[0, 1:], plain.mean[0, 1:])
+
+
+# Scanner
+
+
+def _acquired(signal, **changes):
+    neutral = {"noise": 0.0, "psf_mm": 0.01, "shading": 0.0}
+    grid = Grid(64, 1.0, (-31.5, -31.5), (0.0, 10.0, 30.0))
+    return acquire(
+        np.broadcast_to(np.float32(signal), grid.shape),
+        grid=grid,
+        config=PhantomConfig(**(neutral | changes)),
+        signed=True,
+        gain=1.0,
+        zero=0.0,
+        rng=np.random.default_rng(5),
+    )
+
+
+def test_noise_grows_towards_the_apex():
+    noise = _acquired(0.0, noise=0.1, apex_noise=2.0).std(axis=(0, 1))
+    # heights 0, 10 and 30 mm
+    np.testing.assert_allclose(noise, [0.1, 0.1 * 4 / 3, 0.2], rtol=0.05)
+    np.testing.assert_allclose(_acquired(0.0, noise=0.1).std(axis=(0, 1)), 0.1, rtol=0.05)
+
+
+def test_each_slice_has_a_shading_of_its_own():
+    shaded = np.log(_acquired(1.0, slice_drift=(0.0, 0.0, 0.2)))
+    slope = np.stack([np.diff(shaded, axis=axis).mean(axis=(0, 1)) for axis in (0, 1)])  # per mm
+    np.testing.assert_allclose(np.diff(shaded, n=2, axis=0), 0, atol=1e-5)  # a plane
+    assert (np.abs(slope) < 4 * 0.2 / 40).all()
+    assert np.ptp(slope, axis=1).min() > 0.02 / 40
+    np.testing.assert_array_equal(_acquired(1.0), 1.0)
+
+
+def test_contrast_and_offset_of_slices_reach_the_image():
+    drifted = _acquired(1.0, slice_drift=(0.2, 0.3, 0.0))
+    np.testing.assert_allclose(np.ptp(drifted, axis=(0, 1)), 0, atol=1e-6)
+    assert np.unique(drifted[0, 0]).size == 3
+
+
+# The second centre
+
+
+def test_second_centre_has_its_own_lge_and_knows_no_edema():
+    first, second = population("first"), population("second")
+    np.testing.assert_array_equal(second.mean[:, 0], [0.511, -0.727, -0.727, 0.747])
+    np.testing.assert_array_equal(second.mean[:, 1:], first.mean[:, 1:])
+    width = np.sqrt(second.within_covariance[:, 0, 0])
+    np.testing.assert_allclose(width, [0.742, 0.786, 0.786, 0.688])
+    correlation = [
+        p.within_covariance[0, 0, 1] / np.sqrt(p.within_covariance[0, 0, 0] * p.within_covariance[0, 1, 1])
+        for p in (first, second)
+    ]
+    assert correlation[0] == pytest.approx(correlation[1])
+    assert second.scar_share.tolist() == [0.043, 0.107, 0.205, 0.283, 0.403]
+    assert not second.edema_share.any()
+    assert second.mvo_contrast[0] == pytest.approx(0.018 + 0.727)
+    assert second.mvo_part == pytest.approx(0.022 / 0.283)
+
+
+@pytest.fixture(scope="module")
+def infarcts():
+    """Studies of the second centre, all with an infarct."""
+    config = replace(PRESETS["second-centre"], healthy_share=0.0)
+    return [simulate_study(config, seed=1000, index=index) for index in range(10)]
+
+
+def test_second_centre_shows_lge_alone_without_edema_and_with_small_cores(infarcts):
+    assert {tuple(study.sequences) for study in infarcts} == {("LGE",)}
+    assert not any((study.label == EDEMA).any() for study in infarcts)
+    assert all((study.label == SCAR).any() for study in infarcts)
+    cores = [np.count_nonzero(study.mvo) / np.count_nonzero(study.label > BLOOD) for study in infarcts]
+    assert 4 <= np.count_nonzero(cores) <= 8  # 60 % of 10
+    assert max(cores) < 0.06
+
+
+def test_second_centre_meets_its_figures(infarcts):
+    means, variances = [], []
+    for study in infarcts:
+        image, inside = study.sequences["LGE"], study.label > 0
+        z = (image - image[inside].mean()) / image[inside].std()
+        classes = [z[study.label == k] for k in (BLOOD, MYOCARDIUM, SCAR)]
+        means.append([values.mean() for values in classes])
+        variances.append([values.var() for values in classes])
+    np.testing.assert_allclose(np.mean(means, axis=0), [0.511, -0.727, 0.747], atol=0.15)
+    np.testing.assert_allclose(np.sqrt(np.mean(variances, axis=0)), [0.742, 0.786, 0.688], rtol=0.15)
+
+
+def test_a_cohort_of_the_second_centre_on_disk(tmp_path):
+    path = simulate_cohort(tmp_path / "c", n_studies=1, seed=1, preset="second-centre", region="cavity-wall")
+    assert [file.name for file in (path.parent / "images").iterdir()] == ["study_000_LGE.nii.gz"]
+    image = nib.load(path.parent / "images" / "study_000_LGE.nii.gz")
+    assert image.header.get_zooms()[:2] == pytest.approx((1.4, 1.4))
+    assert 5 <= image.shape[2] <= 9
