@@ -177,7 +177,7 @@ def _noise_by_slice(grid: Grid, config: PhantomConfig) -> FloatArray:
 def _sensitivity(
     grid: Grid, config: PhantomConfig, slopes: FloatArray, rng: np.random.Generator
 ) -> FloatArray:
-    """Smooth coil sensitivity (X, Y, Z), mean about 1: a random plane and a random paraboloid.
+    """Return a smooth coil sensitivity (X, Y, Z), mean about 1: a random plane and a random paraboloid.
 
     `slopes` (2, Z) tilt the plane in each slice.
     """

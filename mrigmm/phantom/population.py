@@ -107,7 +107,10 @@ def _first_centre() -> Population:
 
 
 def _second_centre(first: Population) -> Population:
-    """Return figures with the LGE of the other centre. Its file knows no edema: that looks like normal wall, and none is drawn."""
+    """Return the first centre's figures with LGE of the second.
+
+    Its file knows no edema: that looks like normal wall, and none is drawn.
+    """
     figures = statistics("population_lge_second_centre.json")
     rows = [figures["classes"].index("myocardium" if name == "edema" else name) for name in CLASSES]
     mvo = figures["classes"].index("mvo")
