@@ -296,8 +296,8 @@ def _checked_region(region: Any) -> str | Mapping[str, Any] | None:
     """
     if not isinstance(region, dict):
         return None if region is None else str(region)
-    numbers = {name: float(q) for name, q in region.items() if "quality" in name and q is not None}
-    return {**region, **numbers}
+    of_the_study = {n: q for n, q in region.items() if "quality" in n and n != "slice_quality"}
+    return {**region, **{name: None if q is None else float(q) for name, q in of_the_study.items()}}
 
 
 def _checked_origin(made_with: Mapping[str, Any]) -> Mapping[str, Any] | None:
