@@ -234,7 +234,11 @@ def _unused(folder: Folder, entries: Sequence[Entry], problems: Sequence[Problem
     said = set(re.split(r"[\s,()]+", told))
     used = {file for entry in entries for file in (*entry.images.values(), entry.label, entry.region)}
     images = [file for file in folder.files if re.search(NIFTI + "$", file.lower())]
-    unused = [file for file in images if file not in used and file not in said]
+    unused = [
+        file
+        for file in images
+        if file not in used and not any(word == file or word.endswith(f"/{file}") for word in said)
+    ]
     return [Problem(text, severity="note") for text in _lacking("NIfTI files of no study", unused)]
 
 
