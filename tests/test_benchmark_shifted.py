@@ -9,6 +9,7 @@ from quality.scoring import Result
 
 from mrigmm.jobs.common import no_progress
 from mrigmm.labels import TISSUES
+from mrigmm.pretrained.folder import PretrainedFolder
 
 BLOOD, MYOCARDIUM, EDEMA, SCAR = (TISSUES[name].id for name in ("blood", "myocardium", "edema", "scar"))
 ALL = ("LGE", "T2", "bSSFP")
@@ -145,6 +146,15 @@ def test_benchmark_computes_nothing_twice(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(shifted, "predict_and_score", None)
     assert script.main(options) == 0
     assert capsys.readouterr().out == text
+
+
+def test_other_networks_or_another_calibration_make_another_result(tmp_path):
+    folder = PretrainedFolder(tmp_path)
+    digests = [shifted.networks_digest(folder)]
+    for file, text in ((folder.record, "{}"), (folder.calibration, "{}"), (folder.calibration, "{ }")):
+        file.write_text(text)
+        digests.append(shifted.networks_digest(folder))
+    assert len(set(digests)) == 4
 
 
 @pytest.mark.parametrize("more", [["--shifted", "--protocols", "published"], ["--seed", "3"]])

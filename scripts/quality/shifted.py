@@ -33,6 +33,8 @@ from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import LABELS_SUFFIX, Track, cohort_task, versions
 from mrigmm.labels import KEY_SEQUENCES, NESTED_REGIONS, TISSUES
 from mrigmm.methods.base import Task
+from mrigmm.methods.registry import DEFAULT_METHOD
+from mrigmm.pretrained.folder import PretrainedFolder, shipped_folder
 from quality import competitors as rows_of
 from quality.cohorts import Cohort, given_to_predict, simulated_cohort
 from quality.scoring import Competitor, Result, Store
@@ -138,6 +140,8 @@ def _rows(options: argparse.Namespace, task: Task) -> list[Row]:
 def _result(options: argparse.Namespace, protocol: str, row: Row, name: str, cohort: Cohort) -> Result:
     """From the store, or predicted and scored."""
     circumstances = {"cohort": cohort.identity, "mrigmm": versions()["mrigmm"]}
+    if protocol == "nothing" or row.keywords.get("method") == DEFAULT_METHOD:
+        circumstances["networks"] = networks_digest(shipped_folder())
     store = Store(options.out / "results" / name)
     result = store.load(protocol, row.competitor, circumstances)
     if result is None:
@@ -150,6 +154,12 @@ def _result(options: argparse.Namespace, protocol: str, row: Row, name: str, coh
             store.save(protocol, row.competitor, circumstances, result)
         LOG.print(f"{protocol}, {row.competitor.name}, {name}: {len(result.failures)} without result")
     return result
+
+
+def networks_digest(folder: PretrainedFolder) -> str:
+    """Return a digest of the networks and their calibration: they find the ventricle where none is given."""
+    files = [file for file in (folder.record, folder.calibration) if file.exists()]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
 def predict_and_score(cohort: Cohort, protocol: str, keywords: Mapping[str, Any], folder: Path) -> Result:
