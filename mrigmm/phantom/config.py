@@ -34,6 +34,8 @@ class PhantomConfig:
         region: values of the region map. healthy_share: studies without infarct.
         chronic_share: studies with scar but no edema and with a thinned wall.
         mvo_share: acute studies whose larger infarcts have a dark, no-reflow core.
+        dealt: the kinds of infarct are dealt in turn instead of drawn, so that the first N studies have
+        N times each share, however few they are.
         centre: whose population figures are drawn from: "first" (MyoPS 2020), or "second" (EMIDEC), which
         are of LGE alone and know no edema; its T2 and bSSFP would be those of the first.
         radius_factor: on the radii of both ventricles. wall_factor: on the thickness of the wall.
@@ -75,6 +77,7 @@ class PhantomConfig:
     healthy_share: float = 0.0
     chronic_share: float = 0.0
     mvo_share: float = 0.2
+    dealt: bool = field(default=False, metadata=_LATER)
     centre: Centre = field(default="first", metadata=_LATER)
     radius_factor: float = field(default=1.0, metadata=_LATER)
     wall_factor: float = field(default=1.0, metadata=_LATER)
@@ -104,7 +107,9 @@ _MYOPS_LIKE = PhantomConfig()
 
 # What the cohorts that methods are judged on have in common: a quarter of the studies without infarct, some
 # old infarcts, and slices that differ in contrast, offset and shading as those of real stacks do.
-_SHIFTED = replace(_MYOPS_LIKE, healthy_share=0.25, chronic_share=0.15, slice_drift=(0.15, 0.2, 0.1))
+_SHIFTED = replace(
+    _MYOPS_LIKE, healthy_share=0.25, chronic_share=0.15, dealt=True, slice_drift=(0.15, 0.2, 0.1)
+)
 
 # Judged on, never trained on; each differs from `myops-like` in what its name says.
 SHIFTED: dict[str, PhantomConfig] = {
@@ -113,7 +118,7 @@ SHIFTED: dict[str, PhantomConfig] = {
         _SHIFTED,
         centre="second",
         missing_probability=1.0,
-        healthy_share=0.33,
+        healthy_share=1 / 3,
         chronic_share=0.0,
         mvo_share=0.95,  # of the infarcts that are large enough for a core
         spacing_mm=1.4,

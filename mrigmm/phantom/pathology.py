@@ -98,16 +98,25 @@ class LesionThresholds:
 
 
 def draw_infarct(
-    config: PhantomConfig, *, length_mm: float, heights_mm: FloatArray, rng: np.random.Generator
+    config: PhantomConfig,
+    *,
+    length_mm: float,
+    heights_mm: FloatArray,
+    rng: np.random.Generator,
+    number: int = 0,
 ) -> Infarct:
-    """Draw kind, territory and extent. `heights_mm` are the slice positions, so that one is hit."""
+    """Draw kind, territory and extent.
+
+    Args:
+        config: shares of the kinds, and whose figures.
+        length_mm: of the ventricle.
+        heights_mm: slice positions (Z,), so that one is hit.
+        rng: draws everything.
+        number: of the study in its cohort, from 0, where the kinds are dealt.
+    """
     figures = population(config.centre)
-    kind: InfarctKind = "acute"
-    chance = rng.random()
-    if chance < config.healthy_share:
-        kind = "none"
-    elif chance < config.healthy_share + config.chronic_share:
-        kind = "chronic"
+    drawn = _kind(rng.random(), config)
+    kind = _dealt_kind(number, config) if config.dealt else drawn
     name, _, middle = TERRITORIES[rng.choice(len(TERRITORIES), p=[share for _, share, _ in TERRITORIES])]
     scar, edema = (_draw_share(table, rng) for table in (figures.scar_share, figures.edema_share))
     hit = rng.choice(heights_mm) + rng.normal(0, 0.08) * length_mm
@@ -125,6 +134,23 @@ def draw_infarct(
         risk_drift=float(0.4 * half_arc * rng.standard_normal()),
         ripples=(_draw_ripples(0.25, rng), _draw_ripples(0.1, rng)),
     )
+
+
+def _kind(chance: float, config: PhantomConfig) -> InfarctKind:
+    """Return the kind that a number drawn from 0 to 1 stands for."""
+    if chance < config.healthy_share:
+        return "none"
+    return "chronic" if chance < config.healthy_share + config.chronic_share else "acute"
+
+
+def _dealt_kind(number: int, config: PhantomConfig) -> InfarctKind:
+    """Return the kind of study `number`: of the first N, N times the share (rounded down) have it."""
+    healthy_before, healthy = (int(n * config.healthy_share + 1e-9) for n in (number, number + 1))
+    if healthy > healthy_before:
+        return "none"
+    sick = number - healthy_before
+    share = config.chronic_share / (1 - config.healthy_share)
+    return "chronic" if int((sick + 1) * share + 1e-9) > int(sick * share + 1e-9) else "acute"
 
 
 def _draw_share(quantiles: FloatArray, rng: np.random.Generator) -> float:

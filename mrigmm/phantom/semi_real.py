@@ -162,7 +162,7 @@ def simulate_semi_real(heart: RealHeart, config: PhantomConfig, *, seed: int, in
     streams = Streams.of(seed, index)
     heights = np.array(heart.grid.heights_mm)
     length = float(np.ptp(heights)) + _ABOVE_APEX_MM
-    infarct = draw_infarct(config, length_mm=length, heights_mm=heights, rng=streams.lesion)
+    infarct = draw_infarct(config, length_mm=length, heights_mm=heights, rng=streams.lesion, number=index)
     simulated = ("LGE", "T2")
     study = image_heart(
         heart,

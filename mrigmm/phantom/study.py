@@ -115,7 +115,7 @@ def simulate_study(config: PhantomConfig, *, seed: int, index: int) -> Simulated
     streams = Streams.of(seed, index)
     length = draw_length(streams.shape)
     heights = draw_heights(config, length_mm=length, rng=streams.shape)
-    infarct = draw_infarct(config, length_mm=length, heights_mm=heights, rng=streams.lesion)
+    infarct = draw_infarct(config, length_mm=length, heights_mm=heights, rng=streams.lesion, number=index)
     thinning = config.wall_thinning if infarct.kind == "chronic" else 0.0
     heart = draw_heart(
         length_mm=length,

@@ -18,9 +18,36 @@ from mrigmm.phantom.population import population
 BLOOD, MYOCARDIUM, EDEMA, SCAR = (TISSUES[name].id for name in ("blood", "myocardium", "edema", "scar"))
 
 
-def test_a_quarter_to_a_third_of_the_studies_have_no_infarct():
-    for config in SHIFTED.values():
-        assert 0.25 <= config.healthy_share <= 0.35
+def _kinds(config, count):
+    heights = np.array([20.0, 40.0])
+    return [
+        draw_infarct(
+            config, length_mm=90, heights_mm=heights, rng=np.random.default_rng(number), number=number
+        ).kind
+        for number in range(count)
+    ]
+
+
+def test_a_quarter_to_a_third_of_few_studies_have_no_infarct():
+    assert all(config.dealt for config in SHIFTED.values())
+    kinds = _kinds(SHIFTED["noisy"], 20)
+    # every fourth, and of the others every fifth
+    assert [number for number, kind in enumerate(kinds) if kind == "none"] == [3, 7, 11, 15, 19]
+    assert [number for number, kind in enumerate(kinds) if kind == "chronic"] == [5, 12, 18]
+    assert _kinds(SHIFTED["second-centre"], 12) == ["acute", "acute", "none"] * 4
+
+
+def test_dealing_changes_nothing_but_the_kind():
+    dealt, drawn = (
+        draw_infarct(
+            replace(SHIFTED["noisy"], dealt=dealt, healthy_share=0.0, chronic_share=0.0),
+            length_mm=90,
+            heights_mm=np.array([20.0, 40.0]),
+            rng=np.random.default_rng(4),
+        )
+        for dealt in (True, False)
+    )
+    assert (dealt.scar_share, dealt.angle, dealt.height) == (drawn.scar_share, drawn.angle, drawn.height)
 
 
 # Anatomy
