@@ -10,6 +10,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
+Severity = Literal["error", "warning", "note"]
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -21,12 +23,20 @@ class Problem:
     expected: str | None = None
     got: str | None = None
     remedy: str | None = None
-    severity: Literal["error", "warning", "note"] = "error"
+    severity: Severity = "error"
 
     @property
     def brief(self) -> str:
         """What is wrong and with which file, in one line."""
         return self.what if self.file is None else f"{self.what} ({Path(self.file).name})"
+
+    @property
+    def line(self) -> str:
+        """All but where it is, in one line."""
+        found = "" if self.got is None else f": {self.got}"
+        expected = "" if self.expected is None else f"; expected {self.expected}"
+        remedy = "" if self.remedy is None else f" ({self.remedy})"
+        return f"{self.what}{found}{expected}{remedy}"
 
     def __str__(self) -> str:
         fields = (
@@ -38,6 +48,16 @@ class Problem:
         )
         lines = [self.what, *(f"  {name}: {value}" for name, value in fields if value is not None)]
         return "\n".join(map(printable, lines))
+
+
+def lines(problems: Iterable[Problem], severity: Severity) -> tuple[str, ...]:
+    """The problems of one severity, in a line each."""
+    return tuple(problem.line for problem in problems if problem.severity == severity)
+
+
+def told(texts: Iterable[str], severity: Severity, study: str | None = None) -> list[Problem]:
+    """Plain texts as problems of a severity."""
+    return [Problem(text, study, severity=severity) for text in texts]
 
 
 def printable(text: str) -> str:

@@ -92,6 +92,8 @@ _PERHAPS: Mapping[str, str] = {
 }
 
 CAVITY_CLASSES = ("blood",)
+# Density of myocardium: 1.05 g/ml, the usual rounding in cardiac MR (SCMR consensus on post-processing).
+MYOCARDIUM_G_PER_ML = 1.05
 # The sequence that shows a class; without it the others only hint at it.
 KEY_SEQUENCES: Mapping[str, str] = {"scar": "LGE", "edema": "T2"}
 # Evaluated beside the classes. Order: from the largest to the smallest.

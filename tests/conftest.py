@@ -56,6 +56,10 @@ def oblique_affine(
     return affine
 
 
+# Pixels of 4.5 mm give the hand-made ventricle the size of a patient's (radius 27 mm).
+PATIENT = oblique_affine((4.5, 4.5, 10.0))
+
+
 def ventricle(shape: Sequence[int] = SHAPE) -> np.ndarray:
     """Class ids (X, Y, Z): disc of blood, ring of wall with scar in one quarter and edema beside it."""
     x, y = np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in shape[:2]), indexing="ij")

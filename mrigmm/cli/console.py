@@ -111,7 +111,8 @@ class Voice:
     def _print_notes(self, notes: Iterable[Problem]) -> None:
         for note in notes:
             about = "" if note.study is None else f" ({note.study})"
-            text = str(note) if self.verbose else printable(note.what)
+            found = "" if note.got is None else f": {note.got}"
+            text = str(note) if self.verbose else printable(f"{note.what}{found}")
             err_console.print(
                 f"{note.severity}{printable(about)}: {text}", style="yellow", markup=False, highlight=False
             )

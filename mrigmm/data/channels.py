@@ -90,6 +90,7 @@ def stack_channels(
     on_grid: Mapping[str, OnGrid],
     region: NDArray[np.uint8],
     warnings: list[str],
+    notes: list[str],
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], dict[str, ZScore]]:
     """Stack the sequences in region z-score units.
 
@@ -98,7 +99,8 @@ def stack_channels(
         sequences: the C channels, in their order.
         on_grid: by name, what `on_reference_grid` made of those that the study has.
         region: (X, Y, Z) region codes, 0 outside.
-        warnings: what the user should know is added to it.
+        warnings: what the user should act on is added to it.
+        notes: what is good to know is added to it.
 
     Returns:
         The image (C, X, Y, Z), 0 where nothing was acquired; where each channel carries information
@@ -120,7 +122,7 @@ def stack_channels(
             warnings.append(f"{name} is constant inside the region and is left out")
             continue
         if zscore.n_clipped:
-            warnings.append(f"{name}: {zscore.n_clipped} extreme voxels of the region were clipped")
+            notes.append(f"{name}: {zscore.n_clipped} extreme voxels of the region were clipped")
         zscores[name] = zscore
         image[index] = zscore.apply(channel)
         observed[index] = True if acquired is None else acquired

@@ -11,13 +11,12 @@ import numpy as np
 from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
+from mrigmm.data.limits import IN_PLANE_MM, SLICE_DISTANCE_MM
+
 # Two grids are the same when all corners agree within this, or within a tenth of a voxel in plane:
 # headers are written in float32 and by many hands.
 TOLERANCE_MM = 0.1
 TOLERANCE_VOXELS = 0.1
-# Voxels of cardiac sequences: beyond it a header was lost, or holds another unit.
-IN_PLANE_MM = (0.2, 5.0)
-SLICE_DISTANCE_MM = (0.2, 40.0)
 
 
 @dataclass(frozen=True)

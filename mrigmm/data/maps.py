@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mrigmm.data.geometry import Grid, turned_onto
 from mrigmm.data.manifest import RegionRule, Study
+from mrigmm.data.quality import codes_slices_last, exchanged, slice_shapes
 from mrigmm.data.volumes import Volume, read_map
 from mrigmm.errors import InputError
 from mrigmm.labels import (
@@ -25,6 +26,13 @@ from mrigmm.labels import (
 
 # Label maps inside the program: class index from 0; everything that is no class has this value.
 NO_CLASS = -1
+
+# What writes a region map with its ids exchanged; nibabel is there wherever this package is.
+_EXCHANGE = (
+    'python -c "import nibabel as n, numpy as np, sys; f = n.load(sys.argv[1]); '
+    "n.save(n.Nifti1Image(np.array([0, 2, 1], np.uint8)[np.uint8(f.dataobj)], f.affine, f.header), "
+    'sys.argv[2])" OLD.nii.gz NEW.nii.gz'
+)
 
 
 def read_reference_label(
@@ -174,10 +182,15 @@ def own_region(study: Study, labels: Mapping[str, Sequence[int]]) -> tuple[NDArr
     return volume.data > 0, volume.grid
 
 
+def derived_from_label(study: Study) -> bool:
+    """Whether a rule makes the region map from the reference label."""
+    return isinstance(study.region, RegionRule) and study.region.kind != "nonzero"
+
+
 def region_from_label(study: Study) -> bool:
     """Whether the region map is made from, or is, the reference label: then it gives answers away."""
     if isinstance(study.region, RegionRule):
-        return study.region.kind != "nonzero"
+        return derived_from_label(study)
     return study.region is not None and study.label is not None and study.region == study.label
 
 
@@ -208,6 +221,44 @@ def _region_codes(ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
     inner = Region.CAVITY if (ids == 2).any() else Region.LV
     codes = np.array([Region.OUTSIDE, inner, Region.WALL], dtype=np.uint8)
     return codes[ids]
+
+
+def require_cavity_inside(study: Study, region: NDArray[np.uint8], grid: Grid) -> None:
+    """Refuse a left ventricle whose cavity and wall have changed places, whatever it was read from.
+
+    Args:
+        study: the files.
+        region: (X, Y, Z) region codes of `region_map`.
+        grid: of the region.
+
+    Raises:
+        InputError: the wall lies inside the cavity.
+    """
+    if not {Region.CAVITY, Region.WALL} <= set(np.unique(region).tolist()):
+        return
+    codes, spacing = codes_slices_last(region, grid)
+    slices = exchanged(slice_shapes(codes, spacing))
+    if not slices:
+        return
+    both = (codes == Region.CAVITY).any(axis=(0, 1)) & (codes == Region.WALL).any(axis=(0, 1))
+    some = "" if len(slices) == both.sum() else f", in slices {', '.join(map(str, slices))} (from 1)"
+    if derived_from_label(study):
+        raise InputError(
+            "cavity and wall are exchanged: the classes of the wall lie inside the blood",
+            study=study.id,
+            file=study.label,
+            expected="blood that the classes of the wall enclose",
+            got=f"a wall that blood encloses{some}",
+            remedy="exchange the ids of blood and of the wall's classes under 'labels' in the manifest",
+        )
+    raise InputError(
+        "cavity and wall are exchanged: the region map's 2 lies inside its 1",
+        study=study.id,
+        file=study.region,
+        expected="1 = cavity that 2 = wall encloses",
+        got=f"2 that 1 encloses{some}",
+        remedy=f"exchange 1 and 2 in the map and give the new file: {_EXCHANGE}",
+    )
 
 
 def where_classes_fit(study: Study, region: NDArray[np.uint8], classes: Sequence[str]) -> NDArray[np.uint8]:

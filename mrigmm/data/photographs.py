@@ -19,7 +19,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from mrigmm.data.geometry import Grid, slices_last
 from mrigmm.data.standardise import ZScore, fit_zscore
 from mrigmm.data.study_tensors import OutputGrid, StudyTensors
-from mrigmm.errors import InputError
+from mrigmm.errors import InputError, told
 from mrigmm.labels import Region
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
@@ -171,7 +171,7 @@ def photograph_study(photograph: Photograph, inside: NDArray[np.bool_]) -> Study
         turn=slices_last(grid),
         output=OutputGrid(grid, nib.Nifti1Header(), grid.shape, photograph.file),
         inputs=dict.fromkeys(zscores, photograph.file),
-        warnings=tuple(notes),
+        findings=tuple(told(notes, "warning", photograph.file.name)),
         zscores=zscores,
     )
 

@@ -129,11 +129,13 @@ class SideFile:
         inputs: file of each sequence that was read.
         frames: frame, from 0, of files that hold several.
         region: file or rule of the region map, or what the anatomy stage says of the one it found.
+        region_divided: whether the region told cavity from wall; older files do not say.
         reference_grid: image whose grid the label map has.
         motion: sequence -> shift of each slice, where sequences were registered.
         bias_field: sequence -> bias field, where it was removed.
         scribbles: map of classes that a user named.
-        warnings: what the user should know.
+        warnings: what a careful user would act on.
+        notes: what is good to know.
         made_with: digests of files and options that decide the result.
         seconds: that it took.
         versions: package -> version.
@@ -155,11 +157,13 @@ class SideFile:
     inputs: Mapping[str, Path] = field(default_factory=dict)
     frames: Mapping[str, int] = field(default_factory=dict)
     region: str | Mapping[str, Any] | None = None
+    region_divided: bool = False
     reference_grid: Path | None = None
     motion: Mapping[str, Any] = field(default_factory=dict)
     bias_field: Mapping[str, Any] = field(default_factory=dict)
     scribbles: Path | None = None
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     made_with: Mapping[str, Any] | None = None
     seconds: float | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -201,10 +205,12 @@ class SideFile:
             "inputs": {name: str(file) for name, file in self.inputs.items()},
             "frames": self.frames,
             "region": self.region,
+            "region_divided": self.region_divided,
             "reference_grid": _text(self.reference_grid),
             **({"motion": self.motion} if self.motion else {}),
             **({"bias_field": self.bias_field} if self.bias_field else {}),
             "warnings": self.warnings,
+            "notes": self.notes,
             "versions": self.versions,
             "command": self.command,
             "disclaimer": self.disclaimer,
@@ -241,11 +247,13 @@ class SideFile:
             inputs={str(name): Path(file) for name, file in _mapping(content, "inputs").items()},
             frames={str(name): int(frame) for name, frame in _mapping(content, "frames").items()},
             region=_checked_region(region),
+            region_divided=bool(content.get("region_divided", False)),
             reference_grid=_path(content, "reference_grid"),
             motion=_mapping(content, "motion"),
             bias_field=_mapping(content, "bias_field"),
             scribbles=_path(content, "scribbles"),
             warnings=tuple(str(text) for text in content.get("warnings", ())),
+            notes=tuple(str(text) for text in content.get("notes", ())),
             made_with=_checked_origin(_mapping(content, "made_with")),
             seconds=None if seconds is None else float(seconds),
             versions={str(name): str(number) for name, number in _mapping(content, "versions").items()},

@@ -6,7 +6,7 @@ The way back is `StudyTensors.to_input_grid`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,13 +26,15 @@ from mrigmm.data.maps import (
     read_scribbles,
     region_from_label,
     region_map,
+    require_cavity_inside,
     where_classes_fit,
 )
+from mrigmm.data.quality import study_problems
 from mrigmm.data.registration import SliceMotion, find_motion
 from mrigmm.data.study_tensors import OutputGrid, StudyTensors
 from mrigmm.data.volumes import Volume, read_image
-from mrigmm.errors import InputError
-from mrigmm.labels import KEY_SEQUENCES
+from mrigmm.errors import InputError, Problem, told
+from mrigmm.labels import KEY_SEQUENCES, of_the_ventricle
 
 # Preferred sequence to give the output grid (docs/data.md).
 REFERENCE_SEQUENCE = "LGE"
@@ -66,6 +68,7 @@ def load_study(
     images: Mapping[str, Volume] | None = None,
     region: NDArray[np.uint8] | None = None,
     corrections: Corrections = NO_CORRECTIONS,
+    inspect: bool = False,
 ) -> StudyTensors:
     """Read a study, put its sequences on one grid, standardise them inside the region.
 
@@ -80,6 +83,7 @@ def load_study(
         images: what `read_sequences` returned for this study, where the caller has it already.
         region: `labels.Region` codes on the grid of the reference sequence, in place of the study's own.
         corrections: optional steps on the images.
+        inspect: look for what is implausible, too (`mrigmm.data.quality`).
 
     Raises:
         InputError: naming study, file, what was expected and found, and the remedy.
@@ -90,19 +94,23 @@ def load_study(
     own = region is None
     if region is None:
         region = region_map(study, images, reference, labels or {})
+        if of_the_ventricle(classes):
+            require_cavity_inside(study, region, reference.grid)
     label = None
     if with_label:
         label = read_reference_label(study, reference.grid, labels or {}, classes)
 
     warnings: list[str] = []
+    notes: list[str] = []
     if own and region_from_label(study):
-        warnings.append("the region comes from the reference label")
+        notes.append("the region comes from the reference label")
     warnings += [text for volume in images.values() for text in volume.warnings]
-    warnings += [
+    notes += [
         f"{name}: frame {volume.frame} was taken as end-diastole (first frame: 0)"
         for name, volume in images.items()
         if volume.frame is not None and name not in study.frames
     ]
+    read = images
     shading: dict[str, Shading] = {}
     if corrections.bias_correction:
         images, shading = remove_shading(images, warnings)
@@ -115,13 +123,17 @@ def load_study(
         for name, volume in images.items()
     }
     warnings += [resampled.note for resampled in on_grid.values() if resampled.note]
-    image, observed, zscores = stack_channels(study, sequences, on_grid, region, warnings)
+    image, observed, zscores = stack_channels(study, sequences, on_grid, region, warnings, notes)
+    findings: list[Problem] = []
+    if inspect:
+        maps = {name: (image[i], observed[i]) for i, name in enumerate(sequences) if observed[i].any()}
+        findings += study_problems(read, reference_sequence(read), region, maps, classes)
     region = where_classes_fit(study, region, classes)
     scribbles = None
     if with_scribbles and study.scribbles is not None:
         scribbles = read_scribbles(study.scribbles, reference.grid, region, classes, study=study.id)
     present = [name for name, seen in zip(sequences, observed, strict=True) if seen.any()]
-    warnings += [f"no {name}" for name in sequences if name not in images]
+    notes += [f"no {name}" for name in sequences if name not in images]
     warnings += [
         f"{name} cannot be told reliably without {key}"
         for name, key in KEY_SEQUENCES.items()
@@ -146,7 +158,11 @@ def load_study(
         output=OutputGrid(reference.grid, reference.header, reference.stored_shape, reference.path),
         inputs={name: volume.path for name, volume in images.items()},
         region_source=study.region if own else None,
-        warnings=tuple(warnings),
+        findings=(
+            *told(warnings, "warning", study.id),
+            *(replace(problem, study=study.id) for problem in findings),
+            *told(notes, "note", study.id),
+        ),
         frames={name: volume.frame for name, volume in images.items() if volume.frame is not None},
         motion=motion,
         shading=shading,

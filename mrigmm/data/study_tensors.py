@@ -19,6 +19,7 @@ from mrigmm.data.geometry import Grid, Turn
 from mrigmm.data.manifest import RegionRule
 from mrigmm.data.registration import SliceMotion
 from mrigmm.data.standardise import ZScore
+from mrigmm.errors import Problem, lines
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class StudyTensors:
         scribbles: (X, Y, Z) int64 class indices that a user named, `maps.NO_CLASS` elsewhere; None when
             there are none or they were not asked for.
         region_source: file or rule of the region map.
-        warnings: what the user should know about this study.
+        findings: what the user should know about this study, warnings and notes.
         motion: what each registered sequence was moved by, per slice of the reference file.
         shading: what the bias field of each corrected sequence was.
     """
@@ -70,7 +71,7 @@ class StudyTensors:
     output: OutputGrid
     inputs: Mapping[str, Path]
     region_source: Path | RegionRule | None = None
-    warnings: tuple[str, ...] = ()
+    findings: tuple[Problem, ...] = ()
     frames: Mapping[str, int] = field(default_factory=dict)
     motion: Mapping[str, tuple[SliceMotion, ...]] = field(default_factory=dict)
     shading: Mapping[str, Shading] = field(default_factory=dict)
@@ -82,6 +83,16 @@ class StudyTensors:
     def present(self) -> Tensor:
         """(C,) bool, which sequences the study has."""
         return self.observed.flatten(1).any(dim=1)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a careful user would act on, a line each."""
+        return lines(self.findings, "warning")
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is good to know and needs no action, a line each."""
+        return lines(self.findings, "note")
 
     @property
     def voxels(self) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from mrigmm.data.crops import NetworkView, network_view
 from mrigmm.data.geometry import coverage
 from mrigmm.data.manifest import RegionRule, Study
-from mrigmm.data.maps import region_map
+from mrigmm.data.maps import region_map, require_cavity_inside
 from mrigmm.data.study import load_study, read_sequences, reference_sequence
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.data.volumes import Volume
@@ -76,6 +76,7 @@ def known_anatomy(
     if study.region is None:
         return None
     codes = region_map(study, images, reference, labels)
+    require_cavity_inside(study, codes, reference.grid)
     return codes if {Region.CAVITY, Region.WALL} <= set(np.unique(codes).tolist()) else None
 
 

@@ -14,17 +14,13 @@ from typing import Any
 import torch
 
 from mrigmm.data import quality
-from mrigmm.data.cine import values_in_region
-from mrigmm.data.geometry import Grid
 from mrigmm.data.manifest import Manifest, Study
 from mrigmm.data.manifest_file import read_manifest
-from mrigmm.data.nifti_place import itk_opens
 from mrigmm.data.study import read_sequence, reference_sequence
-from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.data.volumes import Volume, read_map
 from mrigmm.errors import InputError, Problem
-from mrigmm.jobs.common import Outcome, Track, cohort_task, no_progress, region_finder, warnings_of
-from mrigmm.labels import BACKGROUND_ID, REGION_FILE_IDS, TISSUES, class_ids
+from mrigmm.jobs.common import Outcome, Track, cohort_task, no_progress, region_finder
+from mrigmm.labels import BACKGROUND_ID, REGION_FILE_IDS, class_ids
 from mrigmm.methods.anatomy import Finder, load_found
 
 
@@ -203,9 +199,8 @@ def _inspect(study: Study, cohort: Manifest, classes: tuple[str, ...], finder: F
     if "region" in maps:
         fingerprints["region"] = quality.fingerprint(maps["region"].data)
     if not images or reference_sequence(study.images) not in images:
-        return _Findings((*problems, *_grid_problems(study, images, None)), fingerprints)
+        return _Findings((*problems, *_grid_problems(study, images)), fingerprints)
     reference = images[reference_sequence(images)].grid
-    problems += _grid_problems(study, images, reference)
     distances = {
         name: None if volume.grid.same_as(reference) else volume.grid.difference_mm(reference)
         for name, volume in images.items()
@@ -226,10 +221,11 @@ def _inspect(study: Study, cohort: Manifest, classes: tuple[str, ...], finder: F
             )
             said = {f"no {name}" for name in study.images.keys() - images.keys()}
             said |= {text for volume in read for text in volume.warnings}
-            problems += warnings_of(study.id, [text for text in tensors.warnings if text not in said])
-            problems += _content_problems(study, images, tensors, classes)
+            problems += [problem for problem in tensors.findings if problem.what not in said]
         except InputError as error:
-            problems += error.problems
+            problems += [*error.problems, *_grid_problems(study, images)]
+    else:
+        problems += _grid_problems(study, images)
     return _Findings(tuple(problems), fingerprints, distances)
 
 
@@ -254,46 +250,10 @@ def _read_maps(
     return maps, problems
 
 
-def _grid_problems(study: Study, images: Mapping[str, Volume], reference: Grid | None) -> Iterator[Problem]:
-    """Findings about the grids of the sequences."""
-    for name, volume in images.items():
-        found = [
-            quality.sheared(name, volume.grid, itk_opens=itk_opens(volume.header)),
-            quality.implausible_spacing(name, volume.grid),
-        ]
-        if reference is not None:
-            found.append(quality.not_parallel(name, volume.grid, reference_sequence(study.images), reference))
-        for problem in found:
-            if problem is not None:
-                yield replace(problem, study=study.id, file=str(volume.path))
-
-
-def _content_problems(
-    study: Study, images: Mapping[str, Volume], tensors: StudyTensors, classes: tuple[str, ...]
-) -> Iterator[Problem]:
-    """Findings about the region and the intensities inside it, of a study that can be loaded."""
-    on_file, grid = tensors.to_input_grid(tensors.region[None])[0] > 0, tensors.output.grid
-    for name, volume in images.items():
-        values = values_in_region(volume.data[..., None], volume.grid, on_file, grid)
-        if values.size:
-            for problem in (quality.saturated(name, values), quality.negative(name, values)):
-                if problem is not None:
-                    yield replace(problem, study=study.id, file=str(volume.path))
-
-    region, observed, image = tensors.region.numpy(), tensors.observed.numpy(), tensors.image.numpy()
-    found = [quality.touches_border(region)]
-    if all(name in TISSUES for name in classes):  # what follows knows the left ventricle only
-        volume_ml = float(on_file.sum()) * grid.voxel_volume_ml
-        found.append(quality.implausible_size(region, tensors.spacing_mm, volume_ml))
-        contrasts = {
-            name: contrast
-            for name, channel, seen in zip(tensors.sequences, image, observed, strict=True)
-            if (contrast := quality.cavity_contrast(channel, region, seen, tensors.spacing_mm)) is not None
-        }
-        found += [*quality.swapped(contrasts), quality.misplaced(contrasts)]
-    for problem in found:
-        if problem is not None:
-            yield replace(problem, study=study.id)
+def _grid_problems(study: Study, images: Mapping[str, Volume]) -> Iterator[Problem]:
+    """Findings about the grids of the sequences, of a study that cannot be loaded."""
+    for problem in quality.grid_problems(images, reference_sequence(study.images)):
+        yield replace(problem, study=study.id)
 
 
 def _cohort_problems(cohort: Manifest, findings: Mapping[str, _Findings]) -> Iterator[Problem]:

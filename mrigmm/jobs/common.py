@@ -21,7 +21,7 @@ from mrigmm.data.priors.choice import multiscale_prior_for, prior_for
 from mrigmm.data.priors.shipped import default_prior
 from mrigmm.data.standardise import CROP_ZSCORE
 from mrigmm.data.study import Corrections
-from mrigmm.errors import InputError, Problem, counted, grouped, printable
+from mrigmm.errors import InputError, Problem, counted, grouped, printable, told
 from mrigmm.jobs.shown import ShownTable
 from mrigmm.methods.anatomy import Finder, read_anatomy_finder
 from mrigmm.methods.base import Task
@@ -184,7 +184,7 @@ def run_corrections(config: RunConfig) -> Corrections:
 
 def warnings_of(study: str, warnings: Iterable[str]) -> list[Problem]:
     """A study's warnings as problems of the severity "warning"."""
-    return [Problem(text, study, severity="warning") for text in warnings]
+    return told(warnings, "warning", study)
 
 
 def region_finder(anatomy: Path | None, device: str) -> Finder:

@@ -34,6 +34,7 @@ from mrigmm.jobs.quantifying.inputs import (
     slices_last_grid,
 )
 from mrigmm.jobs.quantifying.insertions import check_base, check_place, check_studies, without_effect
+from mrigmm.jobs.quantifying.plausible import map_problems
 from mrigmm.jobs.quantifying.tables import EXPECTED, SEQUENCES, columns_of, quantity_files, write_quantities
 from mrigmm.jobs.reading.failures import failures, no_prediction
 from mrigmm.jobs.reading.prediction_folder import EDITED, Prediction, predicted_studies, read_prediction
@@ -143,7 +144,8 @@ def quantify(
         except InputError as error:
             problems += error.problems
             continue
-        problems += doubts
+        drawn = prediction.prediction.edited or prediction.prediction.side.region_divided
+        problems += [*map_problems(name, prediction.maps, divided=drawn), *doubts]
         no_base += [name] if base_first is None else []
         no_insertion += [name] if degrees is None else []
         measured_maps[name] = prediction.prediction

@@ -241,7 +241,7 @@ def _study_page(
     study: PredictedStudy, evaluation: ReadEvaluation | None, quantities: StudyQuantities
 ) -> StudyPage:
     side, edited = study.side, study.prediction.edited
-    notes = [*([_EDITED_NOTE] if edited else []), *quantities.notes]
+    notes = [*([_EDITED_NOTE] if edited else []), *side.notes, *quantities.notes]
     rows: list[Picture] = []
     plots: list[Picture] = []
     if study.note is not None:

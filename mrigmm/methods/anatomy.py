@@ -19,10 +19,10 @@ from mrigmm.data.manifest import Study
 from mrigmm.data.run_folder import RunFolder
 from mrigmm.data.study import NO_CORRECTIONS, Corrections, load_study, read_sequences
 from mrigmm.data.study_tensors import StudyTensors
-from mrigmm.data.ventricle import closed_ventricle, implausible
+from mrigmm.data.ventricle import closed_ventricle
 from mrigmm.data.volumes import Volume
 from mrigmm.data.whole import load_whole, middle_view
-from mrigmm.errors import InputError
+from mrigmm.errors import InputError, Problem, told
 from mrigmm.labels import Region
 from mrigmm.methods.anatomy_border import sharpened
 from mrigmm.mixture.threads import all_threads
@@ -67,8 +67,8 @@ class Finder(Protocol):
         """Cavity and wall of a study of `load_whole`; raises InputError where there is no ventricle."""
         ...
 
-    def told(self, found: Anatomy) -> str:
-        """Return in words that the region is no given one, and whether it can be trusted."""
+    def told(self, found: Anatomy) -> Problem:
+        """Return that the region is no given one; a warning where it can hardly be trusted."""
         ...
 
     def record(self, found: Anatomy) -> dict[str, Any]:
@@ -162,7 +162,7 @@ class AnatomyFinder:
                 remedy="give a region map, or train the anatomy stage on studies like this one",
             )
         quality = np.where(codes.any(axis=(0, 1)), found_quality.numpy(), np.nan)
-        warnings = implausible(codes, study.spacing_mm)
+        warnings = []
         low = [str(z + 1) for z in np.flatnonzero(quality < self.lowest_quality)]
         if low:
             warnings.append(
@@ -171,21 +171,19 @@ class AnatomyFinder:
             )
         return Anatomy(codes, quality, tuple(warnings))
 
-    def told(self, found: Anatomy) -> str:
+    def told(self, found: Anatomy) -> Problem:
         """Return that the region is the program's own; the same text for all studies alike."""
         lowest = self.on_scale(self.lowest_quality)
         if lowest is None:
             scale, limit = "a log density without a fixed scale", f"{self.lowest_quality:.4g}"
         else:
             scale, limit = "from 0 to 1", f"{lowest:.2f}"
-        verdict = (
-            f"at least {limit} and not low"
-            if found.study_quality >= self.lowest_quality
-            else f"under {limit}, which is low"
-        )
-        return (
+        low = found.study_quality < self.lowest_quality
+        verdict = f"under {limit}, which is low" if low else f"at least {limit} and not low"
+        return Problem(
             "the region is the program's own, found by the anatomy stage and not given (predict "
-            f"writes it as _region.nii.gz); its quality, {scale}, is {verdict}"
+            f"writes it as _region.nii.gz); its quality, {scale}, is {verdict}",
+            severity="warning" if low else "note",
         )
 
     def record(self, found: Anatomy) -> dict[str, Any]:
@@ -241,7 +239,7 @@ def load_found(
     with_scribbles: bool = False,
     images: Mapping[str, Volume] | None = None,
 ) -> StudyTensors:
-    """A study as `load_study` gives it; one without a region map gets the one that is found.
+    """A study as `load_study` gives it, inspected; one without a region map gets the one that is found.
 
     Args:
         study: the files.
@@ -262,6 +260,7 @@ def load_found(
         "corrections": corrections,
         "with_label": with_label,
         "with_scribbles": with_scribbles,
+        "inspect": True,
     }
     if finder is None or study.region is not None:
         return load_study(study, sequences, classes, images=images, **options)
@@ -282,6 +281,10 @@ def load_found(
     tensors = load_study(study, sequences, classes, images=images, region=region, **options)
     return replace(
         tensors,
-        warnings=(*tensors.warnings, finder.told(found), *found.warnings),
+        findings=(
+            *tensors.findings,
+            replace(finder.told(found), study=study.id),
+            *told(found.warnings, "warning", study.id),
+        ),
         found_region=finder.record(found),
     )

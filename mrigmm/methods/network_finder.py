@@ -11,9 +11,9 @@ from scipy import ndimage
 from torch import Tensor
 
 from mrigmm.data.study_tensors import StudyTensors
-from mrigmm.data.ventricle import closed_ventricle, implausible
+from mrigmm.data.ventricle import closed_ventricle
 from mrigmm.data.whole import middle_view
-from mrigmm.errors import InputError
+from mrigmm.errors import InputError, Problem
 from mrigmm.labels import SEGMENTER_CLASSES, Region
 from mrigmm.methods.anatomy import Anatomy
 from mrigmm.methods.study_views import NETWORK_SEQUENCES, centred_view
@@ -88,16 +88,17 @@ class NetworkFinder:
         return FoundAnatomy(
             codes,
             quality,
-            tuple(implausible(codes, study.spacing_mm)),
+            (),
             rv=_right_ventricle(probabilities[_RV], codes),
             located=located,
         )
 
-    def told(self, found: Anatomy) -> str:
-        """Return that the region is the program's own."""
-        return (
+    def told(self, found: Anatomy) -> Problem:
+        """Return that the region is the program's own; a warning where the networks are unsure of it."""
+        return Problem(
             "the region is the program's own, found by the pretrained networks and not given (predict "
-            "writes it as _region.nii.gz): look at it"
+            "writes it as _region.nii.gz): look at it",
+            severity="warning" if found.study_quality < LOWEST_QUALITY else "note",
         )
 
     def record(self, found: Anatomy) -> dict[str, Any]:

@@ -8,10 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrigmm.labels import of_the_ventricle, wall_classes
-
-# Density of myocardium: 1.05 g/ml, the usual rounding in cardiac MR (SCMR consensus on post-processing).
-MYOCARDIUM_G_PER_ML = 1.05
+from mrigmm.labels import MYOCARDIUM_G_PER_ML, of_the_ventricle, wall_classes
 
 # A volume in ml, or draws of it (S,).
 Amount = float | NDArray[np.float64]

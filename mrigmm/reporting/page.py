@@ -59,7 +59,7 @@ class StudyPage:
         classes: what was found, by class.
         quantities: further numbers.
         warnings: what the user should know.
-        notes: what could not be shown, and why; remarks of the quantification.
+        notes: of the prediction and of the quantification; what could not be shown, and why.
         rows: pictures of the slices, one under the other.
         plots: further pictures, side by side.
         facts: name -> text: method, seconds, files, versions, command line.

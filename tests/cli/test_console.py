@@ -13,7 +13,7 @@ import pytest
 from mrigmm.cli.console import Voice
 from mrigmm.errors import InputError
 
-from ..conftest import ventricle
+from ..conftest import PATIENT, ventricle
 
 ESCAPE = "\x1b["
 
@@ -57,7 +57,7 @@ def test_quiet_says_nothing_but_the_result(cli, workshop, tmp_path):
 
 
 def test_one_bad_study_of_three(cli, workshop, tmp_path):
-    manifest = workshop.manifest([workshop.study(name) for name in ("a", "b", "c")])
+    manifest = workshop.manifest([workshop.study(name, affine=PATIENT) for name in ("a", "b", "c")])
     (workshop.folder / "b_LGE.nii.gz").write_bytes(b"broken")
     out = tmp_path / "out"
     result = cli("predict", manifest, "-o", out, "--method", "map-em")
@@ -88,7 +88,7 @@ def test_texts_from_files_are_not_markup(cli, workshop, tmp_path):
 
 
 def test_verbose_says_how_long_each_study_took_and_all_about_notes(cli, workshop, tmp_path):
-    entries = [workshop.study(name) for name in ("a", "b")]
+    entries = [workshop.study(name, affine=PATIENT) for name in ("a", "b")]
     manifest = workshop.manifest(entries)
     arguments = ("predict", manifest, "-o", tmp_path / "out", "--method", "em-gmm", "--save-probabilities")
     result = cli(*arguments, "--verbose")
@@ -98,7 +98,8 @@ def test_verbose_says_how_long_each_study_took_and_all_about_notes(cli, workshop
     ]
     (tmp_path / "out" / "b_probabilities.nii.gz").write_bytes(b"broken")
     short, whole = (cli("evaluate", tmp_path / "out", manifest, *more).err for more in ([], ["--verbose"]))
-    assert short == "warning (b): the probability file is not a NIfTI file\n"
+    assert short.startswith("warning (b): the probability file is not a NIfTI file: ")
+    assert short.count("\n") == 1
     assert "warning (b): the probability file is not a NIfTI file\n  study: b\n  file: " in whole
 
 
@@ -208,7 +209,7 @@ def test_wrong_arguments_are_told_on_stderr(cli, arguments):
 
 
 def test_json_is_all_that_stdout_has(cli, workshop, tmp_path):
-    manifest = workshop.manifest([workshop.study(name) for name in ("a", "b", "c")])
+    manifest = workshop.manifest([workshop.study(name, affine=PATIENT) for name in ("a", "b", "c")])
     (workshop.folder / "b_LGE.nii.gz").write_bytes(b"broken")
     one, two = tmp_path / "one", tmp_path / "two"
     result = cli("predict", manifest, "-o", one, "--method", "map-em", "--json")
@@ -242,7 +243,7 @@ def test_what_is_the_same_of_several_studies_is_said_once(cli, workshop, tmp_pat
     manifest = workshop.manifest(entries)
     arguments = ("predict", manifest, "-o", tmp_path / "out", "--method", "map-em", "--overwrite")
     short = cli(*arguments)
-    assert "warning (p0, p1, p2, p3, p4): no T2" in short.err.splitlines()
+    assert "note (p0, p1, p2, p3, p4): no T2" in short.err.splitlines()
     assert short.err.count("no region map") == 1
     assert "  study: p5, p6" in short.err.splitlines()
     assert "2 studies could not be processed" in short.err

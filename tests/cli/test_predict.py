@@ -2,6 +2,8 @@
 
 import json
 
+from ..conftest import PATIENT
+
 
 def test_one_study_by_its_files(cli, workshop, tmp_path):
     arguments = workshop.single(workshop.study())
@@ -16,8 +18,10 @@ def test_a_sequence_that_was_not_given_is_noted_as_that_of_a_manifest(cli, works
     single = cli("predict", *workshop.single(entry), "-o", tmp_path / "one", "--id", "s1", *arguments)
     cohort = cli("predict", workshop.manifest([entry]), "-o", tmp_path / "out", *arguments)
     assert (single.code, cohort.code) == (0, 0)
-    assert "warning (s1): no T2" in cohort.err.splitlines()
-    assert "warning (s1): no T2" in single.err.splitlines()
-    assert "no T2" in json.loads((tmp_path / "one" / "s1.json").read_text())["warnings"]
-    whole = cli("predict", *workshop.single(workshop.study("s2")), "-o", tmp_path / "two", *arguments)
+    assert "note (s1): no T2" in cohort.err.splitlines()
+    assert "note (s1): no T2" in single.err.splitlines()
+    assert "no T2" in json.loads((tmp_path / "one" / "s1.json").read_text())["notes"]
+    whole = cli(
+        "predict", *workshop.single(workshop.study("s2", affine=PATIENT)), "-o", tmp_path / "two", *arguments
+    )
     assert "no " not in whole.err

@@ -9,10 +9,9 @@ import mrigmm.jobs.check as job
 from mrigmm.errors import InputError
 from mrigmm.phantom import simulate_cohort
 
-from ..conftest import SEQUENCES, SHAPE, intensities, oblique_affine, ventricle
+from ..conftest import PATIENT, SEQUENCES, SHAPE, intensities, oblique_affine, ventricle
 
-# Pixels of 4.5 mm give the hand-made ventricle the size of a patient's (radius 27 mm).
-AFFINE = oblique_affine((4.5, 4.5, 10.0))
+AFFINE = PATIENT
 
 
 def patient(workshop, name="s1", number=0, **options):
@@ -57,9 +56,9 @@ def test_every_problem_of_every_study(workshop):
         ("grids", "error", "bSSFP does not show the region: its grid lies elsewhere"),
         ("empty", "error", "the region is empty"),
         ("label", "error", "the label map has values that are no whole numbers"),
-        ("part", "warning", "no T2"),
-        ("part", "warning", "no bSSFP"),
         ("part", "warning", "edema cannot be told reliably without T2"),
+        ("part", "note", "no T2"),
+        ("part", "note", "no bSSFP"),
         ("none", "error", "the study has no region map, and a mixture is fitted inside one"),
     ]
     assert result.done == ("good", "part")
@@ -106,7 +105,7 @@ def test_what_prediction_would_say_about_the_cohort(workshop):
 def test_a_region_from_the_label_is_worth_a_note(workshop):
     entry = {**patient(workshop), "region": {"rule": "lv"}}
     result = mrigmm.check(workshop.manifest([entry]))
-    assert found(result) == [("s1", "warning", "the region comes from the reference label")]
+    assert found(result) == [("s1", "note", "the region comes from the reference label")]
     assert result.done == ("s1",)
 
 
@@ -119,7 +118,7 @@ def test_the_reference_label_as_region_is_worth_the_same_note(workshop):
     entry = patient(workshop)
     workshop.volume(entry["label"], np.minimum(ventricle(), 2), AFFINE)
     result = mrigmm.check(workshop.manifest([{**entry, "region": entry["label"]}]))
-    assert ("s1", "warning", "the region comes from the reference label") in found(result)
+    assert ("s1", "note", "the region comes from the reference label") in found(result)
 
 
 # --- Findings about readable data --------------------------------------------------------------
@@ -144,9 +143,9 @@ def test_a_study_without_findings(workshop, region):
 def test_a_ventricle_of_a_mouse(workshop):
     problem = only_finding(workshop, workshop.study())
     assert (problem.study, problem.severity) == ("s1", "warning")
-    assert problem.what == "the region has no size of a left ventricle"
-    voxels = int((ventricle()[..., 0] > 0).sum())
-    assert problem.got == f"{voxels * 1.44:.0f} mm2, {3 * voxels * 0.0144:.1f} ml"  # 1.2 x 1.2 x 10 mm
+    assert problem.what == "no adult left ventricle has this size"
+    mm2 = int((ventricle()[..., 0] > 0).sum()) * 1.44  # 1.2 x 1.2 mm
+    assert problem.got == f"diameter {2 * np.sqrt(mm2 / np.pi):.3g} mm"
 
 
 def test_other_organs_have_other_sizes(workshop):
@@ -255,6 +254,7 @@ def test_a_cine_says_which_frame_was_taken(workshop):
     put(workshop, "s1", "bSSFP", cine)
     problem = only_finding(workshop, entry)
     assert problem.what == "bSSFP: frame 0 was taken as end-diastole (first frame: 0)"
+    assert problem.severity == "note"
     entry["image"]["bSSFP"] = {"file": entry["image"]["bSSFP"], "frame": 0}
     assert mrigmm.check(workshop.manifest([entry])).problems == ()
     entry["image"]["bSSFP"]["frame"] = 2
@@ -348,7 +348,8 @@ def test_warnings_alone_are_no_failure(cli, workshop):
     result = cli("check", manifest)
     assert result.code == 0
     assert result.out.endswith("1 study without errors\n")
-    assert json.loads(cli("check", manifest, "--json").out)["n_warnings"] == 2  # no T2, and so edema
+    content = json.loads(cli("check", manifest, "--json").out)
+    assert (content["n_warnings"], content["n_notes"]) == (1, 1)  # edema, and the note: no T2
 
 
 def test_a_folder_is_no_manifest(cli, workshop):

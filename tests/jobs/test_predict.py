@@ -13,7 +13,7 @@ from mrigmm.errors import InputError
 from mrigmm.methods.base import Segmentation
 from mrigmm.methods.em_gmm import EMGMM
 
-from ..conftest import SEQUENCES, SHAPE, intensities, oblique_affine, save_nifti, ventricle
+from ..conftest import PATIENT, SEQUENCES, SHAPE, intensities, oblique_affine, save_nifti, ventricle
 
 LV = ventricle() > 0
 
@@ -28,7 +28,8 @@ def data_of(path):
 
 def test_what_is_written(workshop, tmp_path):
     out = tmp_path / "out"
-    result = mrigmm.predict(workshop.manifest(), out, method="map-em")
+    manifest = workshop.manifest([workshop.study(affine=PATIENT)])
+    result = mrigmm.predict(manifest, out, method="map-em")
     assert (result.done, result.problems, result.output) == (("s1",), (), out)
     assert names(out) == [
         *("labels_itksnap.txt", "labels_slicer.ctbl", "quantities.csv", "quantities.json"),
@@ -155,7 +156,7 @@ def test_one_study_as_files_is_the_study_of_the_manifest(workshop, tmp_path):
 
 
 def test_one_bad_study_does_not_stop_the_others(workshop, tmp_path):
-    entries = [workshop.study(name) for name in ("a", "b", "c")]
+    entries = [workshop.study(name, affine=PATIENT) for name in ("a", "b", "c")]
     (workshop.folder / "b_T2.nii.gz").write_bytes(b"")
     result = mrigmm.predict(workshop.manifest(entries), tmp_path / "out", method="map-em")
     assert result.done == ("a", "c")
@@ -266,8 +267,8 @@ def test_a_label_map_without_its_side_file_is_not_left(workshop, tmp_path, monke
 
 
 def test_warnings_reach_the_caller_and_the_side_file(workshop, tmp_path):
-    entry = workshop.study()
-    workshop.volume("s1_T2.nii.gz", np.full(SHAPE, 3, np.float32))
+    entry = workshop.study(affine=PATIENT)
+    workshop.volume("s1_T2.nii.gz", np.full(SHAPE, 3, np.float32), PATIENT)
     result = mrigmm.predict(workshop.manifest([entry]), tmp_path / "out", method="map-em")
     text = "T2 is constant inside the region and is left out"
     told = [(p.study, p.what, p.severity) for p in result.problems]
@@ -343,7 +344,7 @@ def test_a_method_that_finds_a_study_impossible_does_not_stop_the_others(worksho
 
     make = job.make_method
     monkeypatch.setattr(job, "make_method", lambda *arguments: Picky(make(*arguments)))
-    entries = [workshop.study(name) for name in ("a", "b", "c")]
+    entries = [workshop.study(name, affine=PATIENT) for name in ("a", "b", "c")]
     result = mrigmm.predict(workshop.manifest(entries), tmp_path / "out", method="map-em")
     assert result.done == ("a", "c")
     assert [(p.study, p.severity) for p in result.problems] == [

@@ -160,7 +160,7 @@ def test_end_diastole_is_found(workshop, tmp_path, largest):
     workshop.volume("s1_bSSFP.nii.gz", cine(largest))
     labels, side = segment(workshop, tmp_path, entry)
     assert side["frames"] == {"bSSFP": largest}
-    assert f"bSSFP: frame {largest} was taken as end-diastole (first frame: 0)" in side["warnings"]
+    assert f"bSSFP: frame {largest} was taken as end-diastole (first frame: 0)" in side["notes"]
     assert_on_grid(labels, workshop.folder / "s1_LGE.nii.gz")
     assert agreement(labels, ventricle()) > 0.97
 
@@ -171,7 +171,7 @@ def test_a_named_frame_is_taken(workshop, tmp_path):
     entry["image"]["bSSFP"] = {"file": "s1_bSSFP.nii.gz", "frame": 4}
     _, side = segment(workshop, tmp_path, entry)
     assert side["frames"] == {"bSSFP": 4}
-    assert side["warnings"] == []
+    assert side["notes"] == []
     # The same as that frame in a file of its own.
     workshop.volume("one.nii.gz", cine(2)[..., 4])
     entry["image"]["bSSFP"] = "one.nii.gz"

@@ -8,7 +8,7 @@ import pytest
 import mrigmm
 from mrigmm.errors import InputError
 
-from ..conftest import LABELS, SHAPE, oblique_affine, save_nifti, ventricle
+from ..conftest import LABELS, PATIENT, SHAPE, oblique_affine, save_nifti, ventricle
 from .test_mvo import entry as obstruction
 
 VOXEL_ML = 0.0144
@@ -340,7 +340,7 @@ def test_an_old_folder_that_predict_adds_to(workshop, tmp_path):
     del side["quantities"]
     (out / "a.json").write_text(json.dumps(side))
     (out / "b.json").write_text("{")
-    second = workshop.manifest([workshop.study("c")], name="second.json")
+    second = workshop.manifest([workshop.study("c", affine=PATIENT)], name="second.json")
     result = mrigmm.predict(second, out, method="map-em", overwrite=True)
     assert not result.failed
     assert [(p.study, p.severity) for p in result.problems] == [("b", "warning")]

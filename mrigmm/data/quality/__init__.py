@@ -1,6 +1,7 @@
 """What can be wrong with readable data: one small function per finding, each None where all is well.
 
-The functions know neither files nor studies; `mrigmm.jobs.check` calls them and adds both.
+`limits` holds every number that they judge by; `study_problems` asks all that need one study alone, when
+the study is read (`mrigmm.data.study`), whatever command reads it.
 """
 
 from mrigmm.data.quality.duplicates import fingerprint, patients_in_two_splits, same_content
@@ -9,15 +10,21 @@ from mrigmm.data.quality.intensities import negative, saturated
 from mrigmm.data.quality.names import unknown_classes, unknown_sequences
 from mrigmm.data.quality.regions import (
     cavity_contrast,
-    implausible_size,
     misplaced,
     swapped,
     touches_border,
 )
+from mrigmm.data.quality.sizes import implausible_size, wall_thickness_mm
+from mrigmm.data.quality.study import codes_slices_last, grid_problems, region_problems, study_problems
+from mrigmm.data.quality.topology import doubtful_parts, exchanged, slice_shapes
 
 __all__ = [
     "cavity_contrast",
+    "codes_slices_last",
+    "doubtful_parts",
+    "exchanged",
     "fingerprint",
+    "grid_problems",
     "implausible_size",
     "implausible_spacing",
     "misplaced",
@@ -25,11 +32,15 @@ __all__ = [
     "not_parallel",
     "on_another_grid",
     "patients_in_two_splits",
+    "region_problems",
     "same_content",
     "saturated",
     "sheared",
+    "slice_shapes",
+    "study_problems",
     "swapped",
     "touches_border",
     "unknown_classes",
     "unknown_sequences",
+    "wall_thickness_mm",
 ]

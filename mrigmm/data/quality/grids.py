@@ -6,11 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mrigmm.data.geometry import IN_PLANE_MM, SLICE_DISTANCE_MM, Grid, shear_degrees, slice_normal
+from mrigmm.data.geometry import Grid, shear_degrees, slice_normal
+from mrigmm.data.limits import IN_PLANE_MM, MAX_SHEAR_DEGREES, MAX_TILT_DEGREES, SLICE_DISTANCE_MM
 from mrigmm.errors import Problem
 
-MAX_SHEAR_DEGREES = 0.5  # headers are rounded
-MAX_TILT_DEGREES = 30.0  # between the slices of two sequences; a long axis is 90 degrees off
 _STUDIES_NAMED = 5
 
 

@@ -5,12 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mrigmm.data.limits import SATURATED_PEAK, SATURATED_SHARE
 from mrigmm.errors import Problem
-
-# Of the region's voxels, this share at the very maximum, and this many times as many as at the value
-# below it, is a clipped scale and no tissue.
-SATURATED_SHARE = 0.01
-SATURATED_PEAK = 5
 
 
 def saturated(name: str, values: NDArray[np.float32]) -> Problem | None:

@@ -11,35 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
+from mrigmm.data.limits import MISPLACED_CONTRAST, SWAPPED_CONTRAST
 from mrigmm.errors import Problem
 from mrigmm.labels import Region
-
-# Area inside the epicardium of the largest slice, and volume of all slices: adults with room on both
-# sides (a circle of 25 mm, one of 130 mm; 800 ml is twice a severely dilated ventricle with its wall).
-AREA_MM2 = (500.0, 13000.0)
-MAX_VOLUME_ML = 800.0
-
-
-def implausible_size(
-    region: NDArray[np.uint8], spacing_mm: Sequence[float], volume_ml: float
-) -> Problem | None:
-    """The region is too small or too large for a left ventricle.
-
-    Args:
-        region: (X, Y, Z) `labels.Region` codes.
-        spacing_mm: (3,).
-        volume_ml: of the region.
-    """
-    area = float((region > 0).sum(axis=(0, 1)).max() * spacing_mm[0] * spacing_mm[1])
-    if AREA_MM2[0] <= area <= AREA_MM2[1] and volume_ml <= MAX_VOLUME_ML:
-        return None
-    return Problem(
-        "the region has no size of a left ventricle",
-        expected=f"{AREA_MM2[0]:g} to {AREA_MM2[1]:g} mm2 in its largest slice, at most {MAX_VOLUME_ML:g} ml",
-        got=f"{area:.0f} mm2, {volume_ml:.1f} ml",
-        remedy="check the map's ids and the spacing in its header; ignore this for other organs and animals",
-        severity="warning",
-    )
 
 
 def touches_border(region: NDArray[np.uint8]) -> Problem | None:
@@ -60,9 +34,6 @@ def touches_border(region: NDArray[np.uint8]) -> Problem | None:
 # Where the cavity is brighter (+1) or darker (-1) than the wall in every patient. LGE is not listed:
 # a large scar is as bright as blood.
 CAVITY_SIGN: Mapping[str, int] = {"T2": -1, "bSSFP": +1}
-# Contrasts in SD of the region. Measured on simulated patients and on Sunnybrook's: docs/data.md.
-SWAPPED_CONTRAST = -0.5
-MISPLACED_CONTRAST = 0.4
 # Of the largest distance to the outline, in a region that does not tell cavity from wall.
 _INNER, _OUTER = 0.6, 0.3
 

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from mrigmm.data.files import atomic
 from mrigmm.data.manifest import Study
 from mrigmm.data.study_tensors import StudyTensors
-from mrigmm.errors import InputError, Problem, memory_checked
+from mrigmm.errors import InputError, Problem, memory_checked, told
 from mrigmm.export.nifti import write_labels, write_map, write_probabilities
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import warnings_of
 from mrigmm.jobs.predicting.finished import Request
 from mrigmm.jobs.predicting.result_files import remove_derived, remove_results, result_files
 from mrigmm.jobs.predicting.side_file import side_file
+from mrigmm.jobs.quantifying.plausible import result_problems
 from mrigmm.jobs.reading.failures import clear_failure
 from mrigmm.methods.anatomy import region_ids
 from mrigmm.methods.base import ENTROPY, uncertainty_maps
@@ -28,14 +29,14 @@ from mrigmm.reporting.figures import motion_figure
 
 
 def segment_to_files(study: Study, out: Path, request: Request, notes: Sequence[str] = ()) -> list[Problem]:
-    """Files to label map for one study; returns its warnings, with what is known of it beforehand."""
+    """Files to label map for one study; returns its warnings and notes, with the notes known beforehand."""
     try:
         with memory_checked():
-            warnings = _write_study(study, out, request, notes)
+            problems = _write_study(study, out, request, notes)
     except InputError as error:  # a full disk knows no study
         raise InputError.from_problems(replace(p, study=study.id) for p in error.problems) from None
     clear_failure(out, study.id)
-    return warnings
+    return problems
 
 
 def _write_study(study: Study, out: Path, request: Request, notes: Sequence[str]) -> list[Problem]:
@@ -48,12 +49,18 @@ def _write_study(study: Study, out: Path, request: Request, notes: Sequence[str]
     made_with = request.made_with(study)
     tensors = segmenter.read(study)
     result = segmenter.segment(tensors)
-    warnings = (*notes, *tensors.warnings, *result.warnings)
+    problems = [
+        *told(notes, "note", study.id),
+        *tensors.findings,
+        *result_problems(tensors, result.labels, segmenter.classes),
+        *warnings_of(study.id, result.warnings),
+    ]
     maps = dict(result.maps) if request.options.save_probabilities else {}
     if request.options.save_uncertainty:
         maps |= uncertainty_maps(result)
         if not maps[ENTROPY].any():
-            warnings += ("this method gives no probabilities: the entropy is 0 in every voxel",)
+            text = "this method gives no probabilities: the entropy is 0 in every voxel"
+            problems += warnings_of(study.id, [text])
     remove_derived(out)
     labels = tensors.to_input_grid(result.labels[None])[0]
     try:
@@ -73,7 +80,7 @@ def _write_study(study: Study, out: Path, request: Request, notes: Sequence[str]
                 temporary.write_bytes(_motion_picture(unmoved, tensors))
         used = study.scribbles if tensors.scribbles is not None else None
         side = replace(
-            side_file(tensors, result, labels, segmenter, warnings),
+            side_file(tensors, result, labels, segmenter, problems),
             scribbles=None if used is None else used.resolve(),
             made_with=made_with,
             seconds=round(time.perf_counter() - started, 3),
@@ -82,7 +89,7 @@ def _write_study(study: Study, out: Path, request: Request, notes: Sequence[str]
     except BaseException:  # a label map without its side file is half a result
         remove_results(files)
         raise
-    return warnings_of(study.id, warnings)
+    return problems
 
 
 def _motion_picture(before: StudyTensors, after: StudyTensors) -> bytes:

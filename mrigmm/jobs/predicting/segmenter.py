@@ -14,7 +14,7 @@ from mrigmm.data.priors.choice import sequence_remedy
 from mrigmm.data.run_folder import RunFolder
 from mrigmm.data.study import Corrections
 from mrigmm.data.study_tensors import StudyTensors
-from mrigmm.errors import InputError, Problem, memory_checked, near_misses
+from mrigmm.errors import InputError, Problem, memory_checked, near_misses, told
 from mrigmm.jobs.common import (
     Track,
     cohort_task,
@@ -79,7 +79,7 @@ class Segmenter:
         if study.scribbles is None or self.uses_scribbles:
             return tensors
         unused = f"{self.method.name} does not use scribbles: they were not read"
-        return replace(tensors, warnings=(*tensors.warnings, unused))
+        return replace(tensors, findings=(*tensors.findings, *told([unused], "warning", study.id)))
 
     def fit_cohort(
         self, studies: Sequence[Study], track: Track = no_progress, processes: Processes = ALONE

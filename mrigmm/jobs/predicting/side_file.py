@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,9 +13,11 @@ from mrigmm.data.manifest import RegionRule
 from mrigmm.data.provenance import provenance_record
 from mrigmm.data.side_file import SavedMixture, SideFile, record_of
 from mrigmm.data.study_tensors import StudyTensors
+from mrigmm.errors import Problem, lines
 from mrigmm.jobs.common import DISCLAIMER, command_line, versions
 from mrigmm.jobs.predicting.segmenter import Segmenter
 from mrigmm.jobs.quantify import predicted_quantities
+from mrigmm.jobs.quantifying.plausible import is_divided
 from mrigmm.labels import class_ids
 from mrigmm.methods.base import Segmentation
 
@@ -25,7 +27,7 @@ def side_file(
     result: Segmentation,
     labels: NDArray[np.integer[Any]],
     segmenter: Segmenter,
-    warnings: tuple[str, ...],
+    problems: Sequence[Problem],
 ) -> SideFile:
     """Everything about a result but how long it took, what it was made with, and scribbles.
 
@@ -34,7 +36,7 @@ def side_file(
         result: its segmentation.
         labels: (X, Y, Z) class ids as they are written to the label map.
         segmenter: what segmented it.
-        warnings: what the user should know.
+        problems: warnings and notes for the user.
     """
     ids = class_ids(segmenter.classes)
     voxel_ml = study.output.grid.voxel_volume_ml
@@ -69,10 +71,12 @@ def side_file(
         inputs={name: path.resolve() for name, path in study.inputs.items()},
         frames=study.frames,
         region=_region_source(study),
+        region_divided=is_divided(study),
         reference_grid=study.output.file.resolve(),
         motion={name: [asdict(m) for m in slices] for name, slices in study.motion.items()},
         bias_field={name: asdict(shading) for name, shading in study.shading.items()},
-        warnings=warnings,
+        warnings=lines(problems, "warning"),
+        notes=lines(problems, "note"),
         versions=versions(),
         command=command_line(),
         disclaimer=DISCLAIMER,

@@ -12,7 +12,7 @@ from mrigmm.data.manifest import Manifest, Study
 from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError, Problem, near_misses
-from mrigmm.jobs.common import Track, run_corrections, warnings_of
+from mrigmm.jobs.common import Track, run_corrections
 from mrigmm.methods.anatomy import Finder, load_found
 from mrigmm.mixture.threads import one_thread
 
@@ -111,7 +111,7 @@ class Readable:
     Attributes:
         entries: the studies that can be read.
         spacings_mm: voxel spacing of each.
-        problems: errors of the others, and warnings.
+        problems: errors of the others, warnings and notes.
     """
 
     entries: list[Entry]
@@ -135,7 +135,7 @@ def read_all(entries: Sequence[Entry], read: StudyReader, track: Track) -> Reada
             continue
         result.entries.append(entry)
         result.spacings_mm.append(study.spacing_mm)
-        result.problems.extend(warnings_of(study.id, study.warnings))
+        result.problems.extend(study.findings)
     if not result.entries:
         raise InputError.from_problems(result.problems)
     return result

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mrigmm.data.quality import cavity_contrast, implausible_size, misplaced, swapped, touches_border
+from mrigmm.data.quality import cavity_contrast, misplaced, swapped, touches_border
 from mrigmm.labels import Region
 
 SPACING = (2.0, 2.0, 10.0)
@@ -19,26 +19,6 @@ def stack(plane):
 
 LV = stack(disc(14)).astype(np.uint8) * np.uint8(Region.LV)
 PARTS = stack(np.where(disc(8), Region.CAVITY, np.where(disc(14), Region.WALL, 0))).astype(np.uint8)
-
-
-@pytest.mark.parametrize(
-    ("radius_mm", "volume_ml", "good"),
-    [(28, 49, True), (12, 10, False), (13, 10, True), (64, 200, True), (66, 200, False), (40, 801, False)],
-)
-def test_implausible_size(radius_mm, volume_ml, good):
-    """Circles of 12 and 13 mm have 452 and 531 mm2, of 64 and 66 mm 12868 and 13685 mm2."""
-    region = stack(disc(radius_mm / 0.5, (280, 280), (139.5, 139.5))).astype(np.uint8)
-    found = implausible_size(region, (0.5, 0.5, 10.0), volume_ml)
-    assert (found is None) is good
-    if found:
-        assert found.severity == "warning"
-
-
-def test_the_size_is_that_of_the_largest_slice_in_mm2():
-    region = np.zeros((40, 40, 3), np.uint8)
-    region[:10, :10, 0], region[:5, :4, 1] = 1, 1
-    found = implausible_size(region, (2.0, 1.5, 10.0), 3.6)
-    assert found.got == "300 mm2, 3.6 ml"  # 100 voxels of 3 mm2
 
 
 def test_touches_border():

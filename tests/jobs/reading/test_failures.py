@@ -8,11 +8,15 @@ import mrigmm
 from mrigmm.errors import InputError
 from mrigmm.jobs.reading.failures import failures
 
+from ...conftest import PATIENT
+
 
 @pytest.fixture
 def cohort(workshop):
     """Manifest of a good study and of one whose LGE is no NIfTI file."""
-    manifest = workshop.manifest([workshop.study("a"), workshop.study("b", seed=1)])
+    manifest = workshop.manifest(
+        [workshop.study(name, affine=PATIENT, seed=i) for i, name in enumerate("ab")]
+    )
     bad = workshop.folder / "b_LGE.nii.gz"
     good = bad.read_bytes()
     bad.write_bytes(b"no NIfTI")

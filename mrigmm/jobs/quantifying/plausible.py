@@ -1,0 +1,61 @@
+"""Whether what was segmented can be a left ventricle: the same checks as of a region map, on a label map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from torch import Tensor
+
+from mrigmm.data import quality
+from mrigmm.data.study_tensors import StudyTensors
+from mrigmm.errors import Problem
+from mrigmm.labels import CAVITY_CLASSES, Region, class_ids, of_the_ventricle
+from mrigmm.quantification.study import Maps
+
+
+def is_divided(study: StudyTensors) -> bool:
+    """Whether the region of a study tells cavity from wall."""
+    return not bool((study.region == Region.LV).any())
+
+
+def result_problems(study: StudyTensors, labels: Tensor, classes: Sequence[str]) -> list[Problem]:
+    """Findings about the size of a ventricle that the method, not the region, has divided.
+
+    Args:
+        study: what was segmented.
+        labels: (X, Y, Z) class ids on its array.
+        classes: names of the classes.
+    """
+    if is_divided(study) or not of_the_ventricle(classes):
+        return []  # the region's own findings say all
+    ids = class_ids(classes)
+    cavity = np.isin(labels.numpy(), [ids[name] for name in classes if name in CAVITY_CLASSES])
+    codes = np.where(labels.numpy() == 0, Region.OUTSIDE, np.where(cavity, Region.CAVITY, Region.WALL))
+    voxel_ml = study.output.grid.voxel_volume_ml
+    found = quality.implausible_size(codes.astype(np.uint8), study.spacing_mm, voxel_ml)
+    whole = quality.implausible_size(study.region.numpy(), study.spacing_mm, voxel_ml)
+    if found is None or (whole is not None and whole.got == found.got):
+        return []
+    return [replace(found, what=f"{found.what} as it was segmented", study=study.id)]
+
+
+def map_problems(study: str, maps: Maps, *, divided: bool) -> list[Problem]:
+    """Findings about the ventricle in a label map.
+
+    Args:
+        study: id, for messages.
+        maps: its label map, slices last.
+        divided: whether its parts were drawn; else only its size is judged.
+    """
+    cavity, wall = maps.cavity, maps.wall
+    if not maps.ventricle or not (cavity | wall).any():
+        return []
+    codes = np.where(cavity, Region.CAVITY, np.where(wall, Region.WALL, Region.OUTSIDE)).astype(np.uint8)
+    if divided:
+        found = list(quality.region_problems(codes, maps.grid, list(maps.ids)))
+    else:
+        size = quality.implausible_size(codes, maps.grid.spacing_mm.tolist(), maps.grid.voxel_volume_ml)
+        found = [] if size is None else [size]
+    return [replace(problem, study=study) for problem in found]
