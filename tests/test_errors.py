@@ -94,15 +94,6 @@ def test_of_many_studies_the_first_are_named():
         assert problem.file == "0.nii, 1.nii, 2.nii, 3.nii, 4.nii, ... (7 in all)"
 
 
-def test_warnings_that_differ_by_what_was_found_are_one():
-    """Errors stay apart: each is to be mended."""
-    problems = [Problem("too thin", str(n), got=f"{n} mm", severity="warning") for n in range(7)]
-    (problem,) = grouped(problems)
-    assert problem.got == "0: 0 mm; 1: 1 mm; 2: 2 mm; 3: 3 mm; 4: 4 mm; ..."
-    assert grouped(problems[:1]) == problems[:1]
-    assert len(grouped([Problem("too thin", str(n), got=f"{n} mm") for n in range(7)])) == 7
-
-
 def test_all_of_a_problem_in_one_line():
     whole = Problem("too thin", "a", "a.nii", "3 mm", "1 mm", "look")
     assert whole.line == "too thin: 1 mm; expected 3 mm (look)"
