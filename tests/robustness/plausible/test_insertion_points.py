@@ -52,6 +52,11 @@ def segments(folder):
 LPS = np.array([-1, -1, 1])
 
 
+def told(result):
+    """Problems of points and base; so small a ventricle is a warning of its own."""
+    return [p for p in result.problems if "insertion" in p.what or "--base" in p.what]
+
+
 def test_right_points(tmp_path):
     """points in RAS; the same as LPS in a file of 3D Slicer -> 16 segments, the same by both"""
     affine = maps(tmp_path / "out")
@@ -59,7 +64,7 @@ def test_right_points(tmp_path):
     result = mrigmm.quantify(
         tmp_path / "out", rv_insertion=table(tmp_path / "p.csv", both(point)), base="first"
     )
-    assert result.problems == ()
+    assert told(result) == []
     expected = segments(tmp_path / "out")
     assert {len(found) for found in expected.values()} == {16}
     markup = {"coordinateSystem": "LPS"}
@@ -88,7 +93,7 @@ def test_one_point_in_lps(tmp_path):
     file = table(tmp_path / "p.csv", {"s_1": point, "s_2": point * LPS})
     result = mrigmm.quantify(tmp_path / "out", rv_insertion=file, base="first")
     assert result.done == ("s_1",)
-    assert [(p.study, p.severity) for p in result.problems] == [("s_2", "error")]
+    assert [(p.study, p.severity) for p in told(result)] == [("s_2", "error")]
 
 
 def test_a_point_of_something_else(tmp_path):
@@ -104,7 +109,7 @@ def test_a_heart_at_the_isocentre(tmp_path):
     """points in LPS less than 40 mm away -> a warning that the other reading is at the wall"""
     affine = maps(tmp_path / "out", origin_mm=NEAR)
     file = table(tmp_path / "p.csv", both(insertion(affine) * LPS))
-    problems = mrigmm.quantify(tmp_path / "out", rv_insertion=file, base="first").problems
+    problems = told(mrigmm.quantify(tmp_path / "out", rv_insertion=file, base="first"))
     assert [(p.study, p.severity) for p in problems] == [("s_1", "warning"), ("s_2", "warning")]
     assert "more than 15 mm" in problems[0].what
     assert "LPS+" in problems[0].what
@@ -132,22 +137,22 @@ def test_points_of_other_studies(tmp_path):
     affine = maps(tmp_path / "out")
     point = insertion(affine)
     larger = table(tmp_path / "p.csv", {**both(point), "other": point})
-    assert mrigmm.quantify(tmp_path / "out", rv_insertion=larger, base="first").problems == ()
+    assert told(mrigmm.quantify(tmp_path / "out", rv_insertion=larger, base="first")) == []
     fewer = table(tmp_path / "q.csv", {"s_1": point, "other": point})
-    told = [p.what for p in mrigmm.quantify(tmp_path / "out", rv_insertion=fewer, base="first").problems]
-    assert "no prediction here: other; studies without a point: s_2" in told[0]
-    assert "--base has no effect on s_2" in told[1]
+    found = [p.what for p in told(mrigmm.quantify(tmp_path / "out", rv_insertion=fewer, base="first"))]
+    assert "no prediction here: other; studies without a point: s_2" in found[0]
+    assert "--base has no effect on s_2" in found[1]
 
 
 def test_without_effect(tmp_path):
     """`--base` or points alone -> no segments, and what is missing"""
     affine = maps(tmp_path / "out")
-    (told,) = mrigmm.quantify(tmp_path / "out", base="first").problems
-    assert "--base has no effect on s_1, s_2" in told.what
+    (found,) = told(mrigmm.quantify(tmp_path / "out", base="first"))
+    assert "--base has no effect on s_1, s_2" in found.what
     file = table(tmp_path / "p.csv", both(insertion(affine)))
-    (told,) = mrigmm.quantify(tmp_path / "out", rv_insertion=file).problems
-    assert "--rv-insertion has no effect on s_1, s_2" in told.what
-    assert "--base first or last" in told.what
+    (found,) = told(mrigmm.quantify(tmp_path / "out", rv_insertion=file))
+    assert "--rv-insertion has no effect on s_1, s_2" in found.what
+    assert "--base first or last" in found.what
 
 
 def test_the_wrong_end(tmp_path):
@@ -157,5 +162,5 @@ def test_the_wrong_end(tmp_path):
     labels[np.hypot(x, y) > 4, 2] = 0  # the last slice is the apex
     maps(tmp_path / "out", labels=labels)
     for base, number in (("first", 0), ("last", 2)):
-        told = [p.what for p in mrigmm.quantify(tmp_path / "out", base=base).problems]
-        assert sum("may be the other end: the left ventricle is larger by half" in t for t in told) == number
+        found = told(mrigmm.quantify(tmp_path / "out", base=base))
+        assert sum("may be the other end: the left ventricle is larger" in p.what for p in found) == number
