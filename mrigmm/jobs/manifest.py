@@ -300,7 +300,7 @@ def _notes(
         texts += _lacking(f"no {name}", [e.id for e in entries if name not in e.images])
     texts += _lacking("no reference label", [e.id for e in entries if e.label is None])
     texts += _lacking(
-        "no region map, which training and prediction need (--region, --region-from-labels)",
+        "no region map (--region, --region-from-labels), so the pretrained networks find the ventricle",
         [e.id for e in entries if e.region is None and (rule is None or e.label is None)],
     )
     texts += _lacking("in no split", divisions[0].left_out)

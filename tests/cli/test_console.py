@@ -244,9 +244,9 @@ def test_what_is_the_same_of_several_studies_is_said_once(cli, workshop, tmp_pat
     arguments = ("predict", manifest, "-o", tmp_path / "out", "--method", "map-em", "--overwrite")
     short = cli(*arguments)
     assert "note (p0, p1, p2, p3, p4): no T2" in short.err.splitlines()
-    assert short.err.count("no region map") == 1
+    assert short.err.count("no left ventricle was found") == 1
     assert "  study: p5, p6" in short.err.splitlines()
     assert "2 studies could not be processed" in short.err
-    assert cli(*arguments, "--verbose").err.count("no region map") == 2
+    assert cli(*arguments, "--verbose").err.count("no left ventricle was found") == 2
     said = json.loads(cli(*arguments, "--json").out)["problems"]
-    assert [p["study"] for p in said if "no region map" in p["what"]] == ["p5", "p6"]
+    assert [p["study"] for p in said if "no left ventricle was found" in p["what"]] == ["p5", "p6"]

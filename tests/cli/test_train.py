@@ -19,7 +19,7 @@ def test_what_is_wrong_with_studies_is_told_before_the_first_epoch_and_once(cli,
     settings = [f"--set={text}" for text in ("epochs=1", "filters=4", "levels=2", "crop_mm=32")]
     result = cli("train", manifest, "-o", tmp_path / "run", "--preset", "tiny", *settings, "--verbose")
     assert result.code == 2
-    what = "the study has no region map, and a mixture is fitted inside one"
+    what = "no left ventricle was found"
     assert result.err.count(what) == 2  # with --verbose, each study by itself
     assert result.err.rindex(what) < result.err.index("Training")
     assert "trained on 2 studies" in result.out

@@ -59,13 +59,11 @@ def test_every_problem_of_every_study(workshop):
         ("part", "warning", "edema cannot be told reliably without T2"),
         ("part", "note", "no T2"),
         ("part", "note", "no bSSFP"),
-        ("none", "error", "the study has no region map, and a mixture is fitted inside one"),
+        ("none", "error", "no left ventricle was found"),
     ]
     assert result.done == ("good", "part")
     assert result.failed
-    remedy = result.problems[-1].remedy  # words of a manifest: there is no option for one study's region
-    assert remedy.startswith("name it as 'region' of the study in the manifest (mrigmm manifest: --region")
-    assert remedy.endswith("--anatomy RUN")
+    assert result.problems[-1].remedy == "give a region map, or leave this study out"
 
 
 def test_a_bad_file_does_not_hide_what_is_wrong_with_the_others(workshop):

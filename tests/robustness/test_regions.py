@@ -164,7 +164,13 @@ CASES = [
     ),
     StudyCase("region saved with axes flipped and permuted", turned, same=True),
     StudyCase("region of fewer slices", region(lambda lv: lv[..., :2]), GRID, "region", got="20 x 24 x 2"),
-    StudyCase("no region", without("region"), "the study has no region map", remedy="'region'"),
+    StudyCase(
+        "no region, and no heart of a heart's size",
+        without("region"),
+        "no left ventricle was found",
+        "LGE",
+        remedy="give a region map",
+    ),
     StudyCase(
         "region and image swapped",
         lambda place: place.bad.update(region=place.bad["image"]["T2"]),

@@ -34,7 +34,6 @@ REQUESTS = [
     (["--method", "map-em", "--device", "gpu"], "unknown device 'gpu'", "auto, cpu, cuda or cuda:N"),
     (["--run", "no"], "the run folder does not exist", "mrigmm train"),
     (["--run", "no", "--method", "map-em"], "either a trained run or a method", ""),
-    ([], "either a trained run or a method", ""),
 ]
 
 
@@ -114,7 +113,7 @@ def test_an_output_that_is_no_folder(cli, workshop, tmp_path, below):
         (["M", "--image", "LGE=a.nii"], "give either a manifest or --image"),
         (["M", "--id", "a"], "--region and --id belong to --image"),
         (["M", "--region", "a.nii"], "--region and --id belong to --image"),
-        (["--image", "LGE=a.nii"], "a single study needs a region map"),
+        (["--image", "LGE=a.nii"], "the LGE file does not exist"),
         (["--image", "a.nii", "--region", "r.nii"], "--image must be NAME=FILE"),
         (["--image", "LGE=", "--region", "r.nii"], "--image must be NAME=FILE"),
         (["--image", "LGE=a.nii", "--image", "LGE=b.nii", "--region", "r.nii"], "'LGE' is given twice"),

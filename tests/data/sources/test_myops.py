@@ -42,7 +42,7 @@ def test_release_of_2020(tree, top):
     assert found.studies["myops_test_201"].region is None
     assert found.notes == [
         "no reference label: 1 (myops_test_201)",
-        "no region map, which training and prediction need (--region, --region-from-labels): "
+        "no region map (--region, --region-from-labels), so the pretrained networks find the ventricle: "
         "1 (myops_test_201)",
         f"NIfTI files of no study: 1 ({encrypted})",
     ]
