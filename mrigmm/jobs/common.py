@@ -34,6 +34,7 @@ PROBABILITIES_SUFFIX = "_probabilities.nii.gz"
 MOTION_SUFFIX = "_motion.png"
 REGION_SUFFIX = "_region.nii.gz"
 MVO_SUFFIX = "_mvo.nii.gz"
+RV_SUFFIX = "_rv.nii.gz"
 METRICS_FILE = "metrics.json"
 QUANTITIES_FILE = "quantities.json"  # with a CSV table of the same name beside it
 SEGMENTS_FILE = "segments.csv"

@@ -41,6 +41,7 @@ from mrigmm.jobs.reading.prediction_folder import EDITED, Prediction, predicted_
 from mrigmm.jobs.shown import ShownTable, figure
 from mrigmm.labels import class_ids
 from mrigmm.methods.base import Segmentation
+from mrigmm.methods.study_verdict import VERDICT, verdict_numbers
 from mrigmm.quantification.predictive import N_DRAWS, crps_ensemble, intervals
 from mrigmm.quantification.segments import Orientation, base_by_rv, insertion_by_rv, insertion_of_point
 from mrigmm.quantification.study import WITHOUT_INTERVAL, Maps, quantify_maps
@@ -140,6 +141,7 @@ def quantify(
                 reference,
                 [read_measured(Path(member), name) for member in members],
                 None if base_first is None or degrees is None else Orientation(base_first, degrees),
+                base_first,
             )
         except InputError as error:
             problems += error.problems
@@ -147,7 +149,7 @@ def quantify(
         drawn = prediction.prediction.edited or prediction.prediction.side.region_divided
         problems += [*map_problems(name, prediction.maps, divided=drawn), *doubts]
         no_base += [name] if base_first is None else []
-        no_insertion += [name] if degrees is None else []
+        no_insertion += [name] if degrees is None and not rows[name]["segments"] else []
         measured_maps[name] = prediction.prediction
         problems += prediction.prediction.notes()
     if not rows:
@@ -183,9 +185,12 @@ def predicted_quantities(
         slices_last_grid(grid),
         in_file(result.resp),
         None if result.mvo is None else in_file(result.mvo[None])[0],
+        None if result.rv is None else in_file(result.rv[None])[0],
     )
+    row = quantify_maps(maps).as_dict()
+    row["volumes"] |= verdict_numbers(result.details)
     present = [name for name, there in zip(study.sequences, study.present, strict=True) if there]
-    return {**quantify_maps(maps).as_dict(), SEQUENCES: present}
+    return {**row, SEQUENCES: present}
 
 
 def write_recorded(folder: Path) -> list[Problem]:
@@ -218,9 +223,10 @@ def _measure(
     reference: Reference | None,
     members: Sequence[MeasuredStudy],
     orientation: Orientation | None,
+    base_first: bool | None = None,
 ) -> dict[str, Any]:
     """The numbers of one study as they stand in the JSON file."""
-    row, draws = _numbers(prediction, orientation)
+    row, draws = _numbers(prediction, orientation, base_first)
     row[SEQUENCES] = prediction.prediction.sequences
     edited = prediction.prediction.edited
     if members and not edited:
@@ -240,7 +246,7 @@ def _measure(
 
 
 def _numbers(
-    prediction: MeasuredStudy, orientation: Orientation | None = None
+    prediction: MeasuredStudy, orientation: Orientation | None = None, base_first: bool | None = None
 ) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
     """The numbers of a prediction, and draws of those that probabilities were saved of."""
     maps, notes = prediction.maps, []
@@ -249,7 +255,7 @@ def _numbers(
         notes.append(f"{n} voxels of microvascular obstruction are no scar in the label map and do not count")
     if prediction.prediction.edited:
         notes.append(f"{EDITED}: no expected values and no intervals")
-    found = quantify_maps(maps, orientation)
+    found = quantify_maps(maps, orientation, base_first=base_first)
     row = found.as_dict()
     recorded = prediction.prediction.side.quantities
     if maps.resp is None and recorded is not None:
@@ -260,8 +266,8 @@ def _numbers(
 
 def _with_recorded(row: dict[str, Any], recorded: Mapping[str, Any]) -> dict[str, Any]:
     """Numbers of a label map, completed by what `predict` found while the probabilities were in memory."""
-    expected = {name: value for name, value in recorded["volumes"].items() if name.startswith(EXPECTED)}
-    return {**row, "volumes": {**row["volumes"], **expected}, "intervals": recorded["intervals"]}
+    kept = {name: v for name, v in recorded["volumes"].items() if name.startswith((EXPECTED, *VERDICT))}
+    return {**row, "volumes": {**row["volumes"], **kept}, "intervals": recorded["intervals"]}
 
 
 def _pooled(
@@ -276,7 +282,9 @@ def _pooled(
     return {
         name: np.concatenate(parts)
         for name, parts in pooled.items()
-        if len(parts) == len(members) and not name.startswith(EXPECTED) and name not in WITHOUT_INTERVAL
+        if len(parts) == len(members)
+        and not name.startswith((EXPECTED, *VERDICT))
+        and name not in WITHOUT_INTERVAL
     }
 
 
@@ -288,8 +296,9 @@ def _landmarks(
 ) -> tuple[bool | None, float | None]:
     """Whether the first slice is basal, and the angle of the anterior insertion; None: not known."""
     cavity, wall, affine = maps.cavity, maps.wall, maps.grid.affine
-    if base_first is None and rv is not None:
-        base_first = base_by_rv(rv, cavity | wall)
+    shown = maps.rv if rv is None else rv
+    if base_first is None and shown is not None:
+        base_first = base_by_rv(shown, cavity | wall)
     degrees = None
     if point_mm is not None:
         degrees = insertion_of_point(point_mm, cavity, wall, affine)

@@ -89,6 +89,7 @@ class Segmentation:
         units: of means and covariances, as a user reads it.
         maps: further maps (X, Y, Z) float32 by name, out of `EXTRA_MAPS`; 0 outside the region.
         mvo: (X, Y, Z) bool, microvascular obstruction, which `labels` call scar; None: not looked for.
+        rv: (X, Y, Z) bool, blood of the right ventricle, outside the region; None: not looked for.
     """
 
     resp: Tensor
@@ -103,6 +104,7 @@ class Segmentation:
     units: str = UNITS[REGION_ZSCORE]
     maps: Mapping[str, Tensor] = field(default_factory=dict)
     mvo: Tensor | None = None
+    rv: Tensor | None = None
 
 
 class Method(Protocol):

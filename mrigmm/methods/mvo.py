@@ -68,6 +68,8 @@ def add_mvo(study: StudyTensors, found: Segmentation, classes: tuple[str, ...]) 
         dark = wall & (lge < threshold)
         core = _large(dark_cores(scar & ~dark, region) & dark, study.spacing_mm)
     mvo = torch.from_numpy(core)
+    # A method that knows obstruction itself has called it scar.
+    both = mvo if found.mvo is None else mvo | found.mvo
     resp, scar_row = found.resp.clone(), classes.index(_SCAR)
     resp[:, mvo] = 0
     resp[scar_row, mvo] = 1
@@ -80,7 +82,7 @@ def add_mvo(study: StudyTensors, found: Segmentation, classes: tuple[str, ...]) 
         resp=resp,
         labels=torch.where(mvo, ids[_SCAR], found.labels.long()).to(torch.uint8),
         details={**found.details, "mvo": figures},
-        mvo=mvo,
+        mvo=both,
     )
 
 

@@ -32,20 +32,17 @@ LOWEST_LOCATED, LOWEST_QUALITY = 0.05, 0.75
 _MIN_SLICES = 3
 
 _BLOOD = SEGMENTER_CLASSES.index("blood")
-_RV = SEGMENTER_CLASSES.index("rv")
 _WALL = [SEGMENTER_CLASSES.index(name) for name in ("myocardium", "edema", "scar", "mvo")]
 
 
 @dataclass(frozen=True)
 class FoundAnatomy(Anatomy):
-    """What the networks found of the ventricles.
+    """What the networks found of the ventricle.
 
     Attributes:
-        rv: (X, Y, Z) bool, blood of the right ventricle.
         located: how sure the locator is, 0 to 1.
     """
 
-    rv: Tensor
     located: float
 
 
@@ -67,7 +64,7 @@ class NetworkFinder:
         return shipped_networks(self.device)
 
     def find(self, study: StudyTensors) -> FoundAnatomy:
-        """Cavity, wall and right ventricle of a study of `load_whole`.
+        """Cavity and wall of a study of `load_whole`.
 
         Raises:
             InputError: there is no ventricle.
@@ -89,7 +86,6 @@ class NetworkFinder:
             codes,
             quality,
             (),
-            rv=_right_ventricle(probabilities[_RV], codes),
             located=located,
         )
 
@@ -156,16 +152,6 @@ def _slice_quality(probabilities: Tensor, codes: np.ndarray) -> np.ndarray:
     n = inside.sum(axis=(0, 1))
     total = np.where(inside, called, 0).sum(axis=(0, 1))
     return np.where(n > 0, total / np.maximum(n, 1), np.nan)
-
-
-def _right_ventricle(probability: Tensor, codes: np.ndarray) -> Tensor:
-    """Blood of the right ventricle (X, Y, Z) bool: the largest piece outside the left one."""
-    mask = (probability.numpy() > 0.5) & (codes == Region.OUTSIDE)
-    structure = ndimage.generate_binary_structure(3, 1)
-    parts, n = ndimage.label(mask, structure)
-    if n > 1:
-        mask = parts == np.bincount(parts.ravel())[1:].argmax() + 1
-    return torch.from_numpy(mask)
 
 
 def _no_ventricle(study: StudyTensors) -> InputError:

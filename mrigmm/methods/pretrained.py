@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from mrigmm.data.study_tensors import StudyTensors
@@ -26,7 +28,11 @@ _PARTS = {
     "edema": ("edema",),
     "scar": ("scar", "mvo"),
 }
-_MVO = SEGMENTER_CLASSES.index("mvo")
+NO_INFARCT = (
+    "no infarct found; what looked like one, if anything, was set aside (infarct_probability and "
+    "infarct_set_aside_ml in quantities.csv)"
+)
+_MVO, _RV = SEGMENTER_CLASSES.index("mvo"), SEGMENTER_CLASSES.index("rv")
 
 
 @dataclass(frozen=True)
@@ -36,11 +42,13 @@ class NetworkView:
     Attributes:
         prior: (K, X, Y, Z) probabilities of the task's classes, sum 1 inside the region.
         mvo: (X, Y, Z) share of the infarct's probability that is obstruction.
+        rv: (X, Y, Z) probability of right-ventricular blood, 0 inside the region.
         spread: (X, Y, Z) SD over networks and symmetries of the most probable class.
     """
 
     prior: Tensor
     mvo: Tensor
+    rv: Tensor
     spread: Tensor
 
 
@@ -88,12 +96,14 @@ class PretrainedMethod:
         """Segment; raises InputError for a study without LGE, T2 and bSSFP."""
         classes, calibration = self.task.classes, self.networks.calibration
         solved = self.solve(study)
-        resp, details = solved.resp, {}
+        resp = solved.resp
+        details: dict[str, Any] = {}
+        warnings: tuple[str, ...] = ()
         verdict = judge_infarct(solved.features, calibration)
         if verdict is not None:
             details["infarct"] = verdict.describe()
             if not verdict.found:
-                resp = set_aside(resp, classes)
+                resp, warnings = set_aside(resp, classes), (NO_INFARCT,)
         quality = expected_dice(solved.features, calibration)
         if quality:
             details["expected_dice"] = quality
@@ -108,7 +118,9 @@ class PretrainedMethod:
             n_iter=ITERATIONS,
             converged=True,
             details=details,
+            warnings=warnings,
             mvo=_obstruction(labels, solved.seen, classes),
+            rv=right_ventricle(solved.seen.rv, study.region),
         )
 
     def solve(self, study: StudyTensors) -> Solved:
@@ -141,7 +153,7 @@ class PretrainedMethod:
         prior = _class_prior(probabilities, study.region, self.task.classes, present)
         infarct = probabilities[[SEGMENTER_CLASSES.index(n) for n in _PARTS["scar"]]].sum(dim=0)
         mvo = probabilities[_MVO] / infarct.clamp_min(1e-6)
-        return NetworkView(prior, mvo, spread)
+        return NetworkView(prior, mvo, probabilities[_RV], spread)
 
 
 def _class_prior(
@@ -175,3 +187,15 @@ def _obstruction(labels: Tensor, seen: NetworkView, classes: tuple[str, ...]) ->
         return None
     mvo = (labels == class_ids(classes)["scar"]) & (seen.mvo > 0.5)
     return mvo if bool(mvo.any()) else None
+
+
+def right_ventricle(probability: Tensor, region: Tensor) -> Tensor | None:
+    """Blood of the right ventricle (X, Y, Z) bool: the largest piece of it outside the region; None: none.
+
+    Args:
+        probability: (X, Y, Z).
+        region: (X, Y, Z) codes.
+    """
+    mask = ((probability > 0.5) & (region == Region.OUTSIDE)).numpy()
+    pieces, n = ndimage.label(mask)  # face to face
+    return torch.from_numpy(pieces == np.bincount(pieces.ravel())[1:].argmax() + 1) if n else None

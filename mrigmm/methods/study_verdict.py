@@ -30,6 +30,8 @@ FEATURES = (
     "certainty_of_all",  # mean probability of the class that a voxel is called
     "agreement",  # Dice of the infarct by the networks alone and by the study's own mixture alone
 )
+# What the names of a verdict's numbers begin with in tables.
+VERDICT = ("infarct_probability", "infarct_set_aside", "estimated_dice")
 _LEAST_ML = 0.05
 _MOST_CONTRAST = 15.0
 
@@ -147,6 +149,18 @@ def expected_dice(features: Mapping[str, float], calibration: Mapping[str, Any] 
         name: float(np.clip(_linear(features, model), 0, 1))
         for name, model in calibration["expected_dice"].items()
     }
+
+
+def verdict_numbers(details: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers for tables of what a `Segmentation`'s details say of infarct and map."""
+    numbers = {}
+    if "infarct" in details:
+        probability, aside, _ = VERDICT
+        numbers[probability] = float(details["infarct"]["probability"])
+        numbers[f"{aside}_ml"] = float(details["infarct"]["set_aside_ml"])
+    for name, dice in details.get("expected_dice", {}).items():
+        numbers[f"{VERDICT[2]}_{name}"] = float(dice)
+    return numbers
 
 
 def _linear(features: Mapping[str, float], model: Mapping[str, Any]) -> float:

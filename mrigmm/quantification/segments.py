@@ -21,6 +21,10 @@ N_RINGS = 3
 _SEPTUM_MM = 6.0
 # The right ventricle narrows to the apex: at the base its area must be larger by at least this factor.
 _BASE_TO_APEX = 1.5
+# An insertion found by the program is not used beyond it: half an AHA segment.
+_MOST_SPREAD_DEGREES = 30.0
+# Share of the way from the inferior to the anterior insertion that must lead upwards in the patient.
+_LEAST_UPWARDS = 0.5
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -34,10 +38,18 @@ class Orientation:
         base_first: whether the first slice of the array is the basal one.
         insertion_degrees: angle of the anterior insertion of the right ventricle around the cavity's
             centre, in the plane's axes (`plane_axes`).
+        spread_degrees: circular SD of that angle over the slices, where the program found it; None where
+            a user or a reference label showed it.
     """
 
     base_first: bool
     insertion_degrees: float
+    spread_degrees: float | None = None
+
+    @property
+    def automatic(self) -> bool:
+        """Whether the program found the insertion."""
+        return self.spread_degrees is not None
 
 
 def slice_rings(n_slices: int) -> NDArray[np.int64]:
@@ -132,8 +144,18 @@ def insertion_by_rv(rv: Mask, cavity: Mask, wall: Mask, affine: Floats, *, base_
 
     The circular mean over the slices that have cavity and right ventricle; None without such a slice.
     """
+    ends = contact_ends(rv, cavity, wall, affine, base_first=base_first)
+    return _mean_degrees(ends[:, 0])[0] if len(ends) else None
+
+
+def contact_ends(rv: Mask, cavity: Mask, wall: Mask, affine: Floats, *, base_first: bool) -> Floats:
+    """Ends (S, 2) of the arc where the ventricles meet: anterior, inferior, of S slices that show both.
+
+    Angles in radians around the cavity's centre, in `plane_axes`.
+    """
     _, in_plane = plane_axes(affine)
     spacing = np.linalg.norm(in_plane, axis=0)
+    way = towards_septum(base_first)
     ends = []
     for z in range(rv.shape[2]):
         body = cavity_body(cavity[..., z], wall[..., z])
@@ -147,8 +169,50 @@ def insertion_by_rv(rv: Mask, cavity: Mask, wall: Mask, affine: Floats, *, base_
         angles = np.arctan2(offsets[1], offsets[0])
         middle = np.angle(np.exp(1j * angles).mean())
         away = np.angle(np.exp(1j * (angles - middle)))  # -pi .. pi around the middle of the arc
-        way = towards_septum(base_first)
-        ends.append(middle + way * (way * away).min())
-    if not ends:
-        return None
-    return float(np.rad2deg(np.angle(np.exp(1j * np.array(ends)).mean())) % 360)
+        ends.append((middle + way * (way * away).min(), middle + way * (way * away).max()))
+    return np.array(ends).reshape(-1, 2)
+
+
+def automatic_orientation(
+    rv: Mask, cavity: Mask, wall: Mask, affine: Floats, *, base_first: bool | None = None
+) -> Orientation | str:
+    """Base and anterior insertion as the ventricles show them, where that is safe.
+
+    The right ventricle narrows to the apex, which tells the base; that, and a world that is right-handed,
+    tell the anterior end of the arc where the ventricles meet. The anterior end must then be the upper one
+    in the world (superior, RAS+), as it is in patients: a mirrored file and a header without directions fail.
+
+    Args:
+        rv: (X, Y, Z) right-ventricular blood that a method found.
+        cavity: (X, Y, Z) of the left ventricle.
+        wall: (X, Y, Z) of the left ventricle.
+        affine: (4, 4) of these arrays, slices last.
+        base_first: where the user named the base.
+
+    Returns:
+        Or in words why not.
+    """
+    if base_first is None:
+        base_first = base_by_rv(rv, cavity | wall)
+    if base_first is None:
+        return "the right ventricle that was found does not tell base from apex"
+    ends = contact_ends(rv, cavity, wall, affine, base_first=base_first)
+    if len(ends) < N_RINGS:
+        return f"the ventricles meet in {len(ends)} slices, {N_RINGS} are needed"
+    (anterior, spread), (inferior, _) = (_mean_degrees(column) for column in ends.T)
+    if spread > _MOST_SPREAD_DEGREES:
+        return f"the insertion of the right ventricle differs by {spread:.0f} degrees (SD) between slices"
+    axes, _ = plane_axes(affine)
+    a, i = np.deg2rad([anterior, inferior])
+    upwards = axes @ np.array([np.cos(a) - np.cos(i), np.sin(a) - np.sin(i)])
+    if upwards[2] < _LEAST_UPWARDS * np.linalg.norm(upwards):
+        return "by the header, the anterior insertion of the right ventricle is not above the inferior one"
+    return Orientation(base_first, anterior, spread)
+
+
+def _mean_degrees(angles: Floats) -> tuple[float, float]:
+    """Circular mean and SD in degrees of angles (S,) in radians."""
+    mean = np.exp(1j * angles).mean()
+    length = min(float(np.abs(mean)), 1.0)
+    spread = np.sqrt(-2 * np.log(length)) if length > 0 else np.pi
+    return float(np.rad2deg(np.angle(mean)) % 360), float(np.rad2deg(spread))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from mrigmm.quantification.segments import (
     N_RINGS,
     N_SEGMENTS,
     Orientation,
+    automatic_orientation,
     plane_axes,
     segment_numbers,
     slice_rings,
@@ -44,6 +45,7 @@ class Maps:
         resp: (K, X, Y, Z) probabilities, or None.
         mvo: (X, Y, Z) microvascular obstruction, part of scar; None when it was not looked for.
         edema_sought: False when edema was not looked for, so that none found says nothing.
+        rv: (X, Y, Z) right-ventricular blood that the method found; None when it was not looked for.
     """
 
     labels: NDArray[np.integer[Any]]
@@ -52,6 +54,7 @@ class Maps:
     resp: NDArray[np.floating[Any]] | None = None
     mvo: Mask | None = None
     edema_sought: bool = True
+    rv: Mask | None = None
 
     @property
     def ventricle(self) -> bool:
@@ -83,6 +86,7 @@ class Quantities:
         draws: (S,) of what has an interval.
         slices: transmurality of each slice with wall, numbered from 1 in file order.
         segments: transmurality of each AHA segment; empty when they are not numbered.
+        orientation: what they are numbered by.
         notes: what could not be measured, and why.
     """
 
@@ -91,25 +95,33 @@ class Quantities:
     draws: Mapping[str, NDArray[np.float64]]
     slices: tuple[Mapping[str, float], ...]
     segments: tuple[Mapping[str, float], ...]
+    orientation: Orientation | None
     notes: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content of a study's JSON."""
+        by = self.orientation
+        numbering = {} if by is None else {"numbering": {"automatic": by.automatic, **asdict(by)}}
         return {
             "volumes": dict(self.volumes),
             "intervals": {name: list(ends) for name, ends in self.intervals.items()},
             "slices": [dict(row) for row in self.slices],
             "segments": [dict(row) for row in self.segments],
+            **numbering,
             "notes": list(self.notes),
         }
 
 
-def quantify_maps(maps: Maps, orientation: Orientation | None = None) -> Quantities:
+def quantify_maps(
+    maps: Maps, orientation: Orientation | None = None, *, base_first: bool | None = None
+) -> Quantities:
     """Measure a study.
 
     Args:
         maps: at least a label map.
-        orientation: where base and septum are, to number the AHA segments.
+        orientation: where base and septum are, to number the AHA segments; None: as the ventricles show
+            it, where the right one was found.
+        base_first: what is known of the base without an orientation.
     """
     notes: list[str] = []
     voxel_ml = maps.grid.voxel_volume_ml
@@ -152,6 +164,7 @@ def quantify_maps(maps: Maps, orientation: Orientation | None = None) -> Quantit
         if {"myocardium", "scar"} <= set(maps.ids):
             rays = _rays(maps)
             slices = _slices(maps, rays, notes)
+            orientation = orientation or _found_orientation(maps, base_first, notes)
             segments = _segments(maps, rays, orientation, notes)
     return Quantities(
         volumes,
@@ -159,6 +172,7 @@ def quantify_maps(maps: Maps, orientation: Orientation | None = None) -> Quantit
         spread,
         tuple(slices),
         tuple(segments),
+        orientation if segments else None,
         tuple(notes),
     )
 
@@ -192,14 +206,31 @@ def _slices(maps: Maps, rays: NDArray[np.float64], notes: list[str]) -> list[dic
     return rows
 
 
+def _found_orientation(maps: Maps, base_first: bool | None, notes: list[str]) -> Orientation | None:
+    """Return base and insertion by the right ventricle that the method found, with what to know in `notes`."""
+    if maps.rv is None:
+        notes.append(
+            "AHA segments are not numbered: base and anterior insertion of the right ventricle are not known"
+        )
+        return None
+    found = automatic_orientation(
+        maps.rv, maps.cavity, maps.wall, maps.grid.affine, base_first=base_first
+    )
+    if isinstance(found, str):
+        notes.append(f"AHA segments are not numbered: {found}")
+        return None
+    notes.append(
+        "AHA segments are numbered automatically, by the right ventricle that the program found; its "
+        f"anterior insertion differs by {found.spread_degrees:.0f} degrees (SD) between slices"
+    )
+    return found
+
+
 def _segments(
     maps: Maps, rays: NDArray[np.float64], orientation: Orientation | None, notes: list[str]
 ) -> list[dict[str, float]]:
     """Return one row for each AHA segment, or none with the reason in `notes`."""
     if orientation is None:
-        notes.append(
-            "AHA segments are not numbered: base and anterior insertion of the right ventricle are not known"
-        )
         return []
     used = np.flatnonzero(np.isfinite(rays).any(axis=1))
     if used.size < N_RINGS:

@@ -18,6 +18,7 @@ from mrigmm.jobs.common import (
     QUANTITIES_FILE,
     REGION_SUFFIX,
     REPORT_FILE,
+    RV_SUFFIX,
     SEGMENTS_FILE,
 )
 from mrigmm.jobs.reading.failures import failure_file, is_side_file
@@ -41,6 +42,7 @@ def result_files(study_id: str, out: Path) -> dict[str, Path]:
         "probabilities": out / f"{study_id}{PROBABILITIES_SUFFIX}",
         **{name: out / f"{study_id}_{name}.nii.gz" for name in (*EXTRA_MAPS, *UNCERTAINTY_MAPS)},
         "mvo": out / f"{study_id}{MVO_SUFFIX}",
+        "rv": out / f"{study_id}{RV_SUFFIX}",
         "motion": out / f"{study_id}{MOTION_SUFFIX}",
         "region": out / f"{study_id}{REGION_SUFFIX}",
         "json": out / f"{study_id}.json",  # last, in writing too

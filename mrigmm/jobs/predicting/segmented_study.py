@@ -71,9 +71,10 @@ def _write_study(study: Study, out: Path, request: Request, notes: Sequence[str]
             write_map(files[name], tensors.to_input_grid(values[None])[0], tensors.output)
         if tensors.found_region is not None:
             write_labels(files["region"], tensors.to_input_grid(region_ids(tensors)[None])[0], tensors.output)
-        if result.mvo is not None:
-            mvo = tensors.to_input_grid(result.mvo.to(torch.uint8)[None])[0]
-            write_labels(files["mvo"], mvo, tensors.output)
+        for name, mask in (("mvo", result.mvo), ("rv", result.rv)):
+            if mask is not None:
+                ids = tensors.to_input_grid(mask.to(torch.uint8)[None])[0]
+                write_labels(files[name], ids, tensors.output)
         if tensors.motion:
             unmoved = segmenter.read(study, registration=False)
             with atomic(files["motion"]) as temporary:

@@ -46,9 +46,9 @@ def measured(prediction: Prediction) -> MeasuredStudy:
     """Put the slices of a study's maps last.
 
     Raises:
-        InputError: the probabilities are damaged, or lie on another grid.
+        InputError: probabilities or right ventricle are damaged, or lie on another grid.
     """
-    grid, mvo = prediction.labels.grid, prediction.mvo
+    grid, mvo, rv = prediction.labels.grid, prediction.mvo, prediction.right_ventricle()
     volume = prediction.probabilities()
     maps = Maps(
         with_slices_last(prediction.labels.data, grid),
@@ -57,6 +57,7 @@ def measured(prediction: Prediction) -> MeasuredStudy:
         None if volume is None else with_slices_last(np.moveaxis(volume.data, -1, 0), grid),
         None if mvo is None else with_slices_last(mvo, grid),
         prediction.edema_sought,
+        None if rv is None else with_slices_last(rv, grid),
     )
     return MeasuredStudy(prediction, maps)
 

@@ -73,11 +73,23 @@ def write_quantities(
             (
                 {"study": name, "slice": None, "segment": None, **part}
                 for name, row in rows.items()
-                for part in (*row["slices"], *row["segments"])
+                for part in (*row["slices"], *_numbered(row))
             ),
             head=("study", "slice", "segment", "transmurality_percent", *BIN_NAMES),
         ),
     )
+
+
+def _numbered(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a study's segments, with what they were numbered by."""
+    by = row.get("numbering")
+    if by is None:  # of an older version
+        return [dict(part) for part in row["segments"]]
+    kind = "automatic" if by["automatic"] else "given"
+    return [
+        {**part, "numbering": kind, "insertion_spread_degrees": by["spread_degrees"]}
+        for part in row["segments"]
+    ]
 
 
 def columns_of(row: Mapping[str, Any]) -> dict[str, float | None]:

@@ -16,7 +16,7 @@ from mrigmm.data.side_file import SideFile, record_of
 from mrigmm.data.study_tensors import OutputGrid
 from mrigmm.data.volumes import Volume, read_map, read_probabilities
 from mrigmm.errors import InputError, Problem, near_misses
-from mrigmm.jobs.common import LABELS_SUFFIX, MVO_SUFFIX, PROBABILITIES_SUFFIX
+from mrigmm.jobs.common import LABELS_SUFFIX, MVO_SUFFIX, PROBABILITIES_SUFFIX, RV_SUFFIX
 from mrigmm.jobs.reading.failures import failure_of, failures, no_prediction
 from mrigmm.jobs.reading.json_files import read_json
 from mrigmm.labels import BACKGROUND_ID
@@ -88,6 +88,14 @@ class Prediction:
         found = read_probabilities(file, study=self.study, n_classes=len(self.classes))
         require_grid(found, self.labels.grid, self.study, "probability")
         return found
+
+    def right_ventricle(self) -> NDArray[np.bool_] | None:
+        """Where (X, Y, Z) the method found blood of the right ventricle; None where it did not look.
+
+        Raises:
+            InputError: the map is damaged, or on another grid.
+        """
+        return _read_mask(self.folder / f"{self.study}{RV_SUFFIX}", self.study, self.labels, "right ventricle")
 
 
 def require_predictions(folder: Path) -> None:
@@ -191,7 +199,7 @@ def read_prediction(folder: Path, study: str) -> Prediction:
     if side.label_map is not None:
         labels = _as_written(labels, side.label_map.grid, study)
     edited = not side.describes(labels)
-    mvo = _read_mvo(folder, study, labels)
+    mvo = _read_mask(folder / f"{study}{MVO_SUFFIX}", study, labels, "mvo")
     holds = replace(side, volume_ml={}, quantities=None, mixture=None) if edited else side
     sought = side.quantities is None or NO_EDEMA not in side.quantities["notes"]
     return Prediction(study, folder, labels, holds, mvo, side.sequences, edited, sought)
@@ -210,10 +218,9 @@ def _as_written(labels: Volume, grid: Grid, study: str) -> Volume:
     return replace(put, grid=grid)
 
 
-def _read_mvo(folder: Path, study: str, labels: Volume) -> NDArray[np.bool_] | None:
-    """Where `predict --mvo` found microvascular obstruction, on the grid of the label map; else None."""
-    file = folder / f"{study}{MVO_SUFFIX}"
+def _read_mask(file: Path, study: str, labels: Volume, what: str) -> NDArray[np.bool_] | None:
+    """A mask that `predict` wrote beside the label map, on its grid; None where it wrote none."""
     if not file.exists():
         return None
-    found = read_map(file, study=study, role="predicted mvo", known=(0, 1))
-    return np.asarray(on_grid(found, labels.grid, study, "predicted mvo").data > 0)
+    found = read_map(file, study=study, role=f"predicted {what}", known=(0, 1))
+    return np.asarray(on_grid(found, labels.grid, study, f"predicted {what}").data > 0)
