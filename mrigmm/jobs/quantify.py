@@ -185,7 +185,7 @@ def predicted_quantities(
         slices_last_grid(grid),
         in_file(result.resp),
         None if result.mvo is None else in_file(result.mvo[None])[0],
-        None if result.rv is None else in_file(result.rv[None])[0],
+        rv=None if result.rv is None else in_file(result.rv[None])[0],
     )
     row = quantify_maps(maps).as_dict()
     row["volumes"] |= verdict_numbers(result.details)

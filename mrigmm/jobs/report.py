@@ -405,6 +405,11 @@ def _region_text(region: str | Mapping[str, Any]) -> str:
     """Where a region comes from."""
     if isinstance(region, str):
         return f"rule {region}" if region in RegionRule.KINDS else Path(region).name
+    if "found_by" in region:
+        return (
+            f"the program's own, found by the {region['found_by']}; quality {float(region['quality']):.3g} "
+            "(from 0 to 1: mean probability of what is called so)"
+        )
     own = "the program's own, found by the anatomy stage"
     quality, lowest = region.get("quality_0_to_1"), region.get("lowest_quality_0_to_1")
     if quality is None or lowest is None:  # a generative head, or a file of an older version

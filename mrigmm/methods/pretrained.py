@@ -173,7 +173,8 @@ def _class_prior(
     for name, parts in taken.items():
         rows = [SEGMENTER_CLASSES.index(part) for part in parts]
         maps[classes.index(name)] = probabilities[rows].sum(dim=0)
-    allowed = torch.tensor(allowed_classes(classes))[region.long()].movedim(-1, 0)  # (K, X, Y, Z)
+    looked_for = torch.tensor([name in taken for name in classes])
+    allowed = (torch.tensor(allowed_classes(classes)) & looked_for)[region.long()].movedim(-1, 0)
     inside = region != Region.OUTSIDE
     floor = 1e-4 * allowed
     maps = torch.where(allowed & inside, maps + floor, 0.0)

@@ -16,10 +16,19 @@ from mrigmm.config_pretrain import PretrainConfig
 from mrigmm.errors import InputError
 from mrigmm.mixture.threads import all_threads
 from mrigmm.networks.segmenter import Locator, Segmenter, SegmenterInput
-from mrigmm.pretrained.folder import NetworksRecord, PretrainedFolder, shipped_folder
+from mrigmm.pretrained.folder import (
+    NetworkFile,
+    NetworksRecord,
+    PretrainedFolder,
+    describe_file,
+    shipped_folder,
+)
 
-# The eight symmetries of a square: quarter turns, without and with a mirror before them.
-SYMMETRIES = tuple((turns, mirrored) for mirrored in (False, True) for turns in range(4))
+# The eight symmetries of a square: quarter turns, without and with a mirror before them. Either half is
+# closed under mirrors, so that two networks, with a half each, say the same of a mirrored image.
+SYMMETRIES = tuple(
+    (turns, mirrored) for first in (0, 1) for turns in (first, first + 2) for mirrored in (False, True)
+)
 _SLICES_AT_ONCE = 8
 
 
@@ -126,11 +135,11 @@ def read_networks(folder: PretrainedFolder | None, device: torch.device) -> Pret
     folder = shipped_folder() if folder is None else folder
     config, record = folder.read()
     locator = Locator(filters=config.locator_filters, levels=config.levels)
-    _load(locator, folder, record.locator.file)
+    _load(locator, folder, record.locator)
     segmenters = []
     for file in record.segmenters:
         segmenter = Segmenter(filters=config.filters, levels=config.levels)
-        _load(segmenter, folder, file.file)
+        _load(segmenter, folder, file)
         segmenters.append(segmenter.to(device).eval())
     return PretrainedNetworks(
         locator.to(device).eval(),
@@ -149,9 +158,11 @@ def shipped_networks(device: str) -> PretrainedNetworks:
     return read_networks(None, torch.device(device))
 
 
-def _load(network: nn.Module, folder: PretrainedFolder, name: str) -> None:
-    file = folder.path / name
+def _load(network: nn.Module, folder: PretrainedFolder, recorded: NetworkFile) -> None:
+    file = folder.path / recorded.file
     try:
+        if describe_file(file, recorded.parameters) != recorded:
+            raise RuntimeError("another size or hash than in the record")
         weights = load_file(file)
         own = network.state_dict()
         # float16 on disk

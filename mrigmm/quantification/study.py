@@ -207,15 +207,13 @@ def _slices(maps: Maps, rays: NDArray[np.float64], notes: list[str]) -> list[dic
 
 
 def _found_orientation(maps: Maps, base_first: bool | None, notes: list[str]) -> Orientation | None:
-    """Return base and insertion by the right ventricle that the method found, with what to know in `notes`."""
+    """Return base and insertion by the right ventricle that was found, with what to know in `notes`."""
     if maps.rv is None:
         notes.append(
             "AHA segments are not numbered: base and anterior insertion of the right ventricle are not known"
         )
         return None
-    found = automatic_orientation(
-        maps.rv, maps.cavity, maps.wall, maps.grid.affine, base_first=base_first
-    )
+    found = automatic_orientation(maps.rv, maps.cavity, maps.wall, maps.grid.affine, base_first=base_first)
     if isinstance(found, str):
         notes.append(f"AHA segments are not numbered: {found}")
         return None

@@ -95,7 +95,9 @@ class Prediction:
         Raises:
             InputError: the map is damaged, or on another grid.
         """
-        return _read_mask(self.folder / f"{self.study}{RV_SUFFIX}", self.study, self.labels, "right ventricle")
+        return _read_mask(
+            self.folder / f"{self.study}{RV_SUFFIX}", self.study, self.labels, "right ventricle"
+        )
 
 
 def require_predictions(folder: Path) -> None:

@@ -1,0 +1,166 @@
+"""The default method on a small simulated study: three slices, 1.5 mm, nothing trained."""
+
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from mrigmm.data.manifest_file import read_manifest
+from mrigmm.data.study import load_study
+from mrigmm.data.whole import load_whole
+from mrigmm.errors import InputError
+from mrigmm.labels import Region
+from mrigmm.methods.base import Task
+from mrigmm.methods.network_finder import NetworkFinder
+from mrigmm.methods.pretrained import NO_INFARCT, PretrainedMethod, right_ventricle
+
+from ..conftest import SEQUENCES
+from .conftest import CLASSES, dice
+from .test_study_verdict import model
+
+NEVER, ALWAYS = (
+    {"infarct": model(0.0, threshold=t), "expected_dice": {"wall": model(0.0, 0.9)}} for t in (1, 0)
+)
+
+
+def method(classes=CLASSES, calibration=None, sequences=SEQUENCES):
+    made = PretrainedMethod(Task(classes, sequences, None), {})
+    made.networks = replace(made.networks, calibration=calibration)
+    return made
+
+
+@pytest.fixture(scope="module")
+def files(cohort):
+    """A study of the cohort, ids of its labels, and the folder of its truth."""
+    manifest = read_manifest(cohort)
+    return manifest.split("test")[0], manifest.labels, cohort.parent / "truth"
+
+
+@pytest.fixture(scope="module")
+def study(files):
+    """With its left ventricle given, undivided."""
+    entry, labels, _ = files
+    return load_study(entry, SEQUENCES, CLASSES, labels=labels, with_label=True)
+
+
+@pytest.fixture(scope="module")
+def result(study):
+    return method(calibration=ALWAYS).segment(study)
+
+
+def test_the_map(study, result):
+    inside = study.region > 0
+    assert ((result.labels > 0) == inside).all()
+    torch.testing.assert_close(result.resp.sum(dim=0)[inside], torch.ones(int(inside.sum())))
+    assert result.resp[:, ~inside].max() == 0
+    assert result.mixture.means.shape == (1, 4, 3)
+    true = study.label
+    assert dice(result.labels == 1, true == 0) > 0.9
+    assert dice(result.labels > 1, (true > 0) & inside) > 0.85
+    assert dice(result.labels == 4, true == 3) > 0.5
+
+
+def test_the_right_ventricle(files, study, result):
+    entry, _, truth = files
+    true = np.asarray(nib.load(truth / f"{entry.id}_rv_blood.nii.gz").dataobj) > 0
+    assert not (result.rv & (study.region > 0)).any()
+    found = study.to_input_grid(result.rv[None])[0]
+    assert dice(torch.from_numpy(found), torch.from_numpy(true)) > 0.7
+
+
+def test_the_verdict_decides_whether_scar_is_reported(study, result):
+    """Probability 1/2: above a threshold of 0, below one of 1; what was scar becomes normal wall."""
+    assert result.details["infarct"] == {
+        "probability": 0.5,
+        "threshold": 0.0,
+        "found": True,
+        "set_aside_ml": 0.0,
+    }
+    assert result.details["expected_dice"] == {"wall": 0.9}
+    assert result.warnings == ()
+    aside = method(calibration=NEVER).segment(study)
+    assert aside.warnings == (NO_INFARCT,)
+    scar = result.labels == 4
+    assert scar.any()
+    assert not (aside.labels == 4).any()
+    assert aside.mvo is None
+    ml = int(scar.sum()) * study.output.grid.voxel_volume_ml
+    assert aside.details["infarct"]["set_aside_ml"] == pytest.approx(ml, rel=1e-5)
+
+
+def test_without_calibration_nothing_is_set_aside(study, result):
+    plain = method().segment(study)
+    assert plain.details == {}
+    assert torch.equal(plain.labels, result.labels)
+
+
+def test_mirrored_images_give_the_mirrored_map(study, result):
+    mirrored = study.image.clone()
+    mirrored[:] = study.image.flip(1)
+    seen = replace(
+        study, image=mirrored, region=study.region.flip(0), observed=study.observed.flip(1), label=None
+    )
+    found = method().segment(seen).labels.flip(0)
+    # The square around the ventricle is cut on whole pixels, which a mirror may move by one.
+    assert (found == result.labels)[study.region > 0].float().mean() > 0.95
+
+
+def test_without_t2_no_edema(files):
+    entry, labels, _ = files
+    lge = load_study(replace(entry, images={"LGE": entry.images["LGE"]}), SEQUENCES, CLASSES, labels=labels)
+    found = method().segment(lge)
+    assert found.sequences == ("LGE",)
+    assert found.resp[2].max() == 0
+    assert (found.labels == 4).any()
+
+
+@pytest.mark.parametrize("classes", [("blood", "scar"), ("blood", "myocardium", "fat")])
+def test_classes_that_it_does_not_know(classes):
+    with pytest.raises(InputError, match="pretrained knows blood, myocardium, edema and scar"):
+        method(classes)
+
+
+def test_sequences_that_it_does_not_know(ring):
+    study = replace(ring.paint(ring.base()), sequences=("T1", "PD", "DWI"))
+    with pytest.raises(InputError, match="know none of the study's sequences") as caught:
+        method().segment(study)
+    assert "expected: one of LGE, T2, bSSFP" in str(caught.value)
+
+
+def test_the_largest_piece_of_blood_is_the_right_ventricle():
+    probability, region = torch.zeros(8, 8, 2), torch.zeros(8, 8, 2, dtype=torch.uint8)
+    assert right_ventricle(probability, region) is None
+    probability[0:3, 0] = 0.9  # 6 voxels
+    probability[5:7, 5:7] = 0.6  # 8 voxels, of which two inside the region
+    region[5, 5] = int(Region.LV)
+    probability[7, 7] = 0.9  # meets the other at a corner only
+    found = right_ventricle(probability, region)
+    assert int(found.sum()) == 6
+    assert found[0:3, 0].all() or found[5:7, 5:7].sum() == 6
+
+
+def test_the_ventricle_is_found_where_nothing_is_given(files, study):
+    entry, labels, _ = files
+    whole = load_whole(entry, SEQUENCES, labels)
+    finder = NetworkFinder()
+    found = finder.find(whole)
+    codes = torch.from_numpy(whole.to_input_grid(torch.from_numpy(found.codes)[None])[0])
+    true = torch.from_numpy(study.to_input_grid(study.label[None])[0])
+    lv = (true >= 0) & (true <= 3)
+    assert dice(codes > 0, lv) > 0.85
+    assert dice(codes == Region.CAVITY, true == 0) > 0.8
+    assert 0.5 < found.study_quality <= 1
+    assert finder.record(found)["found_by"] == "pretrained networks"
+    assert finder.record(found)["quality_0_to_1"] == found.study_quality
+    assert "found by the pretrained networks and not given" in finder.told(found)
+
+
+def test_noise_has_no_ventricle(files):
+    entry, labels, _ = files
+    whole = load_whole(entry, SEQUENCES, labels)
+    noise = whole.image.clone()
+    noise[:] = torch.randn(noise.shape, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(InputError, match="no left ventricle was found"):
+        NetworkFinder().find(replace(whole, image=noise))

@@ -1,0 +1,148 @@
+"""What a segmentation says of itself, on the ring of three slices with numbers by hand."""
+
+import math
+
+import pytest
+import torch
+
+from mrigmm.methods.study_verdict import (
+    FEATURES,
+    expected_dice,
+    judge_infarct,
+    set_aside,
+    study_features,
+    verdict_numbers,
+)
+
+from .conftest import CLASSES, VOXEL_ML
+
+
+def model(weight, intercept=0.0, name="share", **more):
+    """A linear model of one feature as it is."""
+    return {
+        "features": [name],
+        "mean": [0.0],
+        "sd": [1.0],
+        "weights": [weight],
+        "intercept": intercept,
+        **more,
+    }
+
+
+CALIBRATION = {
+    "infarct": model(10.0, -2.0, threshold=0.5),
+    "expected_dice": {"infarct": model(2.0, 0.1), "wall": model(0.0, 0.9)},
+}
+
+
+@pytest.fixture
+def segmented(ring):
+    """Probability .8 of scar in one sector of two slices, of normal wall elsewhere; the cavity is blood."""
+    study = ring.paint(torch.where(ring.sector(1), 160.0, ring.base()))
+    scar = ring.sector(1)
+    scar[..., 2] = False
+    resp = torch.zeros(len(CLASSES), *scar.shape)
+    resp[0] = ((study.region > 0) & ~ring.wall).float()
+    resp[3] = torch.where(scar, 0.8, 0.0)
+    resp[1] = ring.wall * (1 - resp[3])
+    return study, resp, scar
+
+
+def features_of(study, resp, mixture=None):
+    return study_features(
+        study, resp, resp, resp if mixture is None else mixture, torch.full(study.region.shape, 0.1), CLASSES
+    )
+
+
+def test_features_by_hand(ring, segmented):
+    study, resp, scar = segmented
+    n, wall = int(scar.sum()), int(ring.wall.sum())
+    found = features_of(study, resp)
+    assert tuple(found) == FEATURES
+    assert found["log_ml"] == pytest.approx(math.log(n * VOXEL_ML + 0.05), rel=1e-5)
+    assert found["share"] == pytest.approx(n / wall)
+    assert found["largest"] == 1.0
+    assert [found["certainty"], found["peak"]] == pytest.approx([0.8, 0.8])
+    assert found["mean_probability"] == pytest.approx(0.8 * n / wall)
+    assert found["slices"] == pytest.approx(2 / 3)
+    assert found["spread"] == pytest.approx(0.1)
+    assert found["agreement"] == 1.0
+    normal = ring.wall & ~scar
+    lge = study.image.as_tensor()[0]
+    contrast = (lge[scar].mean() - lge[normal].mean()) / (lge[normal].std() + 1e-3)
+    assert found["contrast"] == pytest.approx(float(contrast))
+
+
+def test_networks_and_mixture_that_disagree(segmented):
+    study, resp, scar = segmented
+    other = resp.clone()
+    other[1] += other[3]
+    other[3] = 0
+    assert features_of(study, resp, other)["agreement"] == 0.0
+    half = resp.clone()
+    half[:, :, :, 1] = other[:, :, :, 1]  # one of the two slices
+    n, m = int(scar.sum()), int(scar[..., 0].sum())
+    assert features_of(study, resp, half)["agreement"] == pytest.approx(2 * m / (n + m))
+
+
+def test_no_scar_at_all(segmented):
+    study, resp, _ = segmented
+    found = features_of(study, set_aside(resp, CLASSES))
+    assert found["log_ml"] == pytest.approx(math.log(0.05))
+    assert [found[name] for name in ("share", "largest", "certainty", "contrast", "slices")] == [0.0] * 5
+
+
+def test_without_lge_or_scar_there_is_no_verdict(ring, segmented):
+    study, resp, _ = segmented
+    t2_alone = ring.paint(torch.zeros(ring.wall.shape), ring.base())
+    t2_alone.observed[0] = False
+    assert features_of(t2_alone, resp) == {}
+    spread = torch.zeros(study.region.shape)
+    assert study_features(study, resp[:2], resp[:2], resp[:2], spread, CLASSES[:2]) == {}
+    assert judge_infarct({}, CALIBRATION) is None
+    assert expected_dice({}, CALIBRATION) == {}
+
+
+def test_without_calibration_there_is_no_verdict(segmented):
+    study, resp, _ = segmented
+    assert judge_infarct(features_of(study, resp), None) is None
+    assert expected_dice(features_of(study, resp), None) == {}
+
+
+@pytest.mark.parametrize(("share", "found"), [(0.1, False), (0.2, True), (0.3, True)])
+def test_the_threshold_belongs_to_the_infarct(share, found):
+    """Logit 10 x share - 2: probability 1/2 at a share of .2."""
+    ml = 4.0
+    verdict = judge_infarct({"share": share, "log_ml": math.log(ml + 0.05)}, CALIBRATION)
+    assert verdict.probability == pytest.approx(1 / (1 + math.exp(2 - 10 * share)))
+    assert verdict.found is found
+    told = verdict.describe()
+    assert told["set_aside_ml"] == pytest.approx(0.0 if found else ml)
+    assert told["found"] is found
+
+
+def test_expected_dice_stays_between_0_and_1():
+    assert expected_dice({"share": 0.2}, CALIBRATION) == {"infarct": pytest.approx(0.5), "wall": 0.9}
+    assert expected_dice({"share": 0.9}, CALIBRATION)["infarct"] == 1.0
+
+
+def test_what_is_set_aside_becomes_normal_wall(segmented):
+    _, resp, scar = segmented
+    changed = set_aside(resp, CLASSES)
+    assert changed[3].max() == 0
+    assert changed[1][scar].min() == pytest.approx(1.0)
+    assert resp[3].max() == pytest.approx(0.8)  # the input stays as it is
+
+
+def test_numbers_for_tables():
+    details = {
+        "infarct": {"probability": 0.1, "threshold": 0.5, "found": False, "set_aside_ml": 1.5},
+        "expected_dice": {"infarct": 0.6, "wall": 0.9},
+    }
+    assert verdict_numbers(details) == {
+        "infarct_probability": 0.1,
+        "infarct_set_aside_ml": 1.5,
+        "estimated_dice_infarct": 0.6,
+        "estimated_dice_wall": 0.9,
+    }
+    assert verdict_numbers({}) == {}

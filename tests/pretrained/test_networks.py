@@ -1,0 +1,77 @@
+"""Symmetries of what the networks say."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mrigmm.networks.segmenter import GIVEN_NOTHING, Segmenter, SegmenterInput
+from mrigmm.pretrained.networks import (
+    SYMMETRIES,
+    map_slices,
+    replace_slices,
+    shipped_networks,
+    turned,
+    turned_back,
+)
+
+MIRRORS = [(-1,), (-2,), (-1, -2)]
+
+
+@pytest.fixture
+def networks():
+    """Two small networks with random weights in place of the shipped ones."""
+    torch.manual_seed(0)
+    segmenters = tuple(Segmenter(filters=2, levels=2).eval() for _ in range(2))
+    return replace(shipped_networks("cpu"), segmenters=segmenters)
+
+
+@pytest.fixture
+def slices():
+    generator = torch.Generator().manual_seed(1)
+    image = torch.randn(10, 3, 16, 16, generator=generator)  # more than are computed at once
+    nothing = torch.zeros(10, 16, 16, dtype=torch.uint8)
+    return SegmenterInput(
+        image, torch.ones(10, 3, dtype=torch.bool), nothing, torch.full((10,), GIVEN_NOTHING)
+    )
+
+
+def test_a_turn_is_undone():
+    x = torch.arange(25.0).reshape(1, 5, 5)
+    for symmetry in SYMMETRIES:
+        assert torch.equal(turned_back(turned(x, symmetry), symmetry), x)
+    assert len({tuple(turned(x, symmetry).flatten().tolist()) for symmetry in SYMMETRIES}) == 8
+    assert torch.equal(turned(x, (1, True)), torch.rot90(x.flip(-1), 1, (-2, -1)))  # the mirror comes first
+
+
+@pytest.mark.parametrize("axes", MIRRORS)
+def test_a_mirrored_image_has_mirrored_classes(networks, slices, axes):
+    mean, sd = networks.classes(slices)
+    mirrored = replace(slices, image=slices.image.flip(axes), region=slices.region.flip(axes))
+    other, other_sd = networks.classes(mirrored)
+    assert mean.std() > 0.01
+    torch.testing.assert_close(other.flip(axes), mean, atol=1e-5, rtol=0)
+    torch.testing.assert_close(other_sd.flip(axes), sd, atol=1e-3, rtol=0)
+
+
+def test_a_turned_image_has_a_turned_cavity(networks):
+    x = torch.randn(2, 32, 32, generator=torch.Generator().manual_seed(2))
+    found = networks.cavity(3 * x + 7)  # brightness and contrast do not matter
+    for symmetry in SYMMETRIES[1:]:
+        torch.testing.assert_close(
+            turned_back(networks.cavity(turned(x, symmetry)), symmetry), found, atol=1e-5, rtol=0
+        )
+
+
+def test_the_spread_is_that_of_the_views(networks, slices):
+    """Mean and SD over eight views, four of either network, of one slice."""
+    one = replace_slices(slices, slice(0, 1))
+    views = []
+    for number, symmetry in enumerate(SYMMETRIES):
+        seen = map_slices(one, lambda t: t)
+        seen = replace(seen, image=turned(one.image, symmetry), region=turned(one.region, symmetry))
+        with torch.inference_mode():
+            views.append(turned_back(networks.segmenters[number // 4](seen).softmax(dim=1), symmetry))
+    mean, sd = networks.classes(one)
+    torch.testing.assert_close(mean, torch.stack(views).mean(dim=0), atol=1e-6, rtol=0)
+    torch.testing.assert_close(sd, torch.stack(views).std(dim=0, unbiased=False), atol=1e-3, rtol=0)
