@@ -13,7 +13,7 @@ from mrigmm.data.whole import load_whole
 from mrigmm.errors import InputError
 from mrigmm.labels import Region
 from mrigmm.methods.base import Task
-from mrigmm.methods.network_finder import NetworkFinder
+from mrigmm.methods.network_finder import LOWEST_QUALITY, NetworkFinder
 from mrigmm.methods.pretrained import NO_INFARCT, PretrainedMethod, right_ventricle
 
 from ..conftest import SEQUENCES
@@ -152,9 +152,10 @@ def test_the_ventricle_is_found_where_nothing_is_given(files, study):
     assert dice(codes > 0, lv) > 0.85
     assert dice(codes == Region.CAVITY, true == 0) > 0.8
     assert 0.5 < found.study_quality <= 1
+    assert finder.told(found).severity == ("warning" if found.study_quality < LOWEST_QUALITY else "note")
     assert finder.record(found)["found_by"] == "pretrained networks"
     assert finder.record(found)["quality_0_to_1"] == found.study_quality
-    assert "found by the pretrained networks and not given" in finder.told(found)
+    assert "found by the pretrained networks and not given" in finder.told(found).what
 
 
 def test_noise_has_no_ventricle(files):
