@@ -166,6 +166,61 @@ def scheme_ids(scheme: str, classes: Sequence[str]) -> dict[str, int]:
     return ids
 
 
+@dataclass(frozen=True)
+class ComparedClass:
+    """A class that prediction and reference share, and the classes of either that count as it."""
+
+    predicted: tuple[str, ...]
+    reference: tuple[str, ...]
+
+    def union(self, other: ComparedClass) -> ComparedClass:
+        """What counts as the class in either of two studies."""
+        return ComparedClass(
+            tuple(dict.fromkeys((*self.predicted, *other.predicted))),
+            tuple(dict.fromkeys((*self.reference, *other.reference))),
+        )
+
+    def with_others(self, name: str) -> str:
+        """How a table names the class where classes of other names count as it."""
+        others = [o for o in dict.fromkeys((*self.predicted, *self.reference)) if o != name]
+        return f"{name} (with {', '.join(others)})" if others else name
+
+
+def compared_classes(
+    predicted: Sequence[str], reference: Sequence[str], *others: Sequence[str]
+) -> dict[str, ComparedClass]:
+    """The classes that a prediction and a reference share, by name.
+
+    A tissue of the wall that not all of them tell apart is part of what the others call myocardium, as in
+    `scheme_ids`, and counts as it.
+
+    Args:
+        predicted: classes of the prediction.
+        reference: classes of the reference.
+        others: classes of further predictions that are to be compared in the same way.
+
+    Examples:
+        >>> compared_classes(("myocardium", "edema", "scar"), ("myocardium", "scar"))["myocardium"].predicted
+        ('myocardium', 'edema')
+    """
+    shared = [name for name in reference if all(name in known for known in (predicted, *others))]
+    found = {name: ComparedClass((name,), (name,)) for name in shared}
+    if "myocardium" in found:
+        in_wall = [name for name in NESTED_REGIONS["wall"] if name == "myocardium" or name not in shared]
+        found["myocardium"] = ComparedClass(
+            *(tuple(name for name in in_wall if name in known) for known in (predicted, reference))
+        )
+    return found
+
+
+def merged_ids(
+    ids: Mapping[str, Sequence[int]], compared: Mapping[str, ComparedClass]
+) -> dict[str, tuple[int, ...]]:
+    """Ids of a reference by name, of a compared class those of all that count as it."""
+    own = {name: tuple(found) for name, found in ids.items()}
+    return own | {name: tuple(i for n in c.reference for i in own[n]) for name, c in compared.items()}
+
+
 def plain_name(name: str) -> str:
     """A name in lower case, with one space between words."""
     return " ".join(re.split(r"[\s_-]+", name.strip().lower()))

@@ -164,7 +164,12 @@ def validated(
 
 
 def not_allowed(
-    error: ValidationError, known: Sequence[str], source: str, said: Mapping[str, str] | None = None
+    error: ValidationError,
+    known: Sequence[str],
+    source: str,
+    said: Mapping[str, str] | None = None,
+    *,
+    unknown: str = "unknown configuration key",
 ) -> InputError:
     """Return pydantic's errors as one of the input.
 
@@ -173,20 +178,21 @@ def not_allowed(
         known: names of all settings, for near misses.
         source: file or option that the values come from.
         said: setting -> where it comes from instead.
+        unknown: what is said of a name that is not among them, before the name.
     """
     return InputError.from_problems(
-        _problem(dict(e), (said or {}).get(str(e["loc"][0]) if e["loc"] else "", source), known)
+        _problem(dict(e), (said or {}).get(str(e["loc"][0]) if e["loc"] else "", source), known, unknown)
         for e in error.errors()
     )
 
 
-def _problem(error: dict[str, Any], source: str, known: Sequence[str]) -> Problem:
+def _problem(error: dict[str, Any], source: str, known: Sequence[str], unknown: str) -> Problem:
     key = ".".join(str(part) for part in error["loc"])
     if not key:
         return Problem("the settings do not fit together", file=source, got=str(error["ctx"]["error"]))
     if error["type"] == "extra_forbidden":
         return Problem(
-            f"unknown configuration key '{key}'",
+            f"{unknown} '{key}'",
             file=source,
             remedy=near_misses(key, known),
         )

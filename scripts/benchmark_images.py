@@ -28,8 +28,7 @@ from mrigmm.errors import InputError
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import versions
 from mrigmm.jobs.segment_image import segment_photograph
-from mrigmm.methods.registry import METHODS
-from mrigmm.methods.settings import METHOD_SETTINGS
+from mrigmm.methods.registry import METHOD_SETTINGS, METHODS
 from mrigmm.settings_yaml import parse_overrides
 
 ERRORS = Console(stderr=True, soft_wrap=True)

@@ -24,11 +24,12 @@ from mrigmm.data.volumes import read_map
 from mrigmm.evaluation.overlap import overlap
 from mrigmm.export.side_files import finite
 from mrigmm.jobs.common import cohort_task
-from mrigmm.methods.mvo import add_mvo
+from mrigmm.methods.mvo import with_mvo
 from mrigmm.methods.registry import METHODS, make_method
 from mrigmm.phantom import PRESETS, simulate_cohort
+from mrigmm.quantification.volumes import MYOCARDIUM_G_PER_ML
 
-REPORT_SEED = 2026  # the rule and its constants were chosen on studies of seed 1000
+REPORT_SEED = 2027  # the rule and its constants were chosen on studies of seeds 7201 to 7203
 
 
 def run(methods: Sequence[str], *, studies: int, seed: int, preset: str) -> dict[str, object]:
@@ -50,12 +51,17 @@ def run(methods: Sequence[str], *, studies: int, seed: int, preset: str) -> dict
             voxel_ml = tensors.output.grid.voxel_volume_ml
             for name in methods:
                 before = make_method(name, task, {}).segment(tensors)
-                after = add_mvo(tensors, before, task.classes)
+                after = with_mvo(tensors, before, task.classes)
                 assert after.mvo is not None
                 found = overlap(tensors.to_input_grid(after.mvo[None])[0] > 0, true, voxel_ml)
                 scar_dice = [
                     overlap((s.labels == scar + 1).numpy(), true_scar, voxel_ml).dice for s in (before, after)
                 ]
+                infarct_g = [
+                    MYOCARDIUM_G_PER_ML * voxel_ml * float((s.labels == scar + 1).sum())
+                    for s in (before, after)
+                ]
+                true_g = MYOCARDIUM_G_PER_ML * voxel_ml * float(true_scar.sum())
                 rows.append(
                     {
                         "study": study.id,
@@ -65,6 +71,9 @@ def run(methods: Sequence[str], *, studies: int, seed: int, preset: str) -> dict
                         "dice": found.dice,
                         "scar_dice_without": scar_dice[0],
                         "scar_dice_with": scar_dice[1],
+                        "true_g": true_g,
+                        "infarct_g_without": infarct_g[0],
+                        "infarct_g_with": infarct_g[1],
                     }
                 )
     return {"seed": seed, "studies": studies, "preset": preset, "rows": rows}
@@ -74,8 +83,9 @@ def table(report: dict) -> str:
     """Markdown."""
     lines = [
         "| method | with mvo | found in | Dice (mean) | true ml | found ml | without mvo | false in "
-        "| false ml (mean, worst) | scar Dice, with mvo | scar Dice, without mvo |",
-        "|---" * 11 + "|",
+        "| false ml (mean, worst) | scar Dice, with mvo | scar Dice, without mvo "
+        "| infarct error g, with mvo | infarct error g, without mvo |",
+        "|---" * 13 + "|",
     ]
     for name in dict.fromkeys(row["method"] for row in report["rows"]):
         rows = [row for row in report["rows"] if row["method"] == name]
@@ -86,7 +96,7 @@ def table(report: dict) -> str:
             f"| {name} | {len(ill)} | {sum(row['found_ml'] > 0 for row in ill)} | {_mean(ill, 'dice'):.2f} "
             f"| {_mean(ill, 'true_ml'):.2f} | {_mean(ill, 'found_ml'):.2f} | {len(well)} "
             f"| {sum(ml > 0 for ml in false)} | {_mean(well, 'found_ml'):.2f}, {max(false, default=0):.2f} "
-            f"| {_change(ill)} | {_change(well)} |"
+            f"| {_change(ill)} | {_change(well)} | {_error(ill)} | {_error(well)} |"
         )
     return "\n".join(lines)
 
@@ -98,6 +108,15 @@ def _mean(rows: Sequence[dict], key: str) -> float:
 
 def _change(rows: Sequence[dict]) -> str:
     return f"{_mean(rows, 'scar_dice_without'):.3f} to {_mean(rows, 'scar_dice_with'):.3f}"
+
+
+def _error(rows: Sequence[dict]) -> str:
+    """Bias and mean absolute error of the infarct mass, before and after."""
+    texts = []
+    for key in ("infarct_g_without", "infarct_g_with"):
+        errors = np.array([row[key] - row["true_g"] for row in rows] or [np.nan])
+        texts.append(f"{errors.mean():+.1f}, {np.abs(errors).mean():.1f}")
+    return " to ".join(texts)
 
 
 def main() -> None:

@@ -24,8 +24,7 @@ from mrigmm.data.study import load_study
 from mrigmm.evaluation.overlap import overlap
 from mrigmm.labels import class_ids
 from mrigmm.methods.base import Task
-from mrigmm.methods.registry import make_method
-from mrigmm.methods.settings import METHOD_SETTINGS
+from mrigmm.methods.registry import METHOD_SETTINGS, make_method
 
 MANIFESTS = Path(__file__).resolve().parent.parent / "data_manifests"
 BRAIN_FOLDER, HEART_FOLDER = "ms_brain_ccby", "sunnybrook_hfi_cc0"

@@ -3,7 +3,8 @@ import benchmark_mvo as script
 
 def row(study, true_ml, found_ml, dice, scar):
     return {"study": study, "method": "otsu", "true_ml": true_ml, "found_ml": found_ml, "dice": dice,
-            "scar_dice_without": scar[0], "scar_dice_with": scar[1]}  # fmt: skip
+            "scar_dice_without": scar[0], "scar_dice_with": scar[1], "true_g": 10.0,
+            "infarct_g_without": 8.0, "infarct_g_with": 8.0 + found_ml}  # fmt: skip
 
 
 def test_studies_with_and_without_cores_are_told_apart():
@@ -15,7 +16,8 @@ def test_studies_with_and_without_cores_are_told_apart():
     ]
     line = script.table({"rows": rows}).splitlines()[2]
     assert line == (
-        "| otsu | 2 | 1 | 0.30 | 3.00 | 1.00 | 2 | 1 | 0.50, 1.00 | 0.550 to 0.650 | 0.850 to 0.800 |"
+        "| otsu | 2 | 1 | 0.30 | 3.00 | 1.00 | 2 | 1 | 0.50, 1.00 | 0.550 to 0.650 | 0.850 to 0.800 "
+        "| -2.0, 2.0 to -1.0, 1.0 | -2.0, 2.0 to -1.5, 1.5 |"
     )
 
 

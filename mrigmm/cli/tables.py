@@ -53,7 +53,7 @@ def print_metrics(evaluations: Mapping[str, Evaluation]) -> None:
         with_row = {name: found for name, found in evaluations.items() if row in found.summary}
         for number, (name, found) in enumerate(with_row.items()):
             figures, distance = found.summary[row], found.estimates[row]["hd95_mm"]
-            names = [_name(row) if number == 0 else "", *([_name(name)] if several else [])]
+            names = [_name(found.title(row)) if number == 0 else "", *([_name(name)] if several else [])]
             overlaps = f"{figures.dice_mean:.3f}", f"{figures.iou_mean:.3f}"
             table.add_row(*names, *overlaps, str(figures.n), f"{distance.mean:.1f}", str(distance.n))
         if several:

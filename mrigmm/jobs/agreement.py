@@ -161,7 +161,7 @@ def _compare_study(predictions: Sequence[Prediction], out: Path) -> StudyAgreeme
                 remedy="predict with the same manifest",
             )
         maps.append(on_grid(found.labels, predictions[0].labels.grid, study, "predicted label"))
-        indices.append(class_indices(maps[-1].data, [ids[name] for name in classes]))
+        indices.append(class_indices(maps[-1].data, [[ids[name]] for name in classes]))
     grid = maps[0].grid
     agreement = study_agreement(indices, classes, voxel_volume_ml=grid.voxel_volume_ml)
     header = maps[0].header.copy()

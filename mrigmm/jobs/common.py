@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from html import escape
@@ -159,14 +159,11 @@ def select_device(name: str) -> torch.device:
     return device
 
 
-def cohort_task(manifest: Manifest, prior_file: Path | None, device: str) -> Task:
-    """Classes, sequences and prior of a cohort.
-
-    Classes are the manifest's; with fewer than two of them (reference labels of the scar alone, or
-    none), those of the prior.
-    """
-    declared = manifest.classes if len(manifest.classes) > 1 else None
-    classes, prior = prior_for(manifest.sequences, declared, prior_file)
+def cohort_task(
+    manifest: Manifest, prior_file: Path | None, device: str, asked: Sequence[str] | None = None
+) -> Task:
+    """Classes, sequences and prior of a cohort; `data.priors.choice.prior_for` says which classes."""
+    classes, prior = prior_for(manifest.sequences, manifest.classes, prior_file, asked=asked)
     shipped = prior is not None and prior_file is None
     return Task(
         classes,

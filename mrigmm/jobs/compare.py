@@ -103,7 +103,7 @@ def compare(
     for study in track(studies, "Comparing"):
         try:
             predictions = [read_prediction(folder, study.id) for folder in folders]
-            pair = [score_study(study, prediction, cohort) for prediction in predictions]
+            pair = [score_study(study, a, cohort, b).scores for a, b in (predictions, predictions[::-1])]
         except InputError as error:
             problems += error.problems
             continue

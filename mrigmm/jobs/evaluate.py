@@ -28,7 +28,7 @@ from mrigmm.jobs.reading.label_maps import EDITED_COLUMN, label_maps, yes_or_no
 from mrigmm.jobs.reading.prediction_folder import Prediction, read_prediction, require_predictions
 from mrigmm.jobs.scored_study import score_study, study_reliability, with_reference
 from mrigmm.jobs.shown import ShownTable, figure
-from mrigmm.labels import NESTED_REGIONS
+from mrigmm.labels import NESTED_REGIONS, ComparedClass
 
 # A patient has them or has not.
 _LESIONS = (*NESTED_REGIONS["pathology"], "pathology", "mvo")
@@ -46,6 +46,7 @@ class Evaluation(Outcome):
         volumes: class -> agreement of the volumes.
         cases: lesion -> sensitivity and specificity over studies.
         calibration: study id -> reliability of its probabilities, where they were saved.
+        compared: class -> the classes of prediction and reference that count as it (docs/evaluation.md).
     """
 
     studies: dict[str, dict[str, Scores]] = field(default_factory=dict)
@@ -54,6 +55,7 @@ class Evaluation(Outcome):
     volumes: dict[str, VolumeAgreement] = field(default_factory=dict)
     cases: dict[str, CaseLevel] = field(default_factory=dict)
     calibration: dict[str, Reliability] = field(default_factory=dict)
+    compared: dict[str, ComparedClass] = field(default_factory=dict)
 
     def tables(self) -> tuple[ShownTable, ...]:
         """A row per class: what `summary` and `estimates` hold in full."""
@@ -72,12 +74,16 @@ class Evaluation(Outcome):
                     lines.append(f"{name}: Dice 0 where the {which} ({some_of(studies)})")
         return tuple(lines)
 
+    def title(self, name: str) -> str:
+        """A class as the tables name it, with what else counts as it."""
+        return self.compared[name].with_others(name) if name in self.compared else name
+
     def _row(self, name: str) -> tuple[str, ...]:
         found, metrics = self.summary[name], self.estimates[name]
         low, high = figure(metrics["dice"].low), figure(metrics["dice"].high)
         overlaps = figure(found.dice_mean), f"{low} to {high}", figure(found.iou_mean), str(found.n)
         hd95 = metrics["hd95_mm"]  # of the studies where both have the class
-        return (name, *overlaps, figure(hd95.mean, 1), str(hd95.n))
+        return (self.title(name), *overlaps, figure(hd95.mean, 1), str(hd95.n))
 
 
 def evaluate(
@@ -133,17 +139,21 @@ def evaluate(
     scores: dict[str, dict[str, Scores]] = {}
     evaluated: dict[str, Prediction] = {}
     calibration: dict[str, Reliability] = {}
+    compared: dict[str, ComparedClass] = {}
     asked_for = cohort.split(split)
     studies, problems = with_reference(asked_for)
     for study in track(studies, "Evaluating"):
         try:
             prediction = read_prediction(folder, study.id)
-            scores[study.id] = score_study(study, prediction, cohort)
+            scored = score_study(study, prediction, cohort)
         except InputError as error:
             problems += error.problems
             continue
+        scores[study.id] = scored.scores
         evaluated[study.id] = prediction
         problems += prediction.notes()
+        for name, classes in scored.compared.items():
+            compared[name] = compared.get(name, classes).union(classes)
         try:
             reliability = study_reliability(study, prediction, cohort)
         except InputError as error:  # the label map can be judged all the same
@@ -172,6 +182,7 @@ def evaluate(
             name: case_level(by_class[name], minimum_ml=minimum_ml) for name in _LESIONS if name in by_class
         },
         calibration=calibration,
+        compared=compared,
     )
     write_json(
         path,
@@ -207,6 +218,7 @@ def _measured(result: Evaluation) -> dict[str, Any]:
             }
             for name, figures in result.summary.items()
         },
+        "counted_as": {name: asdict(classes) for name, classes in result.compared.items()},
         "volume_agreement": {name: asdict(agreement) for name, agreement in result.volumes.items()},
         "case_level": {name: asdict(cases) for name, cases in result.cases.items()},
         "calibration": {

@@ -12,8 +12,7 @@ from mrigmm.config import DEFAULT_PRESET, PRESET_DESCRIPTIONS, RunConfig
 from mrigmm.config_anatomy import AnatomyConfig
 from mrigmm.config_pretrain import PretrainConfig
 from mrigmm.labels import NESTED_REGIONS, TISSUES
-from mrigmm.methods.registry import METHODS
-from mrigmm.methods.settings import METHOD_SETTINGS
+from mrigmm.methods.registry import METHOD_SETTINGS, METHODS
 from mrigmm.pretrained.folder import shipped_folder
 
 _PACKAGES = ("mrigmm", "torch", "monai", "lightning", "scikit-learn", "nibabel", "SimpleITK", "numpy")

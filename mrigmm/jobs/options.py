@@ -62,6 +62,15 @@ Settings = Annotated[
 # An option that can be given several times: none is an empty one.
 Several = BeforeValidator(lambda values: () if values is None else values)
 
+
+def _names(value: object) -> object:
+    return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
+
+
+# Names separated by commas, or several of them.
+Names = Annotated[tuple[str, ...] | None, BeforeValidator(_names)]
+
+
 # Not a `BaseModel`, of which `register` is a method.
 _CONFIG = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
@@ -88,6 +97,8 @@ class PredictOptions(ReadingOptions):
     """Method (mrigmm info). Default without --run: pretrained."""
     prior: Annotated[Path | None, Shown(METHOD)] = None
     """Population prior (JSON). Default: the shipped one."""
+    classes: Annotated[Names, Shown(METHOD, metavar="NAME,NAME", typed=str | None)] = None
+    """Segment only these classes. Default: all that the prior knows."""
     overrides: Settings = field(default_factory=dict)
     """Change a setting (mrigmm info)."""
     device: Annotated[str, Shown(HARDWARE)] = "auto"
@@ -98,8 +109,8 @@ class PredictOptions(ReadingOptions):
     """Write `<id>_probabilities.nii.gz` and further maps too."""
     save_uncertainty: Annotated[bool, Shown(OUTPUT)] = False
     """Write `<id>_entropy.nii.gz` and `<id>_log_likelihood.nii.gz`."""
-    mvo: Annotated[bool, Shown(OUTPUT)] = False
-    """Microvascular obstruction: to scar, and `<id>_mvo.nii.gz`."""
+    mvo: Annotated[bool, Shown(METHOD, flag="--mvo/--no-mvo")] = True
+    """Count dark cores within scar as infarct (`<id>_mvo.nii.gz`)."""
     overwrite: Annotated[bool, Shown(OUTPUT)] = False
     """Replace what is already there."""
 
@@ -160,6 +171,7 @@ class PredictKeywords(ReadingKeywords, total=False):
     run: Path | str | None
     method: str | None
     prior: Path | str | None
+    classes: Sequence[str] | str | None
     overrides: Overrides
     device: str
     runtime: str

@@ -14,14 +14,14 @@ from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.priors.files import load_prior
 from mrigmm.data.priors.shipped import default_prior
 from mrigmm.data.study import reference_sequence
-from mrigmm.errors import InputError, Problem, near_misses
+from mrigmm.errors import InputError, near_misses
 from mrigmm.export.side_files import write_itksnap_labels, write_slicer_colours
 from mrigmm.jobs.common import LABELS_SUFFIX, SEGMENTS_FILE, Outcome, Track, as_json, no_progress
 from mrigmm.jobs.options import PredictKeywords, PredictOptions, read_options, takes
 from mrigmm.jobs.predicting.finished import finished_studies, make_request, require_unedited
 from mrigmm.jobs.predicting.result_files import require_free, result_files
 from mrigmm.jobs.predicting.segmented_study import segment_to_files
-from mrigmm.jobs.predicting.segmenter import Segmenter, choose_segmenter
+from mrigmm.jobs.predicting.segmenter import Segmenter, choose_segmenter, class_notes
 from mrigmm.jobs.processes import ALONE, joined_processes, part_of
 from mrigmm.jobs.quantify import write_recorded
 from mrigmm.jobs.reading.failures import record_failure
@@ -181,7 +181,7 @@ def _segment(
         show = track if processes.first else no_progress
         if todo:
             segmenter.fit_cohort(whole, show, processes)
-        problems: list[Problem] = [*told] if processes.first else []
+        problems = [*class_notes(cohort, segmenter.classes), *told] if processes.first else []
         done: list[str] = []
         for study in show(processes.share(todo), "Segmenting"):
             try:

@@ -252,6 +252,7 @@ def _study_page(
             study.labels,
             side.classes,
             spacing_mm=study.spacing_mm,
+            mvo=study.mvo,
             reference=study.reference,
             reference_classes=study.reference_classes,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from mrigmm.errors import InputError, Problem, some_of
 from mrigmm.evaluation.calibration import Reliability, reliability
 from mrigmm.evaluation.scores import Scores, mask_scores, study_scores
 from mrigmm.jobs.reading.prediction_folder import Prediction
+from mrigmm.labels import ComparedClass, compared_classes, merged_ids
 
 _MVO = "mvo"
 
@@ -42,46 +44,55 @@ def with_reference(studies: Sequence[Study]) -> tuple[list[Study], list[Problem]
     return [study for study in studies if study.label is not None], [Problem(what, severity="warning")]
 
 
-def score_study(study: Study, prediction: Prediction, cohort: Manifest) -> dict[str, Scores]:
+@dataclass(frozen=True)
+class ScoredStudy:
+    """One study beside its reference.
+
+    Attributes:
+        scores: class or nested region -> scores.
+        compared: class -> the classes of prediction and reference that count as it.
+    """
+
+    scores: dict[str, Scores]
+    compared: dict[str, ComparedClass]
+
+
+def score_study(study: Study, prediction: Prediction, cohort: Manifest, *others: Prediction) -> ScoredStudy:
     """Compare a prediction with the study's reference label, by class and nested region.
 
     Args:
         study: of the cohort.
         prediction: of this study.
         cohort: says what the ids of the reference labels mean.
+        others: further predictions of the study, that are to be compared in the same classes.
 
     Raises:
         InputError: the reference is missing or damaged, or they do not fit each other.
     """
-    ids = prediction.classes
-    classes = [name for name in cohort.classes if name in ids and cohort.labels[name]]
-    if not classes:
-        raise InputError(
-            "prediction and reference have no class in common",
-            study=study.id,
-            expected=f"one of {', '.join(ids)} under 'labels' in the manifest",
-            got=", ".join(cohort.classes) or "no class",
-        )
+    also = [[*other.classes] for other in others]
+    compared = _compared(study, cohort, [*prediction.classes], *also)
     drawn = reference_volume(study, prediction.labels.grid, cohort.labels)
     grid = prediction.labels.grid.measured_by(drawn.grid)
     axes_mm = _axes_mm(grid)
-    reference = reference_classes(drawn, cohort.labels, classes)
-    predicted = class_indices(prediction.labels.data, [ids[name] for name in classes])
+    reference = reference_classes(drawn, merged_ids(cohort.labels, compared), [*compared])
+    ids = [[prediction.classes[name] for name in c.predicted] for c in compared.values()]
+    predicted = class_indices(prediction.labels.data, ids)
     scores = study_scores(
-        with_slices_last(predicted, grid), with_slices_last(reference, grid), classes, axes_mm
+        with_slices_last(predicted, grid), with_slices_last(reference, grid), [*compared], axes_mm
     )
     if cohort.labels.get(_MVO) and prediction.mvo is not None:
         true = reference_classes(drawn, cohort.labels, (_MVO,)) == 0
         scores[_MVO] = mask_scores(
             with_slices_last(prediction.mvo, grid), with_slices_last(true, grid), axes_mm
         )
-    return scores
+    return ScoredStudy(scores, compared)
 
 
 def study_reliability(study: Study, prediction: Prediction, cohort: Manifest) -> Reliability | None:
     """Whether the probabilities of a prediction mean what they say, inside the region.
 
-    What the reference gives no class there is predicted wrongly.
+    Of classes that count as one, they are added up. What the reference gives no class there is predicted
+    wrongly.
 
     Args:
         study: of the cohort.
@@ -89,28 +100,46 @@ def study_reliability(study: Study, prediction: Prediction, cohort: Manifest) ->
         cohort: says what the ids of the reference labels mean.
 
     Returns:
-        None where no probabilities were saved, where the label map was edited since, or where the reference
-        does not know all of their classes.
+        None where no probabilities were saved, where the label map was edited since, or where one of their
+        classes counts as none of the reference.
 
     Raises:
         InputError: probabilities or reference are damaged, or they do not fit each other.
     """
     classes = [*prediction.classes]
-    if not all(cohort.labels.get(name) for name in classes):
+    compared = _compared(study, cohort, classes)
+    if {n for c in compared.values() for n in c.predicted} != {*classes}:
         return None
     volume = prediction.probabilities()
     if volume is None:
         return None
-    reference = read_reference_label(study, volume.grid, cohort.labels, classes)
+    reference = read_reference_label(study, volume.grid, merged_ids(cohort.labels, compared), [*compared])
     inside = volume.data.sum(axis=3) > 0
-    return reliability(volume.data[inside].T, reference[inside])
+    given = volume.data[inside]  # (N, K)
+    rows = [given[:, [classes.index(name) for name in c.predicted]].sum(axis=1) for c in compared.values()]
+    return reliability(np.stack(rows), reference[inside])
 
 
-def class_indices(labels: NDArray[Any], ids: list[int]) -> NDArray[np.int64]:
-    """Ids of a label map as indices into `ids`, `NO_CLASS` elsewhere."""
+def _compared(
+    study: Study, cohort: Manifest, predicted: Sequence[str], *others: Sequence[str]
+) -> dict[str, ComparedClass]:
+    """The classes that a study's prediction is compared in; raises InputError where there are none."""
+    compared = compared_classes(predicted, [name for name in cohort.classes if cohort.labels[name]], *others)
+    if not compared:
+        raise InputError(
+            "prediction and reference have no class in common",
+            study=study.id,
+            expected=f"one of {', '.join(predicted)} under 'labels' in the manifest",
+            got=", ".join(cohort.classes) or "no class",
+        )
+    return compared
+
+
+def class_indices(labels: NDArray[Any], ids: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+    """Ids of a label map as indices into groups of them, `NO_CLASS` elsewhere."""
     indices = np.full(labels.shape, NO_CLASS)
-    for index, i in enumerate(ids):
-        indices[labels == i] = index
+    for index, group in enumerate(ids):
+        indices[np.isin(labels, group)] = index
     return indices
 
 

@@ -41,6 +41,7 @@ from mrigmm.jobs.training.studies import Entry, StudyReader, draw_held_out, read
 from mrigmm.methods.deep_gem import build_spatial_prior, starting_method, wall_view
 from mrigmm.methods.deep_gmm import DeepGMMMethod, build_network, component_order, run_input
 from mrigmm.methods.map_em_2step import MapEM2Step
+from mrigmm.methods.needs import intensity_doubts
 from mrigmm.mixture import PopulationPrior
 from mrigmm.mixture.threads import one_thread
 from mrigmm.networks.deep_gmm import DeepGMM
@@ -171,7 +172,7 @@ def _gmm(config: RunConfig, prior: PopulationPrior | None) -> tuple[EpochModule,
 
     def prepare(study: StudyTensors) -> tuple[TrainingStudy, Sequence[str]]:
         view = run_input(study, config, network.unet.divisor)[1]
-        return training_study(study.id, view, study.present), ()
+        return training_study(study.id, view, study.present), intensity_doubts(study, config.classes or ())
 
     return DeepGMMModule(network, config, means), prepare
 
@@ -183,7 +184,8 @@ def _gem(config: RunConfig, start: MapEM2Step) -> tuple[EpochModule, Prepare]:
     def prepare(study: StudyTensors) -> tuple[TrainingStudy, Sequence[str]]:
         wall = start.solve(study)
         view = wall_view(study, wall, config, divisor=network.unet.divisor)
-        return training_study(study.id, view, study.present), wall.notes
+        notes = (*intensity_doubts(study, config.classes or ()), *wall.notes)
+        return training_study(study.id, view, study.present), notes
 
     return DeepGEMModule(network, config), prepare
 

@@ -22,22 +22,9 @@ from mrigmm.methods.base import (
 from mrigmm.mixture import Mixture, match_to_prior
 
 
-def covered_voxels(method: str, study: StudyTensors) -> Tensor:
-    """Intensities (N, C') of the region, for methods that need every value.
-
-    Raises:
-        InputError: a sequence ends inside the region.
-    """
-    x, observed = study.present_voxels()
-    if observed is not None:
-        raise InputError(
-            f"{method} cannot leave out single voxels",
-            study=study.id,
-            expected="sequences that cover the whole region",
-            got=f"{int((~observed).sum())} values outside a field of view",
-            remedy="use map-em, or leave the short sequence out (null)",
-        )
-    return x
+def covered_voxels(study: StudyTensors) -> Tensor:
+    """Intensities (N, C') of a region that every sequence covers (`needs.refuse_study`)."""
+    return study.present_voxels()[0]
 
 
 def parts(method: str, study: StudyTensors, task: Task) -> Iterator[tuple[Tensor, Tensor]]:

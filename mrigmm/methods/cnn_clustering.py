@@ -23,6 +23,8 @@ from mrigmm.methods.base import Segmentation, Task, present_sequences
 from mrigmm.methods.cluster_crop import Stack
 from mrigmm.methods.cluster_network import FittedNetwork, fit_network
 from mrigmm.methods.clusters import cluster_segmentation, covered_voxels, named, naming_note, parts
+from mrigmm.methods.needs import refuse_study
+from mrigmm.methods.registry import METHODS
 from mrigmm.methods.settings import (
     CNNClusteringSettings,
     CNNContinuitySettings,
@@ -96,10 +98,10 @@ class CNNClustering:
         """Cluster the study, or take it through the cohort's networks; and name the clusters.
 
         Raises:
-            InputError: a sequence ends inside the region, a part of the region is too small, or the scope is
-                the cohort and the study lacks a sequence.
+            InputError: a part of the region is too small, or the scope is the cohort and the study lacks a
+                sequence.
         """
-        x = covered_voxels(self.name, study)
+        x = covered_voxels(study)
         if self.wants_cohort:
             self._require_all_sequences(study)
         resp = torch.zeros((len(x), len(self.task.classes)))
@@ -169,7 +171,7 @@ class CNNClustering:
                 got=f"no {', no '.join(missing)}",
                 remedy="use scope=study for it, or leave the sequence out of the manifest's modality",
             )
-        covered_voxels(self.name, study)
+        refuse_study(self.name, METHODS[self.name].needs, study, self.task.classes)
 
     def _names(
         self, x: Tensor, p: Tensor, members: Tensor, pinned: frozenset[int], study: StudyTensors

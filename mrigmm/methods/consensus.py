@@ -18,8 +18,8 @@ from mrigmm.errors import InputError, near_misses
 from mrigmm.labels import class_ids
 from mrigmm.methods.base import AGREEMENT, CohortMethod, Method, Segmentation, Task
 from mrigmm.methods.clusters import cluster_segmentation
-from mrigmm.methods.registry import METHODS, make_method
-from mrigmm.methods.settings import METHOD_SETTINGS, ConsensusSettings, validated_settings
+from mrigmm.methods.registry import METHOD_SETTINGS, METHODS, make_method
+from mrigmm.methods.settings import ConsensusSettings, validated_settings
 from mrigmm.mixture.votes import agreement_share
 
 _MIN_MEMBERS = 2

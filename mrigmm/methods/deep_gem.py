@@ -25,6 +25,7 @@ from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.labels import KEY_SEQUENCES, Region, wall_classes
 from mrigmm.methods.base import Segmentation, Task, present_sequences
 from mrigmm.methods.map_em_2step import MapEM2Step, Wall, wall_segmentation
+from mrigmm.methods.needs import require_prior
 from mrigmm.mixture import PopulationPrior
 from mrigmm.mixture.threads import all_threads
 from mrigmm.networks.spatial_prior import SpatialPrior
@@ -59,6 +60,7 @@ def starting_method(
     assert config.sequences is not None
     assert config.classes is not None
     task = Task(config.classes, config.sequences, prior, multiscale=multiscale)
+    require_prior(MapEM2Step.name, task)
     return MapEM2Step(task, {"prior_strength": config.prior_strength, "covariance": config.covariance})
 
 

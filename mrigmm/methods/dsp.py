@@ -15,7 +15,7 @@ from mrigmm.errors import InputError
 from mrigmm.methods.base import Segmentation, Task, present_sequences
 from mrigmm.methods.cluster_crop import Stack
 from mrigmm.methods.cluster_network import fit_network
-from mrigmm.methods.clusters import cluster_segmentation, covered_voxels, named, naming_note, parts
+from mrigmm.methods.clusters import cluster_segmentation, named, naming_note, parts
 from mrigmm.methods.deep_segmentation_prior import (
     DivergedError,
     Reconstruction,
@@ -70,9 +70,8 @@ class DSP(ABC):
         """Cluster the reconstruction; the mixture that is reported is that of the study's own intensities.
 
         Raises:
-            InputError: a sequence ends inside the region, a part of it is too small, or a fit diverged.
+            InputError: a part of the region is too small, or a fit diverged.
         """
-        covered_voxels(self.name, study)
         found = reconstructed(study, self.settings, self.reach, self.task.device)
         resp = torch.zeros((int((study.region > 0).sum()), len(self.task.classes)))
         fits = []

@@ -28,13 +28,6 @@ class EMGMMSklearn(EMGMM):
 
     def fit(self, voxels: Voxels, start: Mixture, prior: PopulationPrior | None) -> EMResult:
         """Fit one mixture, region code by region code."""
-        if voxels.observed is not None:
-            raise InputError(
-                f"{self.name} cannot leave out single voxels",
-                expected="sequences that cover the whole region",
-                got=f"{int((~voxels.observed).sum())} values outside a field of view",
-                remedy="use em-gmm, or leave the short sequence out (null)",
-            )
         data = voxels.x.cpu().numpy()
         codes = voxels.region.cpu().numpy()
         (n, c), k = data.shape, len(self.task.classes)

@@ -14,7 +14,7 @@ from torch import Tensor
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.methods.base import Segmentation, Task
 from mrigmm.methods.settings import EMThresholdSettings, validated_settings
-from mrigmm.methods.threshold import lge_in_wall, require_classes, threshold_segmentation
+from mrigmm.methods.threshold import lge_in_wall, threshold_segmentation
 from mrigmm.methods.two_gaussians import fit_notes, fit_two_gaussians
 from mrigmm.mixture import Mixture, log_gaussian, safe_log
 
@@ -31,7 +31,6 @@ class EMThreshold:
 
     def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
         self.settings = validated_settings(self.name, EMThresholdSettings, overrides)
-        require_classes(self.name, task)
         self.task = task
 
     def describe(self) -> dict[str, Any]:
@@ -40,7 +39,7 @@ class EMThreshold:
 
     def segment(self, study: StudyTensors) -> Segmentation:
         """One threshold for all slices of the study."""
-        given = lge_in_wall(self.name, study)
+        given = lge_in_wall(study)
         fit = fit_two_gaussians(given.lge[given.wall])
         normal, infarct = fit.mixture.means[:, 0].tolist()
         threshold = crossing(fit.mixture)

@@ -14,7 +14,6 @@ from mrigmm.methods.threshold import (
     lge_in_wall,
     remote_figures,
     remote_myocardium,
-    require_classes,
     threshold_segmentation,
 )
 
@@ -31,7 +30,6 @@ class FWHM:
 
     def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
         self.settings = validated_settings(self.name, FWHMSettings, overrides)
-        require_classes(self.name, task)
         self.task = task
 
     def describe(self) -> dict[str, Any]:
@@ -44,7 +42,7 @@ class FWHM:
         Raises:
             InputError: half of the maximum is asked for, and LGE is no magnitude.
         """
-        given = lge_in_wall(self.name, study)
+        given = lge_in_wall(study)
         # Both are halfway up from a base: z-scores are affine, so that it can be taken in them.
         if self.settings.definition == "midway":
             remote = remote_myocardium(study, given)

@@ -98,10 +98,10 @@ class KMeans:
         """Cluster the study and name the clusters, or assign it to those of the cohort.
 
         Raises:
-            InputError: a sequence ends inside the region, a part of the region is too small, or the
+            InputError: a part of the region is too small, or the
                 cohort that was learned from does not have that part.
         """
-        x = covered_voxels(self.name, study).double()
+        x = covered_voxels(study).double()
         resp = torch.zeros((len(x), len(self.task.classes)))
         notes, n_iter = [], 0
         for inside, members in parts(self.name, study, self.task):

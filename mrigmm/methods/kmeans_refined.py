@@ -63,9 +63,9 @@ class KMeansRefined:
         """Segment by the method `start`, then cluster again.
 
         Raises:
-            InputError: what `start` refuses; a sequence ends inside the region, or a part of it is too small.
+            InputError: what `start` refuses; or a part of the region is too small.
         """
-        x = covered_voxels(self.name, study)
+        x = covered_voxels(study)
         first = self.start.segment(study)
         given = first.resp[:, study.region > 0].T  # (N, K)
         resp = torch.zeros_like(given)

@@ -25,7 +25,7 @@ from mrigmm.methods.base import (
     present_sequences,
     unpack,
 )
-from mrigmm.methods.map_em import MapEM, require_prior
+from mrigmm.methods.map_em import MapEM
 from mrigmm.methods.settings import TwoStepSettings, validated_settings
 from mrigmm.mixture import (
     EMResult,
@@ -70,15 +70,8 @@ class MapEM2Step:
         self.settings = validated_settings(self.name, TwoStepSettings, overrides)
         settings = self.settings
         self.task = task
-        require_prior(self.name, task)
         self.whole = MapEM(task, {"prior_strength": settings.cavity_prior_strength})
         self.wall_classes = wall_classes(task.classes)
-        if len(self.wall_classes) < 2:
-            raise InputError(
-                f"{self.name} needs at least two classes of the wall",
-                expected="for example myocardium and scar",
-                got=", ".join(task.classes),
-            )
 
     def describe(self) -> dict[str, Any]:
         """Settings as plain values."""
@@ -107,11 +100,6 @@ class MapEM2Step:
         region = study.region
         if (region == Region.LV).any():
             region = self._split(study)
-            if present_sequences(study) == ("LGE",):
-                notes.append(
-                    "LGE alone cannot tell scar at the endocardium from blood: give a region map with "
-                    "1 = cavity and 2 = wall"
-                )
             if not (region == Region.CAVITY).any():
                 notes.append("no cavity was found: all of the region is taken for wall")
         inside = region == Region.WALL
@@ -141,13 +129,6 @@ class MapEM2Step:
 
     def _split(self, study: StudyTensors) -> Tensor:
         """Region codes (X, Y, Z) with the undivided ventricle split into cavity and wall."""
-        if not any(name in CAVITY_CLASSES for name in self.task.classes):
-            raise InputError(
-                f"{self.name} cannot find the cavity without a class for blood",
-                study=study.id,
-                expected="a class 'blood', or a region map with 1 = cavity and 2 = wall",
-                got=", ".join(self.task.classes),
-            )
         blood = self.whole.segment(study).resp[self.task.classes.index(CAVITY_CLASSES[0])]
         undivided = study.region == Region.LV
         cavity = find_cavity(

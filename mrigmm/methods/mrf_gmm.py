@@ -45,11 +45,11 @@ class MRFGMM:
         """Fit the mixture of one study and label by the mean-field posterior.
 
         Raises:
-            InputError: a sequence ends inside the region, or the region has fewer voxels than classes.
+            InputError: the region has fewer voxels than classes.
         """
         settings, device = self.settings, self.task.device
         sequences, region = present_sequences(study), study.region
-        x = covered_voxels(self.name, study).double().to(device)
+        x = covered_voxels(study).double().to(device)
         if len(x) < len(self.task.classes):
             raise InputError(
                 "the region has fewer voxels than there are classes",

@@ -10,29 +10,19 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from mrigmm.data.study_tensors import StudyTensors
-from mrigmm.errors import InputError
 from mrigmm.labels import CAVITY_CLASSES, Region, class_ids
 from mrigmm.methods.base import Segmentation, present_sequences
-from mrigmm.methods.remote import dark_cores
 
 _NORMAL, _SCAR = "myocardium", "scar"
-# Smaller dark cores within a slice are noise, or partial volume.
-MIN_AREA_MM2 = 20.0
+# Smaller dark cores within a slice are noise, partial volume, or normal wall at the border of scar.
+MIN_AREA_MM2 = 40.0
+# Radius of the disc that closes gaps of the rim, which are partial volume.
+BRIDGED_MM = 1.5
+
+Mask = NDArray[np.bool_]
 
 
-def require_mvo_classes(classes: tuple[str, ...]) -> None:
-    """Refuse classes among which there is no infarct to have a core.
-
-    Raises:
-        InputError: no myocardium or no scar.
-    """
-    if not {_NORMAL, _SCAR} <= set(classes):
-        raise InputError(
-            f"microvascular obstruction needs the classes {_NORMAL} and {_SCAR}", got=", ".join(classes)
-        )
-
-
-def add_mvo(study: StudyTensors, found: Segmentation, classes: tuple[str, ...]) -> Segmentation:
+def with_mvo(study: StudyTensors, found: Segmentation, classes: tuple[str, ...]) -> Segmentation:
     """Give the dark cores of the infarct to scar, and keep them as `Segmentation.mvo`.
 
     A core is wall that is darker on LGE than halfway between the means of what the method labelled normal
@@ -44,18 +34,17 @@ def add_mvo(study: StudyTensors, found: Segmentation, classes: tuple[str, ...]) 
         found: what the method made of it.
         classes: K class names.
 
-    Raises:
-        InputError: no LGE, or the wall is neither known nor found by the method.
+    Returns:
+        `found` itself where the method has told them already, and where nothing can be looked for: classes
+        without normal wall or scar, no LGE, or a wall that is neither known nor found by the method.
     """
-    region = _anatomy(study, found, classes)
+    if found.mvo is not None or not {_NORMAL, _SCAR} <= set(classes):
+        return found
     if "LGE" not in present_sequences(study):
-        raise InputError(
-            "microvascular obstruction needs LGE",
-            study=study.id,
-            expected="LGE that varies inside the region",
-            got=", ".join(present_sequences(study)),
-            remedy="add LGE, or predict without mvo",
-        )
+        return found
+    region = _anatomy(study, found, classes)
+    if region is None:
+        return found
     channel = study.sequences.index("LGE")
     lge, acquired = study.image.as_tensor()[channel].numpy(), study.observed[channel].numpy()
     wall = (region == Region.WALL) & acquired
@@ -66,7 +55,10 @@ def add_mvo(study: StudyTensors, found: Segmentation, classes: tuple[str, ...]) 
     if normal.any() and scar.any():
         threshold = float(lge[normal].mean() + lge[scar].mean()) / 2
         dark = wall & (lge < threshold)
-        core = _large(dark_cores(scar & ~dark, region) & dark, study.spacing_mm)
+        cavity = region == Region.CAVITY
+        for z in np.flatnonzero((scar & ~dark).any(axis=(0, 1))):
+            rim = scar[..., z] & ~dark[..., z]
+            core[..., z] = cores(rim, dark[..., z], wall[..., z], cavity[..., z], study.spacing_mm[:2])
     mvo = torch.from_numpy(core)
     # A method that knows obstruction itself has called it scar.
     both = mvo if found.mvo is None else mvo | found.mvo
@@ -76,6 +68,7 @@ def add_mvo(study: StudyTensors, found: Segmentation, classes: tuple[str, ...]) 
     figures = {
         "threshold_lge": None if threshold is None else study.zscores["LGE"].undo(threshold),
         "min_area_mm2": MIN_AREA_MM2,
+        "bridged_mm": BRIDGED_MM,
     }
     return replace(
         found,
@@ -86,20 +79,55 @@ def add_mvo(study: StudyTensors, found: Segmentation, classes: tuple[str, ...]) 
     )
 
 
-def _anatomy(study: StudyTensors, found: Segmentation, classes: tuple[str, ...]) -> NDArray[np.uint8]:
-    """Region codes (X, Y, Z) with cavity and wall told apart, by the method's blood where they were not."""
+def cores(rim: Mask, dark: Mask, wall: Mask, cavity: Mask, spacing_mm: tuple[float, float]) -> Mask:
+    """Dark wall of one slice that scar, or scar and cavity, closes in.
+
+    Gaps in the rim are bridged within the wall (closing of rim and cavity by a disc of `BRIDGED_MM`).
+    Connected pieces, edge to edge, under `MIN_AREA_MM2` are left out.
+
+    Args:
+        rim: (X, Y) bright scar.
+        dark: (X, Y) wall as dark as a core.
+        wall: (X, Y).
+        cavity: (X, Y).
+        spacing_mm: of the two axes.
+    """
+    shape = wall.shape
+    x, y = (np.flatnonzero((wall | cavity).any(axis=axis)) for axis in (1, 0))
+    box = np.s_[x[0] : x[-1] + 1, y[0] : y[-1] + 1]
+    rim, dark, wall, cavity = rim[box], dark[box], wall[box], cavity[box]
+    bridged = _closed(rim | cavity, BRIDGED_MM, spacing_mm) & wall
+    edges = ndimage.generate_binary_structure(2, 1)
+    inside = ndimage.binary_fill_holes(bridged | cavity, structure=edges) & dark
+    pieces, _ = ndimage.label(inside, structure=edges)
+    areas = np.bincount(pieces.ravel()) * spacing_mm[0] * spacing_mm[1]
+    areas[0] = 0
+    found = np.zeros(shape, dtype=bool)
+    found[box] = (areas >= MIN_AREA_MM2)[pieces]
+    return found
+
+
+def _closed(mask: Mask, radius_mm: float, spacing_mm: tuple[float, float]) -> Mask:
+    """Closing by a disc."""
+    margin = int(radius_mm / min(spacing_mm)) + 2
+    padded = np.pad(mask, margin)
+    near = ndimage.distance_transform_edt(~padded, sampling=spacing_mm) <= radius_mm
+    closed = ndimage.distance_transform_edt(near, sampling=spacing_mm) > radius_mm
+    inner = slice(margin, -margin)
+    return np.asarray(closed[inner, inner], dtype=np.bool_)
+
+
+def _anatomy(study: StudyTensors, found: Segmentation, classes: tuple[str, ...]) -> NDArray[np.uint8] | None:
+    """Region codes (X, Y, Z) with cavity and wall told apart, by the method's blood where they were not.
+
+    None where there is no class for blood, either.
+    """
     region = study.region.numpy().copy()
     undivided = region == Region.LV
     if undivided.any():
         blood = [i for name, i in class_ids(classes).items() if name in CAVITY_CLASSES]
         if not blood:
-            raise InputError(
-                "microvascular obstruction needs to know the wall",
-                study=study.id,
-                expected="a region map with 1 = cavity and 2 = wall, or a class for blood",
-                got="the left ventricle as a whole",
-                remedy="give such a map, or predict without mvo",
-            )
+            return None
         cavity = np.isin(found.labels.numpy(), blood)
         region[undivided & cavity], region[undivided & ~cavity] = Region.CAVITY, Region.WALL
     wall = region == Region.WALL
@@ -107,13 +135,3 @@ def _anatomy(study: StudyTensors, found: Segmentation, classes: tuple[str, ...])
         hole = ndimage.binary_fill_holes(wall[..., z]) & (region[..., z] == Region.OUTSIDE)
         region[hole, z] = Region.CAVITY
     return region
-
-
-def _large(mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> NDArray[np.bool_]:
-    """The connected pieces, slice by slice, of at least `MIN_AREA_MM2`."""
-    in_plane = ndimage.generate_binary_structure(3, 1)
-    in_plane[..., [0, 2]] = False
-    pieces, _ = ndimage.label(mask, structure=in_plane)
-    areas = np.bincount(pieces.ravel()) * spacing_mm[0] * spacing_mm[1]
-    areas[0] = 0
-    return np.asarray((areas >= MIN_AREA_MM2)[pieces], dtype=np.bool_)

@@ -17,7 +17,6 @@ from mrigmm.methods.threshold import (
     lge_in_wall,
     remote_figures,
     remote_myocardium,
-    require_classes,
     threshold_segmentation,
 )
 
@@ -36,7 +35,6 @@ class NSD:
 
     def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
         self.settings = validated_settings(self.name, NSDSettings, overrides)
-        require_classes(self.name, task)
         self.task = task
 
     def describe(self) -> dict[str, Any]:
@@ -45,7 +43,7 @@ class NSD:
 
     def segment(self, study: StudyTensors) -> Segmentation:
         """One threshold for all slices of the study."""
-        given = lge_in_wall(self.name, study)
+        given = lge_in_wall(study)
         remote = remote_myocardium(study, given)
         normal = given.lge[remote.mask]
         threshold = float(normal.mean() + self.settings.n * normal.std(correction=0))

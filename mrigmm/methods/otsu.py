@@ -8,8 +8,7 @@ from typing import Any
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.methods.base import Segmentation, Task
 from mrigmm.methods.grey_levels import otsu_threshold
-from mrigmm.methods.settings import refuse_settings
-from mrigmm.methods.threshold import lge_in_wall, require_classes, threshold_segmentation
+from mrigmm.methods.threshold import lge_in_wall, threshold_segmentation
 
 
 class Otsu:
@@ -22,8 +21,6 @@ class Otsu:
     name = "otsu"
 
     def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
-        refuse_settings(self.name, overrides)
-        require_classes(self.name, task)
         self.task = task
 
     def describe(self) -> dict[str, Any]:
@@ -32,7 +29,7 @@ class Otsu:
 
     def segment(self, study: StudyTensors) -> Segmentation:
         """One threshold for all slices of the study."""
-        given = lge_in_wall(self.name, study)
+        given = lge_in_wall(study)
         threshold = otsu_threshold(given.lge[given.wall])
         scar = given.lge > threshold
         return threshold_segmentation(study, self.task, scar, details=given.figures(threshold))

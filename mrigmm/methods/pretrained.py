@@ -12,13 +12,12 @@ from scipy import ndimage
 from torch import Tensor
 
 from mrigmm.data.study_tensors import StudyTensors
-from mrigmm.errors import InputError
 from mrigmm.labels import KEY_SEQUENCES, SEGMENTER_CLASSES, Region, allowed_classes, class_ids
 from mrigmm.methods.base import Segmentation, Task, hard_labels, one_mixture, present_sequences
 from mrigmm.methods.own_mixture import ITERATIONS, own_fit
 from mrigmm.methods.settings import PretrainedSettings, validated_settings
 from mrigmm.methods.study_verdict import expected_dice, judge_infarct, set_aside, study_features
-from mrigmm.methods.study_views import NETWORK_SEQUENCES, given_view
+from mrigmm.methods.study_views import given_view
 from mrigmm.pretrained.networks import shipped_networks
 
 # What of the networks' classes each class of ours takes.
@@ -75,13 +74,6 @@ class PretrainedMethod:
     def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
         self.settings = validated_settings(self.name, PretrainedSettings, overrides)
         self.task = task
-        unknown = [name for name in task.classes if name not in _PARTS]
-        if unknown or "myocardium" not in task.classes:
-            raise InputError(
-                f"{self.name} knows blood, myocardium, edema and scar",
-                got=", ".join(task.classes),
-                remedy="leave the others out with --classes, or use another method",
-            )
         self.networks = shipped_networks(str(task.device))
 
     def describe(self) -> dict[str, Any]:
@@ -133,20 +125,8 @@ class PretrainedMethod:
         return Solved(resp, seen, features)
 
     def look(self, study: StudyTensors) -> NetworkView:
-        """What the networks say of a study.
-
-        Raises:
-            InputError: it has none of their sequences.
-        """
+        """What the networks say of a study."""
         present = present_sequences(study)
-        if not set(present) & set(NETWORK_SEQUENCES):
-            raise InputError(
-                "the pretrained networks know none of the study's sequences",
-                study=study.id,
-                expected=f"one of {', '.join(NETWORK_SEQUENCES)}",
-                got=", ".join(present),
-                remedy="name the sequences so in the manifest, or use a method such as em-gmm",
-            )
         view = given_view(study)
         mean, sd = self.networks.classes(view.slices)
         probabilities, spread = view.to_study(mean), view.to_study(sd.amax(dim=1, keepdim=True))[0]
@@ -183,11 +163,8 @@ def _class_prior(
 
 
 def _obstruction(labels: Tensor, seen: NetworkView, classes: tuple[str, ...]) -> Tensor | None:
-    """Microvascular obstruction (X, Y, Z) bool in what is called infarct; None where there is none."""
-    if "scar" not in classes:
-        return None
-    mvo = (labels == class_ids(classes)["scar"]) & (seen.mvo > 0.5)
-    return mvo if bool(mvo.any()) else None
+    """Microvascular obstruction (X, Y, Z) bool in what is called infarct; None without such a class."""
+    return (labels == class_ids(classes)["scar"]) & (seen.mvo > 0.5) if "scar" in classes else None
 
 
 def right_ventricle(probability: Tensor, region: Tensor) -> Tensor | None:

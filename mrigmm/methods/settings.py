@@ -8,6 +8,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from mrigmm.errors import InputError, near_misses
+from mrigmm.settings_yaml import not_allowed
 
 Settings = TypeVar("Settings", bound="MethodSettings")
 
@@ -236,42 +237,6 @@ class KMeansRefinedSettings(MethodSettings):
     weight: float = Field(1.0, ge=0, description="Of a responsibility beside a z-score.")
 
 
-# Methods that are not named here have no settings.
-METHOD_SETTINGS: Mapping[str, type[MethodSettings]] = {
-    "pretrained": PretrainedSettings,
-    "em-gmm": EMSettings,
-    "em-gmm-sklearn": StudyEMSettings,
-    "em-svgmm": StudyEMSettings,
-    "map-em": MapEMSettings,
-    "map-em-2step": TwoStepSettings,
-    "nsd": NSDSettings,
-    "fwhm": FWHMSettings,
-    "em-threshold": EMThresholdSettings,
-    "kmeans": KMeansSettings,
-    "consensus": ConsensusSettings,
-    "slic-kmeans": SLICKMeansSettings,
-    "mrf-gmm": MRFSettings,
-    "cnn-superpixels": CNNSuperpixelSettings,
-    "cnn-continuity": CNNContinuitySettings,
-    "kmeans-refined": KMeansRefinedSettings,
-    "dsp-kmeans": DSPKMeansSettings,
-    "dsp-gmm": DSPGMMSettings,
-    "dsp-cnn": DSPSettings,
-    "deepg-single": SingleSettings,
-    "deepsvg-single": SingleSettings,
-}
-
-
-def refuse_settings(method: str, overrides: Mapping[str, object]) -> None:
-    """Refuse every setting, for a method that has none.
-
-    Raises:
-        InputError: there is one.
-    """
-    if overrides:
-        raise InputError(f"{method} has no settings", got=", ".join(overrides))
-
-
 def require_sequences(order_by: Sequence[str] | None, sequences: Sequence[str]) -> None:
     """Refuse to order components by a sequence that the cohort does not have.
 
@@ -287,17 +252,10 @@ def validated_settings(method: str, settings: type[Settings], overrides: Mapping
     """A method's settings with overrides.
 
     Raises:
-        InputError: unknown key, with its near misses, or a value that is not allowed.
+        InputError: unknown keys, with their near misses, and values that are not allowed.
     """
     try:
         return settings.model_validate(overrides)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        unknown = first["type"] == "extra_forbidden"
-        raise InputError(
-            f"{method} has no setting '{key}'" if unknown else f"the value of '{key}' is not allowed",
-            expected=None if unknown else first["msg"],
-            got=repr(first["input"]),
-            remedy=near_misses(key, list(settings.model_fields)) if unknown else None,
-        ) from None
+        known = list(settings.model_fields)
+        raise not_allowed(error, known, "--set", unknown=f"{method} has no setting") from None

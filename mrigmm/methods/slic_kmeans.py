@@ -45,10 +45,10 @@ class SLICKMeans:
         """Cluster the superpixels of the study, and name the clusters.
 
         Raises:
-            InputError: a sequence ends inside the region, or a part of the region has fewer superpixels
+            InputError: a part of the region has fewer superpixels
                 than classes.
         """
-        x = covered_voxels(self.name, study).double()
+        x = covered_voxels(study).double()
         image = study.image.as_tensor()[study.present].double().numpy()  # (C', X, Y, Z)
         resp = torch.zeros((len(x), len(self.task.classes)))
         notes, n_iter, count = [], 0, 0

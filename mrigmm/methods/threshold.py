@@ -11,7 +11,6 @@ from torch import Tensor
 
 from mrigmm.data.standardise import ZScore
 from mrigmm.data.study_tensors import StudyTensors
-from mrigmm.errors import InputError
 from mrigmm.labels import CAVITY_CLASSES, Region
 from mrigmm.methods.base import Segmentation, Task, hard_labels, one_mixture, present_sequences
 from mrigmm.methods.remote import Remote, find_remote
@@ -38,46 +37,10 @@ class LGEWall:
         return {"threshold_z": threshold, "threshold_lge": self.zscore.undo(threshold)}
 
 
-def require_classes(method: str, task: Task) -> None:
-    """Refuse a task without the two classes that every threshold tells apart.
-
-    Raises:
-        InputError: no myocardium or no scar among the classes.
-    """
-    if not {_NORMAL, _SCAR} <= set(task.classes):
-        raise InputError(f"{method} needs the classes {_NORMAL} and {_SCAR}", got=", ".join(task.classes))
-
-
-def lge_in_wall(method: str, study: StudyTensors) -> LGEWall:
-    """LGE and wall of a study.
-
-    Args:
-        method: its name, for the message.
-        study: the study.
-
-    Raises:
-        InputError: the wall is not known, or there is no LGE.
-    """
-    wall = study.region == Region.WALL
-    if not wall.any():
-        raise InputError(
-            f"{method} needs to know the wall",
-            study=study.id,
-            expected="a region map with 1 = cavity and 2 = wall",
-            got="the left ventricle as a whole" if (study.region == Region.LV).any() else "no wall",
-            remedy="give such a map, or use map-em-2step",
-        )
-    present = present_sequences(study)
-    if "LGE" not in present:
-        raise InputError(
-            f"{method} needs LGE",
-            study=study.id,
-            expected="LGE that varies inside the region",
-            got=", ".join(present),
-            remedy="add LGE, or use map-em-2step",
-        )
+def lge_in_wall(study: StudyTensors) -> LGEWall:
+    """LGE and wall of a study that has both (`needs.refuse_study`)."""
     lge = study.image.as_tensor()[study.sequences.index("LGE")].double()
-    return LGEWall(lge, wall, study.zscores["LGE"])
+    return LGEWall(lge, study.region == Region.WALL, study.zscores["LGE"])
 
 
 def remote_myocardium(study: StudyTensors, given: LGEWall) -> Remote:

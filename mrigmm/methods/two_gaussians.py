@@ -12,8 +12,7 @@ from torch import Tensor
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.methods.base import Segmentation, Task, unpack
 from mrigmm.methods.grey_levels import otsu_threshold
-from mrigmm.methods.settings import refuse_settings
-from mrigmm.methods.threshold import lge_in_wall, require_classes, threshold_segmentation
+from mrigmm.methods.threshold import lge_in_wall, threshold_segmentation
 from mrigmm.mixture import EMResult, fit_gmm, m_step, order_by_channels, statistics
 
 
@@ -26,8 +25,6 @@ class TwoGaussians:
     name = "two-gaussians"
 
     def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
-        refuse_settings(self.name, overrides)
-        require_classes(self.name, task)
         self.task = task
 
     def describe(self) -> dict[str, Any]:
@@ -36,7 +33,7 @@ class TwoGaussians:
 
     def segment(self, study: StudyTensors) -> Segmentation:
         """One mixture for all slices of the study."""
-        given = lge_in_wall(self.name, study)
+        given = lge_in_wall(study)
         x = given.lge[given.wall]  # (N,)
         fit = fit_two_gaussians(x)
         # A wide bright component also claims what is darker than any normal wall.

@@ -31,8 +31,9 @@ def slice_pictures(
     class_ids: Mapping[str, int],
     *,
     spacing_mm: tuple[float, float, float],
+    mvo: NDArray[np.bool_] | None = None,
     reference: NDArray[np.integer[Any]] | None = None,
-    reference_classes: Sequence[str] = (),
+    reference_classes: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Picture]:
     """Return rows of slices: each sequence with contours, the label map, the reference, the errors.
 
@@ -41,8 +42,9 @@ def slice_pictures(
         labels: class ids (X, Y, Z).
         class_ids: class name -> id.
         spacing_mm: of the axes.
+        mvo: where microvascular obstruction is (X, Y, Z), which the label map calls scar.
         reference: reference class ids (X, Y, Z).
-        reference_classes: classes that the reference knows.
+        reference_classes: class that the reference knows, too -> the predicted classes that count as it.
 
     Returns:
         One picture per row; every row shows the same slices from left to right.
@@ -77,7 +79,11 @@ def slice_pictures(
     ]
     first = next(iter(images))
     title = f"label map on {first}"
-    overlaid = [_overlaid(g, m, colours) for g, m in zip(grey(first), predicted, strict=True)]
+    parts, coloured = labels, colours
+    if mvo is not None:
+        core = 1 + max(class_ids.values())
+        parts, coloured = np.where(mvo, core, labels), {**colours, core: class_colours(["mvo"])["mvo"]}
+    overlaid = [_overlaid(g, m, coloured) for g, m in zip(grey(first), ids(parts), strict=True)]
     rows.append(row(title, f"Predicted {title}", overlaid))
     if reference is None:
         return rows
@@ -85,13 +91,15 @@ def slice_pictures(
     overlaid = [_overlaid(g, m, colours) for g, m in zip(grey(first), true, strict=True)]
     rows.append(row(f"reference on {first}", f"Reference label map on {first}", overlaid))
     agreement = dict(enumerate(AGREEMENT_COLOURS.values(), start=1))
-    for name in _classes_to_check(reference_classes):
+    compared = reference_classes or {}
+    for name in _classes_to_check([*compared]):
+        predicted_as = [class_ids[member] for member in compared[name]]
         key = KEY_SEQUENCES.get(name, first)
         ground = key if key in images else first
         errors = [
             _overlaid(
                 (g * _DIMMED).astype(np.uint8),
-                _errors(p == class_ids[name], t == class_ids[name]),
+                _errors(np.isin(p, predicted_as), t == class_ids[name]),
                 agreement,
                 _ERROR_OPACITY,
             )

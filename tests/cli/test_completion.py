@@ -15,8 +15,7 @@ from mrigmm.data.sources.table import KINDS
 from mrigmm.data.standardise import STANDARDISATIONS
 from mrigmm.jobs.quantify import BASES
 from mrigmm.labels import SCHEMES
-from mrigmm.methods.registry import METHODS
-from mrigmm.methods.settings import METHOD_SETTINGS
+from mrigmm.methods.registry import METHOD_SETTINGS, METHODS
 from mrigmm.phantom import PRESETS as COHORTS
 from mrigmm.training.cache import Cache
 from mrigmm.training.hardware import ACCELERATORS, PRECISIONS

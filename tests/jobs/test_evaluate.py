@@ -292,8 +292,43 @@ def test_calibration_of_saved_probabilities(workshop, out):
 def test_no_calibration_where_the_reference_does_not_know_a_class(workshop, out):
     prediction(out, "s1", ventricle())
     probabilities(out, "s1", one_hot(ventricle()))
-    labels = {"background": 0, "blood": 1, "myocardium": [2, 3], "edema": [], "scar": 4}
+    labels = {"background": [0, 1], "blood": [], "myocardium": [2, 3], "edema": [], "scar": 4}
     assert mrigmm.evaluate(out, workshop.manifest(labels=labels)).calibration == {}
+
+
+def test_edema_counts_as_myocardium_where_the_reference_does_not_tell_it_apart(cli, workshop, out):
+    """Voxels of 70 % are right, in myocardium and edema together of 80 %."""
+    prediction(out, "s1", ventricle())
+    probabilities(out, "s1", one_hot(ventricle()))
+    labels = {"background": 0, "blood": 1, "myocardium": [2, 3], "scar": 4}
+    manifest = workshop.manifest(labels=labels)
+    done = cli("evaluate", out, manifest)
+    assert "myocardium (with edema)" in " ".join(done.out.split())
+    found = json.loads((out / "metrics.json").read_text())
+    assert found["counted_as"]["myocardium"] == {
+        "predicted": ["myocardium", "edema"],
+        "reference": ["myocardium"],
+    }
+    assert {name: scores["dice"] for name, scores in found["studies"]["s1"].items()} == {
+        "blood": 1,
+        "myocardium": 1,
+        "scar": 1,
+        "wall": 1,
+    }
+    inside = ventricle()[ventricle() > 0]
+    assert found["calibration"]["error"] == pytest.approx(0.3 - 0.1 * np.isin(inside, (2, 3)).mean())
+
+
+def test_two_predictions_are_compared_in_the_classes_that_both_tell_apart(workshop, out, tmp_path):
+    """Scar without edema beside both: edema of the other and of the reference count as myocardium."""
+    prediction(out, "s1", ventricle())
+    other = tmp_path / "other"
+    other.mkdir()
+    three = np.where(ventricle() == 3, 2, ventricle())
+    prediction(other, "s1", three, classes={"blood": 1, "myocardium": 2, "scar": 4})
+    dice = mrigmm.compare(out, other, workshop.manifest()).metrics["dice"]
+    means = {name: (c.first_mean, c.second_mean) for name, c in dice.items()}
+    assert means == dict.fromkeys(("blood", "myocardium", "scar", "wall"), (1, 1))
 
 
 @pytest.mark.parametrize(

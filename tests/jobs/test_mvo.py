@@ -8,7 +8,7 @@ from mrigmm.errors import InputError
 from mrigmm.jobs.evaluate import evaluate
 from mrigmm.jobs.predict import predict, predict_study
 
-from ..conftest import LABELS, SPACING_MM, oblique_affine
+from ..conftest import SPACING_MM, oblique_affine
 
 VOXEL_ML = float(np.prod(SPACING_MM)) / 1000
 SHAPE = (40, 38, 2)
@@ -36,7 +36,7 @@ def entry(workshop, *, core=True):
 def test_predict_writes_the_mask_and_evaluate_compares_it(cli, workshop, tmp_path):
     manifest, core = entry(workshop)
     out = tmp_path / "out"
-    done = cli("predict", manifest, "-o", out, "--method", "otsu", "--mvo")
+    done = cli("predict", manifest, "-o", out, "--method", "otsu")
     assert done.code == 0, done.err
     image = nib.load(out / "s1_mvo.nii.gz")
     assert image.get_data_dtype() == np.uint8
@@ -56,15 +56,15 @@ def test_predict_writes_the_mask_and_evaluate_compares_it(cli, workshop, tmp_pat
 
 def test_a_study_without_a_core_counts_as_a_correct_negative(workshop, tmp_path):
     manifest, _ = entry(workshop, core=False)
-    predict(manifest, tmp_path / "out", method="otsu", mvo=True)
+    predict(manifest, tmp_path / "out", method="otsu")
     assert evaluate(tmp_path / "out", manifest).summary["mvo"].correct_negative_studies == 1
 
 
 def test_a_mask_of_an_earlier_run_does_not_stay(workshop, tmp_path):
     manifest, _ = entry(workshop)
     out = tmp_path / "out"
-    predict(manifest, out, method="otsu", mvo=True)
-    predict(manifest, out, method="otsu", overwrite=True)
+    predict(manifest, out, method="otsu")
+    predict(manifest, out, method="otsu", mvo=False, overwrite=True)
     assert not (out / "s1_mvo.nii.gz").exists()
     assert "mvo" not in json.loads((out / "s1.json").read_text())["volume_ml"]
     assert "mvo" not in evaluate(out, manifest).studies["s1"]
@@ -77,12 +77,11 @@ def test_a_single_study_and_a_file_in_the_way(workshop, tmp_path):
     out.mkdir()
     (out / "s1_mvo.nii.gz").touch()
     with pytest.raises(InputError, match="already there"):
-        predict_study(*files, out, study_id="s1", method="otsu", mvo=True)
-    predict_study(*files, out, study_id="s1", method="otsu", mvo=True, overwrite=True)
+        predict_study(*files, out, study_id="s1", method="otsu")
+    predict_study(*files, out, study_id="s1", method="otsu", overwrite=True)
     assert np.asarray(nib.load(out / "s1_mvo.nii.gz").dataobj).any()
 
 
-def test_classes_without_scar_are_refused(workshop, tmp_path):
-    manifest = workshop.manifest(labels={k: v for k, v in LABELS.items() if k != "scar"})
-    with pytest.raises(InputError, match="needs the classes myocardium and scar"):
-        predict(manifest, tmp_path / "out", method="em-gmm", mvo=True)
+def test_classes_without_scar_have_none(workshop, tmp_path):
+    predict(workshop.manifest(), tmp_path / "out", method="map-em", classes=["blood", "myocardium", "edema"])
+    assert not [*(tmp_path / "out").glob("*_mvo.nii.gz")]

@@ -25,12 +25,12 @@ CALLS = [
 
 
 def test_options_are_read():
-    options = read_options(PredictOptions, {"run": "folder", "overrides": ["epochs=50"], "mvo": True})
+    options = read_options(PredictOptions, {"run": "folder", "overrides": ["epochs=50"], "mvo": False})
     assert options.run == Path("folder")
-    assert (options.method, options.overrides, options.mvo) == (None, {"epochs": 50}, True)
+    assert (options.method, options.overrides, options.mvo) == (None, {"epochs": 50}, False)
     assert options.device == "auto"
     with pytest.raises(AttributeError):
-        options.mvo = False
+        options.mvo = True
 
 
 def test_options_of_training_are_read():

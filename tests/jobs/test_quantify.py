@@ -43,7 +43,7 @@ def test_predict_measures_at_once(predicted):
     assert volumes["infarct_mass_g"] == pytest.approx(1.05 * count[4], rel=1e-5)
     assert volumes["lv_mass_g"] == pytest.approx(1.05 * (count[2] + count[3] + count[4]), rel=1e-5)
     assert volumes["salvage_percent_of_area_at_risk"] == pytest.approx(100 * count[3] / (count[3] + count[4]))
-    assert volumes["mvo_mass_g"] is None
+    assert volumes["mvo_mass_g"] == 0  # looked for, and none
     scar = np.asarray(nib.load(out / "s1_probabilities.nii.gz").dataobj)[..., 3]
     assert volumes["expected_infarct_mass_g"] == pytest.approx(1.05 * VOXEL_ML * scar.sum(), rel=1e-5)
     low, high = study["intervals"]["infarct_mass_g"]
@@ -61,7 +61,7 @@ def test_the_tables(predicted):
     _, out = predicted
     (row,) = rows(out / "quantities.csv")
     assert row["study"] == "s1"
-    assert row["mvo_mass_g"] == ""
+    assert row["mvo_mass_g"] == "0"
     assert all(name.endswith(("_ml", "_g", "_percent_of_lv_mass", "_percent_of_area_at_risk"))
                for name in row if name not in ("study", "sequences", "edited"))  # fmt: skip
     assert [*row][-2:] == ["sequences", "edited"]  # later than the columns that were always there
@@ -222,7 +222,7 @@ def test_a_damaged_table_of_insertions(predicted, tmp_path, text):
 def test_obstruction_counts_once(workshop, tmp_path):
     manifest, core = obstruction(workshop)
     out = tmp_path / "out"
-    mrigmm.predict(manifest, out, method="otsu", mvo=True)
+    mrigmm.predict(manifest, out, method="otsu")
     mrigmm.quantify(out, manifest=manifest)
     study = content(out)["studies"]["s1"]
     labels = np.asarray(nib.load(out / "s1_labels.nii.gz").dataobj)

@@ -4,8 +4,7 @@ import pytest
 
 from mrigmm.errors import InputError
 from mrigmm.methods.base import Task
-from mrigmm.methods.registry import make_method
-from mrigmm.methods.settings import METHOD_SETTINGS
+from mrigmm.methods.registry import METHOD_SETTINGS, make_method
 
 # map-em needs a prior, which names its classes.
 ORDERED = [n for n, settings in METHOD_SETTINGS.items() if "order_by" in settings.model_fields]

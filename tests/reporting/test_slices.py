@@ -44,7 +44,7 @@ def test_one_row_per_sequence_and_one_for_the_label_map():
 
 def test_with_a_reference_its_row_and_the_errors_of_edema_and_scar():
     images, labels = study()
-    rows = draw(images, labels, reference=labels, reference_classes=tuple(IDS))
+    rows = draw(images, labels, reference=labels, reference_classes={name: (name,) for name in IDS})
     assert [row.title for row in rows][3:] == [
         "reference on LGE",
         "errors of edema on T2",
@@ -55,8 +55,19 @@ def test_with_a_reference_its_row_and_the_errors_of_edema_and_scar():
 
 def test_a_reference_without_edema_shows_no_errors_of_it():
     images, labels = study()
-    rows = draw(images, labels, reference=labels, reference_classes=("blood", "myocardium", "scar"))
+    rows = draw(
+        images,
+        labels,
+        reference=labels,
+        reference_classes={"myocardium": ("myocardium", "edema"), "scar": ("scar",)},
+    )
     assert [row.title for row in rows if "errors" in row.title] == ["errors of scar on LGE"]
+
+
+def test_microvascular_obstruction_has_a_colour_of_its_own_in_the_label_map():
+    images, labels = study(1)
+    plain, marked = (pixels(draw(images, labels, mvo=mvo)[-1]) for mvo in (None, labels == 4))
+    assert 0 < (plain != marked).any(axis=-1).mean() < 0.25  # one of four stripes
 
 
 @pytest.mark.parametrize(("slices", "columns"), [(1, 1), (3, 3), (14, MAX_SLICES)])
@@ -95,7 +106,7 @@ def test_the_error_map():
     predicted, true = np.zeros((2, 40, 40, 1), np.uint8)
     predicted[10:18, 10:30] = IDS["scar"]
     true[14:22, 10:30] = IDS["scar"]
-    rgb = pixels(draw(images, predicted, reference=true, reference_classes=("scar",))[-1])
+    rgb = pixels(draw(images, predicted, reference=true, reference_classes={"scar": ("scar",)})[-1])
     rgb = rgb[TILE // 4 :]  # without the slice's number
     columns = [
         np.flatnonzero(near(rgb, np.array(AGREEMENT_COLOURS[name]) * ERROR_OPACITY, 20).any(axis=0)).mean()
@@ -124,5 +135,5 @@ def test_a_study_of_a_hundred_takes_its_share_of_50_megabytes():
     rng = np.random.default_rng(0)
     _, labels = study(12, n=80)
     images = {name: rng.normal(size=labels.shape).astype(np.float32) for name in ("LGE", "T2", "bSSFP")}
-    rows = draw(images, labels, reference=labels, reference_classes=tuple(IDS))
+    rows = draw(images, labels, reference=labels, reference_classes={name: (name,) for name in IDS})
     assert sum(len(row.uri) for row in rows) < 420_000

@@ -180,7 +180,7 @@ def test_resuming_starts_where_nothing_is(several, tmp_path):
         ({"method": "em-gmm"}, "method=map-em"),
         ({"overrides": ["prior_strength=0.2"]}, "settings.prior_strength=0.1"),
         ({"save_probabilities": True}, "made_with.probabilities=False"),
-        ({"mvo": True}, "made_with.mvo=False"),
+        ({"mvo": False}, "made_with.mvo=True"),
     ],
     ids=lambda value: str(value),
 )

@@ -27,7 +27,7 @@ from mrigmm.jobs.options import PredictOptions
 from mrigmm.jobs.processes import ALONE, Processes
 from mrigmm.methods.anatomy import Finder, load_found
 from mrigmm.methods.base import CohortMethod, Method, Segmentation, SharedCohortMethod
-from mrigmm.methods.mvo import add_mvo, require_mvo_classes
+from mrigmm.methods.mvo import with_mvo
 from mrigmm.methods.registry import DEFAULT_METHOD, METHODS, RUNTIMES, make_method, method_of_run
 from mrigmm.mixture import PopulationPrior
 from mrigmm.mixture.threads import one_thread
@@ -45,7 +45,7 @@ class Segmenter:
         labels: class name -> ids in the reference label files, for regions that are derived from them.
         corrections: optional steps of reading.
         finder: finds the ventricle of studies without a region map; None: they are refused.
-        mvo: look for microvascular obstruction afterwards.
+        mvo: look for microvascular obstruction afterwards, where LGE and the wall are known.
         uses_scribbles: whether the method takes a user's scribbles.
         run: folder of the trained run; None for a method by name.
     """
@@ -57,7 +57,7 @@ class Segmenter:
     labels: Mapping[str, Sequence[int]]
     corrections: Corrections
     finder: Finder | None = None
-    mvo: bool = False
+    mvo: bool = True
     uses_scribbles: bool = False
     run: Path | None = None
 
@@ -130,7 +130,7 @@ class Segmenter:
         """Segment; raises InputError."""
         with _unforeseen("segmented", study.id, study.output.file), one_thread():
             found = self.method.segment(study)
-            return add_mvo(study, found, self.classes) if self.mvo else found
+            return with_mvo(study, found, self.classes) if self.mvo else replace(found, mvo=None)
 
 
 @contextmanager
@@ -172,15 +172,32 @@ def choose_segmenter(cohort: Manifest, options: PredictOptions) -> Segmenter:
         chosen = _trained(cohort, options.run, options)
     else:
         chosen = _by_name(cohort, options.method or DEFAULT_METHOD, options)
-    if options.mvo:
-        require_mvo_classes(chosen.classes)
     return replace(chosen, mvo=options.mvo)
+
+
+def class_notes(cohort: Manifest, classes: Sequence[str]) -> list[Problem]:
+    """Return where the segmented classes are others than those that the reference labels tell apart."""
+    declared = cohort.classes
+    if not set(declared) & set(classes):
+        return []
+    notes = []
+    more = [name for name in classes if name not in declared]
+    fewer = [name for name in declared if name not in classes]
+    if more:
+        named = ", ".join(more)
+        notes.append(
+            f"segmented is {named}, too, which the labels of the manifest do not name: in evaluate it counts "
+            "as what they have in its place; --classes restricts a method"
+        )
+    if fewer:
+        notes.append(f"no {' and no '.join(fewer)} among the segmented classes: {', '.join(classes)}")
+    return [Problem(text, file=str(cohort.path), severity="note") for text in notes]
 
 
 def _by_name(cohort: Manifest, method: str, options: PredictOptions) -> Segmenter:
     if options.runtime != "torch":
         raise InputError("--runtime belongs to a trained run, not to a method", got=options.runtime)
-    task = cohort_task(cohort, options.prior, options.device)
+    task = cohort_task(cohort, options.prior, options.device, options.classes)
     made = make_method(method, task, options.overrides)
     return Segmenter(
         made,
@@ -195,9 +212,10 @@ def _by_name(cohort: Manifest, method: str, options: PredictOptions) -> Segmente
 
 
 def _trained(cohort: Manifest, run: Path, options: PredictOptions) -> Segmenter:
-    if options.prior is not None or options.overrides:
+    if options.prior is not None or options.overrides or options.classes is not None:
         raise InputError(
-            "a trained run brings its own prior and settings", remedy="leave out --prior and --set"
+            "a trained run brings its own prior, classes and settings",
+            remedy="leave out --prior, --classes and --set",
         )
     folder = RunFolder(run)
     runtime = options.runtime

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from mrigmm.jobs.common import METRICS_FILE, QUANTITIES_FILE
 from mrigmm.jobs.reading.json_files import read_json
 from mrigmm.jobs.reading.label_maps import is_of, label_map_digests
 from mrigmm.jobs.reading.prediction_folder import read_prediction
+from mrigmm.labels import ComparedClass
 from mrigmm.reporting.page import MetricsTable
 
 _FIGURES = (
@@ -85,7 +86,11 @@ def _evaluation(name: str, content: Mapping[str, Any]) -> ReadEvaluation:
         table=MetricsTable(
             name,
             [
-                {"name": str(region), **{figure: figures[figure] for figure in _FIGURES}}
+                {
+                    "name": str(region),
+                    "title": _title(str(region), content.get("counted_as", {}).get(region)),
+                    **{figure: figures[figure] for figure in _FIGURES},
+                }
                 for region, figures in content["summary"].items()
             ],
         ),
@@ -130,6 +135,13 @@ def _evaluated_now(study: str, evaluation: ReadEvaluation, folder: Path) -> bool
         return is_of(evaluation.label_maps.get(study), read_prediction(folder, study))
     except InputError:  # moved away, or damaged: there is no other map that could be shown beside the figures
         return True
+
+
+def _title(name: str, counted: Mapping[str, Sequence[str]] | None) -> str:
+    """A class with what else counts as it; older files do not say."""
+    if counted is None:
+        return name
+    return ComparedClass(tuple(counted["predicted"]), tuple(counted["reference"])).with_others(name)
 
 
 @dataclass(frozen=True)

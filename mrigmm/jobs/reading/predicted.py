@@ -24,7 +24,7 @@ from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError
 from mrigmm.jobs.common import REGION_SUFFIX
 from mrigmm.jobs.reading.prediction_folder import Prediction, read_prediction
-from mrigmm.labels import Region
+from mrigmm.labels import Region, compared_classes, merged_ids
 from mrigmm.methods.deep_gmm import run_input
 
 
@@ -36,8 +36,9 @@ class PredictedStudy:
         prediction: label map and side file, in the order of the file.
         labels: class ids (X, Y, Z).
         spacing_mm: of those axes.
+        mvo: where microvascular obstruction is (X, Y, Z); None when it was not looked for.
         reference: reference class ids (X, Y, Z), or None.
-        reference_classes: classes that the reference knows.
+        reference_classes: class that the reference knows, too -> the predicted classes that count as it.
         images: sequence -> intensities (X, Y, Z) as they were segmented, in region z-scores; empty where
             they cannot be read any more.
         mixture_images: the same in the units of the mixture; empty where these cannot be made again.
@@ -48,8 +49,9 @@ class PredictedStudy:
     prediction: Prediction
     labels: NDArray[np.uint8]
     spacing_mm: tuple[float, float, float]
+    mvo: NDArray[np.bool_] | None
     reference: NDArray[np.integer[Any]] | None
-    reference_classes: tuple[str, ...]
+    reference_classes: Mapping[str, tuple[str, ...]]
     images: Mapping[str, NDArray[np.float32]]
     mixture_images: Mapping[str, NDArray[np.float32]]
     observed: Mapping[str, NDArray[np.bool_]]
@@ -95,13 +97,16 @@ def read_predicted_study(
         InputError: prediction, side file or reference cannot be read. Images that cannot are no error.
     """
     prediction = read_prediction(folder, study)
-    side, labels = prediction.side, prediction.labels
-    truth, known = None, tuple(side.classes)
+    side, labels, mvo = prediction.side, prediction.labels, prediction.mvo
+    truth = None
+    known: dict[str, tuple[str, ...]] = {name: (name,) for name in side.classes}
     if reference is not None:
         ids = reference_ids or {"background": (0,), **{name: (i,) for name, i in side.classes.items()}}
-        index = read_reference_label(Study(study, {}, label=reference), labels.grid, ids, list(side.classes))
+        compared = compared_classes([*side.classes], [name for name in ids if ids[name]])
+        own = Study(study, {}, label=reference)
+        index = read_reference_label(own, labels.grid, merged_ids(ids, compared), list(side.classes))
         truth = with_slices_last(np.array([*side.classes.values(), 0])[index], labels.grid)  # NO_CLASS: last
-        known = tuple(name for name in side.classes if ids.get(name))
+        known = {name: found.predicted for name, found in compared.items()}
     ids_map = labels.data.astype(np.uint8)
     images, in_units, observed, note = {}, {}, {}, None
     try:
@@ -116,6 +121,7 @@ def read_predicted_study(
         prediction=prediction,
         labels=with_slices_last(ids_map, labels.grid),
         spacing_mm=(float(across), float(up), float(labels.grid.spacing_mm[labels.grid.slice_axis])),
+        mvo=None if mvo is None else with_slices_last(mvo, labels.grid),
         reference=truth,
         reference_classes=known,
         images=images,

@@ -66,9 +66,8 @@ def resolved(
         raise InputError(
             f"unknown sequence name '{unknown[0]}'", remedy=near_misses(unknown[0], cohort.sequences)
         )
-    declared = cohort.classes if len(cohort.classes) > 1 else None
     units = STANDARDISATIONS[config.standardise]
-    classes, prior = prior_for(sequences, config.classes or declared, prior_file, units)
+    classes, prior = prior_for(sequences, cohort.classes, prior_file, units, asked=config.classes)
     if prior is None and (config.mean_regulariser > 0 or config.prior_strength > 0):
         raise InputError(
             f"the preset '{config.preset}' needs a population prior for these classes and sequences",

@@ -11,8 +11,8 @@ SEQUENCES = ("LGE", "T2", "bSSFP")
 CLASSES = ("blood", "myocardium", "edema", "scar")
 
 
-def test_the_prior_of_a_cohort_is_in_the_cohorts_order():
-    classes, prior = prior_for(("bSSFP", "LGE"), ("scar", "blood"), None)
+def test_the_prior_is_in_the_order_of_the_cohorts_sequences_and_of_the_classes_asked_for():
+    classes, prior = prior_for(("bSSFP", "LGE"), CLASSES, None, asked=("scar", "blood"))
     full = default_prior()
     assert classes == ("scar", "blood")
     assert (prior.classes, prior.sequences) == (("scar", "blood"), ("bSSFP", "LGE"))
@@ -20,8 +20,38 @@ def test_the_prior_of_a_cohort_is_in_the_cohorts_order():
     np.testing.assert_allclose(prior.weights, full.weights[[3, 0]] / full.weights[[3, 0]].sum())
 
 
-def test_without_class_names_they_are_those_of_the_prior():
-    assert prior_for(SEQUENCES, None, None)[0] == CLASSES
+@pytest.mark.parametrize(
+    "declared", [(), ("scar",), ("lesion",), CLASSES[:2], ("blood", "myocardium", "scar"), CLASSES[::-1]]
+)
+@pytest.mark.parametrize("sequences", [("LGE",), ("T2",), SEQUENCES])
+def test_the_classes_are_those_of_the_prior_whatever_the_reference_names(declared, sequences):
+    assert prior_for(sequences, declared, None)[0] == CLASSES
+
+
+def test_where_no_sequence_shows_scar_or_edema_they_are_no_classes():
+    assert prior_for(("bSSFP",), CLASSES, None)[0] == ("blood", "myocardium")
+    assert prior_for(("bSSFP",), CLASSES, None, asked=CLASSES)[0] == CLASSES
+
+
+def test_a_prior_of_the_ventricle_need_not_know_every_tissue_of_the_reference(tmp_path):
+    save_prior(default_prior().select(("blood", "myocardium", "scar"), SEQUENCES), tmp_path / "p.json")
+    assert prior_for(("LGE",), CLASSES, tmp_path / "p.json")[0] == ("blood", "myocardium", "scar")
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (("scar",), "at least two different"),
+        (("scar", "scar"), "at least two different"),
+        ((), "at least two different"),
+        (("scar", "blod"), "unknown class 'blod'"),
+    ],
+)
+def test_classes_that_cannot_be_asked_for(asked, says):
+    with pytest.raises(InputError, match=says):
+        prior_for(SEQUENCES, CLASSES, None, asked=asked)
+    with pytest.raises(InputError):
+        prior_for(("T1",), ("white", "lesion"), None, asked=asked)
 
 
 def test_other_classes_have_no_shipped_prior():
@@ -32,7 +62,10 @@ def test_a_users_prior_must_know_every_class_and_sequence(tmp_path):
     save_prior(default_prior(), tmp_path / "p.json")
     with pytest.raises(InputError) as caught:
         prior_for(("LGE", "T1"), ("scar", "fat"), tmp_path / "p.json")
-    assert [p.what for p in caught.value.problems] == ["unknown class 'fat'", "unknown sequence name 'T1'"]
+    assert [p.what for p in caught.value.problems] == [
+        "unknown class 'fat' among known ones",
+        "unknown sequence name 'T1'",
+    ]
     assert {p.file for p in caught.value.problems} == {str(tmp_path / "p.json")}
 
 
@@ -47,19 +80,13 @@ def test_a_users_prior_must_know_every_class_and_sequence(tmp_path):
 )
 def test_other_names_of_the_sequences(name, remedy):
     with pytest.raises(InputError) as caught:
-        prior_for((name,), None, None)
+        prior_for((name,), (), None)
     assert caught.value.problems[0].remedy.startswith(remedy)
-
-
-@pytest.mark.parametrize("classes", [("scar",), ("fat",)])
-def test_one_class_is_no_mixture(classes):
-    with pytest.raises(InputError, match="at least two classes"):
-        prior_for(SEQUENCES, classes, None)
 
 
 def test_a_name_given_twice():
     with pytest.raises(InputError, match="distinct"):
-        prior_for(("LGE", "LGE"), None, None)
+        prior_for(("LGE", "LGE"), (), None)
 
 
 def test_a_class_that_the_prior_does_not_know_among_known_ones_is_a_slip():

@@ -23,7 +23,7 @@ def test_the_shipped_prior_says_what_every_reader_of_lge_knows():
 
 def test_the_shipped_prior_in_crop_units():
     """Blood in LGE and edema in T2, as the shipped figures say; region units differ."""
-    classes, prior = prior_for(("T2", "LGE"), ("blood", "edema"), None, CROP_ZSCORE)
+    classes, prior = prior_for(("T2", "LGE"), (), None, CROP_ZSCORE, asked=("blood", "edema"))
     assert (classes, prior.standardisation) == (("blood", "edema"), CROP_ZSCORE)
     np.testing.assert_allclose(prior.means, [[-0.254, 1.093], [1.214, 0.38]])
     assert not np.allclose(prior.means, default_prior().select(classes, ("T2", "LGE")).means)
