@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mrigmm.errors import InputError, near_misses
 from mrigmm.labels import SCHEMES
 from mrigmm.phantom.config import PRESETS, REFERENCE_SEQUENCE, SEQUENCES, PhantomConfig, preset_hash
+from mrigmm.phantom.population import population
 from mrigmm.phantom.semi_real import read_hearts, simulate_semi_real
 from mrigmm.phantom.study import SimulatedStudy, simulate_study
 
@@ -72,11 +73,12 @@ def simulate_cohort(
         else:
             study = simulate_study(config, seed=seed, index=index)
         entries.append(_write_study(study, out_dir))
+    unknown = () if population(config.centre).edema_share.any() else ("edema",)
     test = _choose_test(n_studies, test_share=test_share, seed=seed)
     manifest = {
         "name": f"{'semi-real' if hearts else 'phantom'}-{preset}-{seed}",
         "modality": {str(channel): name for channel, name in enumerate(SEQUENCES)},
-        "labels": {name: ids[0] for name, ids in SCHEMES["mrigmm"].items()},
+        "labels": {name: ids[0] for name, ids in SCHEMES["mrigmm"].items() if name not in unknown},
         "training": [entry for index, entry in enumerate(entries) if index not in test],
         "test": [entry for index, entry in enumerate(entries) if index in test],
     }

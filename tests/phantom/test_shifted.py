@@ -1,5 +1,6 @@
 """The shifted cohorts: each knob does what it says, and the second centre shows its figures."""
 
+import json
 from dataclasses import replace
 
 import nibabel as nib
@@ -184,6 +185,7 @@ def test_second_centre_meets_its_figures(infarcts):
 def test_a_cohort_of_the_second_centre_on_disk(tmp_path):
     path = simulate_cohort(tmp_path / "c", n_studies=1, seed=1, preset="second-centre", region="cavity-wall")
     assert [file.name for file in (path.parent / "images").iterdir()] == ["study_000_LGE.nii.gz"]
+    assert json.loads(path.read_text())["labels"] == {"background": 0, "blood": 1, "myocardium": 2, "scar": 4}
     image = nib.load(path.parent / "images" / "study_000_LGE.nii.gz")
     assert image.header.get_zooms()[:2] == pytest.approx((1.4, 1.4))
     assert 5 <= image.shape[2] <= 9
