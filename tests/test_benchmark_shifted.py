@@ -134,6 +134,18 @@ def test_predictions_are_scored_and_what_does_not_apply_is_told(cohort, tmp_path
     assert set(whole.failures) == set(found.studies)
 
 
+def test_predictions_that_were_made_otherwise_are_made_again(cohort, tmp_path):
+    first, again = (
+        shifted.predict_and_score(cohort, "cavity-wall", {"method": name}, tmp_path / "same")
+        for name in ("otsu", "nsd")
+    )
+    assert set(again.studies) == set(first.studies)
+    assert not again.failures
+    # nsd takes the far brightest voxels of the wall only
+    volumes = [[row["volume_ml/scar"] for row in found.studies.values()] for found in (first, again)]
+    assert sum(volumes[1]) < sum(volumes[0])
+
+
 def test_benchmark_computes_nothing_twice(tmp_path, monkeypatch, capsys):
     options = ["-o", str(tmp_path), "--shifted", "coarse", "--studies", "1", "--seed", "900", "--quiet"]
     options += ["--methods", "em-gmm-sklearn", "--protocols", "cavity-wall", "--device", "cpu"]

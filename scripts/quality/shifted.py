@@ -169,13 +169,15 @@ def predict_and_score(cohort: Cohort, protocol: str, keywords: Mapping[str, Any]
         cohort: with reference labels.
         protocol: of `GIVEN`.
         keywords: of `mrigmm.predict`.
-        folder: for the predictions; finished studies in it are kept.
+        folder: for the predictions; finished studies in it are kept if they were made in the same way.
     """
     manifest = given_to_predict(cohort, protocol, folder.with_name(f"{folder.name}.manifest.json"))
+    options = {"split": "test", "data_root": cohort.data_root, **keywords}
     try:
-        outcome = mrigmm.predict(
-            manifest, folder, split="test", data_root=cohort.data_root, resume=folder.exists(), **keywords
-        )
+        try:
+            outcome = mrigmm.predict(manifest, folder, resume=True, **options)
+        except InputError:  # what lies there was made otherwise, by an older program
+            outcome = mrigmm.predict(manifest, folder, overwrite=True, **options)
     except InputError as error:
         return Result({}, {study.id: error.problems[0].what for study in cohort.studies})
     reasons = {p.study: p.what for p in outcome.problems if p.severity == "error" and p.study is not None}
