@@ -70,7 +70,7 @@ def score_study(study: Study, prediction: Prediction, cohort: Manifest, *others:
         InputError: the reference is missing or damaged, or they do not fit each other.
     """
     also = [[*other.classes] for other in others]
-    compared = _compared(study, cohort, [*prediction.classes], *also)
+    compared = compared_with_reference(study, cohort, [*prediction.classes], *also)
     drawn = reference_volume(study, prediction.labels.grid, cohort.labels)
     grid = prediction.labels.grid.measured_by(drawn.grid)
     axes_mm = _axes_mm(grid)
@@ -107,7 +107,7 @@ def study_reliability(study: Study, prediction: Prediction, cohort: Manifest) ->
         InputError: probabilities or reference are damaged, or they do not fit each other.
     """
     classes = [*prediction.classes]
-    compared = _compared(study, cohort, classes)
+    compared = compared_with_reference(study, cohort, classes)
     if {n for c in compared.values() for n in c.predicted} != {*classes}:
         return None
     volume = prediction.probabilities()
@@ -120,7 +120,7 @@ def study_reliability(study: Study, prediction: Prediction, cohort: Manifest) ->
     return reliability(np.stack(rows), reference[inside])
 
 
-def _compared(
+def compared_with_reference(
     study: Study, cohort: Manifest, predicted: Sequence[str], *others: Sequence[str]
 ) -> dict[str, ComparedClass]:
     """The classes that a study's prediction is compared in; raises InputError where there are none."""

@@ -137,6 +137,18 @@ def test_against_the_reference(cli, predicted):
     assert float(row["crps_infarct_mass_g"]) == pytest.approx(study["crps"]["infarct_mass_g"], rel=1e-5)
 
 
+def test_edema_of_the_reference_is_wall_where_it_is_not_segmented(workshop, tmp_path):
+    manifest = workshop.manifest([workshop.study(region="cavity-wall")])
+    out = tmp_path / "out"
+    mrigmm.predict(manifest, out, method="map-em", classes="blood,myocardium,scar")
+    mrigmm.quantify(out, manifest=manifest)
+    study = content(out)["studies"]["s1"]
+    wall = (ventricle() > 1).sum() * VOXEL_ML * 1.05
+    assert study["reference"]["lv_mass_g"] == pytest.approx(wall, rel=1e-5)
+    assert study["volumes"]["lv_mass_g"] == pytest.approx(wall, rel=1e-5)
+    assert study["reference"]["edema_mass_g"] is None
+
+
 def test_members_make_the_distribution(workshop, tmp_path):
     """Two methods without probabilities against a reference: an ensemble of two points."""
     manifest = workshop.manifest([workshop.study(region="cavity-wall")])

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from mrigmm.data.geometry import Grid, with_slices_last
 from mrigmm.data.manifest import Manifest, Study
 from mrigmm.data.maps import NO_CLASS, reference_classes, reference_volume
-from mrigmm.errors import InputError
 from mrigmm.jobs.reading.prediction_folder import Prediction, read_prediction
+from mrigmm.jobs.scored_study import compared_with_reference
+from mrigmm.labels import merged_ids
 from mrigmm.quantification.study import Maps
 from mrigmm.quantification.volumes import clinical_numbers, volumes_ml
 
@@ -63,23 +64,16 @@ def measured(prediction: Prediction) -> MeasuredStudy:
 
 
 def read_reference(study: Study, prediction: MeasuredStudy, cohort: Manifest) -> Reference:
-    """Reference labels of a study, of the classes that its prediction has, too.
+    """Reference labels of a study, of the classes that its prediction has, too (`labels.compared_classes`).
 
     Raises:
         InputError: as `reference_volume`, and when there is no class in common.
     """
     maps, grid = prediction.maps, prediction.prediction.labels.grid
-    classes = [name for name in cohort.classes if name in maps.ids and cohort.labels[name]]
-    if not classes:
-        raise InputError(
-            "prediction and reference have no class in common",
-            study=study.id,
-            expected=f"one of {', '.join(maps.ids)} under 'labels' in the manifest",
-            got=", ".join(cohort.classes) or "no class",
-        )
+    compared = compared_with_reference(study, cohort, [*maps.ids])
     drawn = reference_volume(study, grid, cohort.labels)
-    index = reference_classes(drawn, cohort.labels, classes)
-    ml = volumes_ml(index, {name: i for i, name in enumerate(classes)}, grid.voxel_volume_ml)
+    index = reference_classes(drawn, merged_ids(cohort.labels, compared), [*compared])
+    ml = volumes_ml(index, {name: i for i, name in enumerate(compared)}, grid.voxel_volume_ml)
     parts = {
         name: reference_classes(drawn, cohort.labels, (name,)) != NO_CLASS
         for name in ("mvo", "rv_blood")
