@@ -65,7 +65,7 @@ def test_one_bad_study_of_three(cli, workshop, tmp_path):
     assert "segmented 2 studies" in result.out
     assert "study: b" in result.err
     assert "1 study could not be processed" in result.err
-    assert sorted(path.name for path in out.glob("*.nii.gz")) == ["a_labels.nii.gz", "c_labels.nii.gz"]
+    assert sorted(path.name for path in out.glob("*_labels.nii.gz")) == ["a_labels.nii.gz", "c_labels.nii.gz"]
     # The next steps go on with the two, and say again which one is missing.
     result = cli("evaluate", out, manifest)
     assert result.code == 2

@@ -208,7 +208,7 @@ def test_spoilt_training_is_refused_before_anything_is_written(cli, workshop, tm
         (["--set", "epoch=1"], "did you mean epochs"),
         (["--set", "sequences=[LGE, LGE]"], "each name may stand once"),
         (["--set", "sequences=[LGE, T1]"], "unknown sequence name 'T1'"),
-        (["--set", "classes=[blood]"], "at least two classes"),
+        (["--set", "classes=[blood]"], "at least two different classes"),
         (["--set", "learning_rate=inf"], "finite"),
         (["--set", "learning_rate=1e400"], "finite"),
         (["--set", "learning_rate=nan"], "finite"),

@@ -517,6 +517,10 @@ def test_a_run_that_was_moved_predicts_the_same_bytes(manifest, tmp_path):
     run.rename(moved)
     mrigmm.predict(manifest, tmp_path / "after", run=moved, device="cpu", save_probabilities=True)
     maps = sorted(file.name for file in (tmp_path / "before").glob("*.nii.gz"))
-    assert len(maps) == 2
+    assert [name.partition("_")[2].rpartition("_")[2] for name in maps] == [
+        "labels.nii.gz",
+        "mvo.nii.gz",
+        "probabilities.nii.gz",
+    ]
     for name in maps:
         assert (tmp_path / "before" / name).read_bytes() == (tmp_path / "after" / name).read_bytes()

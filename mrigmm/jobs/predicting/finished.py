@@ -136,10 +136,11 @@ def finished_studies(
         InputError: some of them were made otherwise than `request` asks for; each one is named.
     """
     files = {study.id: result_files(study.id, out) for study in studies}
-    there = [s for s in studies if files[s.id]["json"].exists() and files[s.id]["labels"].exists()]
-    differences = [problem for study in there for problem in request.differences(study, out)]
+    begun = [study for study in studies if files[study.id]["json"].exists()]
+    differences = [problem for study in begun for problem in request.differences(study, out)]
     if differences:
         raise InputError.from_problems(differences)
+    there = [study for study in begun if files[study.id]["labels"].exists()]
     told: list[Problem] = []
     for study in there:
         try:
