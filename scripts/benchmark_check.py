@@ -50,7 +50,7 @@ SEQUENCES = ("LGE", "T2", "bSSFP")
 LEFT_OUT = (("T2",), ("bSSFP",), ("T2", "bSSFP"), ("LGE", "T2"))
 MOVED_MM = (10, 20, 30)
 # What check says of a missing sequence is true, and no false alarm.
-TRUE_WARNINGS = ("no ", "edema cannot be told", "scar cannot be told")
+TRUE_WARNINGS = ("no LGE", "no T2", "no bSSFP", "edema cannot be told", "scar cannot be told")
 
 
 def write_cohort(folder: Path, preset: str, region: str, psir: bool, studies: int, seed: int) -> Path:

@@ -39,7 +39,7 @@ def test_what_counts_as_a_false_alarm(workshop):
     """A ventricle of 7 mm does; a missing T2 and negative LGE do not."""
     entry = workshop.study(sequences=("LGE", "bSSFP"))
     count, said = script.false_alarms(workshop.manifest([entry]))
-    assert (count, dict(said)) == (1, {"the region has no size of a left ventricle": 1})
+    assert (count, dict(said)) == (1, {"no adult left ventricle has this size": 1})
 
 
 def test_a_region_in_the_lung_is_noticed(cohort):
