@@ -23,6 +23,10 @@ _SEPTUM_MM = 6.0
 _BASE_TO_APEX = 1.5
 # An insertion found by the program is not used beyond it: half an AHA segment.
 _MOST_SPREAD_DEGREES = 30.0
+# From base to apex in patients (RAS+): to the left, front and feet; and the cosine within which a stack's
+# direction is taken for it: stacks without directions in their header are farther off.
+_TO_APEX = np.array([-0.76, 0.44, -0.48])
+_LEAST_COSINE = 0.7
 # Share of the way from the inferior to the anterior insertion that must lead upwards in the patient.
 _LEAST_UPWARDS = 0.5
 
@@ -139,6 +143,12 @@ def base_by_rv(rv: Mask, ventricle: Mask) -> bool | None:
     return first > last
 
 
+def base_by_header(affine: Floats) -> bool | None:
+    """Return whether the first slice is basal, as the stack lies in patients (RAS+); None when unclear."""
+    cosine = float(affine[:3, 2] @ _TO_APEX / np.linalg.norm(affine[:3, 2]) / np.linalg.norm(_TO_APEX))
+    return None if abs(cosine) < _LEAST_COSINE else cosine > 0
+
+
 def insertion_by_rv(rv: Mask, cavity: Mask, wall: Mask, affine: Floats, *, base_first: bool) -> float | None:
     """Return the angle (degrees, in `plane_axes`) of the anterior end of the arc where the ventricles meet.
 
@@ -176,11 +186,12 @@ def contact_ends(rv: Mask, cavity: Mask, wall: Mask, affine: Floats, *, base_fir
 def automatic_orientation(
     rv: Mask, cavity: Mask, wall: Mask, affine: Floats, *, base_first: bool | None = None
 ) -> Orientation | str:
-    """Base and anterior insertion as the ventricles show them, where that is safe.
+    """Base and anterior insertion as ventricles and header show them, where that is safe.
 
-    The right ventricle narrows to the apex, which tells the base; that, and a world that is right-handed,
-    tell the anterior end of the arc where the ventricles meet. The anterior end must then be the upper one
-    in the world (superior, RAS+), as it is in patients: a mirrored file and a header without directions fail.
+    The right ventricle narrows to the apex, and the apex lies to the left and front of the base: one of them
+    tells the base, and neither may tell the opposite. That, and a world that is right-handed, tell the
+    anterior end of the arc where the ventricles meet. The anterior end must then be the upper one in the
+    world (superior, RAS+), as it is in patients: a mirrored file and a header without directions fail.
 
     Args:
         rv: (X, Y, Z) right-ventricular blood that a method found.
@@ -193,9 +204,12 @@ def automatic_orientation(
         Or in words why not.
     """
     if base_first is None:
-        base_first = base_by_rv(rv, cavity | wall)
-    if base_first is None:
-        return "the right ventricle that was found does not tell base from apex"
+        shown = {base for base in (base_by_rv(rv, cavity | wall), base_by_header(affine)) if base is not None}
+        if len(shown) > 1:
+            return "by the header, the base is at the other end than by the right ventricle that was found"
+        if not shown:
+            return "neither the header nor the right ventricle that was found tells base from apex"
+        (base_first,) = shown
     ends = contact_ends(rv, cavity, wall, affine, base_first=base_first)
     if len(ends) < N_RINGS:
         return f"the ventricles meet in {len(ends)} slices, {N_RINGS} are needed"

@@ -15,6 +15,7 @@ from mrigmm.labels import Region
 from mrigmm.methods.base import Task
 from mrigmm.methods.network_finder import LOWEST_QUALITY, NetworkFinder
 from mrigmm.methods.pretrained import NO_INFARCT, PretrainedMethod, right_ventricle
+from mrigmm.quantification.segments import automatic_orientation, insertion_by_rv
 
 from ..conftest import SEQUENCES
 from .conftest import CLASSES, dice
@@ -68,6 +69,21 @@ def test_the_right_ventricle(files, study, result):
     assert not (result.rv & (study.region > 0)).any()
     found = study.to_input_grid(result.rv[None])[0]
     assert dice(torch.from_numpy(found), torch.from_numpy(true)) > 0.7
+
+
+def test_the_insertion_of_the_right_ventricle(files, study, result):
+    """By the networks' ventricles within 15 degrees of that by the true ones."""
+    entry, _, truth = files
+    true = nib.load(truth / f"{entry.id}_rv_blood.nii.gz")
+    label = study.to_input_grid(study.label[None])[0]
+    ids = study.to_input_grid(result.labels[None])[0]
+    rv = study.to_input_grid(result.rv[None])[0]
+    cavity, wall = label == 0, (label > 0) & (label < 4)
+    expected = insertion_by_rv(np.asarray(true.dataobj) > 0, cavity, wall, true.affine, base_first=True)
+    found = automatic_orientation(rv, ids == 1, ids > 1, true.affine)
+    assert found.base_first
+    assert abs((found.insertion_degrees - expected + 180) % 360 - 180) < 15
+    assert found.spread_degrees < 20
 
 
 def test_the_verdict_decides_whether_scar_is_reported(study, result):

@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from nibabel.affines import apply_affine
 
 from mrigmm.quantification.segments import (
     Orientation,
+    automatic_orientation,
+    base_by_header,
     base_by_rv,
     insertion_by_rv,
     insertion_of_point,
@@ -154,3 +158,57 @@ def test_nothing_is_numbered_when_the_orientation_is_unknown():
     found = quantify_maps(maps(tube()))
     assert found.segments == ()
     assert any("not numbered" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("base_first", [True, False])
+@pytest.mark.parametrize("mirrored", [True, False])
+def test_automatic_numbering_is_that_of_base_and_insertion(base_first, mirrored):
+    """However the array is stored, base and anterior insertion come from ventricles and header."""
+    affine = short_axis_affine(base_first=base_first, mirrored=mirrored)
+    labels, rv, _ = heart(affine, base_first=base_first)
+    given = maps(labels, affine=affine)
+    found = automatic_orientation(rv, given.cavity, given.wall, affine)
+    assert found.automatic
+    assert found.base_first is base_first
+    expected = insertion_by_rv(rv, given.cavity, given.wall, affine, base_first=base_first)
+    assert found.insertion_degrees == pytest.approx(expected)
+    assert found.spread_degrees < 3  # the same arc in all slices, but for voxels
+    measured = quantify_maps(replace(given, rv=rv))
+    assert [row["segment"] for row in measured.segments] == list(range(1, 17))
+    assert measured.segments == quantify_maps(given, Orientation(base_first, expected)).segments
+    assert measured.as_dict()["numbering"]["automatic"] is True
+    assert "numbered automatically" in measured.notes[-1]
+
+
+def test_what_automatic_numbering_refuses():
+    """Nothing is numbered where header and ventricles contradict each other, or say too little."""
+    affine = short_axis_affine()
+    labels, rv, _ = heart(affine)
+    given = maps(labels, affine=affine)
+
+    def refusal(rv=rv, affine=affine, **options):
+        measured = quantify_maps(replace(given, rv=rv, grid=replace(given.grid, affine=affine)), **options)
+        assert measured.segments == ()
+        assert "numbering" not in measured.as_dict()
+        return next(note for note in measured.notes if "AHA" in note)
+
+    # A file that was mirrored without its header: the anterior end comes out below the inferior one.
+    assert "not above the inferior one" in refusal(rv=rv[:, ::-1], base_first=False)
+    assert "at the other end" in refusal(rv=rv[..., ::-1])
+    plain = np.diag([MM, MM, 8.0, 1.0])  # a header without directions
+    assert "not above the inferior one" in refusal(affine=plain)
+    even = np.repeat(rv[..., :1], rv.shape[2], axis=2)
+    assert "neither the header nor the right ventricle" in refusal(rv=even, affine=plain)
+    two = rv.copy()
+    two[..., 2:] = False
+    assert "meet in 2 slices, 3 are needed" in refusal(rv=two)
+    askew = rv.copy()
+    for z in (1, 3, 5):
+        askew[..., z] = np.rot90(rv[..., z])
+    assert "degrees (SD) between slices" in refusal(rv=askew)
+
+
+def test_the_base_by_the_header():
+    assert base_by_header(short_axis_affine()) is True
+    assert base_by_header(short_axis_affine(base_first=False)) is False
+    assert base_by_header(np.diag([MM, MM, 8.0, 1.0])) is None
