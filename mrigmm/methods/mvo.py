@@ -27,7 +27,8 @@ def with_mvo(study: StudyTensors, found: Segmentation, classes: tuple[str, ...])
 
     A core is wall that is darker on LGE than halfway between the means of what the method labelled normal
     and scar, and that is closed in, within its slice, by the rest of the scar or by it and the cavity.
-    The mixture stays the one that the method fitted.
+    The mixture stays the one that the method fitted. Obstruction that the method knows itself, and calls
+    scar, stays obstruction, and is no part of the bright scar.
 
     Args:
         study: the study.
@@ -35,12 +36,10 @@ def with_mvo(study: StudyTensors, found: Segmentation, classes: tuple[str, ...])
         classes: K class names.
 
     Returns:
-        `found` itself where the method has told them already, and where nothing can be looked for: classes
-        without normal wall or scar, no LGE, or a wall that is neither known nor found by the method.
+        `found` itself where nothing can be looked for: classes without normal wall or scar, no LGE, or a
+        wall that is neither known nor found by the method.
     """
-    if found.mvo is not None or not {_NORMAL, _SCAR} <= set(classes):
-        return found
-    if "LGE" not in present_sequences(study):
+    if not {_NORMAL, _SCAR} <= set(classes) or "LGE" not in present_sequences(study):
         return found
     region = _anatomy(study, found, classes)
     if region is None:
@@ -49,8 +48,9 @@ def with_mvo(study: StudyTensors, found: Segmentation, classes: tuple[str, ...])
     lge, acquired = study.image.as_tensor()[channel].numpy(), study.observed[channel].numpy()
     wall = (region == Region.WALL) & acquired
     labels, ids = found.labels.numpy(), class_ids(classes)
-    normal, scar = wall & (labels == ids[_NORMAL]), wall & (labels == ids[_SCAR])
     core = np.zeros(wall.shape, dtype=bool)
+    known = core if found.mvo is None else found.mvo.numpy()
+    normal, scar = wall & (labels == ids[_NORMAL]), wall & (labels == ids[_SCAR]) & ~known
     threshold = None
     if normal.any() and scar.any():
         threshold = float(lge[normal].mean() + lge[scar].mean()) / 2
@@ -60,8 +60,6 @@ def with_mvo(study: StudyTensors, found: Segmentation, classes: tuple[str, ...])
             rim = scar[..., z] & ~dark[..., z]
             core[..., z] = cores(rim, dark[..., z], wall[..., z], cavity[..., z], study.spacing_mm[:2])
     mvo = torch.from_numpy(core)
-    # A method that knows obstruction itself has called it scar.
-    both = mvo if found.mvo is None else mvo | found.mvo
     resp, scar_row = found.resp.clone(), classes.index(_SCAR)
     resp[:, mvo] = 0
     resp[scar_row, mvo] = 1
@@ -75,7 +73,7 @@ def with_mvo(study: StudyTensors, found: Segmentation, classes: tuple[str, ...])
         resp=resp,
         labels=torch.where(mvo, ids[_SCAR], found.labels.long()).to(torch.uint8),
         details={**found.details, "mvo": figures},
-        mvo=both,
+        mvo=mvo | torch.from_numpy(known),
     )
 
 

@@ -55,6 +55,19 @@ def test_a_core_that_the_method_smoothed_into_scar_is_found_too(ring, segment, i
     assert torch.equal(with_mvo(study, replace(before, labels=labels), CLASSES).mvo, core)
 
 
+def test_obstruction_that_the_method_knows_stays_beside_the_rule(ring, segment, infarct):
+    """One core that the rule finds, and two voxels that the method itself calls obstruction."""
+    lge, core = infarct
+    study = ring.paint(lge)
+    before = segment("otsu", study)
+    own = torch.zeros_like(core)
+    own[tuple(ring.sector(2).nonzero()[-2:].T)] = True
+    assert not (own & core).any()
+    after = with_mvo(study, replace(before, mvo=own), CLASSES)
+    assert torch.equal(after.mvo, core | own)
+    assert (after.labels[after.mvo] == 4).all()
+
+
 def test_dark_wall_that_is_open_stays_normal(ring, segment, infarct):
     lge, _ = infarct
     lge[ring.sector(0)] = 100  # nothing closes the core on this side
