@@ -293,11 +293,10 @@ def test_demo_runs_as_the_readme_says(tmp_path, cli, monkeypatch):
     assert cli("demo", "--quiet").code == 0
     folder = tmp_path / "mrigmm_demo"
     assert (folder / "report.html").exists()
-    for name in ("deep-gem", "em-gmm"):
-        assert len(list((folder / "predictions" / name).glob("*_labels.nii.gz"))) == 3
+    for name in ("pretrained", "em-gmm"):
+        for kind in ("labels", "region"):
+            assert len(list((folder / "predictions" / name).glob(f"*_{kind}.nii.gz"))) == 4
         assert (folder / "predictions" / name / "metrics.json").exists()
-    assert (folder / "without_region.html").exists()
-    assert len(list((folder / "predictions" / "without-region").glob("*_region.nii.gz"))) == 1
 
 
 def myops_download(folder):

@@ -36,7 +36,7 @@ def demo(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Simulate a cohort, train, predict, evaluate beside EM-GMM and write a report.
+    """Simulate a cohort, segment its images alone, evaluate and write a report.
 
     Examples:
         mrigmm demo
@@ -48,10 +48,8 @@ def demo(
     print_metrics(result.evaluations)
     for what, path in (
         ("cohort", result.manifest),
-        ("trained run", result.run),
         ("label maps and metrics", result.folder / "predictions"),
         ("report", result.report),
-        ("report of a study without a region map", result.without_region),
     ):
         out_console.print(f"{what}: {path}", markup=False, highlight=False)
 

@@ -1,4 +1,4 @@
-"""`mrigmm demo`: the whole way on a small simulated cohort."""
+"""`mrigmm demo`: the whole way on a simulated cohort, with nothing given but the images."""
 
 from __future__ import annotations
 
@@ -13,28 +13,23 @@ from mrigmm.jobs.evaluate import Evaluation, evaluate
 from mrigmm.jobs.predict import predict
 from mrigmm.jobs.report import report
 from mrigmm.jobs.simulate import simulate
-from mrigmm.jobs.train import train
-from mrigmm.jobs.train_anatomy import train_anatomy
+from mrigmm.methods.registry import DEFAULT_METHOD
 
-STUDIES, SEED, COHORT, PRESET = 12, 7, "small", "tiny"
-DEEP, BASELINE = "deep-gem", "em-gmm"
-LABELLED = 2  # of the cohort's studies: the anatomy stage learns from these
-ANATOMY = ("spacing_mm=2.5", "view_mm=120", "levels=3", "epochs=6")
+STUDIES, SEED, COHORT = 4, 7, "myops-like"
+BASELINE = "em-gmm"
 
 
 @dataclass(frozen=True, repr=False)
 class DemoResult:
-    """Where the demo left what, and the evaluations of the deep GMM and of the baseline.
+    """Where the demo left what, and the evaluations of the pretrained networks and of the baseline.
 
     Attributes:
-        without_region: report of a study that was segmented without its region map.
+        manifest: of the cohort without its region maps.
     """
 
     folder: Path
     manifest: Path
-    run: Path
     report: Path
-    without_region: Path
     evaluations: dict[str, Evaluation]
 
     def __repr__(self) -> str:
@@ -42,7 +37,7 @@ class DemoResult:
 
 
 def demo(out: Path | str, *, track: Track = no_progress) -> DemoResult:
-    """Simulate, train, predict, evaluate beside EM-GMM, report; then a study without a region map.
+    """Simulate a cohort, segment its images alone, evaluate beside EM-GMM and write a report.
 
     Examples:
         >>> mrigmm.demo("mrigmm_demo").report  # doctest: +SKIP
@@ -53,47 +48,44 @@ def demo(out: Path | str, *, track: Track = no_progress) -> DemoResult:
         track: progress bar.
 
     Returns:
-        Where everything lies, and `evaluations` of the deep GMM and of EM-GMM.
+        Where everything lies, and `evaluations` of the pretrained networks and of EM-GMM, in the
+        ventricle that the networks find.
 
     Raises:
         InputError: the folder already holds something.
     """
     folder = Path(out)
     require_new_folder(folder, holds="*")
-    manifest = simulate(folder / "cohort", studies=STUDIES, seed=SEED, preset=COHORT, track=track).output
-    run = train(manifest, folder / "run", preset=PRESET, device="cpu", track=track).output
+    simulated = simulate(folder / "cohort", studies=STUDIES, seed=SEED, preset=COHORT, track=track)
+    manifest = images_alone(simulated.output)
     evaluations = {}
-    for name, how in {DEEP: {"run": run}, BASELINE: {"method": BASELINE}}.items():
+    for name in (DEFAULT_METHOD, BASELINE):
         predictions = folder / "predictions" / name
-        predict(manifest, predictions, device="cpu", save_probabilities=True, track=track, **how)  # type: ignore[arg-type]
-        evaluations[name] = evaluate(predictions, manifest, track=track)
+        predict(
+            manifest,
+            predictions,
+            method=name,
+            split="all",
+            device="cpu",
+            save_probabilities=True,
+            track=track,
+        )
+        evaluations[name] = evaluate(predictions, manifest, split="all", track=track)
     page = report(
-        folder / "predictions" / DEEP,
+        folder / "predictions" / DEFAULT_METHOD,
         out=folder / "report.html",
         beside=[folder / "predictions" / BASELINE],
         track=track,
     )
-    anatomy = train_anatomy(
-        manifest,
-        folder / "anatomy",
-        labelled=LABELLED,
-        overrides=ANATOMY,
-        device="cpu",
-        track=track,
-    ).output
-    bare = _without_region(manifest)
-    predictions = folder / "predictions" / "without-region"
-    predict(bare, predictions, run=run, anatomy=anatomy, device="cpu", track=track)
-    evaluate(predictions, bare, track=track)
-    found = report(predictions, out=folder / "without_region.html", track=track)
-    return DemoResult(folder, manifest, run, page.output, found.output, evaluations)
+    return DemoResult(folder, manifest, page.output, evaluations)
 
 
-def _without_region(manifest: Path) -> Path:
-    """A manifest beside another that holds its first test study without the region map."""
+def images_alone(manifest: Path) -> Path:
+    """Write a manifest beside another, without its region maps; the labels stay for `evaluate`."""
     content = json.loads(manifest.read_text(encoding="utf-8"))
-    study = content["test"][0]
-    del study["region"]
-    out = manifest.with_name("without_region.json")
-    write_json(out, {**content, "training": [], "test": [study]})
+    for split in ("training", "test"):
+        for study in content[split]:
+            del study["region"]
+    out = manifest.with_name("images_alone.json")
+    write_json(out, content)
     return out

@@ -100,5 +100,5 @@ def test_files_are_listed():
         "data root           d",
     ]
     evaluations = {"em-gmm": Evaluation(Path("metrics.json"), ("a",))}
-    shown = DemoResult(folder, cohort, folder, Path("r.html"), folder, evaluations)
+    shown = DemoResult(folder, cohort, Path("r.html"), evaluations)
     assert repr(shown).splitlines()[:2] == ["DemoResult: r.html", "Evaluation: metrics.json"]
