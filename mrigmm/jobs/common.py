@@ -185,17 +185,18 @@ def warnings_of(study: str, warnings: Iterable[str]) -> list[Problem]:
     return told(warnings, "warning", study)
 
 
-def region_finder(anatomy: Path | None, device: str) -> Finder:
+def region_finder(anatomy: Path | None, device: str, networks: Path | None = None) -> Finder:
     """Return what finds the ventricle of a study without a region map.
 
     Args:
         anatomy: folder of `mrigmm train-anatomy`; None: the pretrained networks.
         device: "auto", "cpu", "cuda" or "cuda:N".
+        networks: folder of `mrigmm pretrain`; None: those that ship with the package.
 
     Raises:
         InputError: a device that is not there, or a run that cannot be read.
     """
     chosen = select_device(device)
     if anatomy is None:
-        return NetworkFinder(str(chosen))
+        return NetworkFinder(str(chosen), networks)
     return read_anatomy_finder(anatomy, chosen)[0]

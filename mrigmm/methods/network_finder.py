@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,8 @@ from mrigmm.errors import InputError, Problem
 from mrigmm.labels import SEGMENTER_CLASSES, Region
 from mrigmm.methods.anatomy import Anatomy
 from mrigmm.methods.study_views import NETWORK_SEQUENCES, centred_view
-from mrigmm.pretrained.networks import PretrainedNetworks, shipped_networks
+from mrigmm.pretrained.folder import PretrainedFolder
+from mrigmm.pretrained.networks import PretrainedNetworks, read_networks, shipped_networks
 
 __all__ = ["FoundAnatomy", "NetworkFinder"]
 
@@ -51,17 +54,20 @@ class NetworkFinder:
 
     Args:
         device: where they are computed; they are read when they are first needed.
+        folder: of `mrigmm pretrain`; None: the networks that ship with the package.
     """
 
     sequences = NETWORK_SEQUENCES
 
-    def __init__(self, device: str = "cpu") -> None:
-        self.device = device
+    def __init__(self, device: str = "cpu", folder: Path | None = None) -> None:
+        self.device, self.folder = device, folder
 
-    @property
+    @cached_property
     def networks(self) -> PretrainedNetworks:
         """Locator and segmenters."""
-        return shipped_networks(self.device)
+        if self.folder is None:
+            return shipped_networks(self.device)
+        return read_networks(PretrainedFolder(self.folder), torch.device(self.device))
 
     def find(self, study: StudyTensors) -> FoundAnatomy:
         """Cavity and wall of a study of `load_whole`.

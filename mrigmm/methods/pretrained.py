@@ -18,7 +18,8 @@ from mrigmm.methods.own_mixture import ITERATIONS, own_fit
 from mrigmm.methods.settings import PretrainedSettings, validated_settings
 from mrigmm.methods.study_verdict import expected_dice, judge_infarct, set_aside, study_features
 from mrigmm.methods.study_views import given_view
-from mrigmm.pretrained.networks import shipped_networks
+from mrigmm.pretrained.folder import PretrainedFolder
+from mrigmm.pretrained.networks import read_networks, shipped_networks
 
 # What of the networks' classes each class of ours takes.
 _PARTS = {
@@ -74,7 +75,12 @@ class PretrainedMethod:
     def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
         self.settings = validated_settings(self.name, PretrainedSettings, overrides)
         self.task = task
-        self.networks = shipped_networks(str(task.device))
+        own = self.settings.networks
+        self.networks = (
+            shipped_networks(str(task.device))
+            if own is None
+            else read_networks(PretrainedFolder(own), task.device)
+        )
 
     def describe(self) -> dict[str, Any]:
         """Settings, and which networks."""

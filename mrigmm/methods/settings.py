@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -39,6 +40,7 @@ class PretrainedSettings(MethodSettings):
     network_share: float = Field(
         0.5, ge=0, le=1, description="Networks' share of the label; the rest is the study's own mixture."
     )
+    networks: Path | None = Field(None, description="Folder of mrigmm pretrain. Default: those shipped.")
 
 
 class MixtureSettings(FitSettings):

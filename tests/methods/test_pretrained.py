@@ -1,5 +1,6 @@
 """The default method on a small simulated study: three slices, 1.5 mm, nothing trained."""
 
+import shutil
 from dataclasses import replace
 
 import nibabel as nib
@@ -15,6 +16,7 @@ from mrigmm.labels import Region
 from mrigmm.methods.base import Task
 from mrigmm.methods.network_finder import LOWEST_QUALITY, NetworkFinder
 from mrigmm.methods.pretrained import NO_INFARCT, PretrainedMethod, right_ventricle
+from mrigmm.pretrained.folder import PretrainedFolder, shipped_folder
 from mrigmm.quantification.segments import automatic_orientation, insertion_by_rv
 
 from ..conftest import SEQUENCES
@@ -130,6 +132,20 @@ def test_without_t2_no_edema(files):
     assert found.sequences == ("LGE",)
     assert found.resp[2].max() == 0
     assert (found.labels == 4).any()
+
+
+def test_networks_of_ones_own(tmp_path):
+    """A folder of pretrain, here a copy of what is shipped without its calibration."""
+    folder = PretrainedFolder(shutil.copytree(shipped_folder().path, tmp_path / "own"))
+    folder.calibration.unlink(missing_ok=True)
+    made = PretrainedMethod(Task(CLASSES, SEQUENCES, None), {"networks": str(folder.path)})
+    assert made.networks.source == folder
+    assert made.networks.calibration is None
+    assert made.describe()["networks"] == method().describe()["networks"]
+    assert NetworkFinder(folder=folder.path).networks.source == folder
+    folder.record.unlink()
+    with pytest.raises(InputError, match="there are no finished networks"):
+        PretrainedMethod(Task(CLASSES, SEQUENCES, None), {"networks": folder.path})
 
 
 @pytest.mark.parametrize("classes", [("blood", "scar"), ("blood", "myocardium", "fat")])

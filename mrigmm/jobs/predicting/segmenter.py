@@ -199,6 +199,7 @@ def _by_name(cohort: Manifest, method: str, options: PredictOptions) -> Segmente
         raise InputError("--runtime belongs to a trained run, not to a method", got=options.runtime)
     task = cohort_task(cohort, options.prior, options.device, options.classes)
     made = make_method(method, task, options.overrides)
+    networks = options.overrides.get("networks")
     return Segmenter(
         made,
         task.classes,
@@ -206,7 +207,7 @@ def _by_name(cohort: Manifest, method: str, options: PredictOptions) -> Segmente
         task.prior if METHODS[method].uses_prior else None,
         cohort.labels,
         Corrections(options.bias_correct, options.register),
-        region_finder(options.anatomy, options.device),
+        region_finder(options.anatomy, options.device, None if networks is None else Path(networks)),
         uses_scribbles=METHODS[method].uses_scribbles,
     )
 
