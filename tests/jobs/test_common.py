@@ -73,7 +73,7 @@ def test_what_jobs_return_shows_its_figures(workshop, predicted):
     found = mrigmm.evaluate(predicted / "wrong", manifest)
     assert row_of(repr(found), "class")[:2] == ["class", "Dice"]
     # Dice 0, 1, 1; the boundary of the scar that is missing has no distance.
-    assert row_of(repr(found), "scar") == ["scar", "0.667", "0.000", "to", "1.000", "0.667", "0.0", "3"]
+    assert row_of(repr(found), "scar") == ["scar", "0.667", "0.000", "to", "1.000", "0.667", "3", "0.0", "2"]
     assert "<td>scar</td><td>0.667</td>" in found._repr_html_()
 
     compared = mrigmm.compare(predicted / "right", predicted / "wrong", manifest)
