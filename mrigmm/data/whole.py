@@ -17,6 +17,7 @@ from mrigmm.data.maps import region_map, require_cavity_inside
 from mrigmm.data.study import load_study, read_sequences, reference_sequence
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.data.volumes import Volume
+from mrigmm.errors import InputError
 from mrigmm.labels import Region
 
 # A class that no anatomy forbids anywhere.
@@ -41,12 +42,21 @@ def load_whole(
         images: what `read_sequences` returned for this study, where the caller has it already.
 
     Raises:
-        InputError: a file cannot be read, or the sequences have nothing in common.
+        InputError: a file cannot be read, no image has contrast, or the sequences have nothing in common.
     """
     study = replace(study, region=None)
     if images is None:
         images = read_sequences(study, sequences, labels)
     reference = images[reference_sequence(images)]
+    if all(volume.data.min() == volume.data.max() for volume in images.values()):
+        raise InputError(
+            "the images show nothing",
+            study=study.id,
+            file=reference.path,
+            expected="images with contrast",
+            got=f"one value in all voxels of {', '.join(images)}",
+            remedy="leave the study out",
+        )
     seen = np.ones(reference.grid.shape, dtype=bool)
     for volume in images.values():
         if not volume.grid.same_as(reference.grid):
