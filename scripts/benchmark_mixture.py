@@ -38,7 +38,6 @@ from mrigmm.mixture import (
     log_gaussian,
     m_step,
     nll,
-    pack,
     safe_log,
     statistics,
 )
@@ -153,11 +152,15 @@ def loop_loss(image: torch.Tensor, w: torch.Tensor, heart: torch.Tensor) -> torc
 
 def core_loss(image: torch.Tensor, w: torch.Tensor, heart: torch.Tensor) -> torch.Tensor:
     """The same from the mixture core, on the region's voxels only."""
-    region = pack(heart)
-    x, resp = region.gather(image), region.gather(w) * region.mask[..., None]
+    inside = heart[0].flatten()  # the same in every image
+    x, resp = (values.flatten(2)[..., inside].mT for values in (image, w))
     mixture = m_step(statistics(x, resp), covariance="diag")
     log_density = log_gaussian(x, mixture.means, mixture.covariances)
-    return nll(safe_log(mixture.weights)[:, None, :].to(x.dtype), log_density, region.mask).mean()
+    return nll(
+        safe_log(mixture.weights)[:, None, :].to(x.dtype),
+        log_density,
+        torch.ones(x.shape[:2], dtype=torch.bool),
+    ).mean()
 
 
 def loss_case(batch: int, target: float, repeats: int) -> Row:

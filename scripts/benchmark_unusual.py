@@ -32,7 +32,7 @@ from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.study import read_sequences
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.data.whole import known_anatomy, load_whole
-from mrigmm.evaluation.calibration import calibration_error
+from mrigmm.evaluation.calibration import reliability
 from mrigmm.evaluation.overlap import overlap
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import versions
@@ -191,7 +191,7 @@ def judge(finder: AnatomyFinder, tested: Cohort, brain: Path | None) -> dict[str
         probabilities.append(p[:, inside])
         truths.append(label[inside])
     cavity, wall = np.mean(dices, axis=0)
-    error = calibration_error(np.concatenate(probabilities, axis=1), np.concatenate(truths))
+    error = reliability(np.concatenate(probabilities, axis=1), np.concatenate(truths)).error()
     found = {"as they are": {"cavity": float(cavity), "wall": float(wall), "ece": error}}
 
     usual = [abnormality(finder, study) for study in studies]

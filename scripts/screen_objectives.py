@@ -34,7 +34,7 @@ from mrigmm.config import RunConfig, make_config
 from mrigmm.data.crops import network_view
 from mrigmm.data.files import write_text
 from mrigmm.data.run_folder import RunRecord
-from mrigmm.evaluation.calibration import calibration_error
+from mrigmm.evaluation.calibration import reliability
 from mrigmm.evaluation.intervals import paired_difference
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import cohort_task, no_progress, versions
@@ -281,7 +281,7 @@ def _calibration_error(resp: Tensor, case: Case, classes: tuple[str, ...]) -> fl
     wall = torch.tensor([name in CLASSES for name in classes])
     inside = (case.tensors.region == Region.WALL) & (label >= 0) & (label < len(classes))
     probabilities = (resp * wall[:, None, None, None])[:, inside]
-    return calibration_error(probabilities.numpy(), label[inside].numpy())
+    return reliability(probabilities.numpy(), label[inside].numpy()).error()
 
 
 def summary(

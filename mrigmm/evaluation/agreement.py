@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from mrigmm.evaluation.cohort import study_overlaps
 from mrigmm.evaluation.intervals import Estimate, estimate_mean
 from mrigmm.evaluation.volume_agreement import Value, intraclass_correlation
-from mrigmm.mixture.votes import agreement_share
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def study_agreement(
     inside = (votes >= 0).any(axis=0)
     labels = torch.from_numpy(votes[:, inside])  # (J, N)
     share = np.zeros(inside.shape, dtype=np.float32)
-    share[inside] = agreement_share(labels, labels.mode(dim=0).values).numpy()
+    share[inside] = (labels == labels.mode(dim=0).values).float().mean(dim=0).numpy()
     pairs = {
         (a, b): study_overlaps(maps[a], maps[b], classes, voxel_volume_ml=voxel_volume_ml)
         for a, b in combinations(range(len(maps)), 2)

@@ -73,8 +73,3 @@ def pooled(studies: Iterable[Reliability]) -> Reliability:
     for r in studies:
         total = Reliability(total.count + r.count, total.confidence + r.confidence, total.right + r.right)
     return total
-
-
-def calibration_error(probabilities: NDArray[np.floating], truth: NDArray[np.integer]) -> float:
-    """Return the expected calibration error of the most probable class; arguments as `reliability`."""
-    return reliability(probabilities, truth).error()

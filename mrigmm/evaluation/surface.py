@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,27 +63,6 @@ def surface_agreement(
         nsd_3d_2mm=math.nan if flat else float(_near(in_space).mean()),
         one_sided_slices=none.one_sided_slices,
     )
-
-
-def hausdorff95_mm(
-    predicted: NDArray[np.bool_], reference: NDArray[np.bool_], *, pixel_mm: Sequence[float]
-) -> float:
-    """95th percentile of the distance between two boundaries, slice by slice in 2-D.
-
-    The distances of all slices, from either boundary to the other, are pooled before the percentile is
-    taken. Slices where only one of the masks is present have no distance and do not enter; their error
-    shows in Dice.
-
-    Args:
-        predicted: mask (X, Y, Z), slices along the last axis.
-        reference: mask (X, Y, Z).
-        pixel_mm: in-plane spacing (2,) in mm.
-
-    Returns:
-        Distance in mm; NaN when no slice has both masks.
-    """
-    a, b = _cropped(predicted, reference)
-    return _percentile95(_distances_in_plane(a, b, np.diag(pixel_mm))[0])
 
 
 def _cropped(

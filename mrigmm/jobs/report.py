@@ -43,7 +43,7 @@ from mrigmm.jobs.reading.predicted import PredictedStudy, read_predicted_study
 from mrigmm.jobs.reading.prediction_folder import EDITED, Prediction, predicted_studies, require_predictions
 from mrigmm.reporting.bland_altman import VolumePairs, bland_altman_picture
 from mrigmm.reporting.bulls_eye import bulls_eye_figure
-from mrigmm.reporting.figures import loss_figure, overlay_figure
+from mrigmm.reporting.figures import loss_figure
 from mrigmm.reporting.mixture_plot import mixture_picture
 from mrigmm.reporting.page import REPORT_MARK, ClassRow, Quantity, Report, StudyPage, render_report
 from mrigmm.reporting.pictures import Picture, saved_diagram
@@ -142,40 +142,6 @@ def report(
     )
     write_text(path, html)
     return Outcome(path, tuple(page.id for page in pages), (*problems, *no_prediction(failed)))
-
-
-def study_figure(
-    predictions: Path,
-    study: str,
-    *,
-    reference: Path | None = None,
-    reference_ids: Mapping[str, Sequence[int]] | None = None,
-) -> bytes | None:
-    """Overlay of a predicted study on the images that were segmented, as PNG.
-
-    Args:
-        predictions: folder that `predict` wrote.
-        study: study id.
-        reference: reference label map on the same grid, to draw beneath.
-        reference_ids: class name -> ids in that map; default those of the prediction.
-
-    Returns:
-        None when the images are no longer where they were read from.
-
-    Raises:
-        InputError: prediction, side file or reference cannot be read.
-    """
-    found = read_predicted_study(predictions, study, reference=reference, reference_ids=reference_ids)
-    if not found.images:
-        return None
-    across, up, _ = found.spacing_mm
-    return overlay_figure(
-        found.images,
-        found.labels,
-        found.side.classes,
-        pixel_aspect=up / across,
-        reference=found.reference,
-    )
 
 
 def _not_measured(studies: Sequence[str], folder: Path) -> list[Problem]:

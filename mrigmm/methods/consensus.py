@@ -20,7 +20,6 @@ from mrigmm.methods.base import AGREEMENT, CohortMethod, Method, Segmentation, T
 from mrigmm.methods.clusters import cluster_segmentation
 from mrigmm.methods.registry import METHOD_SETTINGS, METHODS, make_method
 from mrigmm.methods.settings import ConsensusSettings, validated_settings
-from mrigmm.mixture.votes import agreement_share
 
 _MIN_MEMBERS = 2
 # EM of STAPLE ends long before.
@@ -123,7 +122,7 @@ class Consensus:
         ids = torch.tensor([*class_ids(self.task.classes).values()], dtype=torch.uint8)
         votes = torch.stack([ids[r.argmax(dim=1)] for r in resp.values()])
         share = torch.zeros(study.region.shape)
-        share[inside] = agreement_share(votes, labels[inside])
+        share[inside] = (votes == labels[inside]).float().mean(dim=0)
         return share
 
 

@@ -10,21 +10,18 @@ from mrigmm.mixture.missing import expected_statistics, log_gaussian_observed
 from mrigmm.mixture.moments import Statistics, statistics
 from mrigmm.mixture.naming import match_to_prior, order_by_channels
 from mrigmm.mixture.objectives import (
-    free_energy,
     log_likelihood,
     masked_mean,
     nll,
-    nll_v,
     pool_mean,
     posterior,
     region_log_prior,
 )
-from mrigmm.mixture.packing import PackedRegion, pack, to_voxels
 from mrigmm.mixture.pooled import PooledFit, StudyVoxels, classify, fit_gmm_pooled
 from mrigmm.mixture.population import PopulationPrior
-from mrigmm.mixture.population_sums import PopulationSums, estimate_population_prior
+from mrigmm.mixture.population_sums import PopulationSums
 from mrigmm.mixture.potts import fit_potts, potts_bound, potts_posterior, potts_support
-from mrigmm.mixture.results import ConvergenceWarning, EMResult
+from mrigmm.mixture.problem import EMResult
 from mrigmm.mixture.smoothing import (
     gaussian_blur,
     multiscale_features,
@@ -32,7 +29,7 @@ from mrigmm.mixture.smoothing import (
     smooth_posterior,
 )
 from mrigmm.mixture.study_sums import PARTIAL_SUMS, AddUp, StudySums
-from mrigmm.mixture.summaries import Summary, from_summaries, summarize
+from mrigmm.mixture.tables import ConvergenceWarning
 from mrigmm.mixture.updates import VARIANCE_FLOOR, m_step
 
 __all__ = [
@@ -45,25 +42,20 @@ __all__ = [
     "GaussianMixture",
     "MapPrior",
     "Mixture",
-    "PackedRegion",
     "PooledFit",
     "PopulationPrior",
     "PopulationSums",
     "Statistics",
     "StudySums",
     "StudyVoxels",
-    "Summary",
     "classify",
     "constrained_weights",
-    "estimate_population_prior",
     "expected_statistics",
     "find_cavity",
     "fit_gmm",
     "fit_gmm_pooled",
     "fit_potts",
     "fit_svgmm",
-    "free_energy",
-    "from_summaries",
     "gaussian_blur",
     "log_gaussian",
     "log_gaussian_observed",
@@ -74,9 +66,7 @@ __all__ = [
     "match_to_prior",
     "multiscale_features",
     "nll",
-    "nll_v",
     "order_by_channels",
-    "pack",
     "pool_mean",
     "posterior",
     "potts_bound",
@@ -88,8 +78,6 @@ __all__ = [
     "smooth_inside",
     "smooth_posterior",
     "statistics",
-    "summarize",
-    "to_voxels",
 ]
 
 

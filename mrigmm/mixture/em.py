@@ -8,8 +8,7 @@ from mrigmm.mixture.fast import fit_features
 from mrigmm.mixture.gaussian import Covariance, Mixture
 from mrigmm.mixture.initial import Start
 from mrigmm.mixture.map_prior import MapPrior
-from mrigmm.mixture.problem import Schedule, check, first_mixture
-from mrigmm.mixture.results import EMResult
+from mrigmm.mixture.problem import EMResult, Schedule, check, first_mixture
 from mrigmm.mixture.updates import VARIANCE_FLOOR
 from mrigmm.mixture.voxelwise import best_gmm, best_svgmm
 

@@ -22,9 +22,14 @@ from mrigmm.mixture.initial import Start
 from mrigmm.mixture.map_prior import MapPrior
 from mrigmm.mixture.missing import log_gaussian_observed
 from mrigmm.mixture.objectives import log_likelihood, posterior
-from mrigmm.mixture.results import ConvergenceWarning
-from mrigmm.mixture.summaries import Summary, from_summaries, summarize
-from mrigmm.mixture.tables import ArrayLike, as_array, require_columns, warn_of_table, without_nan
+from mrigmm.mixture.tables import (
+    ArrayLike,
+    ConvergenceWarning,
+    as_array,
+    require_columns,
+    warn_of_table,
+    without_nan,
+)
 from mrigmm.mixture.updates import VARIANCE_FLOOR
 
 FloatArray = npt.NDArray[np.floating]
@@ -74,7 +79,6 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     lower_bounds_: list[float]
     mixture_: Mixture
     n_features_in_: int
-    _summary: Summary | None = None
 
     def __init__(
         self,
@@ -143,40 +147,6 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 stacklevel=2,
             )
         self._take(result.mixture, result.lower_bounds, result.converged)
-        return self
-
-    def summarize(self, X: ArrayLike) -> GaussianMixture:
-        """Add the E-step of a part of the voxels ``(N, C)``; the mixture does not change yet.
-
-        The first call needs a mixture: ``init_params``, or a fit to some of the voxels.
-
-        Raises:
-            ValueError: some values are NaN, or X is no table of numbers.
-        """
-        mixture = self._current()
-        x, observed = self._table(X)
-        if observed is not None:
-            raise ValueError(
-                "X contains NaN: parts can be summarised where every value was observed; use fit"
-            )
-        part = summarize(x, mixture)
-        self._summary = part if self._summary is None else self._summary + part
-        return self
-
-    def from_summaries(self) -> GaussianMixture:
-        """Return one M-step from everything summarised since the last; one EM iteration over all parts."""
-        if self._summary is None:
-            raise ValueError("nothing was summarised: call summarize first")
-        mixture = from_summaries(
-            self._summary,
-            covariance=self.covariance_type,
-            variance_floor=self.reg_covar,
-            prior=self.prior,
-        )
-        bounds = [*getattr(self, "lower_bounds_", []), self._summary.lower_bound]
-        converged = len(bounds) > 1 and abs(bounds[-1] - bounds[-2]) < self.tol
-        self._take(mixture, bounds, converged)
-        self._summary = None
         return self
 
     def predict_proba(self, X: ArrayLike) -> FloatArray:

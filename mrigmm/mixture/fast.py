@@ -26,8 +26,7 @@ from mrigmm.mixture.gaussian import Covariance, Mixture, voxel_dtype
 from mrigmm.mixture.initial import Start
 from mrigmm.mixture.map_prior import MapPrior
 from mrigmm.mixture.parameters import Array, Densities, MStep, Parameters, densities
-from mrigmm.mixture.problem import Problem, Schedule
-from mrigmm.mixture.results import EMResult
+from mrigmm.mixture.problem import EMResult, Problem, Schedule
 
 # Voxels per pass: features, logits and responsibilities of a block stay in the second-level cache.
 CHUNK = 32768

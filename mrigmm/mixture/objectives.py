@@ -1,8 +1,7 @@
 """Objectives that a mixture's parameters, or a network that gives responsibilities, minimise.
 
-Every objective takes ``(..., N, K)`` log values and a mask ``(..., N)``. The voxels may be a whole image
-(dense: the mask is the region) or only a region's voxels (packed: see ``pack``); the value is the
-same. A voxel that no class is allowed to own counts as outside the mask.
+Every objective takes ``(..., N, K)`` log values and a mask ``(..., N)``. A voxel that no class is allowed to
+own counts as outside the mask.
 """
 
 from __future__ import annotations
@@ -83,42 +82,6 @@ def nll(log_prior: Tensor, log_density: Tensor, mask: Tensor) -> Tensor:
     """
     joint, usable = _joint(log_prior, log_density)
     return masked_mean(-_logsumexp(joint), mask if usable is None else mask & usable)
-
-
-def nll_v(log_w: Tensor, log_density: Tensor, mask: Tensor) -> Tensor:
-    """``nll`` of the spatially variant mixture, whose weights ``w_nk`` differ from voxel to voxel.
-
-    Not comparable with the NLL of a mixture with one weight per class: free weights at every voxel
-    can follow the noise.
-    """
-    return nll(log_w, log_density, mask)
-
-
-def free_energy(log_w: Tensor, log_prior: Tensor, log_density: Tensor, mask: Tensor) -> Tensor:
-    """``mean_n sum_k w_nk (log w_nk - log pi_nk - log N(x_n | k))``: NLL plus KL(w || posterior).
-
-    Unlike the NLL it says what w has to be, and is smallest, equal to the NLL, where w is the posterior.
-    w is renormalised over the classes that the prior allows.
-
-    Args:
-        log_w: ``(..., N, K)`` log responsibilities, for instance a network's log-softmax.
-        log_prior: as in ``nll``.
-        log_density: ``(..., N, K)``.
-        mask: ``(..., N)`` bool.
-
-    Returns:
-        ``(...)``, one value per batch entry; 0 without gradient where the mask is empty.
-    """
-    log_w, log_prior, log_density = torch.broadcast_tensors(log_w, log_prior, log_density)
-    used = (log_prior > _NEVER) & (log_w > _NEVER)
-    usable = used.any(-1)
-    none = ~usable[..., None]
-    log_w = torch.where(used, log_w, _NEVER).masked_fill(none, 0.0).log_softmax(-1)
-    # Zeros keep -inf out of the products, whose gradient would be NaN.
-    log_w_finite = torch.where(used, log_w, 0.0)
-    w = torch.where(used, log_w_finite.exp(), 0.0)
-    energy = log_w_finite - torch.where(used, log_prior, 0.0) - torch.where(used, log_density, 0.0)
-    return masked_mean((w * energy).sum(-1), mask & usable)
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:

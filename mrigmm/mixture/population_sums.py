@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,41 +13,12 @@ from mrigmm.mixture.population import PopulationPrior
 from mrigmm.mixture.study_sums import AddUp, Array, StudySums
 
 
-def estimate_population_prior(
-    studies: Iterable[tuple[npt.ArrayLike, npt.ArrayLike]],
-    *,
-    classes: Sequence[str],
-    sequences: Sequence[str],
-    standardisation: str,
-    provenance: Mapping[str, Any] | None = None,
-) -> PopulationPrior:
-    """Population prior from labelled studies, each study counting the same.
+class PopulationSums:
+    """The sums of a population prior, added study by study; no voxel is kept. Each study counts the same.
 
     Class means: mean over studies of the study's class mean. Covariances: mean over studies of the
     covariance within the study and class (divisor n). Weights: mean class fraction; a study without a class
     adds 0 to its weight and nothing to its mean and covariance.
-
-    Args:
-        studies: pairs of intensities ``(N, C)`` and class index ``(N,)`` in 0..K-1; voxels outside the
-            region are left out. A sequence that a study lacks is NaN in its whole column; covariances of
-            two sequences come from the studies that have both.
-        classes: K names.
-        sequences: C names.
-        standardisation: name of the standardisation that the intensities went through.
-        provenance: source and study ids, saved with the prior.
-
-    Raises:
-        ValueError: shapes or labels that do not fit, or a class without voxels in every study that has
-            a pair of sequences.
-    """
-    sums = PopulationSums(classes, sequences)
-    for position, (x, label) in enumerate(studies):
-        sums.add(position, x, label)
-    return sums.prior(standardisation=standardisation, provenance=provenance)
-
-
-class PopulationSums:
-    """The sums of a population prior, added study by study; no voxel is kept.
 
     Args:
         classes: K names.
@@ -66,8 +37,9 @@ class PopulationSums:
 
         Args:
             position: in the cohort, as `StudySums.add` takes it.
-            values: ``(N, C)``, as `estimate_population_prior` takes them.
-            labels: ``(N,)`` class index.
+            values: ``(N, C)`` intensities inside the region. A sequence that the study lacks is NaN in its
+                whole column; covariances of two sequences come from the studies that have both.
+            labels: ``(N,)`` class index in 0..K-1.
 
         Raises:
             ValueError: shapes, labels or values that do not fit.
@@ -116,7 +88,7 @@ class PopulationSums:
         """Return the prior of the studies so far.
 
         Args:
-            standardisation: as for `estimate_population_prior`.
+            standardisation: name of the standardisation that the intensities went through.
             provenance: source and study ids, saved with the prior.
 
         Raises:

@@ -16,7 +16,7 @@ from mrigmm.mixture.gaussian import Covariance, Mixture, log_gaussian, parameter
 from mrigmm.mixture.map_prior import MapPrior, log_map_prior
 from mrigmm.mixture.moments import statistics
 from mrigmm.mixture.objectives import region_log_prior
-from mrigmm.mixture.results import EMResult
+from mrigmm.mixture.problem import EMResult
 from mrigmm.mixture.updates import VARIANCE_FLOOR, m_step
 
 

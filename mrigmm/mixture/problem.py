@@ -10,7 +10,11 @@ from torch import Tensor
 from mrigmm.mixture.gaussian import COVARIANCES, Covariance, Mixture, parameter_dtype, voxel_dtype
 from mrigmm.mixture.initial import Start, kmeans_responsibilities, random_responsibilities
 from mrigmm.mixture.map_prior import MapPrior
-from mrigmm.mixture.packing import occurring
+
+
+def occurring(region: Tensor) -> list[int]:
+    """Return the values of a region map (any shape, integers from 0) that occur: counting beats sorting."""
+    return torch.bincount(region.flatten()).nonzero()[:, 0].tolist()
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,27 @@ class Problem:
             return self.x
         mean = self.x.sum(0) / self.observed.sum(0).clamp_min(1)
         return torch.where(self.observed, self.x, mean)
+
+
+@dataclass(frozen=True)
+class EMResult:
+    """The result of EM on one study.
+
+    Attributes:
+        mixture: the fitted mixture, float64.
+        resp: ``(N, K)`` posterior class probabilities under it.
+        lower_bounds: mean log likelihood per voxel (with a prior: plus log prior / N) before each M-step.
+        converged: whether the bound settled within the tolerance.
+        n_iter: M-steps taken.
+        log_likelihood: ``(N,)`` log likelihood of each voxel.
+    """
+
+    mixture: Mixture
+    resp: Tensor
+    lower_bounds: list[float]
+    converged: bool
+    n_iter: int
+    log_likelihood: Tensor
 
 
 def first_mixture(start: Mixture | Start | None, problem: Problem) -> Mixture | Start:

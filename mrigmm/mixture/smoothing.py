@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mrigmm.mixture.gaussian import voxel_dtype
-from mrigmm.mixture.packing import occurring
+from mrigmm.mixture.problem import occurring
 
 # A Gaussian kernel ends after this many standard deviations, as in scipy.ndimage.
 _TRUNCATE = 4.0

@@ -8,14 +8,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mrigmm.mixture.results import ConvergenceWarning
-
 ArrayLike = npt.ArrayLike | Tensor
 
 # Rows that are searched for K distinct ones before all are.
 _ENOUGH_ROWS = 1000
 # A variance below so many floors is mostly the floor's.
 _SWAMPED = 10.0
+
+
+class ConvergenceWarning(UserWarning):
+    """`GaussianMixture` stopped at its iteration limit before the bound settled, or has too few rows."""
 
 
 def as_array(X: ArrayLike) -> npt.ArrayLike:

@@ -15,8 +15,7 @@ from mrigmm.mixture.map_prior import log_map_prior
 from mrigmm.mixture.missing import expected_statistics, log_gaussian_observed
 from mrigmm.mixture.moments import statistics
 from mrigmm.mixture.objectives import log_likelihood, posterior, region_log_prior
-from mrigmm.mixture.problem import Problem, Schedule
-from mrigmm.mixture.results import EMResult
+from mrigmm.mixture.problem import EMResult, Problem, Schedule
 from mrigmm.mixture.updates import m_step
 
 

@@ -8,67 +8,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from mrigmm.labels import class_colours
-from mrigmm.reporting.pictures import plain
-
 MAX_SLICES = 6
-_OPACITY = 0.55
 _MARGIN = 12  # pixels shown around the labelled area
-
-
-def overlay_figure(
-    images: Mapping[str, NDArray[np.float32]],
-    labels: NDArray[np.uint8],
-    class_ids: Mapping[str, int],
-    *,
-    pixel_aspect: float = 1.0,
-    reference: NDArray[np.integer] | None = None,
-) -> bytes:
-    """Return slices of a study: each sequence as it is, then the label map over the first sequence.
-
-    Args:
-        images: sequence name -> intensities (X, Y, Z), slices along the last axis.
-        labels: class ids (X, Y, Z).
-        class_ids: class name -> id.
-        pixel_aspect: height over width of a displayed pixel (second over first axis).
-        reference: reference class ids (X, Y, Z), drawn in a row of their own.
-
-    Returns:
-        A PNG file.
-    """
-    slices = chosen_slices(labels)
-    window = _window(labels)
-    rows = [*images, "labels", *(["reference"] if reference is not None else [])]
-    figure = Figure(figsize=(1.9 * len(slices) + 0.5, 1.9 * len(rows) + 0.5), layout="compressed")
-    axes = figure.subplots(len(rows), len(slices), squeeze=False)
-    first = next(iter(images.values()))
-    for row, name in enumerate(rows):
-        for column, z in enumerate(slices):
-            axis = axes[row, column]
-            image = images.get(name, first)[(*window, z)]
-            low, high = np.percentile(np.asarray(image, dtype=np.float64), [1, 99])
-            axis.imshow(shown(image), cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=pixel_aspect)
-            if name not in images:
-                drawn = labels if name == "labels" or reference is None else reference
-                axis.imshow(shown(_coloured(drawn[(*window, z)], class_ids)), aspect=pixel_aspect)
-            axis.set_xticks([])
-            axis.set_yticks([])
-            if row == 0:
-                axis.set_title(f"slice {z + 1}", fontsize=8)
-            if column == 0:
-                axis.set_ylabel(name, fontsize=9)
-    colours = class_colours(list(class_ids))
-    figure.legend(
-        handles=[Patch(color=np.array(colours[name]) / 255, label=plain(name)) for name in class_ids],
-        loc="outside lower center",
-        ncols=min(len(class_ids), 6),
-        fontsize=8,
-        frameon=False,
-    )
-    return png(figure)
 
 
 def motion_figure(
@@ -171,13 +114,3 @@ def _window(labels: NDArray[np.uint8]) -> tuple[slice, slice]:
 def shown(image: NDArray[np.generic]) -> NDArray[np.generic]:
     """First array axis to the right, second upwards (as viewers show an axial slice)."""
     return np.swapaxes(image, 0, 1)[::-1]
-
-
-def _coloured(labels: NDArray[np.generic], class_ids: Mapping[str, int]) -> NDArray[np.float32]:
-    """RGBA (X, Y, 4) in 0 to 1, transparent where there is no class."""
-    rgba = np.zeros((*labels.shape, 4), dtype=np.float32)
-    for name, colour in class_colours(list(class_ids)).items():
-        inside = labels == class_ids[name]
-        rgba[inside, :3] = np.array(colour) / 255
-        rgba[inside, 3] = _OPACITY
-    return rgba

@@ -15,13 +15,13 @@ import numpy as np
 from mrigmm.data.maps import NO_CLASS
 from mrigmm.errors import InputError
 from mrigmm.evaluation.cohort import study_masks, study_overlaps
-from mrigmm.evaluation.refit import refit_nll
-from mrigmm.evaluation.surface import hausdorff95_mm
+from mrigmm.evaluation.surface import surface_agreement
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import Track
 from mrigmm.labels import NESTED_REGIONS, class_ids
 from mrigmm.methods.base import Method, Segmentation
 from quality.cohorts import Case, Protocol
+from quality.refit import refit_nll
 
 INFARCT = "scar"
 LESIONS = NESTED_REGIONS["pathology"]
@@ -120,7 +120,7 @@ def score(
     row: dict[str, float] = {}
     for name, (found, true) in study_masks(predicted, reference, known).items():
         row[f"dice/{name}"], row[f"iou/{name}"] = overlaps[name].dice, overlaps[name].iou
-        row[f"hd95_mm/{name}"] = hausdorff95_mm(found, true, pixel_mm=study.spacing_mm[:2])
+        row[f"hd95_mm/{name}"] = surface_agreement(found, true, np.diag(study.spacing_mm)).hd95_mm
         row[f"volume_ml/{name}"] = overlaps[name].predicted_ml
     row |= _infarct_error(overlaps, known)
     wall_ml = sum(overlaps[name].reference_ml for name in known if name in NESTED_REGIONS["wall"])

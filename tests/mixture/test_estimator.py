@@ -1,4 +1,4 @@
-"""The scikit-learn-like estimator and streaming sufficient statistics."""
+"""The scikit-learn-like estimator."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ from mrigmm.mixture import (
     MapPrior,
     Mixture,
     fit_gmm,
-    from_summaries,
-    summarize,
 )
 
 TYPES = ("full", "diag", "tied", "spherical")
@@ -61,52 +59,6 @@ def test_samples_follow_the_mixture(X):
         np.testing.assert_allclose(drawn[labels == k].mean(0), fitted.means_[k], atol=0.1)
 
 
-def test_streaming_equals_one_fit(X):
-    """Parts of any size, in any order, give the iteration that all voxels give."""
-    start = GaussianMixture(3, n_init=3, max_iter=200).fit(X[::5]).mixture_
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        whole = GaussianMixture(3, init_params=start, max_iter=4, tol=0.0).fit(X)
-    stream = GaussianMixture(3, init_params=start)
-    for _ in range(4):
-        for part in (X[300:], X[:10], X[10:300]):
-            stream.summarize(part)
-        stream.from_summaries()
-    np.testing.assert_allclose(stream.means_, whole.means_, atol=1e-10)
-    np.testing.assert_allclose(stream.covariances_, whole.covariances_, atol=1e-10)
-    np.testing.assert_allclose(stream.lower_bounds_, whole.lower_bounds_, atol=1e-10)
-
-
-@pytest.mark.parametrize("covariance", TYPES)
-def test_streaming_with_every_option(X, covariance):
-    """As one fit; it ends, and says so, where the bound changes by less than the tolerance."""
-    start = GaussianMixture(3, n_init=3, max_iter=200, covariance_type=covariance).fit(X[::5]).mixture_
-    prior = MapPrior(start.means, start.covariances, start.weights, 0.1, 0.1, 0.1)
-    options = {"covariance_type": covariance, "reg_covar": 0.05, "prior": prior, "init_params": start}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        whole = GaussianMixture(3, max_iter=2, tol=0.0, **options).fit(X)
-    stream, converged = GaussianMixture(3, tol=1e-4, **options), []
-    while not converged or (not converged[-1] and len(converged) < 200):
-        converged.append(stream.summarize(X).from_summaries().converged_)
-        if len(converged) == 2:
-            np.testing.assert_allclose(stream.means_, whole.means_, atol=1e-10)
-            np.testing.assert_allclose(stream.covariances_, whole.covariances_, atol=1e-10)
-            np.testing.assert_allclose(stream.weights_, whole.weights_, atol=1e-10)
-    changes = np.abs(np.diff(stream.lower_bounds_))
-    assert len(converged) > 2
-    assert changes[-1] < 1e-4 <= changes[:-1].min()
-    assert stream.n_iter_ == len(stream.lower_bounds_) == len(converged)
-    assert stream.lower_bound_ == stream.lower_bounds_[-1]
-
-
-def test_a_summary_counts_once(X):
-    start = GaussianMixture(2, init_params=GaussianMixture(2).fit(X).mixture_)
-    start.summarize(X).from_summaries()
-    with pytest.raises(ValueError, match="nothing was summarised: call summarize first"):
-        start.from_summaries()
-
-
 def test_draws_are_grouped_by_class_and_reproducible(X):
     fitted = GaussianMixture(3, n_init=3, random_state=4).fit(X)
     drawn, labels = fitted.sample(50)
@@ -144,19 +96,9 @@ def test_defaults_are_those_of_the_docstring():
     }
 
 
-def test_summaries_of_two_ranks_add_up(X):
-    x = torch.from_numpy(X)
-    start = Mixture(torch.ones(3) / 3, x[::250].clone(), torch.eye(2).repeat(3, 1, 1)).to(dtype=torch.float64)
-    together = from_summaries(summarize(x[:123], start) + summarize(x[123:], start))
-    alone = from_summaries(summarize(x, start))
-    torch.testing.assert_close(together.covariances, alone.covariances)
-
-
-def test_unfitted_and_unsummarised():
+def test_unfitted():
     with pytest.raises(ValueError, match="not fitted"):
         GaussianMixture(2).predict([[0.0]])
-    with pytest.raises(ValueError, match="summarize first"):
-        GaussianMixture(2).from_summaries()
     with pytest.raises(ValueError, match="covariance type"):
         GaussianMixture(2, covariance_type="banded").fit([[0.0], [1.0]])
 
@@ -196,8 +138,6 @@ def test_what_is_no_table_of_numbers_is_refused(X):
         GaussianMixture(2).fit([[0.0, np.nan], [1.0, np.nan]])
     with pytest.raises(ValueError, match="infinity"):
         GaussianMixture(2).fit([[0.0], [np.inf]])
-    with pytest.raises(ValueError, match="contains NaN"):
-        fitted.summarize([[0.0, np.nan]])
     with pytest.raises(ValueError, match="minimum of 2 is required"):
         GaussianMixture().fit([[0.0, 1.0]])
     assert fitted.predict(X[:1]).shape == (1,)

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 
 from mrigmm.mixture import (
-    free_energy,
     log_gaussian,
     log_likelihood,
     m_step,
     masked_mean,
     nll,
-    nll_v,
-    pack,
     pool_mean,
     posterior,
     region_log_prior,
     safe_log,
     statistics,
-    to_voxels,
 )
 
 B, N, K, C = 2, 60, 3, 2
@@ -49,15 +44,13 @@ def objective(name, x, mask):
         log_prior = safe_log(mixture.weights)[..., None, :]
         return {
             "nll": lambda: nll(log_prior, density, mask),
-            "nll_v": lambda: nll_v(log_w, density, mask),
-            "free_energy": lambda: free_energy(log_w, log_prior, density, mask),
-            "free_energy_v": lambda: free_energy(log_w, log_w.roll(1, -1), density, mask),
+            "nll_v": lambda: nll(log_w, density, mask),
         }[name]()
 
     return value
 
 
-OBJECTIVES = ("nll", "nll_v", "free_energy", "free_energy_v")
+OBJECTIVES = ("nll", "nll_v")
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -111,20 +104,6 @@ def test_never_nan(generator, name, case):
         assert (logits.grad[1] != 0).any()
 
 
-def test_free_energy_is_nll_plus_divergence(generator):
-    density = torch.randn(B, N, K, generator=generator).double()
-    log_prior = torch.randn(B, 1, K, generator=generator).double().log_softmax(-1)
-    mask = torch.rand(B, N, generator=generator) > 0.3
-    log_w = torch.randn(B, N, K, generator=generator).double().log_softmax(-1)
-    resp = posterior(log_prior, density)
-    divergence = masked_mean((log_w.exp() * (log_w - resp.log())).sum(-1), mask)
-    expected = nll(log_prior, density, mask) + divergence
-    torch.testing.assert_close(free_energy(log_w, log_prior, density, mask), expected)
-    torch.testing.assert_close(
-        free_energy(resp.log(), log_prior, density, mask), nll(log_prior, density, mask)
-    )
-
-
 def test_values_by_hand():
     """Weights 1/4 and 3/4, densities 2 and 4, 8 and 0: evidence 3.5 and 2. The third is masked."""
     log_prior = torch.tensor([0.25, 0.75]).double().log()
@@ -139,12 +118,6 @@ def test_values_by_hand():
     resp = torch.tensor([[1 / 7, 6 / 7], [1.0, 0.0], [0.25, 0.75]]).double()
     torch.testing.assert_close(posterior(log_prior, density), resp)
     torch.testing.assert_close(posterior(log_prior, density[0]), resp[0])
-    torch.testing.assert_close(nll_v(resp.log(), density, mask), nll(resp.log(), density, mask))
-    # Halves in the first voxel, all of the first class in the second.
-    log_w = safe_log(torch.tensor([[0.5, 0.5], [1.0, 0.0], [0.5, 0.5]]).double())
-    first = 0.5 * (np.log(0.5 / 0.5) + np.log(0.5 / 3.0))
-    got = free_energy(log_w, log_prior, density, mask)
-    assert got.item() == pytest.approx((first - np.log(2.0)) / 2)
     assert masked_mean(torch.tensor([1.0, 2.0, 9.0]), mask).item() == 1.5
     assert masked_mean(torch.tensor([1.0, 2.0, 9.0]), mask & False).item() == 0
 
@@ -157,15 +130,9 @@ def test_forbidden_classes(generator):
     mask = torch.ones(N, dtype=torch.bool)
     value = nll(log_prior, density, mask)
     torch.testing.assert_close(value, nll(log_prior[:2], density[:, :2], mask))
-    log_w = torch.randn(N, K, generator=generator).double().requires_grad_()
-    energy = free_energy(log_w, log_prior, density, mask)
-    torch.testing.assert_close(
-        energy, free_energy(log_w[:, :2].log_softmax(-1), log_prior[:2], density[:, :2], mask)
-    )
-    (value + energy).backward()
+    value.backward()
     assert torch.isfinite(density.grad).all()
     assert (density.grad[:, 2] == 0).all()
-    assert torch.isfinite(log_w.grad).all()
     resp = posterior(log_prior, density)
     assert (resp[:, 2] == 0).all()
     torch.testing.assert_close(resp.sum(-1), torch.ones(N).double())
@@ -188,13 +155,7 @@ def test_permuting_classes_changes_nothing(generator):
     density, log_w = torch.randn(2, N, K, generator=generator), torch.randn(2, N, K, generator=generator)
     log_w = log_w.log_softmax(-1)
     mask, order = torch.ones(2, N, dtype=torch.bool), [2, 0, 1]
-    torch.testing.assert_close(
-        nll_v(log_w, density, mask), nll_v(log_w[..., order], density[..., order], mask)
-    )
-    torch.testing.assert_close(
-        free_energy(log_w, log_w, density, mask),
-        free_energy(log_w[..., order], log_w[..., order], density[..., order], mask),
-    )
+    torch.testing.assert_close(nll(log_w, density, mask), nll(log_w[..., order], density[..., order], mask))
 
 
 class TestRegionLogPrior:
@@ -235,35 +196,9 @@ class TestRegionLogPrior:
         assert torch.isfinite(weights.grad).all()
 
 
-class TestPacking:
-    def test_packed_equals_dense(self, generator):
-        image = torch.randn(3, C, 7, 5, generator=generator).double()
-        w = torch.randn(3, K, 7, 5, generator=generator).double().softmax(1)
-        region = torch.rand(3, 7, 5, generator=generator) > 0.6
-        region[1] = False
-        packed = pack(region)
-
-        def losses(x, resp, mask):
-            resp = resp * mask[..., None]
-            mixture = m_step(statistics(x, resp))
-            density = log_gaussian(x, mixture.means, mixture.covariances)
-            return nll(safe_log(mixture.weights)[:, None], density, mask)
-
-        dense = losses(to_voxels(image), to_voxels(w), region.flatten(1))
-        torch.testing.assert_close(losses(packed.gather(image), packed.gather(w), packed.mask), dense)
-        assert dense[1] == 0
-
-    def test_gather_and_scatter_are_inverse(self, generator):
-        image = torch.randn(3, C, 4, 4, 2, generator=generator)
-        region = torch.rand(3, 4, 4, 2, generator=generator) > 0.5
-        packed = pack(region)
-        torch.testing.assert_close(packed.scatter(packed.gather(image)), image * region[:, None])
-        nowhere = pack(torch.zeros(2, 4, 4))
-        assert nowhere.gather(image[:2, :, :, :, 0]).shape == (2, 0, C)
-
-    def test_study_mean_over_slices(self):
-        """Two slices of study 0 with 1 and 3 voxels, none of study 1."""
-        values = torch.tensor([[4.0, 9.0, 9.0], [1.0, 2.0, 3.0]])
-        mask = torch.tensor([[True, False, False], [True, True, True]])
-        got = pool_mean(values, mask, torch.tensor([0, 0]), 2)
-        torch.testing.assert_close(got, torch.tensor([2.5, 0.0]))
+def test_study_mean_over_slices():
+    """Two slices of study 0 with 1 and 3 voxels, none of study 1."""
+    values = torch.tensor([[4.0, 9.0, 9.0], [1.0, 2.0, 3.0]])
+    mask = torch.tensor([[True, False, False], [True, True, True]])
+    got = pool_mean(values, mask, torch.tensor([0, 0]), 2)
+    torch.testing.assert_close(got, torch.tensor([2.5, 0.0]))

@@ -11,7 +11,7 @@ import torch
 from mrigmm.mixture import (
     Mixture,
     PopulationPrior,
-    estimate_population_prior,
+    PopulationSums,
     match_to_prior,
     order_by_channels,
 )
@@ -29,9 +29,11 @@ def prior():
 
 
 class TestEstimate:
-    def estimate(self, studies, **change):
-        options = {"classes": ("a", "b"), "sequences": ("LGE", "T2"), "standardisation": "lv_z"} | change
-        return estimate_population_prior(studies, **options)
+    def estimate(self, studies, sequences=("LGE", "T2"), **change):
+        sums = PopulationSums(("a", "b"), sequences)
+        for position, study in enumerate(studies):
+            sums.add(position, *study)
+        return sums.prior(standardisation="lv_z", **change)
 
     def test_by_hand(self):
         """Two studies count the same although one has ten times the voxels; b is only in the second."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mrigmm.mixture import PARTIAL_SUMS, PopulationSums, StudySums, estimate_population_prior
+from mrigmm.mixture import PARTIAL_SUMS, PopulationSums, StudySums
 
 
 def shared_out(vectors, count, order=None):
@@ -52,11 +52,11 @@ def test_a_prior_of_studies_that_are_shared_out():
     studies[1][0][:, 1] = np.nan
     studies[2][1][:] = np.repeat([0, 1], 15)
     names = {"classes": ("a", "b", "c"), "sequences": ("LGE", "T2")}
-    alone = estimate_population_prior(studies, **names, standardisation="lv_z")
-    first, second, third = (PopulationSums(**names) for _ in range(3))
+    one, first, second, third = (PopulationSums(**names) for _ in range(4))
     for position, study in enumerate(studies):
         (first if position % 2 else second).add(position, *study)
-    held = [one._sums._partial.copy() for one in (first, second, third)]
+        one.add(position, *study)
+    held = [part._sums._partial.copy() for part in (first, second, third)]
     third.collect(lambda mine: sum(held))
     prior = third.prior(standardisation="lv_z")
-    assert prior.to_dict() == alone.to_dict()
+    assert prior.to_dict() == one.prior(standardisation="lv_z").to_dict()

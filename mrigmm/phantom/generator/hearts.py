@@ -113,11 +113,6 @@ class SlicePoints:
     z: FloatArray
 
 
-def true_tissue(drawn: DrawnHeart, points: SlicePoints) -> TissueArray:
-    """Tissue (X, Y, Z) at points, lesions included: their shares refer to the wall at these points."""
-    return _tissues(drawn, points, (0.0,))[0]
-
-
 def subslice_tissues(drawn: DrawnHeart, points: SlicePoints, parts: tuple[float, ...]) -> list[TissueArray]:
     """Tissue at several depths of the slices, by the lesions' thresholds of the first.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -187,10 +187,3 @@ def _real_slices(
     near = distance_transform_edt(~cavity) * ranges.spacing_mm < _NEAR_REAL_CAVITY_MM
     codes = np.where(cavity, Code.BLOOD, np.where(near, Code.NO_BLOOD, Code.OUTSIDE)).astype(np.uint8)
     return TrainingSlices(image.astype(np.float32), codes[None], simulated=False)
-
-
-def without_edema(slices: TrainingSlices) -> TrainingSlices:
-    """The slices as readers without T2 would label them: edema cannot be told from normal wall."""
-    codes = slices.codes.copy()
-    codes[(codes == Code.EDEMA) | (codes == Code.MYOCARDIUM)] = Code.NO_SCAR
-    return replace(slices, codes=codes)

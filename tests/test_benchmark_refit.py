@@ -2,9 +2,9 @@ import math
 
 import pytest
 import torch
+from quality.refit import refit_nll
 from sklearn.mixture import GaussianMixture
 
-from mrigmm.evaluation.refit import refit_nll
 from mrigmm.mixture import VARIANCE_FLOOR
 
 
