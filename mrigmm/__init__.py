@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mrigmm.jobs.info import info
     from mrigmm.jobs.manifest import manifest
     from mrigmm.jobs.manifest_dicom import manifest_dicom
+    from mrigmm.jobs.measure import measure
     from mrigmm.jobs.predict import predict, predict_study
     from mrigmm.jobs.pretrain import pretrain
     from mrigmm.jobs.prior import prior
@@ -52,6 +53,7 @@ _LOCATIONS = {
     "info": "mrigmm.jobs.info",
     "manifest": "mrigmm.jobs.manifest",
     "manifest_dicom": "mrigmm.jobs.manifest_dicom",
+    "measure": "mrigmm.jobs.measure",
     "predict": "mrigmm.jobs.predict",
     "predict_study": "mrigmm.jobs.predict",
     "pretrain": "mrigmm.jobs.pretrain",
@@ -78,6 +80,7 @@ __all__ = [
     "info",
     "manifest",
     "manifest_dicom",
+    "measure",
     "predict",
     "predict_study",
     "pretrain",

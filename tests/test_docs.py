@@ -278,6 +278,13 @@ def test_commands_of_the_exports_page(tmp_path):
 
 
 @pytest.mark.slow
+def test_commands_of_the_page_on_masks(tmp_path):
+    for command in blocks(ROOT / "docs" / "measure.md", "console")[0].splitlines():
+        run([sys.executable, "-m", *shlex.split(command), "--quiet"], tmp_path)
+    assert "data:image" in (tmp_path / "measured" / "report.html").read_text()
+
+
+@pytest.mark.slow
 def test_commands_of_the_quantities_page(tmp_path):
     commands = blocks(ROOT / "docs" / "quantities.md", "console")[0].splitlines()
     assert len(commands) == 5

@@ -10,7 +10,7 @@ import typer
 
 from mrigmm.cli.cohort import check, demo, manifest, simulate
 from mrigmm.cli.console import out_console
-from mrigmm.cli.evaluate import agreement, compare, evaluate, quantify, report
+from mrigmm.cli.evaluate import agreement, compare, evaluate, measure, quantify, report
 from mrigmm.cli.export import export
 from mrigmm.cli.help import Command, Group, text_and_examples
 from mrigmm.cli.info import info
@@ -23,7 +23,7 @@ COMMANDS: Mapping[str, Sequence[Callable[..., None]]] = {
     "Cohort": (simulate, manifest, check),
     "Training": (train, train_anatomy, pretrain, prior),
     "Segmentation": (predict, segment_image),
-    "Evaluation": (evaluate, compare, agreement, quantify, report),
+    "Evaluation": (evaluate, compare, agreement, quantify, measure, report),
     "Exchange": (export,),
 }
 

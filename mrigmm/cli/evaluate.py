@@ -1,4 +1,4 @@
-"""Commands that measure predictions: evaluate, compare, agreement, quantify, report."""
+"""Commands that measure predictions: evaluate, compare, agreement, quantify, measure, report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mrigmm.cli.completion import complete_bases
+from mrigmm.cli.completion import complete_bases, complete_schemes
 from mrigmm.cli.console import Voice, studies_text
 from mrigmm.cli.options import (
     INPUT,
@@ -22,11 +22,31 @@ from mrigmm.cli.options import (
     Quiet,
     Split,
     Verbose,
+    named,
 )
 from mrigmm.cli.tables import print_agreement, print_comparison, print_metrics, print_quantities
 
 if TYPE_CHECKING:
     from mrigmm.jobs.common import Outcome
+
+
+RvInsertion = Annotated[
+    Path | None,
+    typer.Option(
+        help="Anterior insertion of the right ventricle: CSV of study, x_mm, y_mm, z_mm (RAS), or "
+        "points of 3D Slicer.",
+        rich_help_panel=INPUT,
+    ),
+]
+Base = Annotated[
+    str | None,
+    typer.Option(
+        metavar="first|last",
+        help="Which slice of the files is the basal one.",
+        rich_help_panel=INPUT,
+        autocompletion=complete_bases,
+    ),
+]
 
 
 def evaluate(
@@ -135,23 +155,8 @@ def quantify(
             rich_help_panel=INPUT,
         ),
     ] = None,
-    rv_insertion: Annotated[
-        Path | None,
-        typer.Option(
-            help="Anterior insertion of the right ventricle: CSV of study, x_mm, y_mm, z_mm (RAS), or "
-            "points of 3D Slicer.",
-            rich_help_panel=INPUT,
-        ),
-    ] = None,
-    base: Annotated[
-        str | None,
-        typer.Option(
-            metavar="first|last",
-            help="Which slice of the files is the basal one.",
-            rich_help_panel=INPUT,
-            autocompletion=complete_bases,
-        ),
-    ] = None,
+    rv_insertion: RvInsertion = None,
+    base: Base = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -175,6 +180,66 @@ def quantify(
         track=voice.track,
     )
     text = f"measured {studies_text(len(result.done))}: {result.output}"
+    _conclude(voice, result, text, as_json, lambda: print_quantities(result))
+
+
+def measure(
+    masks: Annotated[Path, typer.Argument(help="Folder of NIfTI label maps, or one file.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Folder for numbers and report.", rich_help_panel=OUTPUT)
+    ],
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SCHEME",
+            help="Label ids: myops, emidec, ..., or '{blood: 1, scar: [3, 4]}'.",
+            rich_help_panel=INPUT,
+            autocompletion=complete_schemes,
+        ),
+    ] = None,
+    image: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=PATH",
+            help="Images for the report, for example LGE='images/{id}_0000.nii.gz'.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option(
+            help="How the masks are named, for example '{patient}/{visit}/seg.nii.gz'.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    rv_insertion: RvInsertion = None,
+    base: Base = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Measure label maps from anywhere, and write their report (docs/measure.md).
+
+    Examples:
+        mrigmm measure nnunet_out --labels emidec -o measured
+        mrigmm measure masks --labels '{blood: 1, myocardium: 2, scar: 3}' -o out
+    """
+    from mrigmm.jobs.measure import measure as job
+
+    voice = Voice(quiet, verbose)
+    result = job(
+        masks,
+        out,
+        labels=labels,
+        images=named(image or (), "--image", "NAME=PATH", "LGE='images/{id}_0000.nii.gz'"),
+        pattern=pattern,
+        rv_insertion=rv_insertion,
+        base=base,
+        overwrite=overwrite,
+        track=voice.track,
+    )
+    text = f"measured {studies_text(len(result.done))}: {result.output}; report: {out / 'report.html'}"
     _conclude(voice, result, text, as_json, lambda: print_quantities(result))
 
 

@@ -43,6 +43,7 @@ class Study:
     region: Path | RegionRule | None = None
     label: Path | None = None
     patient: str | None = None  # None: the study is the patient's only one
+    visit: str | None = None  # which of the patient's (`data.visits`)
     frames: Mapping[str, int] = field(default_factory=dict)  # which frame, from 0, of a file with several
     scribbles: Path | None = None  # classes that a user named in a few voxels
 

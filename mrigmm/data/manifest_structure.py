@@ -27,7 +27,7 @@ _DESCRIPTIVE_KEYS = (
     "numValidation",
 )
 _KEYS = ("modality", "labels", *SPLITS, *_DESCRIPTIVE_KEYS)
-_STUDY_KEYS = ("id", "image", "region", "label", "patient", "scribbles")
+_STUDY_KEYS = ("id", "image", "region", "label", "patient", "visit", "scribbles")
 _IMAGE_KEYS = ("file", "frame")
 _MAX_LABEL_ID = 2**31  # exclusive; of any sign
 _MAX_KEYS_NAMED = 20
@@ -86,7 +86,7 @@ class ManifestStructure:
         """The manifest, to be used only where no problem was found."""
         self._unknown_keys(content, _KEYS)
         sequences = self._sequences(content.get("modality"))
-        labels = self._labels(content.get("labels"))
+        labels = self.labels(content.get("labels"))
         splits = {name: tuple(self._studies(name, content.get(name), sequences)) for name in SPLITS}
         if not any(content.get(name) for name in SPLITS):
             self._problem("the manifest names no study", expected=f"a list under one of {', '.join(SPLITS)}")
@@ -123,7 +123,8 @@ class ManifestStructure:
             return ()
         return tuple(names)
 
-    def _labels(self, labels: object) -> dict[str, tuple[int, ...]]:
+    def labels(self, labels: object) -> dict[str, tuple[int, ...]]:
+        """Class name -> ids, background among them."""
         if labels is None:
             return {}
         if isinstance(labels, str):
@@ -193,16 +194,18 @@ class ManifestStructure:
             images=images,
             region=self._region(study_id, entry.get("region")),
             label=self._file(study_id, "label", entry.get("label")),
-            patient=self._patient(study_id, entry.get("patient")),
+            patient=self._text(study_id, entry, "patient"),
+            visit=self._text(study_id, entry, "visit"),
             frames=frames,
             scribbles=self._file(study_id, "scribbles", entry.get("scribbles")),
         )
 
-    def _patient(self, study_id: str, patient: object) -> str | None:
-        if patient is not None and not (isinstance(patient, str) and patient.strip()):
-            self._problem("'patient' must be a non-empty text", study_id, got=json.dumps(patient))
+    def _text(self, study_id: str, entry: Mapping[str, Any], key: str) -> str | None:
+        text = entry.get(key)
+        if text is not None and not (isinstance(text, str) and text.strip()):
+            self._problem(f"'{key}' must be a non-empty text", study_id, got=json.dumps(text))
             return None
-        return patient
+        return text
 
     def _region(self, study_id: str, region: object) -> Path | RegionRule | None:
         if not isinstance(region, dict):

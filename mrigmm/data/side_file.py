@@ -118,6 +118,8 @@ class SideFile:
         classes: class name -> id.
         label_map: what the label map held when it was written.
         study: id.
+        patient: whom it shows, where a patient has several studies.
+        visit: which of the patient's visits.
         method: name of what segmented it.
         settings: of the method.
         run: folder of the trained run; None for a method without one.
@@ -146,6 +148,8 @@ class SideFile:
     classes: Mapping[str, int]
     label_map: LabelMapRecord | None = None
     study: str | None = None
+    patient: str | None = None
+    visit: str | None = None
     method: str = "unknown"
     settings: Mapping[str, Any] = field(default_factory=dict)
     run: Path | None = None
@@ -192,6 +196,8 @@ class SideFile:
         """What stands in the file; `from_json` reads it."""
         return {
             "study": self.study,
+            **({} if self.patient is None else {"patient": self.patient}),
+            **({} if self.visit is None else {"visit": self.visit}),
             "method": self.method,
             "settings": self.settings,
             "run": _text(self.run),
@@ -235,7 +241,9 @@ class SideFile:
         return cls(
             classes=classes,
             label_map=None if label_map is None else LabelMapRecord.from_json(label_map),
-            study=None if content.get("study") is None else str(content["study"]),
+            study=_name(content, "study"),
+            patient=_name(content, "patient"),
+            visit=_name(content, "visit"),
             method=str(content.get("method", "unknown")),
             settings=_mapping(content, "settings"),
             run=_path(content, "run"),
@@ -324,6 +332,10 @@ def _mapping(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     if found is not None and not isinstance(found, dict):
         raise TypeError(key)
     return found or {}
+
+
+def _name(content: Mapping[str, Any], key: str) -> str | None:
+    return None if content.get(key) is None else str(content[key])
 
 
 def _path(content: Mapping[str, Any], key: str) -> Path | None:

@@ -191,6 +191,8 @@ def _values(array: NDArray[np.generic]) -> NDArray[np.generic]:
 _UNKNOWN_ID_REMEDY = {
     "label": "name the id under 'labels' in the manifest (structures that are no class under "
     "'background', for example the right ventricle: \"background\": [0, 600])",
+    "mask": "name the id with --labels (structures that are no class under background: "
+    "'{background: [0, 600], blood: 500, ...}')",
     "scribbles": "use the ids of mrigmm's own label maps (docs/data.md), and 0 where nothing is said",
     "region": "use 0 outside, and either 1 = left ventricle, or 1 = cavity and 2 = wall",
 }

@@ -17,13 +17,13 @@ from mrigmm.data.priors.shipped import default_prior
 from mrigmm.data.provenance import prior_overlap
 from mrigmm.data.sources.base import NIFTI, Cohort, Entry, Folder, Kind, Options, list_folder, natural_key
 from mrigmm.data.sources.files import with_regions
+from mrigmm.data.sources.names import label_ids
 from mrigmm.data.sources.table import KINDS
 from mrigmm.data.splits import Division, divide
 from mrigmm.errors import InputError, Problem, near_misses, some_of
 from mrigmm.jobs.common import Outcome, Track, no_progress
 from mrigmm.jobs.prior import prior
 from mrigmm.jobs.shown import ShownTable
-from mrigmm.labels import SCHEMES
 
 
 @dataclass(frozen=True, repr=False)
@@ -86,7 +86,7 @@ def manifest(
         seed: of ratio and folds.
         images: sequence name -> pattern, or several, of which the first that fits counts (kind "files").
         label: pattern of the reference labels (kind "files").
-        labels: scheme of label ids, or "blood=1,myocardium=2,scar=3+4"; default the data set's.
+        labels: scheme of label ids, "blood=1,scar=3+4" or "{blood: 1, ...}"; default the data set's.
         rename: name of a sequence or class in the folder -> in the manifest (kinds "nnunet", "bids").
         overwrite: allow to replace manifests and their priors.
         track: progress bar of the priors.
@@ -162,30 +162,6 @@ def _kind(name: str, options: Options) -> Kind:
             fitting = [other for other, kind in KINDS.items() if option in kind.options]
             raise InputError(f"{flag} belongs to {' and '.join(fitting)}, not to {name}")
     return KINDS[name]
-
-
-def label_ids(text: str) -> Mapping[str, Sequence[int]]:
-    """A scheme by name, or class=id pairs; a class without ids is one that the files do not have.
-
-    Raises:
-        InputError: neither.
-    """
-    if text in SCHEMES:
-        return SCHEMES[text]
-    result: dict[str, list[int]] = {}
-    try:
-        for pair in text.split(","):
-            name, separator, ids = pair.partition("=")
-            if not separator or name.strip() in result:
-                raise ValueError
-            result[name.strip()] = [int(i) for i in ids.split("+") if i.strip()]
-    except ValueError:
-        raise InputError(
-            "the label ids cannot be read",
-            expected=f"one of {', '.join(SCHEMES)}, or pairs such as blood=1,myocardium=2,scar=3+4",
-            got=text,
-        ) from None
-    return result
 
 
 def _usable_studies(cohort: Cohort, folder: Folder) -> Cohort:
@@ -288,6 +264,8 @@ def _study(entry: Entry, sequences: Sequence[str], prefix: PurePosixPath, rule: 
         study["label"] = path(entry.label)
     if entry.patient != entry.id:
         study["patient"] = entry.patient
+    if entry.visit is not None:
+        study["visit"] = entry.visit
     return study
 
 

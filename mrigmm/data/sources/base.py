@@ -32,6 +32,7 @@ class Entry:
         label: reference label.
         region: region map.
         split: where the layout itself puts the study.
+        visit: which of the patient's visits, where the layout says so.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Entry:
     label: str | None = None
     region: str | None = None
     split: str = "training"
+    visit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -234,6 +236,7 @@ def simple_entries(
     *,
     split: Callable[[str, str], str],
     patient: Callable[[str], str] = str,
+    visit: Callable[[str], str | None] = lambda _study: None,
 ) -> tuple[Entry, ...]:
     """Entries of studies whose roles are sequences and `LABEL`.
 
@@ -241,6 +244,7 @@ def simple_entries(
         studies: files by study id and by role.
         split: (study id, one of its files) -> split.
         patient: study id -> patient.
+        visit: study id -> which of the patient's visits.
     """
     return tuple(
         Entry(
@@ -249,6 +253,7 @@ def simple_entries(
             {role: file for role, file in files.items() if role != LABEL},
             files.get(LABEL),
             split=split(study, next(iter(files.values()))),
+            visit=visit(study),
         )
         for study, files in studies.items()
     )

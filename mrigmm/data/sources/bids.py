@@ -73,6 +73,7 @@ def read(folder: Folder, options: Options) -> Cohort:
             {role: file for role, file in files.items() if role not in (LABEL, _REGION)},
             files.get(LABEL),
             files.get(_REGION),
+            visit=study.partition("_")[2] or None,
         )
         for study, files in studies.items()
     )

@@ -7,6 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from mrigmm.data.priors.choice import SEQUENCE_ALIASES
 from mrigmm.data.sources.base import (
@@ -43,6 +44,7 @@ def read(folder: Folder, options: Options) -> Cohort:
         )
     patterns = {**options.images, **({LABEL: (options.label,)} if options.label is not None else {})}
     patients: dict[str, str] = {}
+    visits: dict[str, str | None] = {}
     found = []
     matched = []
     by_pattern: dict[str, Counter[str]] = {role: Counter() for role in patterns}
@@ -50,19 +52,21 @@ def read(folder: Folder, options: Options) -> Cohort:
         taken: set[str] = set()
         for pattern in alternatives:
             fitting = list(matching(folder, pattern))
-            matched.append(_matched(role, pattern, [(study, file) for study, _, file in fitting]))
-            new = [(study, patient, file) for study, patient, file in fitting if study not in taken]
-            for study, patient, file in new:
-                found.append((study, role, file))
-                _remember(patients, study, patient)
-            taken |= {study for study, _, _ in new}
-            by_pattern[role][pattern] = len({study for study, _, _ in new})
+            matched.append(_matched(role, pattern, [(m.study, m.file) for m in fitting]))
+            new = [match for match in fitting if match.study not in taken]
+            for match in new:
+                found.append((match.study, role, match.file))
+                _remember(patients, match.study, match.patient)
+                visits[match.study] = match.visit
+            taken |= {match.study for match in new}
+            by_pattern[role][pattern] = len({match.study for match in new})
     looked_for = [pattern for alternatives in patterns.values() for pattern in alternatives]
     studies, problems = assign(folder, found, looked_for=looked_for)
     entries = simple_entries(
         studies,
         split=lambda _study, file: split_of_folders(file),
         patient=lambda study: patients.get(study, study),
+        visit=visits.get,
     )
     notes = (*_two_roles(found), *_greedy(list(studies), patterns), *_mixed(by_pattern))
     return Cohort(tuple(options.images), options.labels or {}, entries, notes, tuple(matched), problems)
@@ -134,7 +138,7 @@ def with_regions(folder: Folder, cohort: Cohort, pattern: str) -> Cohort:
         InputError: no file fits the pattern or a study.
     """
     entries = cohort.entries
-    found = [(study, REGION, file) for study, _, file in matching(folder, pattern)]
+    found = [(match.study, REGION, match.file) for match in matching(folder, pattern)]
     if not found:
         raise InputError(
             "no file fits the pattern of --region",
@@ -161,8 +165,17 @@ def with_regions(folder: Folder, cohort: Cohort, pattern: str) -> Cohort:
     return replace(cohort, entries=result, matched=(*cohort.matched, told), problems=problems)
 
 
-def matching(folder: Folder, pattern: str) -> Iterator[tuple[str, str | None, str]]:
-    """(study id, patient or None, file) of every file that fits a pattern.
+class Match(NamedTuple):
+    """A file that fits a pattern: study id, file, and patient and visit where the pattern has them."""
+
+    study: str
+    file: str
+    patient: str | None
+    visit: str | None
+
+
+def matching(folder: Folder, pattern: str) -> Iterator[Match]:
+    """Every file that fits a pattern; without `{id}` patient and visit are the study's id.
 
     Raises:
         InputError: a pattern without placeholder.
@@ -172,12 +185,13 @@ def matching(folder: Folder, pattern: str) -> Iterator[tuple[str, str | None, st
         # Accents are one letter or two, depending on the program that wrote the name.
         if match := expression.fullmatch(unicodedata.normalize("NFC", file)):
             groups = match.groupdict()
-            patient = groups.get("patient")
-            yield groups.get("id") or str(patient), patient, file
+            patient, visit = groups.get("patient"), groups.get("visit")
+            study = groups.get("id") or "_".join(part for part in (patient, visit) if part)
+            yield Match(study, file, patient, visit)
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """A glob pattern with `{id}` and `{patient}` as a regular expression of whole relative paths.
+    """A glob pattern with `{id}`, `{patient}` and `{visit}` as a regular expression of whole relative paths.
 
     `*` and the placeholders stand for any text within a name, `?` for one character, `**/` for any
     folders. A placeholder that stands twice must be the same text. The ending may be in any case. Folders may
@@ -195,8 +209,8 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     seen: set[str] = set()
     result = ""
     body, ending = re.fullmatch(r"(.*?)((?:\.nii(?:\.gz)?)?)", pattern, re.IGNORECASE | re.DOTALL).groups()  # type: ignore[union-attr]
-    for part in re.split(r"(\*\*/|\*\*|\*|\?|\{id\}|\{patient\})", body):
-        if part in ("{id}", "{patient}"):
+    for part in re.split(r"(\*\*/|\*\*|\*|\?|\{id\}|\{patient\}|\{visit\})", body):
+        if part in ("{id}", "{patient}", "{visit}"):
             name = part[1:-1]
             result += f"(?P={name})" if name in seen else f"(?P<{name}>[^/]+?)"
             seen.add(name)

@@ -24,7 +24,12 @@ def read(folder: Folder, options: Options) -> Cohort:
     studies, problems = files_by_study(
         folder, _PATTERN, _ROLES, looked_for=("D8_postMI/{images,labels}/001_D8.nii.gz (D8, M1 or M12)",)
     )
-    entries = simple_entries(studies, split=lambda _study, file: split_of_folders(file), patient=_patient)
+    entries = simple_entries(
+        studies,
+        split=lambda _study, file: split_of_folders(file),
+        patient=_patient,
+        visit=lambda study: study.split("_")[1],
+    )
     return Cohort(("LGE",), options.labels or SCHEMES["myosaiq"], entries, problems=problems)
 
 

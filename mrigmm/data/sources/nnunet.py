@@ -63,6 +63,11 @@ def read(folder: Folder, options: Options) -> Cohort:
     return Cohort(tuple(sequences.values()), labels, entries, tuple(notes), problems=problems)
 
 
+def dataset_labels(folder: Folder, file: str) -> dict[str, list[int]]:
+    """Class name -> ids by a `dataset.json`, as nnU-Net lays it beside predictions; raises InputError."""
+    return labels_of(_label_pairs(folder, file, _content(folder, file)["labels"]), {})
+
+
 def _content(folder: Folder, file: str) -> dict[str, Any]:
     """Channels and labels of `dataset.json`, whose keys differ between the versions."""
     try:

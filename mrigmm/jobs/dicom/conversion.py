@@ -29,9 +29,10 @@ from mrigmm.data.dicom.series_map import MappedStudy, read_map, write_map
 from mrigmm.data.dicom.stack import read_voxels, stack_slices
 from mrigmm.data.dicom.write import write_nifti
 from mrigmm.data.files import require_new_folder, write_text
+from mrigmm.data.sources.names import label_ids
 from mrigmm.errors import InputError, Problem, counted, some_of
 from mrigmm.jobs.common import Outcome, Track, warnings_of
-from mrigmm.jobs.manifest import label_ids, labels_as_json
+from mrigmm.jobs.manifest import labels_as_json
 
 MAP_FILE = "map.yaml"
 _SAID = 5  # of what is known of series in the message that there is no study

@@ -83,6 +83,8 @@ def _write_study(study: Study, out: Path, request: Request, notes: Sequence[str]
         side = replace(
             side_file(tensors, result, labels, segmenter, problems),
             scribbles=None if used is None else used.resolve(),
+            patient=study.patient,
+            visit=study.visit,
             made_with=made_with,
             seconds=round(time.perf_counter() - started, 3),
         )
