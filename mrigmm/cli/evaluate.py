@@ -48,6 +48,13 @@ Base = Annotated[
     ),
 ]
 
+Redcap = Annotated[
+    bool,
+    typer.Option(
+        "--redcap", help="Write a data dictionary and records for REDCap, too.", rich_help_panel=OUTPUT
+    ),
+]
+
 
 def evaluate(
     predictions: PredictionsArg,
@@ -157,6 +164,7 @@ def quantify(
     ] = None,
     rv_insertion: RvInsertion = None,
     base: Base = None,
+    redcap: Redcap = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -177,6 +185,7 @@ def quantify(
         members=member or (),
         rv_insertion=rv_insertion,
         base=base,
+        redcap=redcap,
         track=voice.track,
     )
     text = f"measured {studies_text(len(result.done))}: {result.output}"
@@ -214,6 +223,7 @@ def measure(
     ] = None,
     rv_insertion: RvInsertion = None,
     base: Base = None,
+    redcap: Redcap = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -236,6 +246,7 @@ def measure(
         pattern=pattern,
         rv_insertion=rv_insertion,
         base=base,
+        redcap=redcap,
         overwrite=overwrite,
         track=voice.track,
     )

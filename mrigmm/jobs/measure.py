@@ -47,6 +47,7 @@ def measure(
     pattern: str | None = None,
     rv_insertion: Path | str | None = None,
     base: str | None = None,
+    redcap: bool = False,
     overwrite: bool = False,
     track: Track = no_progress,
 ) -> Quantified:
@@ -67,6 +68,7 @@ def measure(
         pattern: how the masks are named, with `{id}`, or `{patient}` and `{visit}`; default by their names.
         rv_insertion: as in `quantify`.
         base: as in `quantify`.
+        redcap: as in `quantify`.
         overwrite: allow to replace results in `out`.
         track: progress bar.
 
@@ -112,7 +114,7 @@ def measure(
     if classes:
         write_itksnap_labels(out / "labels_itksnap.txt", classes)
         write_slicer_colours(out / "labels_slicer.ctbl", classes)
-    found = quantify(out, rv_insertion=rv_insertion, base=base, track=track)
+    found = quantify(out, rv_insertion=rv_insertion, base=base, redcap=redcap, track=track)
     page = report(out, out=out / REPORT_FILE, track=track)
     told = [p for p in (*found.problems, *page.problems) if p.study not in failed]
     return replace(found, problems=tuple(dict.fromkeys((*problems, *told))))

@@ -35,7 +35,14 @@ from mrigmm.jobs.quantifying.inputs import (
 )
 from mrigmm.jobs.quantifying.insertions import check_base, check_place, check_studies, without_effect
 from mrigmm.jobs.quantifying.plausible import map_problems
-from mrigmm.jobs.quantifying.tables import EXPECTED, SEQUENCES, columns_of, quantity_files, write_quantities
+from mrigmm.jobs.quantifying.posterior import EXPECTED, is_shown, shown
+from mrigmm.jobs.quantifying.tables import (
+    SEQUENCES,
+    columns_of,
+    quantity_files,
+    visits_of,
+    write_quantities,
+)
 from mrigmm.jobs.reading.failures import failures, no_prediction
 from mrigmm.jobs.reading.prediction_folder import EDITED, Prediction, predicted_studies, read_prediction
 from mrigmm.jobs.shown import ShownTable, figure
@@ -81,9 +88,10 @@ def quantify(
     members: Sequence[Path | str] = (),
     rv_insertion: Path | str | None = None,
     base: str | None = None,
+    redcap: bool = False,
     track: Track = no_progress,
 ) -> Quantified:
-    """Measure the label maps of a folder; write `quantities.csv`, `quantities.json` and `segments.csv` there.
+    """Measure the label maps of a folder; write `quantities.csv` and the tables beside it there.
 
     Examples:
         >>> mrigmm.quantify("predictions", manifest="cohort/manifest.json")  # doctest: +SKIP
@@ -98,6 +106,7 @@ def quantify(
         rv_insertion: the anterior insertion of the right ventricle in world (scanner) coordinates: CSV of
             study, x_mm, y_mm, z_mm in RAS+, or points of 3D Slicer (`data.points.read_points`).
         base: "first" or "last", the slice of the files that is nearest to the base.
+        redcap: write a data dictionary and records for REDCap, too.
         track: progress bar.
 
     Returns:
@@ -161,7 +170,10 @@ def quantify(
     problems += without_effect(base=base, points=points, no_insertion=no_insertion, no_base=no_base)
     failed = failures(folder)
     problems += no_prediction(failed)
-    write_quantities(folder, rows, measured_maps, failed)
+    visits = visits_of(measured_maps.values()) | {
+        name: (study.patient, study.visit) for name, study in known.items() if study.patient and study.visit
+    }
+    problems += write_quantities(folder, rows, measured_maps, failed, visits=visits, redcap=redcap)
     return Quantified(
         folder / QUANTITIES_FILE,
         tuple(rows),
@@ -171,7 +183,7 @@ def quantify(
 
 
 def predicted_quantities(
-    study: StudyTensors, result: Segmentation, classes: tuple[str, ...]
+    study: StudyTensors, result: Segmentation, classes: tuple[str, ...], method: str
 ) -> dict[str, Any]:
     """The numbers of a study that was just segmented, for its side file."""
     grid = study.output.grid
@@ -187,7 +199,7 @@ def predicted_quantities(
         None if result.mvo is None else in_file(result.mvo[None])[0],
         rv=None if result.rv is None else in_file(result.rv[None])[0],
     )
-    row = quantify_maps(maps).as_dict()
+    row = shown(quantify_maps(maps).as_dict(), method)
     row["volumes"] |= verdict_numbers(result.details)
     present = [name for name, there in zip(study.sequences, study.present, strict=True) if there]
     return {**row, SEQUENCES: present}
@@ -209,13 +221,12 @@ def write_recorded(folder: Path) -> list[Problem]:
             if prediction.edited:
                 rows[name] = _measure(measured(prediction), None, [], None)
             elif recorded is not None:
-                rows[name] = {**recorded, SEQUENCES: prediction.sequences}
+                rows[name] = {**shown(recorded, prediction.side.method), SEQUENCES: prediction.sequences}
         except InputError as error:
             problems += [replace(problem, severity="warning") for problem in error.problems]
             continue
         maps[name] = prediction
-    write_quantities(folder, rows, maps, failures(folder))
-    return problems
+    return problems + write_quantities(folder, rows, maps, failures(folder))
 
 
 def _measure(
@@ -240,7 +251,9 @@ def _measure(
             if math.isfinite(reference.volumes.get(name, math.nan))
         }
         if not draws and not edited:
-            row["notes"].append("no CRPS: predict with --save-probabilities, or give members")
+            saved = "predict with --save-probabilities, or "
+            how = saved if is_shown(prediction.prediction.side.method) else ""
+            row["notes"].append(f"no CRPS: {how}give members")
     finished: dict[str, Any] = finite(row)
     return finished
 
@@ -256,12 +269,13 @@ def _numbers(
     if prediction.prediction.edited:
         notes.append(f"{EDITED}: no expected values and no intervals")
     found = quantify_maps(maps, orientation, base_first=base_first)
-    row = found.as_dict()
+    method = prediction.prediction.side.method
+    row = shown(found.as_dict(), method)
     recorded = prediction.prediction.side.quantities
     if maps.resp is None and recorded is not None:
-        row = _with_recorded(row, recorded)
+        row = _with_recorded(row, shown(recorded, method))
     row["notes"] = [*notes, *row["notes"]]
-    return row, dict(found.draws)
+    return row, dict(found.draws) if is_shown(method) else {}
 
 
 def _with_recorded(row: dict[str, Any], recorded: Mapping[str, Any]) -> dict[str, Any]:

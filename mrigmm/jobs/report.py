@@ -28,7 +28,7 @@ from mrigmm.jobs.common import (
     no_progress,
     versions,
 )
-from mrigmm.jobs.quantifying.tables import EXPECTED
+from mrigmm.jobs.quantifying.posterior import EXPECTED
 from mrigmm.jobs.reading.evaluated import (
     ReadEvaluation,
     StudyOverlap,

@@ -33,6 +33,7 @@ def test_what_is_written(workshop, tmp_path):
     assert (result.done, result.problems, result.output) == (("s1",), (), out)
     assert names(out) == [
         *("labels_itksnap.txt", "labels_slicer.ctbl", "quantities.csv", "quantities.json"),
+        *("quantities_dictionary.csv", "quantities_intervals.csv"),
         *("s1.json", "s1_labels.nii.gz", "s1_mvo.nii.gz", "segments.csv"),
     ]
 
@@ -187,7 +188,8 @@ def test_an_older_result_does_not_stand_in_for_one_that_fails(workshop, tmp_path
     # The probabilities of the first time are gone too: they belong to another result.
     assert names(out) == [
         *("a.json", "a_labels.nii.gz", "a_mvo.nii.gz", "b_failed.json"),
-        *("labels_itksnap.txt", "labels_slicer.ctbl", "quantities.csv", "quantities.json", "segments.csv"),
+        *("labels_itksnap.txt", "labels_slicer.ctbl", "quantities.csv", "quantities.json"),
+        *("quantities_dictionary.csv", "quantities_intervals.csv", "segments.csv"),
     ]
 
 

@@ -12,7 +12,13 @@ from ..conftest import LABELS, PATIENT, SHAPE, oblique_affine, save_nifti, ventr
 from .test_mvo import entry as obstruction
 
 VOXEL_ML = 0.0144
-FILES = ("quantities.json", "quantities.csv", "segments.csv")
+FILES = (
+    "quantities.json",
+    "quantities.csv",
+    "quantities_intervals.csv",
+    "quantities_dictionary.csv",
+    "segments.csv",
+)
 
 
 def content(folder):
@@ -65,6 +71,13 @@ def test_the_tables(predicted):
     assert all(name.endswith(("_ml", "_g", "_percent_of_lv_mass", "_percent_of_area_at_risk"))
                for name in row if name not in ("study", "sequences", "edited"))  # fmt: skip
     assert [*row][-2:] == ["sequences", "edited"]  # later than the columns that were always there
+    (second,) = rows(out / "quantities_intervals.csv")
+    volumes = content(out)["studies"]["s1"]["volumes"]
+    assert float(second["expected_infarct_mass_g"]) == pytest.approx(
+        volumes["expected_infarct_mass_g"], rel=1e-5
+    )
+    assert set(second) & set(row) == {"study"}
+    assert all(name.startswith(("expected_", "interval_")) for name in second if name != "study")
     assert row["sequences"] == "LGE+T2+bSSFP"
     table = rows(out / "segments.csv")
     assert [(r["study"], r["slice"], r["segment"]) for r in table] == [("s1", str(z), "") for z in (1, 2, 3)]
@@ -134,6 +147,7 @@ def test_against_the_reference(cli, predicted):
     assert float(row["reference_infarct_mass_g"]) == pytest.approx(
         study["reference"]["infarct_mass_g"], rel=1e-5
     )
+    (row,) = rows(out / "quantities_intervals.csv")
     assert float(row["crps_infarct_mass_g"]) == pytest.approx(study["crps"]["infarct_mass_g"], rel=1e-5)
 
 

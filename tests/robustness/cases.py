@@ -147,6 +147,8 @@ OF_THE_COHORT = {
     "labels_slicer.ctbl",
     "quantities.json",
     "quantities.csv",
+    "quantities_dictionary.csv",
+    "quantities_intervals.csv",
     "segments.csv",
 }
 

@@ -10,12 +10,16 @@ from mrigmm.data.manifest import Study
 from mrigmm.errors import InputError
 from mrigmm.jobs.common import (
     COMPARISON_FILE,
+    DICTIONARY_FILE,
+    INTERVALS_FILE,
     LABELS_SUFFIX,
+    LONGITUDINAL_FILE,
     METRICS_FILE,
     MOTION_SUFFIX,
     MVO_SUFFIX,
     PROBABILITIES_SUFFIX,
     QUANTITIES_FILE,
+    REDCAP_FILES,
     REGION_SUFFIX,
     REPORT_FILE,
     RV_SUFFIX,
@@ -28,6 +32,10 @@ from mrigmm.methods.base import EXTRA_MAPS, UNCERTAINTY_MAPS
 _DERIVED = (
     METRICS_FILE,
     QUANTITIES_FILE,
+    INTERVALS_FILE,
+    DICTIONARY_FILE,
+    LONGITUDINAL_FILE,
+    *REDCAP_FILES,
     SEGMENTS_FILE,
     REPORT_FILE,
     *(str(Path(name).with_suffix(".csv")) for name in (METRICS_FILE, QUANTITIES_FILE)),

@@ -53,7 +53,7 @@ def side_file(
         classes=ids,
         volume_ml=volume_ml,
         label_map=record_of(labels, study.output.grid),
-        quantities=predicted_quantities(study, result, segmenter.classes),
+        quantities=predicted_quantities(study, result, segmenter.classes, segmenter.method.name),
         mixture=SavedMixture(
             result.sequences,
             result.units,

@@ -1,4 +1,4 @@
-"""The tables of `mrigmm quantify`: one row per study, one per slice or segment, and how well they agree."""
+"""The tables of `mrigmm quantify`: a row per study, per slice or segment, and per pair of visits."""
 
 from __future__ import annotations
 
@@ -11,22 +11,43 @@ from typing import Any
 
 import numpy as np
 
-from mrigmm.data.files import write_text
+from mrigmm.data.files import remove, write_text
 from mrigmm.errors import Problem
 from mrigmm.export.side_files import write_json
-from mrigmm.jobs.common import DISCLAIMER, QUANTITIES_FILE, SEGMENTS_FILE
+from mrigmm.jobs.common import (
+    DICTIONARY_FILE,
+    DISCLAIMER,
+    INTERVALS_FILE,
+    LONGITUDINAL_FILE,
+    QUANTITIES_FILE,
+    REDCAP_FILES,
+    SEGMENTS_FILE,
+    versions,
+)
+from mrigmm.jobs.quantifying.dictionary import dictionary_rows, redcap_tables
+from mrigmm.jobs.quantifying.longitudinal import longitudinal_rows
+from mrigmm.jobs.quantifying.posterior import EXPECTED
 from mrigmm.jobs.reading.label_maps import EDITED_COLUMN, label_maps, yes_or_no
 from mrigmm.jobs.reading.prediction_folder import Prediction
 from mrigmm.quantification.transmurality import BIN_NAMES
 
-EXPECTED = "expected_"
 SEQUENCES = "sequences"
+_LAST = (SEQUENCES, EDITED_COLUMN, "patient", "visit")
+# What stands in the second table: all that is of the probabilities.
+_OF_PROBABILITIES = (EXPECTED, "interval_", "crps_")
 
 
-def quantity_files(folder: Path) -> tuple[Path, Path, Path]:
-    """The three files of a folder: JSON, table of studies, table of slices and segments."""
+def quantity_files(folder: Path) -> tuple[Path, ...]:
+    """The files of a folder that may be written."""
+    names = (SEGMENTS_FILE, INTERVALS_FILE, DICTIONARY_FILE, LONGITUDINAL_FILE, *REDCAP_FILES)
     path = folder / QUANTITIES_FILE
-    return path, path.with_suffix(".csv"), folder / SEGMENTS_FILE
+    return path, path.with_suffix(".csv"), *(folder / name for name in names)
+
+
+def visits_of(predictions: Iterable[Prediction]) -> dict[str, tuple[str, str]]:
+    """Study -> patient and visit, of the studies whose side files say both."""
+    sides = {prediction.study: prediction.side for prediction in predictions}
+    return {name: (s.patient, s.visit) for name, s in sides.items() if s.patient and s.visit}
 
 
 def write_quantities(
@@ -34,8 +55,11 @@ def write_quantities(
     rows: Mapping[str, Mapping[str, Any]],
     maps: Mapping[str, Prediction],
     failed: Mapping[str, Problem],
-) -> None:
-    """Write the three files.
+    *,
+    visits: Mapping[str, tuple[str, str]] | None = None,
+    redcap: bool = False,
+) -> list[Problem]:
+    """Write the tables; what is empty is not written, and removed where it was.
 
     Args:
         folder: where they go.
@@ -43,41 +67,63 @@ def write_quantities(
             are not known are None; under "sequences" those that the study has.
         maps: study -> label map that was measured.
         failed: study -> why it has no prediction.
+        visits: study -> patient and visit; default as the side files say.
+        redcap: write the templates for REDCap, too.
+
+    Returns:
+        Warnings: visits that cannot be put in order.
     """
-    as_json, as_csv, segments = quantity_files(folder)
+    visits = visits_of(maps[name] for name in rows) if visits is None else visits
+    later, problems = longitudinal_rows({name: row["volumes"] for name, row in rows.items()}, visits)
     content: dict[str, Any] = {"studies": rows, **label_maps(maps[name] for name in rows)}
     if failed:
         content["no_prediction"] = {name: problem.brief for name, problem in failed.items()}
     agreement = _agreement(rows.values())
     if agreement:
         content["agreement"] = agreement
-    write_json(as_json, {**content, "disclaimer": DISCLAIMER})
-    write_text(
-        as_csv,
-        _table(
-            (
-                {
-                    "study": name,
-                    **columns_of(row),
-                    SEQUENCES: "+".join(row.get(SEQUENCES, ())),
-                    EDITED_COLUMN: yes_or_no(maps[name].edited),
-                }
-                for name, row in rows.items()
-            ),
-            last=(SEQUENCES, EDITED_COLUMN),
-        ),
-    )
-    write_text(
-        segments,
-        _table(
-            (
-                {"study": name, "slice": None, "segment": None, **part}
-                for name, row in rows.items()
-                for part in (*row["slices"], *_numbered(row))
-            ),
+    if later:
+        content["longitudinal"] = later
+    write_json(folder / QUANTITIES_FILE, {**content, "disclaimer": DISCLAIMER})
+    studies: list[dict[str, Any]] = []
+    intervals: list[dict[str, Any]] = []
+    for name, row in rows.items():
+        columns = columns_of(row)
+        second = {n: value for n, value in columns.items() if n.startswith(_OF_PROBABILITIES)}
+        studies.append(
+            {
+                "study": name,
+                **{n: value for n, value in columns.items() if n not in second},
+                SEQUENCES: "+".join(row.get(SEQUENCES, ())),
+                EDITED_COLUMN: yes_or_no(maps[name].edited),
+                **dict(zip(_LAST[2:], visits.get(name, ()), strict=False)),
+            }
+        )
+        intervals += [{"study": name, **second}] if second else []
+    segments = [
+        {"study": name, "slice": None, "segment": None, **part}
+        for name, row in rows.items()
+        for part in (*row["slices"], *_numbered(row))
+    ]
+    csv_file = Path(QUANTITIES_FILE).with_suffix(".csv").name
+    written = {
+        csv_file: _table(folder / csv_file, studies, last=_LAST),
+        INTERVALS_FILE: _table(folder / INTERVALS_FILE, intervals),
+        SEGMENTS_FILE: _table(
+            folder / SEGMENTS_FILE,
+            segments,
             head=("study", "slice", "segment", "transmurality_percent", *BIN_NAMES),
         ),
-    )
+        LONGITUDINAL_FILE: _table(folder / LONGITUDINAL_FILE, later),
+    }
+    _table(folder / DICTIONARY_FILE, dictionary_rows(written))
+    if redcap:
+        about = f"mrigmm {versions()['mrigmm']}. {DISCLAIMER}"
+        for file, lines in zip(REDCAP_FILES, redcap_tables(studies, written[csv_file], about), strict=True):
+            _table(folder / file, lines)
+    else:
+        for file in REDCAP_FILES:
+            remove(folder / file)
+    return problems
 
 
 def _numbered(row: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -102,18 +148,27 @@ def columns_of(row: Mapping[str, Any]) -> dict[str, float | None]:
     return columns
 
 
-def _table(rows: Iterable[Mapping[str, Any]], head: Sequence[str] = (), last: Sequence[str] = ()) -> str:
-    """CSV text; a column for every name of any row, empty where there is no number."""
-    listed = list(rows)
-    text = io.StringIO()
-    columns = list(dict.fromkeys([*head, *(name for row in listed for name in row)])) or ["study"]
+def _table(
+    path: Path, rows: Sequence[Mapping[str, Any]], head: Sequence[str] = (), last: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Write a CSV file: a column for every name of any row, empty where there is no value.
+
+    Returns:
+        The columns; where there are none, no file is written, and an older one removed.
+    """
+    columns = list(dict.fromkeys([*head, *(name for row in rows for name in row)]))
     columns.sort(key=lambda name: name in last)  # later columns stand after those that were always there
+    if not columns:
+        remove(path)
+        return ()
+    text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    for row in listed:
+    for row in rows:
         values = (row.get(name) for name in columns)
         writer.writerow(["" if v is None else f"{v:.6g}" if isinstance(v, float) else v for v in values])
-    return text.getvalue()
+    write_text(path, text.getvalue())
+    return tuple(columns)
 
 
 def _agreement(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:

@@ -181,7 +181,7 @@ def test_predicted_once_more(predicted, manifest, out):
     assert (out / "bad_labels.nii.gz").read_bytes() == before
     table = {row["study"]: row for row in rows(out / "quantities.csv")}
     assert (table["bad"]["infarct_mass_g"], table["bad"]["edited"]) == ("0", "yes")
-    assert table["bad"]["expected_infarct_mass_g"] == ""
+    assert {row["study"] for row in rows(out / "quantities_intervals.csv")} == {"good"}
     with pytest.raises(InputError, match="changed after predict would be replaced") as caught:
         mrigmm.predict(manifest, out, **how, overwrite=True)
     assert [p.study for p in caught.value.problems] == ["bad"]
