@@ -24,15 +24,14 @@ from mrigmm.cli.options import (
     Verbose,
     named,
     named_several,
+    option,
 )
 from mrigmm.cli.tables import print_metrics, print_problem_table
 from mrigmm.errors import InputError, grouped
 
 
 def demo(
-    out: Annotated[
-        Path, typer.Option("-o", "--out", help="New folder for everything.", rich_help_panel=OUTPUT)
-    ] = Path("mrigmm_demo"),
+    out: Annotated[Path, option(OUTPUT, "New folder for everything.", "-o", "--out")] = Path("mrigmm_demo"),
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -55,27 +54,16 @@ def demo(
 
 
 def simulate(
-    out: Annotated[
-        Path, typer.Option("-o", "--out", help="New folder for the cohort.", rich_help_panel=OUTPUT)
-    ],
-    studies: Annotated[int, typer.Option(min=1, help="Number of studies.", rich_help_panel=METHOD)],
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.", rich_help_panel=METHOD)],
+    out: Annotated[Path, option(OUTPUT, "New folder for the cohort.", "-o", "--out")],
+    studies: Annotated[int, option(METHOD, "Number of studies.", min=1)],
+    seed: Annotated[int, option(METHOD, "Seed of everything random.", min=0)],
     preset: Annotated[
-        str,
-        typer.Option(
-            help="Kind of cohort (docs/phantom.md).", rich_help_panel=METHOD, autocompletion=complete_cohorts
-        ),
+        str, option(METHOD, "Kind of cohort (docs/phantom.md).", complete=complete_cohorts)
     ] = "cohort",
-    region: Annotated[
-        RegionKind, typer.Option(help="Region maps to write.", rich_help_panel=OUTPUT)
-    ] = RegionKind.lv,
+    region: Annotated[RegionKind, option(OUTPUT, "Region maps to write.")] = RegionKind.lv,
     anatomy: Annotated[
         tuple[str, Path] | None,
-        typer.Option(
-            metavar="sunnybrook DIR",
-            help="Real contours and bSSFP, simulated LGE and T2.",
-            rich_help_panel=INPUT,
-        ),
+        option(INPUT, "Real contours and bSSFP, simulated LGE and T2.", metavar="sunnybrook DIR"),
     ] = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -112,81 +100,50 @@ def manifest(
         ),
     ],
     src: Annotated[Path, typer.Argument(help="Folder of the unzipped data.")],
-    out: Annotated[
-        Path,
-        typer.Option("-o", "--out", metavar="MANIFEST", help="JSON file to write.", rich_help_panel=OUTPUT),
-    ],
+    out: Annotated[Path, option(OUTPUT, "JSON file to write.", "-o", "--out", metavar="MANIFEST")],
     region: Annotated[
         str | None,
-        typer.Option(
-            metavar="PATTERN",
-            help="Region maps, for example 'regions/{id}.nii.gz' (not dicom).",
-            rich_help_panel=INPUT,
-        ),
+        option(INPUT, "Region maps, for example 'regions/{id}.nii.gz' (not dicom).", metavar="PATTERN"),
     ] = None,
     region_from_labels: Annotated[
-        RegionKind | None,
-        typer.Option(
-            help="Derive the region maps from the reference labels (not dicom).", rich_help_panel=INPUT
-        ),
+        RegionKind | None, option(INPUT, "Derive the region maps from the reference labels (not dicom).")
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option(
-            help="NAME, ratio=0.7/0.1/0.2, folds=N or lists.json (not dicom). Default: the layout's own.",
-            rich_help_panel=OUTPUT,
+        option(
+            OUTPUT, "NAME, ratio=0.7/0.1/0.2, folds=N or lists.json (not dicom). Default: the layout's own."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of ratio and folds.", rich_help_panel=OUTPUT)] = 0,
+    seed: Annotated[int, option(OUTPUT, "Seed of ratio and folds.", min=0)] = 0,
     image: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
+            INPUT,
+            "files: images, for example LGE='*/{id}_lge.nii.gz'. Twice for a name: the first that fits.",
             metavar="NAME=PATTERN",
-            help="files: images, for example LGE='*/{id}_lge.nii.gz'. Twice for a name: the first that fits.",
-            rich_help_panel=INPUT,
         ),
     ] = None,
-    label: Annotated[
-        str | None,
-        typer.Option(metavar="PATTERN", help="files: reference labels.", rich_help_panel=INPUT),
-    ] = None,
+    label: Annotated[str | None, option(INPUT, "files: reference labels.", metavar="PATTERN")] = None,
     labels: Annotated[
         str | None,
-        typer.Option(
+        option(
+            INPUT,
+            "Label ids: myops, emidec, ..., or blood=1,scar=3+4.",
             metavar="SCHEME",
-            help="Label ids: myops, emidec, ..., or blood=1,scar=3+4.",
-            rich_help_panel=INPUT,
-            autocompletion=complete_schemes,
+            complete=complete_schemes,
         ),
     ] = None,
     rename: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="OLD=NEW",
-            help="nnunet, bids: name of a sequence or class there and here.",
-            rich_help_panel=INPUT,
-        ),
+        option(INPUT, "nnunet, bids: name of a sequence or class there and here.", metavar="OLD=NEW"),
     ] = None,
     map_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--map",
-            help="dicom: which series is which, the corrected map of a first run.",
-            rich_help_panel=INPUT,
-        ),
+        Path | None, option(INPUT, "dicom: which series is which, the corrected map of a first run.", "--map")
     ] = None,
     pseudonyms: Annotated[
-        bool,
-        typer.Option(
-            "--pseudonyms",
-            help="dicom: number the studies instead of using the PatientID.",
-            rich_help_panel=INPUT,
-        ),
+        bool, option(INPUT, "dicom: number the studies instead of using the PatientID.", "--pseudonyms")
     ] = False,
-    overwrite: Annotated[
-        bool,
-        typer.Option("--overwrite", help="Replace what is there (not dicom).", rich_help_panel=OUTPUT),
-    ] = False,
+    overwrite: Annotated[bool, option(OUTPUT, "Replace what is there (not dicom).", "--overwrite")] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -243,10 +200,7 @@ def check(
     data_root: DataRoot = None,
     prior: PriorFile = None,
     anatomy: AnatomyFolder = None,
-    num_workers: Annotated[
-        int,
-        typer.Option(min=0, help="Processes that read studies at the same time.", rich_help_panel=HARDWARE),
-    ] = 0,
+    num_workers: Annotated[int, option(HARDWARE, "Processes that read studies at the same time.", min=0)] = 0,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,

@@ -23,6 +23,7 @@ from mrigmm.cli.options import (
     Split,
     Verbose,
     named,
+    option,
 )
 from mrigmm.cli.tables import print_agreement, print_comparison, print_metrics, print_quantities
 
@@ -32,28 +33,20 @@ if TYPE_CHECKING:
 
 RvInsertion = Annotated[
     Path | None,
-    typer.Option(
-        help="Anterior insertion of the right ventricle: CSV of study, x_mm, y_mm, z_mm (RAS), or "
+    option(
+        INPUT,
+        "Anterior insertion of the right ventricle: CSV of study, x_mm, y_mm, z_mm (RAS), or "
         "points of 3D Slicer.",
-        rich_help_panel=INPUT,
     ),
 ]
 Base = Annotated[
     str | None,
-    typer.Option(
-        metavar="first|last",
-        help="Which slice of the files is the basal one.",
-        rich_help_panel=INPUT,
-        autocompletion=complete_bases,
+    option(
+        INPUT, "Which slice of the files is the basal one.", metavar="first|last", complete=complete_bases
     ),
 ]
 
-Redcap = Annotated[
-    bool,
-    typer.Option(
-        "--redcap", help="Write a data dictionary and records for REDCap, too.", rich_help_panel=OUTPUT
-    ),
-]
+Redcap = Annotated[bool, option(OUTPUT, "Write a data dictionary and records for REDCap, too.", "--redcap")]
 
 
 def evaluate(
@@ -61,16 +54,9 @@ def evaluate(
     manifest: ManifestArg,
     split: Split = "test",
     data_root: DataRoot = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("-o", "--out", help="Default: OUT/metrics.json.", rich_help_panel=OUTPUT),
-    ] = None,
+    out: Annotated[Path | None, option(OUTPUT, "Default: OUT/metrics.json.", "-o", "--out")] = None,
     minimum_ml: Annotated[
-        float,
-        typer.Option(
-            help="Volume from which on a lesion counts as found. Default: any voxel.",
-            rich_help_panel=METHOD,
-        ),
+        float, option(METHOD, "Volume from which on a lesion counts as found. Default: any voxel.")
     ] = 0.0,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -104,10 +90,7 @@ def compare(
     manifest: ManifestArg,
     split: Split = "test",
     data_root: DataRoot = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("-o", "--out", help="Folder to write to. Default: OUT_A.", rich_help_panel=OUTPUT),
-    ] = None,
+    out: Annotated[Path | None, option(OUTPUT, "Folder to write to. Default: OUT_A.", "-o", "--out")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -127,9 +110,7 @@ def compare(
 
 def agreement(
     folders: Annotated[list[Path], typer.Argument(metavar="OUT_A OUT_B ...", help="Folders of predict.")],
-    out: Annotated[
-        Path, typer.Option("-o", "--out", help="Folder for maps and numbers.", rich_help_panel=OUTPUT)
-    ],
+    out: Annotated[Path, option(OUTPUT, "Folder for maps and numbers.", "-o", "--out")],
     overwrite: Overwrite = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -150,17 +131,11 @@ def agreement(
 
 def quantify(
     predictions: PredictionsArg,
-    manifest: Annotated[
-        Path | None,
-        typer.Option(help="Cohort with reference labels to compare with.", rich_help_panel=INPUT),
-    ] = None,
+    manifest: Annotated[Path | None, option(INPUT, "Cohort with reference labels to compare with.")] = None,
     data_root: DataRoot = None,
     member: Annotated[
         list[Path] | None,
-        typer.Option(
-            help="Another prediction of the same studies, for the predictive distribution.",
-            rich_help_panel=INPUT,
-        ),
+        option(INPUT, "Another prediction of the same studies, for the predictive distribution."),
     ] = None,
     rv_insertion: RvInsertion = None,
     base: Base = None,
@@ -194,32 +169,24 @@ def quantify(
 
 def measure(
     masks: Annotated[Path, typer.Argument(help="Folder of NIfTI label maps, or one file.")],
-    out: Annotated[
-        Path, typer.Option("-o", "--out", help="Folder for numbers and report.", rich_help_panel=OUTPUT)
-    ],
+    out: Annotated[Path, option(OUTPUT, "Folder for numbers and report.", "-o", "--out")],
     labels: Annotated[
         str | None,
-        typer.Option(
+        option(
+            INPUT,
+            "Label ids: myops, emidec, ..., or '{blood: 1, scar: [3, 4]}'.",
             metavar="SCHEME",
-            help="Label ids: myops, emidec, ..., or '{blood: 1, scar: [3, 4]}'.",
-            rich_help_panel=INPUT,
-            autocompletion=complete_schemes,
+            complete=complete_schemes,
         ),
     ] = None,
     image: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME=PATH",
-            help="Images for the report, for example LGE='images/{id}_0000.nii.gz'.",
-            rich_help_panel=INPUT,
+        option(
+            INPUT, "Images for the report, for example LGE='images/{id}_0000.nii.gz'.", metavar="NAME=PATH"
         ),
     ] = None,
     pattern: Annotated[
-        str | None,
-        typer.Option(
-            help="How the masks are named, for example '{patient}/{visit}/seg.nii.gz'.",
-            rich_help_panel=INPUT,
-        ),
+        str | None, option(INPUT, "How the masks are named, for example '{patient}/{visit}/seg.nii.gz'.")
     ] = None,
     rv_insertion: RvInsertion = None,
     base: Base = None,
@@ -256,19 +223,10 @@ def measure(
 
 def report(
     predictions: PredictionsArg,
-    out: Annotated[
-        Path | None,
-        typer.Option("-o", "--out", help="Default: OUT/report.html.", rich_help_panel=OUTPUT),
-    ] = None,
-    beside: Annotated[
-        list[Path] | None,
-        typer.Option(help="Another evaluated folder to compare with.", rich_help_panel=INPUT),
-    ] = None,
+    out: Annotated[Path | None, option(OUTPUT, "Default: OUT/report.html.", "-o", "--out")] = None,
+    beside: Annotated[list[Path] | None, option(INPUT, "Another evaluated folder to compare with.")] = None,
     interactive: Annotated[
-        bool,
-        typer.Option(
-            "--interactive", help="Put the volumes and a viewer into the page.", rich_help_panel=OUTPUT
-        ),
+        bool, option(OUTPUT, "Put the volumes and a viewer into the page.", "--interactive")
     ] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,

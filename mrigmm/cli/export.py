@@ -10,7 +10,7 @@ import typer
 
 from mrigmm.cli.completion import complete_schemes
 from mrigmm.cli.console import Voice, studies_text
-from mrigmm.cli.options import INPUT, METHOD, OUTPUT, Quiet, Verbose
+from mrigmm.cli.options import INPUT, METHOD, OUTPUT, Quiet, Verbose, option
 
 
 class ExportFormat(StrEnum):
@@ -28,45 +28,28 @@ def export(
     source: Annotated[
         Path, typer.Argument(metavar="RUN|OUT", help="Folder of a trained run, or one that predict wrote.")
     ],
-    out: Annotated[
-        Path,
-        typer.Option("-o", "--out", help="File (onnx) or new folder to write.", rich_help_panel=OUTPUT),
-    ],
+    out: Annotated[Path, option(OUTPUT, "File (onnx) or new folder to write.", "-o", "--out")],
     format: Annotated[
         ExportFormat,
-        typer.Option(
-            "--format",
-            help="Of a run: onnx, bundle. Of predictions: the others (docs/exports.md).",
-            rich_help_panel=METHOD,
-        ),
+        option(METHOD, "Of a run: onnx, bundle. Of predictions: the others (docs/exports.md).", "--format"),
     ],
     scheme: Annotated[
         str | None,
-        typer.Option(
-            help="nifti: whose label ids, for example myops or emidec.",
-            rich_help_panel=METHOD,
-            autocompletion=complete_schemes,
-        ),
+        option(METHOD, "nifti: whose label ids, for example myops or emidec.", complete=complete_schemes),
     ] = None,
     dicom: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER", help="dicom-seg: the series that were segmented.", rich_help_panel=INPUT
-        ),
+        Path | None, option(INPUT, "dicom-seg: the series that were segmented.", metavar="FOLDER")
     ] = None,
     record: Annotated[
         Path | None,
-        typer.Option(
+        option(
+            INPUT,
+            "dicom-seg: images.json of manifest dicom. Default: found beside the images.",
             metavar="FILE",
-            help="dicom-seg: images.json of manifest dicom. Default: found beside the images.",
-            rich_help_panel=INPUT,
         ),
     ] = None,
     study: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="ID", help="A study to export. Default: all predictions.", rich_help_panel=INPUT
-        ),
+        list[str] | None, option(INPUT, "A study to export. Default: all predictions.", metavar="ID")
     ] = None,
     quiet: Quiet = False,
     verbose: Verbose = False,

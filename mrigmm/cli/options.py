@@ -5,90 +5,54 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic.fields import FieldInfo
 
-from mrigmm.cli.completion import COMPLETE, complete_devices, complete_settings, complete_splits
+from mrigmm.cli.completion import COMPLETE, complete_splits
 from mrigmm.errors import InputError
 from mrigmm.jobs import options
-from mrigmm.jobs.options import shown, spell_out
+from mrigmm.jobs.options import PredictOptions, TrainOptions, fields_of, shown, spell_out
 
 INPUT, METHOD, PREPROCESSING = options.INPUT, options.METHOD, options.PREPROCESSING
 HARDWARE, OUTPUT, MESSAGES = options.HARDWARE, options.OUTPUT, options.MESSAGES
 SINGLE = "Single study"
 PANELS = (INPUT, SINGLE, METHOD, PREPROCESSING, HARDWARE, OUTPUT, MESSAGES)
 
+
+def option(
+    panel: str, text: str, *flags: str, complete: Callable[..., Any] | None = None, **more: Any
+) -> Any:
+    """Return an option for Typer: its group in the help, its text, and flags other than its name."""
+    return typer.Option(*flags, help=text, rich_help_panel=panel, autocompletion=complete, **more)
+
+
+def same_as(model: type, name: str) -> Any:
+    """Return the option that a model of options has under a name."""
+    how, field = shown(fields_of(model)[name]), fields_of(model)[name]
+    # The name alone: Typer would offer `--no-...` beside a flag.
+    flag = how.flag or f"--{name.replace('_', '-')}"
+    text = (field.description or "").replace("`", "")
+    return option(how.group, text, flag, metavar=how.metavar, complete=COMPLETE.get(name))
+
+
 ManifestArg = Annotated[Path, typer.Argument(help="Manifest of the cohort (JSON, see docs/data.md).")]
 PredictionsArg = Annotated[Path, typer.Argument(metavar="OUT", help="Folder that predict wrote.")]
-DataRoot = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder that the manifest's paths resolve against. Default: its own.", rich_help_panel=INPUT
-    ),
-]
-PriorFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--prior", help="Population prior (JSON). Default: the shipped one.", rich_help_panel=METHOD
-    ),
-]
-Device = Annotated[
-    str,
-    typer.Option(
-        help="auto, cpu, cuda or cuda:N.", rich_help_panel=HARDWARE, autocompletion=complete_devices
-    ),
-]
-Split = Annotated[
-    str,
-    typer.Option(
-        help="training, validation, test or all.", rich_help_panel=INPUT, autocompletion=complete_splits
-    ),
-]
-AnatomyFolder = Annotated[
-    Path | None,
-    typer.Option(
-        "--anatomy",
-        metavar="RUN",
-        help="Run of train-anatomy, for studies without a region map.",
-        rich_help_panel=PREPROCESSING,
-    ),
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Change a setting (mrigmm info).",
-        rich_help_panel=METHOD,
-        autocompletion=complete_settings,
-    ),
-]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace what is already there.", rich_help_panel=OUTPUT)
-]
-ResumeTraining = Annotated[
-    bool,
-    typer.Option("--resume", help="Continue from the last completed epoch.", rich_help_panel=OUTPUT),
-]
-Json = Annotated[
-    bool,
-    typer.Option(
-        "--json",
-        help="The result as JSON on stdout, and nothing else there.",
-        rich_help_panel=MESSAGES,
-    ),
-]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars, no notes.", rich_help_panel=MESSAGES)]
+DataRoot = Annotated[Path | None, same_as(TrainOptions, "data_root")]
+PriorFile = Annotated[Path | None, same_as(PredictOptions, "prior")]
+Device = Annotated[str, same_as(PredictOptions, "device")]
+Split = Annotated[str, option(INPUT, "training, validation, test or all.", complete=complete_splits)]
+AnatomyFolder = Annotated[Path | None, same_as(PredictOptions, "anatomy")]
+Overrides = Annotated[list[str] | None, same_as(PredictOptions, "overrides")]
+Overwrite = Annotated[bool, same_as(PredictOptions, "overwrite")]
+ResumeTraining = Annotated[bool, same_as(TrainOptions, "resume")]
+Json = Annotated[bool, option(MESSAGES, "The result as JSON on stdout, and nothing else there.", "--json")]
+Quiet = Annotated[bool, option(MESSAGES, "No progress bars, no notes.", "--quiet")]
 Verbose = Annotated[
-    bool,
-    typer.Option(
-        "--verbose",
-        help="Notes with all that is known, and how long each study took.",
-        rich_help_panel=MESSAGES,
-    ),
+    bool, option(MESSAGES, "Notes with all that is known, and how long each study took.", "--verbose")
 ]
 
 
@@ -106,29 +70,19 @@ def takes(model: type) -> Callable[[Command], Command]:
     """Give a command an option for each field of a model; it gets them as `**options`."""
 
     def decorate(command: Command) -> Command:
-        spell_out(command, model, _parameter)
+        spell_out(command, model, partial(_parameter, model))
         return command
 
     return decorate
 
 
-def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
+def _parameter(model: type, name: str, field: FieldInfo) -> inspect.Parameter:
     """Return the parameter that Typer makes an option of."""
-    how = shown(field)
-    # The name alone: Typer would offer `--no-...` beside a flag.
-    flag = how.flag or f"--{name.replace('_', '-')}"
-    option = typer.Option(
-        flag,
-        help=(field.description or "").replace("`", ""),
-        metavar=how.metavar,
-        rich_help_panel=how.group,
-        autocompletion=COMPLETE.get(name),
-    )
     default = field.get_default(call_default_factory=True)
     if isinstance(default, dict | tuple):  # Typer's empty list
         default = None
-    typed = field.annotation if how.typed is None else how.typed
-    annotation = Annotated[typed, option]  # type: ignore[valid-type]
+    typed = shown(field).typed or field.annotation
+    annotation = Annotated[typed, same_as(model, name)]  # type: ignore[valid-type]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 

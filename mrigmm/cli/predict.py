@@ -24,6 +24,7 @@ from mrigmm.cli.options import (
     Verbose,
     named_files,
     named_frames,
+    option,
     takes,
 )
 from mrigmm.errors import InputError, Problem
@@ -33,52 +34,27 @@ from mrigmm.jobs.options import PredictOptions, read_options
 @takes(PredictOptions)
 def predict(
     manifest: Annotated[Path | None, typer.Argument(help="Manifest of the cohort, or use --image.")] = None,
-    out: Annotated[
-        Path, typer.Option("-o", "--out", help="Folder for the label maps.", rich_help_panel=OUTPUT)
-    ] = ...,  # type: ignore[assignment]
+    out: Annotated[Path, option(OUTPUT, "Folder for the label maps.", "-o", "--out")] = ...,  # type: ignore[assignment]
     *,
     image: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=FILE", help="One sequence of a single study.", rich_help_panel=SINGLE),
+        list[str] | None, option(SINGLE, "One sequence of a single study.", metavar="NAME=FILE")
     ] = None,
-    region: Annotated[
-        Path | None, typer.Option(help="Region map of the single study.", rich_help_panel=SINGLE)
-    ] = None,
-    study_id: Annotated[
-        str | None,
-        typer.Option("--id", help="Name of the single study's results.", rich_help_panel=SINGLE),
-    ] = None,
+    region: Annotated[Path | None, option(SINGLE, "Region map of the single study.")] = None,
+    study_id: Annotated[str | None, option(SINGLE, "Name of the single study's results.", "--id")] = None,
     frame: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME=N",
-            help="Frame, from 0, of a single study's series. Default: end-diastole.",
-            rich_help_panel=SINGLE,
-        ),
+        option(SINGLE, "Frame, from 0, of a single study's series. Default: end-diastole.", metavar="NAME=N"),
     ] = None,
     scribbles: Annotated[
-        Path | None,
-        typer.Option(
-            help="Single study: classes named in a few voxels (docs/data.md).", rich_help_panel=SINGLE
-        ),
+        Path | None, option(SINGLE, "Single study: classes named in a few voxels (docs/data.md).")
     ] = None,
     split: Split = "test",
     part: Annotated[
-        str | None,
-        typer.Option(
-            metavar="K/N",
-            help="With a manifest: only part K of N (docs/scale.md).",
-            rich_help_panel=INPUT,
-        ),
+        str | None, option(INPUT, "With a manifest: only part K of N (docs/scale.md).", metavar="K/N")
     ] = None,
     data_root: DataRoot = None,
     resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume",
-            help="With a manifest: keep the finished studies in the folder.",
-            rich_help_panel=OUTPUT,
-        ),
+        bool, option(OUTPUT, "With a manifest: keep the finished studies in the folder.", "--resume")
     ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -146,28 +122,14 @@ def predict(
 
 def segment_image(
     image: Annotated[Path, typer.Argument(help="PNG, JPEG, TIFF or BMP.")],
-    out: Annotated[
-        Path, typer.Option("-o", "--out", help="Label image to write (PNG).", rich_help_panel=OUTPUT)
-    ],
+    out: Annotated[Path, option(OUTPUT, "Label image to write (PNG).", "-o", "--out")],
     method: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="Method (mrigmm info).",
-            rich_help_panel=METHOD,
-            autocompletion=complete_methods,
-        ),
+        str, option(METHOD, "Method (mrigmm info).", metavar="NAME", complete=complete_methods)
     ] = "kmeans",
-    k: Annotated[
-        int, typer.Option("-k", min=2, max=255, help="Number of segments.", rich_help_panel=METHOD)
-    ] = 5,
-    mask: Annotated[
-        Path | None,
-        typer.Option(help="Image of the same size, not black where to segment.", rich_help_panel=INPUT),
-    ] = None,
+    k: Annotated[int, option(METHOD, "Number of segments.", "-k", min=2, max=255)] = 5,
+    mask: Annotated[Path | None, option(INPUT, "Image of the same size, not black where to segment.")] = None,
     overlay: Annotated[
-        Path | None,
-        typer.Option(help="Write the image with the segments' borders too (PNG).", rich_help_panel=OUTPUT),
+        Path | None, option(OUTPUT, "Write the image with the segments' borders too (PNG).")
     ] = None,
     overrides: Overrides = None,
     device: Device = "auto",

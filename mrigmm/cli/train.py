@@ -25,14 +25,12 @@ from mrigmm.cli.options import (
     ResumeTraining,
     Split,
     Verbose,
+    option,
     takes,
 )
 from mrigmm.jobs.options import TrainOptions
 
-RunToWrite = Annotated[
-    Path,
-    typer.Option("-o", "--out", metavar="RUN", help="Run folder to write.", rich_help_panel=OUTPUT),
-]
+RunToWrite = Annotated[Path, option(OUTPUT, "Run folder to write.", "-o", "--out", metavar="RUN")]
 
 
 @takes(TrainOptions)
@@ -63,10 +61,7 @@ def train_anatomy(
     manifest: ManifestArg,
     out: RunToWrite,
     labelled: Annotated[
-        int | None,
-        typer.Option(
-            help="Patients whose anatomy is used. Default: all that have one.", rich_help_panel=METHOD
-        ),
+        int | None, option(METHOD, "Patients whose anatomy is used. Default: all that have one.")
     ] = None,
     overrides: Overrides = None,
     data_root: DataRoot = None,
@@ -102,21 +97,15 @@ def train_anatomy(
 
 
 def pretrain(
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the networks.", rich_help_panel=OUTPUT)],
-    config: Annotated[Path | None, typer.Option(help="Configuration (YAML).", rich_help_panel=METHOD)] = None,
+    out: Annotated[Path, option(OUTPUT, "Folder of the networks.", "-o", "--out")],
+    config: Annotated[Path | None, option(METHOD, "Configuration (YAML).")] = None,
     backgrounds: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Real slices: images/ and endocardium/. Default: those shipped.",
-            rich_help_panel=INPUT,
-        ),
+        option(INPUT, "Real slices: images/ and endocardium/. Default: those shipped.", metavar="DIR"),
     ] = None,
     overrides: Overrides = None,
     device: Device = "auto",
-    workers: Annotated[
-        int, typer.Option(min=0, help="Processes that draw slices.", rich_help_panel=HARDWARE)
-    ] = 1,
+    workers: Annotated[int, option(HARDWARE, "Processes that draw slices.", min=0)] = 1,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -147,14 +136,14 @@ def pretrain(
 
 def prior(
     manifest: ManifestArg,
-    out: Annotated[Path, typer.Option("-o", "--out", help="JSON file to write.", rich_help_panel=OUTPUT)],
+    out: Annotated[Path, option(OUTPUT, "JSON file to write.", "-o", "--out")],
     split: Split = "training",
     standardise: Annotated[
         str,
-        typer.Option(
-            help="Units: region (z-scores) or percentile (train --set standardise=percentile).",
-            rich_help_panel=METHOD,
-            autocompletion=complete_units,
+        option(
+            METHOD,
+            "Units: region (z-scores) or percentile (train --set standardise=percentile).",
+            complete=complete_units,
         ),
     ] = "region",
     data_root: DataRoot = None,

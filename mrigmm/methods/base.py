@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from mrigmm.data.priors.multiscale import MultiscalePrior
 from mrigmm.data.standardise import REGION_ZSCORE, UNITS
 from mrigmm.data.study_tensors import StudyTensors, packed
 from mrigmm.labels import allowed_classes, class_ids
+from mrigmm.methods.settings import MethodSettings, require_sequences, validated_settings
 from mrigmm.mixture import (
     VARIANCE_FLOOR,
     AddUp,
@@ -119,6 +120,25 @@ class Method(Protocol):
     def describe(self) -> dict[str, Any]:
         """Settings that reproduce the method, for the side file."""
         ...
+
+
+S = TypeVar("S", bound=MethodSettings)
+
+
+class SettableMethod(Generic[S]):
+    """A method with settings (`--set`), which are all that it has to say of itself."""
+
+    name: str
+    settings_type: type[S]
+
+    def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
+        self.task = task
+        self.settings = validated_settings(self.name, self.settings_type, overrides)
+        require_sequences(getattr(self.settings, "order_by", None), task.sequences)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the settings as plain values."""
+        return self.settings.model_dump(mode="json")
 
 
 @runtime_checkable
@@ -246,8 +266,50 @@ def one_mixture(
     allowed = torch.tensor(allowed_classes(classes), dtype=torch.bool)
     log_prior = region_log_prior(mixture.weights, allowed, region[inside].long())
     density = log_likelihood(log_prior, class_log_density(x, mixture, observed))
-    stacked = Mixture(mixture.weights[None], mixture.means[None], mixture.covariances[None])
-    return stacked, unpack(density[:, None].float(), region)[0]
+    return stacked([mixture]), unpack(density[:, None].float(), region)[0]
+
+
+def stacked(mixtures: Sequence[Mixture]) -> Mixture:
+    """Return S mixtures as one with a leading axis (S, ...)."""
+    weights, means, covariances = zip(*((m.weights, m.means, m.covariances) for m in mixtures), strict=True)
+    return Mixture(torch.stack(weights), torch.stack(means), torch.stack(covariances))
+
+
+def segmentation_of(
+    study: StudyTensors,
+    region: Tensor,
+    resp: Tensor,
+    classes: tuple[str, ...],
+    *,
+    n_iter: int,
+    converged: bool = True,
+    details: Mapping[str, Any] | None = None,
+    warnings: Sequence[str] = (),
+) -> Segmentation:
+    """Return the segmentation by responsibilities, with the mixture that goes with them.
+
+    Args:
+        study: the study.
+        region: (X, Y, Z) region codes that the responsibilities were made with.
+        resp: (K, X, Y, Z), 0 outside the region.
+        classes: K class names.
+        n_iter: iterations of the method's own fit.
+        converged: whether that settled.
+        details: for the side file.
+        warnings: what the user should know.
+    """
+    mixture, density = one_mixture(study, region, resp, classes)
+    return Segmentation(
+        resp=resp,
+        labels=hard_labels(resp, region, classes),
+        mixture=mixture,
+        sequences=present_sequences(study),
+        log_likelihood=density,
+        n_iter=n_iter,
+        converged=converged,
+        details=dict(details or {}),
+        warnings=tuple(warnings),
+    )
 
 
 def brightness_order(

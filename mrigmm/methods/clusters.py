@@ -14,9 +14,7 @@ from mrigmm.methods.base import (
     Segmentation,
     Task,
     brightness_order,
-    hard_labels,
-    one_mixture,
-    present_sequences,
+    segmentation_of,
     unpack,
 )
 from mrigmm.mixture import Mixture, match_to_prior
@@ -93,16 +91,13 @@ def cluster_segmentation(
     details: Mapping[str, Any] | None = None,
 ) -> Segmentation:
     """A study's segmentation from the named clusters' responsibilities (N, K) of the region's voxels."""
-    maps = unpack(resp.float(), study.region)
-    mixture, density = one_mixture(study, study.region, maps, task.classes)
-    return Segmentation(
-        resp=maps,
-        labels=hard_labels(maps, study.region, task.classes),
-        mixture=mixture,
-        sequences=present_sequences(study),
-        log_likelihood=density,
+    return segmentation_of(
+        study,
+        study.region,
+        unpack(resp.float(), study.region),
+        task.classes,
         n_iter=n_iter,
         converged=converged,
-        details=dict(details or {}),
         warnings=warnings,
+        details=details,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from mrigmm.data.maps import NO_CLASS
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError
 from mrigmm.labels import Region
-from mrigmm.methods.base import Segmentation, Task, present_sequences
+from mrigmm.methods.base import Segmentation, SettableMethod, Task, present_sequences
 from mrigmm.methods.cluster_crop import Stack
 from mrigmm.methods.cluster_network import FittedNetwork, fit_network
 from mrigmm.methods.clusters import cluster_segmentation, covered_voxels, named, naming_note, parts
@@ -29,8 +29,6 @@ from mrigmm.methods.settings import (
     CNNClusteringSettings,
     CNNContinuitySettings,
     CNNSuperpixelSettings,
-    require_sequences,
-    validated_settings,
 )
 
 
@@ -47,21 +45,12 @@ class Clusters:
     pinned: frozenset[int]
 
 
-class CNNClustering:
+class CNNClustering(SettableMethod[CNNClusteringSettings]):
     """What both methods share: all but the settings, which say what is expected of neighbours."""
 
-    name: ClassVar[str]
-    settings_type: ClassVar[type[CNNClusteringSettings]]
-
     def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
-        self.settings = validated_settings(self.name, self.settings_type, overrides)
-        require_sequences(self.settings.order_by, task.sequences)
-        self.task = task
+        super().__init__(task, overrides)
         self.cohort: dict[int, Clusters] = {}  # by region code; scope "cohort" only
-
-    def describe(self) -> dict[str, Any]:
-        """Settings as plain values."""
-        return self.settings.model_dump(mode="json")
 
     @property
     def wants_cohort(self) -> bool:

@@ -16,24 +16,24 @@ from torch import Tensor
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError, near_misses
 from mrigmm.labels import class_ids
-from mrigmm.methods.base import AGREEMENT, CohortMethod, Method, Segmentation, Task
+from mrigmm.methods.base import AGREEMENT, CohortMethod, Method, Segmentation, SettableMethod, Task
 from mrigmm.methods.clusters import cluster_segmentation
 from mrigmm.methods.registry import METHOD_SETTINGS, METHODS, make_method
-from mrigmm.methods.settings import ConsensusSettings, validated_settings
+from mrigmm.methods.settings import ConsensusSettings
 
 _MIN_MEMBERS = 2
 # EM of STAPLE ends long before.
 _MAX_ITER = 1000
 
 
-class Consensus:
+class Consensus(SettableMethod[ConsensusSettings]):
     """Segments by every member and combines the answers; a member that cannot is left out."""
 
     name = "consensus"
+    settings_type = ConsensusSettings
 
     def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
-        self.settings = validated_settings(self.name, ConsensusSettings, overrides)
-        self.task = task
+        super().__init__(task, overrides)
         _check_names(self.settings.members)
         self.members: dict[str, Method] = {}
         self.refused: dict[str, str] = {}  # member -> why it cannot do any study of this task
@@ -50,7 +50,7 @@ class Consensus:
     def describe(self) -> dict[str, Any]:
         """Settings as plain values, the members' among them."""
         return {
-            **self.settings.model_dump(mode="json"),
+            **super().describe(),
             "member_settings": {name: method.describe() for name, method in self.members.items()},
         }
 

@@ -21,6 +21,7 @@ from mrigmm.methods.base import (
     hard_labels,
     present_sequences,
     responsible_mixture,
+    stacked,
     unpack,
 )
 from mrigmm.mixture import (
@@ -160,11 +161,7 @@ def segmentation_by_responsibilities(
     return Segmentation(
         resp=unpack(resp, study.region),
         labels=labels,
-        mixture=Mixture(
-            torch.stack([m.weights for m in mixtures]),
-            torch.stack([m.means for m in mixtures]),
-            torch.stack([m.covariances for m in mixtures]),
-        ),
+        mixture=stacked(mixtures),
         sequences=present_sequences(study),
         log_likelihood=unpack(densities, study.region)[0],
         n_iter=n_iter,

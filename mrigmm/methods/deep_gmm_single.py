@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,7 +17,14 @@ from torch import Tensor
 from mrigmm.data.crops import median_spacing_mm, network_input
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError
-from mrigmm.methods.base import Segmentation, Task, brightness_order, present_sequences, responsible_mixture
+from mrigmm.methods.base import (
+    Segmentation,
+    SettableMethod,
+    Task,
+    brightness_order,
+    present_sequences,
+    responsible_mixture,
+)
 from mrigmm.methods.deep_gmm import (
     allowed_by_region,
     segmentation_by_responsibilities,
@@ -26,7 +33,7 @@ from mrigmm.methods.deep_gmm import (
     slices_of,
     voxel_responsibilities,
 )
-from mrigmm.methods.settings import SingleSettings, require_sequences, validated_settings
+from mrigmm.methods.settings import SingleSettings
 from mrigmm.mixture import Mixture, match_to_prior
 from mrigmm.mixture.threads import all_threads
 from mrigmm.networks.deep_gmm import DeepGMM, SliceBatch, mean_distance, negative_log_likelihood
@@ -47,16 +54,14 @@ class FittedSlice:
     settled: bool
 
 
-class DeepSingle:
+class DeepSingle(SettableMethod[SingleSettings]):
     """What `deepg-single` and `deepsvg-single` share: all but the objective."""
 
-    name: ClassVar[str]
+    settings_type = SingleSettings
     objective: ClassVar[str]
 
     def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
-        self.task = task
-        self.settings = validated_settings(self.name, SingleSettings, overrides)
-        require_sequences(self.settings.order_by, task.sequences)
+        super().__init__(task, overrides)
         self.prior = task.crop_prior if self.settings.standardise == "crop" else task.prior
         if self.prior is None and task.prior is not None:
             raise InputError(
@@ -70,10 +75,6 @@ class DeepSingle:
                 got=f"{', '.join(task.classes)} in {', '.join(task.sequences)}",
                 remedy="leave mean_regulariser at 0",
             )
-
-    def describe(self) -> dict[str, Any]:
-        """Settings as plain values."""
-        return self.settings.model_dump(mode="json")
 
     def segment(self, study: StudyTensors) -> Segmentation:
         """Fit one network per slice; the caller's random numbers go on as if nothing had happened."""

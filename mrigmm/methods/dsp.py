@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError
-from mrigmm.methods.base import Segmentation, Task, present_sequences
+from mrigmm.methods.base import Segmentation, SettableMethod, present_sequences
 from mrigmm.methods.cluster_crop import Stack
 from mrigmm.methods.cluster_network import fit_network
 from mrigmm.methods.clusters import cluster_segmentation, named, naming_note, parts
@@ -30,10 +29,10 @@ from mrigmm.methods.settings import (
     DSPKMeansSettings,
     DSPSettings,
     ReconstructionSettings,
-    require_sequences,
-    validated_settings,
 )
 from mrigmm.mixture import fit_gmm
+
+D = TypeVar("D", bound=DSPSettings)
 
 
 @dataclass(frozen=True)
@@ -51,20 +50,8 @@ class Clusters:
     converged: bool
 
 
-class DSP(ABC):
+class DSP(SettableMethod[D], ABC):
     """What the methods share: reconstruct the study, cluster each part of the region, name the clusters."""
-
-    name: ClassVar[str]
-    settings_type: ClassVar[type[DSPSettings]]
-
-    def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
-        self.settings = validated_settings(self.name, self.settings_type, overrides)
-        self.task = task
-        require_sequences(self.settings.order_by, task.sequences)
-
-    def describe(self) -> dict[str, Any]:
-        """Settings as plain values."""
-        return self.settings.model_dump(mode="json")
 
     def segment(self, study: StudyTensors) -> Segmentation:
         """Cluster the reconstruction; the mixture that is reported is that of the study's own intensities.
@@ -125,7 +112,7 @@ class DSP(ABC):
         return resp[:, named(centres, members, sequences, self.task, self.settings.order_by)]
 
 
-class DSPKMeans(DSP):
+class DSPKMeans(DSP[DSPKMeansSettings]):
     """K-means on the reconstruction, or on windows of it, as S. Azulay's foreground and background."""
 
     name = "dsp-kmeans"
@@ -134,14 +121,12 @@ class DSPKMeans(DSP):
     @property
     def reach(self) -> int:
         """Half a window."""
-        assert isinstance(self.settings, DSPKMeansSettings)
         return self.settings.window // 2
 
     def cluster(
         self, images: Tensor, inside: Tensor, members: Tensor, sequences: tuple[str, ...]
     ) -> Clusters:
         """Seeded k-means; responsibilities are 0 or 1."""
-        assert isinstance(self.settings, DSPKMeansSettings)
         features = window_features(images, inside, self.settings.window)
         fit = fit_kmeans(features.double().numpy(), len(members), seed=self.settings.seed)
         resp = torch.nn.functional.one_hot(torch.from_numpy(fit.labels_).long(), len(members)).double()
@@ -149,7 +134,7 @@ class DSPKMeans(DSP):
         return Clusters(ordered, int(fit.n_iter_), converged=True)
 
 
-class DSPGMM(DSP):
+class DSPGMM(DSP[DSPGMMSettings]):
     """A full-covariance mixture of the reconstruction, by MAP-EM where there is a population prior.
 
     The prior's covariances are those of intensities with their noise, of which the reconstruction has less.
@@ -163,7 +148,6 @@ class DSPGMM(DSP):
         self, images: Tensor, inside: Tensor, members: Tensor, sequences: tuple[str, ...]
     ) -> Clusters:
         """The posterior of one mixture."""
-        assert isinstance(self.settings, DSPGMMSettings)
         x = values_at(images, inside).double()
         options: dict[str, Any] = {"n_classes": len(members), "start": "kmeans++", "seed": self.settings.seed}
         if self.task.prior is not None:
@@ -177,7 +161,7 @@ class DSPGMM(DSP):
         return Clusters(resp, fit.n_iter, fit.converged)
 
 
-class DSPCNN(DSP):
+class DSPCNN(DSP[DSPSettings]):
     """Clustering of the reconstruction by a CNN, as `cnn-continuity` with its defaults."""
 
     name = "dsp-cnn"

@@ -1,7 +1,7 @@
-"""EM for a Gaussian mixture on the intensities alone: `em-gmm`.
+"""EM on the intensities alone: `em-gmm`, `em-svgmm`, `map-em`.
 
-Other EM methods differ in the mixture they fit (`em_svgmm.py`, `map_em.py`, `em_gmm_sklearn.py`); how a
-study is taken apart and put together is the same.
+The methods, and `em_gmm_sklearn.py`, differ in the mixture that they fit; how a study is taken apart and put
+together is the same.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from tempfile import TemporaryFile, gettempdir
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,19 +18,21 @@ from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError
 from mrigmm.methods.base import (
     Segmentation,
+    SettableMethod,
     Task,
     brightness_order,
     hard_labels,
     present_sequences,
+    stacked,
     unpack,
 )
 from mrigmm.methods.cohort_mixture import VoxelFile, start_of_first, voxels_of_all_sequences
 from mrigmm.methods.em_start import Voxels, starting_mixture, study_voxels
 from mrigmm.methods.settings import (
     EMSettings,
+    MapEMSettings,
     MixtureSettings,
-    require_sequences,
-    validated_settings,
+    StudyEMSettings,
 )
 from mrigmm.mixture import (
     AddUp,
@@ -42,27 +44,22 @@ from mrigmm.mixture import (
     classify,
     fit_gmm,
     fit_gmm_pooled,
+    fit_svgmm,
 )
 
 # A slice with fewer voxels per class cannot carry a mixture of its own.
 MIN_VOXELS_PER_CLASS = 10
 
 
-class EMGMM:
+class EMGMM(SettableMethod[MixtureSettings]):
     """EM for a Gaussian mixture, maximum likelihood, in the package's own core."""
 
     name = "em-gmm"
-    settings_type: ClassVar[type[MixtureSettings]] = EMSettings
+    settings_type: type[MixtureSettings] = EMSettings
 
     def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
-        self.task = task
-        self.settings = validated_settings(self.name, self.settings_type, overrides)
-        require_sequences(self._order_by, task.sequences)
+        super().__init__(task, overrides)
         self._pooled: PooledFit | None = None  # None before `fit_cohort`
-
-    def describe(self) -> dict[str, Any]:
-        """Settings as plain values."""
-        return self.settings.model_dump(mode="json")
 
     @property
     def _order_by(self) -> tuple[str, ...] | None:
@@ -169,7 +166,7 @@ class EMGMM:
         return Segmentation(
             resp=resp_maps,
             labels=hard_labels(resp_maps, study.region, self.task.classes),
-            mixture=_stacked([result.mixture for _, result in fits]),
+            mixture=stacked([result.mixture for _, result in fits]),
             sequences=sequences,
             log_likelihood=unpack(log_likelihood.float().cpu(), study.region)[0],
             n_iter=max(result.n_iter for _, result in fits),
@@ -258,9 +255,27 @@ def _part(result: EMResult, members: Tensor) -> EMResult:
     return replace(result, resp=result.resp[members], log_likelihood=result.log_likelihood[members])
 
 
-def _stacked(mixtures: list[Mixture]) -> Mixture:
-    return Mixture(
-        weights=torch.stack([m.weights for m in mixtures]),
-        means=torch.stack([m.means for m in mixtures]),
-        covariances=torch.stack([m.covariances for m in mixtures]),
-    )
+class EMSVGMM(EMGMM):
+    """EM for the spatially variant mixture: each voxel's weights are its last responsibilities."""
+
+    name = "em-svgmm"
+    settings_type = StudyEMSettings
+
+    def fit(self, voxels: Voxels, start: Mixture, prior: PopulationPrior | None) -> EMResult:
+        """Fit one spatially variant mixture."""
+        return fit_svgmm(start=start, **self._options(voxels))
+
+
+class MapEM(EMGMM):
+    """MAP-EM with a Normal-inverse-Wishart and Dirichlet prior from the population."""
+
+    name = "map-em"
+    settings_type = MapEMSettings
+
+    def fit(self, voxels: Voxels, start: Mixture, prior: PopulationPrior | None) -> EMResult:
+        """Fit one MAP mixture."""
+        assert prior is not None
+        assert isinstance(self.settings, MapEMSettings)
+        x = voxels.x
+        map_prior = prior.map_prior(self.settings.prior_strength, dtype=x.dtype, device=x.device)
+        return fit_gmm(start=start, prior=map_prior, **self._options(voxels))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,15 +14,15 @@ from torch import Tensor
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError
 from mrigmm.labels import Region
-from mrigmm.methods.base import Segmentation, Task, present_sequences
+from mrigmm.methods.base import Segmentation, SettableMethod, Task, present_sequences
 from mrigmm.methods.clusters import cluster_segmentation, covered_voxels, named, naming_note, parts
-from mrigmm.methods.settings import KMeansSettings, require_sequences, validated_settings
+from mrigmm.methods.settings import KMeansSettings
 
 # Starts by k-means++ of which the best is kept.
 _STARTS = 10
 
 
-class KMeans:
+class KMeans(SettableMethod[KMeansSettings]):
     """One k-means on the z-scores of all sequences, per study or for all studies of a cohort.
 
     Cavity and wall are clustered by themselves where told apart.
@@ -33,17 +32,12 @@ class KMeans:
     """
 
     name = "kmeans"
+    settings_type = KMeansSettings
 
     def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
-        self.settings = validated_settings(self.name, KMeansSettings, overrides)
-        require_sequences(self.settings.order_by, task.sequences)
-        self.task = task
+        super().__init__(task, overrides)
         self._learned: dict[int, Tensor] = {}  # region code -> centres (k, C), in the order of its classes
         self._n_learned: int | None = None  # studies; None before `fit_cohort`
-
-    def describe(self) -> dict[str, Any]:
-        """Settings as plain values."""
-        return self.settings.model_dump(mode="json")
 
     @property
     def wants_cohort(self) -> bool:
@@ -147,8 +141,11 @@ class KMeans:
         return self._learned[code][:, study.present]
 
 
-def fit_kmeans(x: np.ndarray, k: int, *, seed: int) -> cluster.KMeans:
-    """K clusters of (N, C) values: the best of ten starts. Fewer different values leave clusters empty."""
+def fit_kmeans(x: np.ndarray, k: int, *, seed: int, weight: np.ndarray | None = None) -> cluster.KMeans:
+    """Return k clusters of (N, C) values, each counting (N,) times: the best of ten starts.
+
+    Fewer different values leave clusters empty.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return cluster.KMeans(k, n_init=_STARTS, random_state=seed).fit(x)
+        return cluster.KMeans(k, n_init=_STARTS, random_state=seed).fit(x, sample_weight=weight)

@@ -18,13 +18,13 @@ from torch import Tensor
 
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError
-from mrigmm.methods.base import CohortMethod, Segmentation, Task
+from mrigmm.methods.base import CohortMethod, Segmentation, SettableMethod, Task
 from mrigmm.methods.clusters import cluster_segmentation, covered_voxels, parts
 from mrigmm.methods.registry import make_method
-from mrigmm.methods.settings import KMeansRefinedSettings, validated_settings
+from mrigmm.methods.settings import KMeansRefinedSettings
 
 
-class KMeansRefined:
+class KMeansRefined(SettableMethod[KMeansRefinedSettings]):
     """Lloyd's iterations on `[x, weight * r]`, r the responsibilities of the method `start`.
 
     Every cluster starts at its class's mean and keeps its name; cavity and wall by themselves where told
@@ -32,10 +32,10 @@ class KMeansRefined:
     """
 
     name = "kmeans-refined"
+    settings_type = KMeansRefinedSettings
 
     def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
-        self.settings = validated_settings(self.name, KMeansRefinedSettings, overrides)
-        self.task = task
+        super().__init__(task, overrides)
         if self.settings.start == self.name:
             raise InputError(
                 f"{self.name} cannot refine itself",
@@ -47,7 +47,7 @@ class KMeansRefined:
 
     def describe(self) -> dict[str, Any]:
         """Settings as plain values, those of the method that is refined included."""
-        return {**self.settings.model_dump(mode="json"), "start_settings": self.start.describe()}
+        return {**super().describe(), "start_settings": self.start.describe()}
 
     @property
     def wants_cohort(self) -> bool:

@@ -19,14 +19,14 @@ from mrigmm.errors import InputError
 from mrigmm.labels import CAVITY_CLASSES, Region, of_the_ventricle, wall_classes
 from mrigmm.methods.base import (
     Segmentation,
+    SettableMethod,
     Task,
-    hard_labels,
-    one_mixture,
     present_sequences,
+    segmentation_of,
     unpack,
 )
-from mrigmm.methods.map_em import MapEM
-from mrigmm.methods.settings import TwoStepSettings, validated_settings
+from mrigmm.methods.em_gmm import MapEM
+from mrigmm.methods.settings import TwoStepSettings
 from mrigmm.mixture import (
     EMResult,
     MapPrior,
@@ -61,21 +61,16 @@ class Wall:
     notes: tuple[str, ...]
 
 
-class MapEM2Step:
+class MapEM2Step(SettableMethod[TwoStepSettings]):
     """MAP-EM for the cavity, then MAP-EM for the wall's classes at two scales."""
 
     name = "map-em-2step"
+    settings_type = TwoStepSettings
 
     def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
-        self.settings = validated_settings(self.name, TwoStepSettings, overrides)
-        settings = self.settings
-        self.task = task
-        self.whole = MapEM(task, {"prior_strength": settings.cavity_prior_strength})
+        super().__init__(task, overrides)
+        self.whole = MapEM(task, {"prior_strength": self.settings.cavity_prior_strength})
         self.wall_classes = wall_classes(task.classes)
-
-    def describe(self) -> dict[str, Any]:
-        """Settings as plain values."""
-        return self.settings.model_dump(mode="json")
 
     def segment(self, study: StudyTensors) -> Segmentation:
         """Cavity, then wall."""
@@ -192,15 +187,13 @@ def wall_segmentation(
         whole[classes.index(name)] = cavity.float()
     for row, name in enumerate(wall_classes(classes)):
         whole[classes.index(name)] = resp[row]
-    mixture, density = one_mixture(study, wall.region, whole, classes)
-    return Segmentation(
-        resp=whole,
-        labels=hard_labels(whole, wall.region, classes),
-        mixture=mixture,
-        sequences=present_sequences(study),
-        log_likelihood=density,
+    return segmentation_of(
+        study,
+        wall.region,
+        whole,
+        classes,
         n_iter=0 if fit is None else fit.n_iter,
         converged=fit is None or fit.converged,
         details={"cavity_ml": float(cavity.sum()) * study.output.grid.voxel_volume_ml},
-        warnings=tuple(notes),
+        warnings=notes,
     )

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError
 from mrigmm.methods.base import (
     Segmentation,
-    Task,
+    SettableMethod,
     brightness_order,
     hard_labels,
     present_sequences,
+    stacked,
     unpack,
 )
 from mrigmm.methods.clusters import covered_voxels, naming_note
 from mrigmm.methods.em_start import Voxels, starting_mixture
-from mrigmm.methods.settings import MRFSettings, require_sequences, validated_settings
-from mrigmm.mixture import Mixture, fit_potts
+from mrigmm.methods.settings import MRFSettings
+from mrigmm.mixture import fit_potts
 
 
-class MRFGMM:
+class MRFGMM(SettableMethod[MRFSettings]):
     """EM with a mean-field E-step; MAP with the population prior where there is one.
 
     As Atropos: B. B. Avants et al., An open source multivariate framework for n-tissue segmentation,
@@ -31,15 +29,7 @@ class MRFGMM:
     """
 
     name = "mrf-gmm"
-
-    def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
-        self.settings = validated_settings(self.name, MRFSettings, overrides)
-        self.task = task
-        require_sequences(self.settings.order_by, task.sequences)
-
-    def describe(self) -> dict[str, Any]:
-        """Settings as plain values."""
-        return self.settings.model_dump(mode="json")
+    settings_type = MRFSettings
 
     def segment(self, study: StudyTensors) -> Segmentation:
         """Fit the mixture of one study and label by the mean-field posterior.
@@ -101,7 +91,7 @@ class MRFGMM:
         return Segmentation(
             resp=maps,
             labels=hard_labels(maps, region, self.task.classes),
-            mixture=Mixture(mixture.weights[None], mixture.means[None], mixture.covariances[None]),
+            mixture=stacked([mixture]),
             sequences=sequences,
             log_likelihood=unpack(result.log_likelihood[:, None].float().cpu(), region)[0],
             n_iter=result.n_iter,

@@ -13,16 +13,31 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
+from skimage.filters import threshold_otsu
 from torch import Tensor
 
 from mrigmm.labels import Region
-from mrigmm.methods.grey_levels import otsu_threshold
 
 SECTORS = 6
 # A sector with fewer voxels says nothing about mean and SD.
 MIN_VOXELS = 10
+_BINS = 256  # of the histogram behind Otsu's threshold
 
 Mask = NDArray[np.bool_]
+
+
+def otsu_threshold(values: Tensor) -> float:
+    """Otsu's threshold (1979): at or below it is the darker group.
+
+    scikit-image gives the centre of the darker group's last bin, above which some of that bin's own
+    voxels lie. The bin's upper edge divides the groups as its histogram did.
+
+    Args:
+        values: (N,) N >= 1.
+    """
+    x = values.double().numpy()
+    half_bin = float(x.max() - x.min()) / (2 * _BINS)
+    return float(threshold_otsu(x, nbins=_BINS)) + half_bin
 
 
 @dataclass(frozen=True)

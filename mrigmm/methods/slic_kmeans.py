@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from skimage.segmentation import slic
-from sklearn import cluster
-from sklearn.exceptions import ConvergenceWarning
 
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError
-from mrigmm.methods.base import Segmentation, Task, present_sequences
+from mrigmm.methods.base import Segmentation, SettableMethod, present_sequences
 from mrigmm.methods.clusters import cluster_segmentation, covered_voxels, named, naming_note, parts
-from mrigmm.methods.settings import SLICKMeansSettings, require_sequences, validated_settings
-
-# Starts by k-means++ of which the best is kept.
-_STARTS = 10
+from mrigmm.methods.kmeans import fit_kmeans
+from mrigmm.methods.settings import SLICKMeansSettings
 
 
-class SLICKMeans:
+class SLICKMeans(SettableMethod[SLICKMeansSettings]):
     """Superpixels of every slice, then one k-means per study on their mean intensities.
 
     R. Achanta et al., SLIC superpixels compared to state-of-the-art superpixel methods, IEEE TPAMI 2012;
@@ -31,15 +25,7 @@ class SLICKMeans:
     """
 
     name = "slic-kmeans"
-
-    def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
-        self.settings = validated_settings(self.name, SLICKMeansSettings, overrides)
-        require_sequences(self.settings.order_by, task.sequences)
-        self.task = task
-
-    def describe(self) -> dict[str, Any]:
-        """Settings as plain values."""
-        return self.settings.model_dump(mode="json")
+    settings_type = SLICKMeansSettings
 
     def segment(self, study: StudyTensors) -> Segmentation:
         """Cluster the superpixels of the study, and name the clusters.
@@ -74,7 +60,7 @@ class SLICKMeans:
             means = np.stack(
                 [np.bincount(of_voxel, weights=channel) / sizes for channel in x[here].T.numpy()], axis=1
             )  # (superpixels, C')
-            fit = self._fit(means, sizes, len(members))
+            fit = fit_kmeans(means, len(members), seed=self.settings.seed, weight=sizes)
             if len(np.unique(fit.labels_)) < len(members):
                 notes.append("there are fewer intensities than classes: some classes are empty")
             order = named(
@@ -91,13 +77,6 @@ class SLICKMeans:
         return cluster_segmentation(
             study, self.task, resp, n_iter=n_iter, warnings=tuple(notes), details={"superpixels": count}
         )
-
-    def _fit(self, means: NDArray[np.float64], sizes: NDArray[np.int64], k: int) -> cluster.KMeans:
-        """K clusters of superpixels, each weighted by its voxels."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # empty clusters are told as a note
-            model = cluster.KMeans(k, n_init=_STARTS, random_state=self.settings.seed)
-            return model.fit(means, sample_weight=sizes)
 
 
 def superpixels(

@@ -36,11 +36,11 @@ class WholeCheckpoints(TorchCheckpointIO):
             temporary.write_bytes(content.getbuffer())
 
 
-def last_checkpoint(run: RunFolder) -> ModelCheckpoint:
+def last_checkpoint(file: Path) -> ModelCheckpoint:
     """Return a callback that keeps the state after the last epoch."""
     return ModelCheckpoint(
-        dirpath=run.checkpoint.parent,
-        filename="last",
+        dirpath=file.parent,
+        filename=file.stem,
         save_top_k=1,
         save_on_train_epoch_end=True,
         enable_version_counter=False,

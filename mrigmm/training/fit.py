@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
@@ -76,35 +78,24 @@ def make_trainer(
     callbacks: list[Callback] = [
         EpochKeeper(run, config),
         # After the keeper, so that the checkpoint holds this epoch's row.
-        last_checkpoint(run),
+        last_checkpoint(run.checkpoint),
         EpochTrack(track),
     ]
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # hardware banners
-    devices = hardware.devices
     several = hardware.n_processes > 1
     try:
-        with lightning_noises():
-            trainer = lightning.Trainer(
-                accelerator=hardware.accelerator,
-                devices=devices if isinstance(devices, int) else list(devices),
-                num_nodes=hardware.num_nodes,
-                strategy=PatientDDP(timeout=_PATIENCE) if several else "auto",
-                precision=hardware.precision,
-                max_epochs=config.epochs,
-                gradient_clip_val=config.clip_norm,
-                callbacks=callbacks,
-                # One process has nobody to look for in what SLURM says.
-                plugins=[WholeCheckpoints(), *([] if several else [LightningEnvironment()])],
-                logger=TensorBoardLogger(run.path, name=run.tensorboard.name, version="")
-                if tensorboard
-                else False,
-                log_every_n_steps=1,
-                num_sanity_val_steps=0,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-                use_distributed_sampler=False,
-            )
+        trainer = quiet_trainer(
+            hardware,
+            callbacks,
+            max_epochs=config.epochs,
+            clip_norm=config.clip_norm,
+            num_nodes=hardware.num_nodes,
+            strategy=PatientDDP(timeout=_PATIENCE) if several else "auto",
+            logger=TensorBoardLogger(run.path, name=run.tensorboard.name, version="")
+            if tensorboard
+            else False,
+            log_every_n_steps=1,
+            use_distributed_sampler=False,
+        )
         if several:  # Lightning itself would look only after all studies are prepared
             trainer.strategy.cluster_environment.validate_settings(
                 num_devices=hardware.n_processes // hardware.num_nodes, num_nodes=hardware.num_nodes
@@ -119,6 +110,51 @@ def make_trainer(
         ) from None
 
     return trainer
+
+
+def quiet_trainer(
+    hardware: Hardware, callbacks: list[Callback], *, max_epochs: int, clip_norm: float, **more: Any
+) -> lightning.Trainer:
+    """Return a trainer that leaves log, checkpoints and progress to the callbacks.
+
+    Args:
+        hardware: what to train on.
+        callbacks: in their order.
+        max_epochs: epochs.
+        clip_norm: largest norm of a gradient.
+        **more: further arguments of Lightning's trainer.
+    """
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # hardware banners
+    devices = hardware.devices
+    # One process has nobody to look for in what SLURM says.
+    alone = [LightningEnvironment()] if hardware.n_processes == 1 else []
+    with lightning_noises():
+        return lightning.Trainer(
+            accelerator=hardware.accelerator,
+            devices=devices if isinstance(devices, int) else list(devices),
+            precision=hardware.precision,
+            max_epochs=max_epochs,
+            gradient_clip_val=clip_norm,
+            callbacks=callbacks,
+            plugins=[WholeCheckpoints(), *alone],
+            num_sanity_val_steps=0,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            **{"logger": False, **more},
+        )
+
+
+def run_trainer(
+    trainer: lightning.Trainer, module: lightning.LightningModule, *loaders: Any, checkpoint: Path | None
+) -> None:
+    """Train, from a checkpoint where it is there; Ctrl-C is one again, of which Lightning makes an exit."""
+    known = checkpoint if checkpoint is not None and checkpoint.exists() else None
+    try:
+        with lightning_noises():
+            trainer.fit(module, *loaders, ckpt_path=known, weights_only=True)
+    except SystemExit:
+        raise KeyboardInterrupt from None
 
 
 def fit(
@@ -152,26 +188,23 @@ def fit(
     if trainer.world_size > 1:
         share_batch_norm(module.network)
     load = partial(_loader, trainer=trainer, config=config, num_workers=num_workers)
-    with lightning_noises():
-        try:
-            trainer.fit(
-                module,
-                load(studies, shuffled=True),
-                load(held_out, shuffled=False) if held_out else None,
-                ckpt_path=run.checkpoint if resume and run.checkpoint.exists() else None,
-                weights_only=True,
-            )
-        except SystemExit:  # what Lightning makes of Ctrl-C
-            raise KeyboardInterrupt from None
-        except RuntimeError as error:
-            if not str(error).startswith("DataLoader worker"):
-                raise
-            raise InputError(
-                "a process that loads slices died",
-                got=str(error).splitlines()[0],
-                expected="enough memory for each of them",
-                remedy="use fewer --num-workers",
-            ) from None
+    try:
+        run_trainer(
+            trainer,
+            module,
+            load(studies, shuffled=True),
+            load(held_out, shuffled=False) if held_out else None,
+            checkpoint=run.checkpoint if resume else None,
+        )
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise InputError(
+            "a process that loads slices died",
+            got=str(error).splitlines()[0],
+            expected="enough memory for each of them",
+            remedy="use fewer --num-workers",
+        ) from None
 
 
 def _loader(

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
-from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 
-from mrigmm.data.files import write_text
-from mrigmm.errors import InputError
-from mrigmm.training.callbacks import EpochTrack, Track, log_text
-from mrigmm.training.checkpoints import WholeCheckpoints
-from mrigmm.training.fit import lightning_noises
+from mrigmm.training.callbacks import EpochLog, EpochTrack, Track
+from mrigmm.training.checkpoints import last_checkpoint
+from mrigmm.training.fit import quiet_trainer, run_trainer
 from mrigmm.training.hardware import Hardware
 from mrigmm.training.pretraining import Batch, StepModule, loader
 
@@ -33,37 +28,13 @@ class StepFiles:
     checkpoint: Path
 
 
-class LogKeeper(Callback):
+class LogKeeper(EpochLog):
     """Writes the mean objective of every hundred steps."""
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.rows: list[dict[str, float]] = []
-        self._started = time.monotonic()
-
-    def state_dict(self) -> dict[str, object]:
-        """Rows so far, for a resumed run."""
-        return {"rows": self.rows}
-
-    def load_state_dict(self, state_dict: dict[str, list[dict[str, float]]]) -> None:
-        """Continue the rows of an interrupted run."""
-        self.rows = list(state_dict["rows"])
-
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Log a row; stop a training that diverged."""
+        """Log a row."""
         objective = float(trainer.callback_metrics["objective"])
-        if not math.isfinite(objective):
-            raise InputError(
-                "training diverged",
-                file=self.file,
-                got=f"objective {objective} after {trainer.global_step} steps",
-                remedy="lower learning_rate",
-            )
-        seconds, self._started = time.monotonic() - self._started, time.monotonic()
-        self.rows.append(
-            {"step": float(trainer.global_step), "objective": objective, "seconds": round(seconds, 1)}
-        )
-        write_text(self.file, log_text(self.rows))
+        self.add_row(trainer, {"step": float(trainer.global_step), "objective": objective})
 
 
 def fit_steps(
@@ -87,44 +58,18 @@ def fit_steps(
         workers: processes that draw slices beside the training.
         track: progress bar.
     """
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # hardware banners
     per_epoch = math.gcd(module.steps, _STEPS_PER_EPOCH)
     callbacks: list[Callback] = [
         EMAWeightAveraging(decay=module.config.average_decay),
         LogKeeper(files.log),
-        ModelCheckpoint(
-            dirpath=files.checkpoint.parent,
-            filename=files.checkpoint.stem,
-            save_top_k=1,
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        ),
+        last_checkpoint(files.checkpoint),
         EpochTrack(track),
     ]
-    with lightning_noises():
-        trainer = lightning.Trainer(
-            accelerator=hardware.accelerator,
-            devices=hardware.devices if isinstance(hardware.devices, int) else list(hardware.devices),
-            precision=hardware.precision,
-            max_epochs=module.steps // per_epoch,
-            gradient_clip_val=module.config.clip_norm,
-            callbacks=callbacks,
-            plugins=[WholeCheckpoints(), LightningEnvironment()],
-            logger=False,
-            num_sanity_val_steps=0,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        try:
-            trainer.fit(
-                module,
-                loader(draw, module, per_epoch, workers=workers),
-                ckpt_path=files.checkpoint if files.checkpoint.exists() else None,
-                weights_only=True,
-            )
-        except SystemExit:  # what Lightning makes of Ctrl-C
-            raise KeyboardInterrupt from None
+    trainer = quiet_trainer(
+        hardware, callbacks, max_epochs=module.steps // per_epoch, clip_norm=module.config.clip_norm
+    )
+    batches = loader(draw, module, per_epoch, workers=workers)
+    run_trainer(trainer, module, batches, checkpoint=files.checkpoint)
     # The last checkpoint holds the average, also where there was nothing left to train.
     state = torch.load(files.checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     module.load_state_dict(state)

@@ -14,10 +14,9 @@ from mrigmm.data.study import load_study
 from mrigmm.errors import InputError
 from mrigmm.labels import Region
 from mrigmm.methods.base import Task
-from mrigmm.methods.em_threshold import crossing, large_regions, partial_volume
-from mrigmm.methods.grey_levels import otsu_threshold
 from mrigmm.methods.registry import make_method
-from mrigmm.methods.two_gaussians import fit_two_gaussians
+from mrigmm.methods.remote import otsu_threshold
+from mrigmm.methods.thresholds import crossing, fit_two_gaussians, large_regions, partial_volume
 from mrigmm.mixture import Mixture
 
 from ..conftest import SEQUENCES, SHAPE, intensities, ventricle

@@ -16,7 +16,7 @@ from mrigmm.data.run_folder import RunFolder
 from mrigmm.errors import InputError, memory_checked
 from mrigmm.methods import anatomy
 from mrigmm.methods.deep_gem import build_spatial_prior
-from mrigmm.methods.map_em import MapEM
+from mrigmm.methods.em_gmm import MapEM
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
