@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch.nn.functional import grid_sample
 
-from mrigmm.data.geometry import coverage, in_field_of_view
+from mrigmm.data.geometry import Grid, coverage, in_field_of_view, index_affine, index_along
 from mrigmm.data.manifest import Study
 from mrigmm.data.registration import SliceMotion, sample, sampling_index
-from mrigmm.data.resample import resample_linear
 from mrigmm.data.standardise import ZScore, fit_zscore
 from mrigmm.data.volumes import Volume
 from mrigmm.errors import InputError
@@ -138,3 +139,31 @@ def stack_channels(
             remedy="check that region and images belong together",
         )
     return image, observed, zscores
+
+
+def resample_linear(data: NDArray[np.float32], source: Grid, target: Grid) -> NDArray[np.float32]:
+    """Trilinear interpolation of `data` (X', Y', Z') on `source` at the voxel centres of `target`.
+
+    Beyond the outermost voxel centres the border's value holds. Any two affines will do, sheared and
+    left-handed ones included. The same as MONAI's `ResampleToMatch` (bilinear, border, float64), without
+    its copies.
+
+    Returns:
+        (X, Y, Z), computed in float64.
+    """
+    to_source = index_affine(target, source)
+    coordinates = np.empty((*target.shape, 3))
+    for axis, n in enumerate(source.shape):
+        # Index i is at (2 i + 1) / n - 1 in grid_sample's units, which takes the last axis first.
+        scaled = to_source.copy()
+        scaled[axis] = 2 / n * to_source[axis]
+        scaled[axis, 3] += 1 / n - 1
+        coordinates[..., 2 - axis] = index_along(scaled, target.shape, axis)
+    sampled = grid_sample(
+        torch.from_numpy(data.astype(np.float64))[None, None],
+        torch.from_numpy(coordinates)[None],
+        mode="bilinear",
+        padding_mode="border",
+        align_corners=False,
+    )
+    return np.asarray(sampled[0, 0].numpy(), dtype=np.float32)

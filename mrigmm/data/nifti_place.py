@@ -18,7 +18,6 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from mrigmm.data.geometry import Grid
-from mrigmm.data.nifti_header import three_d_shape
 from mrigmm.errors import InputError
 
 Header: TypeAlias = nib.nifti1.Nifti1Header
@@ -35,6 +34,12 @@ _OTHER_UNITS = {"metres": 1e3, "centimetres": 10.0, "micrometres": 1e-3}
 _CM_PIXEL, _CM_SLICE, _CM_VIEW = 0.35, 2.5, 60.0
 _ORTHONORMAL = 1e-4  # elements of D D^T - 1 that ITK 5.4 accepts of a direction D
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def three_d_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """The first three of a shape's dimensions; those that are missing are 1."""
+    x, y, z = (*shape, 1)[:3]
+    return int(x), int(y), int(z)
 
 
 @dataclass(frozen=True)

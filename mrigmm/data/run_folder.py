@@ -30,8 +30,8 @@ from torch import Tensor, nn
 
 from mrigmm.config import RunConfig, load_config
 from mrigmm.data.files import write_text
-from mrigmm.data.priors.files import load_multiscale_prior, load_prior, save_multiscale_prior, save_prior
 from mrigmm.data.priors.multiscale import MultiscalePrior
+from mrigmm.data.priors.prior_file import load_multiscale_prior, load_prior, save_multiscale_prior, save_prior
 from mrigmm.data.standardise import STANDARDISATIONS
 from mrigmm.data.tensors import write_tensors
 from mrigmm.errors import InputError

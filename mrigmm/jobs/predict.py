@@ -11,7 +11,7 @@ from typing import Any, Unpack
 from mrigmm.data.files import sole_writer
 from mrigmm.data.manifest import Manifest, Study, check_study_id
 from mrigmm.data.manifest_file import read_manifest
-from mrigmm.data.priors.files import load_prior
+from mrigmm.data.priors.prior_file import load_prior
 from mrigmm.data.priors.shipped import default_prior
 from mrigmm.data.study import reference_sequence
 from mrigmm.errors import InputError, near_misses

@@ -15,8 +15,8 @@ from mrigmm.data.crops import standardised_by_percentiles
 from mrigmm.data.files import require_new_file, require_not_input
 from mrigmm.data.manifest import Manifest, Study
 from mrigmm.data.manifest_file import read_manifest
-from mrigmm.data.priors.files import require_plausible, save_prior
 from mrigmm.data.priors.multiscale import SIGMAS_MM, MultiscalePrior, channel_names
+from mrigmm.data.priors.prior_file import require_plausible, save_prior
 from mrigmm.data.standardise import REGION_ZSCORE, STANDARDISATIONS
 from mrigmm.data.study import load_study
 from mrigmm.data.study_tensors import StudyTensors

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from mrigmm.config import RunConfig
 from mrigmm.data.crops import NetworkView, network_view
-from mrigmm.data.depth import wall_depth
 from mrigmm.data.priors.multiscale import MultiscalePrior
 from mrigmm.data.run_folder import RunRecord
 from mrigmm.data.study_tensors import StudyTensors
+from mrigmm.data.ventricle import wall_depth
 from mrigmm.labels import KEY_SEQUENCES, Region, wall_classes
 from mrigmm.methods.base import Segmentation, Task, present_sequences
 from mrigmm.methods.map_em_2step import MapEM2Step, Wall, wall_segmentation

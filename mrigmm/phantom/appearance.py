@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrigmm.phantom import tables
-from mrigmm.phantom.anatomy import Tissue
 from mrigmm.phantom.config import SEQUENCES, PhantomConfig
 from mrigmm.phantom.fields import skew
 from mrigmm.phantom.population import CLASSES, LGE, corrections, population
+from mrigmm.phantom.shape import Tissue
 
 FloatArray = NDArray[np.floating[Any]]
 

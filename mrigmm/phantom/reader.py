@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from mrigmm.labels import BACKGROUND_ID, REGION_FILE_IDS, TISSUES
 from mrigmm.phantom.acquisition import Grid
-from mrigmm.phantom.anatomy import Anatomy, Tissue, TissueArray
 from mrigmm.phantom.config import PhantomConfig, RegionKind
 from mrigmm.phantom.fields import smooth_field
 from mrigmm.phantom.pathology import Infarct, LesionThresholds, find_thresholds
 from mrigmm.phantom.population import population
+from mrigmm.phantom.shape import Anatomy, Tissue, TissueArray
 
 FloatArray = NDArray[np.floating[Any]]
 ByteArray = NDArray[np.uint8]

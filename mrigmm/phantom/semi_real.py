@@ -17,9 +17,9 @@ from scipy.ndimage import distance_transform_edt
 
 from mrigmm.errors import InputError
 from mrigmm.phantom.acquisition import Grid
-from mrigmm.phantom.anatomy import Tissue, TissueArray, WallPosition
 from mrigmm.phantom.config import PhantomConfig
 from mrigmm.phantom.pathology import draw_infarct
+from mrigmm.phantom.shape import Tissue, TissueArray, WallPosition
 from mrigmm.phantom.study import SimulatedStudy, Streams, TrueMixture, image_heart, study_name
 
 FloatArray = NDArray[np.floating[Any]]

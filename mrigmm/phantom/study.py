@@ -20,13 +20,13 @@ from mrigmm.phantom.acquisition import (
     grid_affine,
     to_grid,
 )
-from mrigmm.phantom.anatomy import Anatomy, Tissue, draw_heart, draw_length
 from mrigmm.phantom.appearance import Appearance, draw_appearance, tissue_signals
 from mrigmm.phantom.config import REFERENCE_SEQUENCE, SEQUENCES, PhantomConfig
 from mrigmm.phantom.fields import multiscale_fields
 from mrigmm.phantom.pathology import Infarct, LesionThresholds, draw_infarct
 from mrigmm.phantom.population import CLASSES, population
 from mrigmm.phantom.reader import paint, read_label, region_map, true_thresholds
+from mrigmm.phantom.shape import Anatomy, Tissue, draw_heart, draw_length
 
 FloatArray = NDArray[np.floating[Any]]
 ByteArray = NDArray[np.uint8]

@@ -7,7 +7,7 @@ import pytest
 import mrigmm
 from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.priors.choice import multiscale_prior_for
-from mrigmm.data.priors.files import load_prior
+from mrigmm.data.priors.prior_file import load_prior
 from mrigmm.data.sources.table import KINDS
 from mrigmm.errors import InputError
 from mrigmm.labels import SCHEMES

@@ -6,7 +6,7 @@ import pytest
 import mrigmm
 from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.priors.choice import multiscale_prior_for
-from mrigmm.data.priors.files import load_prior
+from mrigmm.data.priors.prior_file import load_prior
 from mrigmm.data.standardise import REGION_PERCENTILES
 from mrigmm.data.study import load_study
 from mrigmm.errors import InputError

@@ -6,7 +6,7 @@ from scipy.ndimage import binary_fill_holes, label
 
 import mrigmm
 from mrigmm.data.manifest_file import read_manifest
-from mrigmm.data.priors.files import save_prior
+from mrigmm.data.priors.prior_file import save_prior
 from mrigmm.data.priors.shipped import default_multiscale_prior, default_prior
 from mrigmm.data.study import load_study
 from mrigmm.errors import InputError

@@ -8,8 +8,8 @@ import pytest
 
 from mrigmm.errors import InputError
 from mrigmm.phantom import PRESETS, simulate_cohort
-from mrigmm.phantom.anatomy import Tissue
 from mrigmm.phantom.semi_real import read_hearts, simulate_semi_real
+from mrigmm.phantom.shape import Tissue
 
 DATA = Path(os.environ.get("MRIGMM_REAL_DATA", Path(__file__).parents[3] / "shared" / "data"))
 SIZE, SPACING = 96, 1.4

@@ -10,11 +10,11 @@ import pytest
 from mrigmm.labels import TISSUES
 from mrigmm.phantom import PRESETS, PhantomConfig, simulate_cohort, simulate_study
 from mrigmm.phantom.acquisition import Grid, acquire
-from mrigmm.phantom.anatomy import draw_heart
 from mrigmm.phantom.appearance import draw_appearance
 from mrigmm.phantom.config import SHIFTED
 from mrigmm.phantom.pathology import draw_infarct
 from mrigmm.phantom.population import population
+from mrigmm.phantom.shape import draw_heart
 
 BLOOD, MYOCARDIUM, EDEMA, SCAR = (TISSUES[name].id for name in ("blood", "myocardium", "edema", "scar"))
 

@@ -6,7 +6,7 @@ from numpy.testing import assert_array_equal
 
 from mrigmm.labels import TISSUES
 from mrigmm.phantom import PRESETS, simulate_study
-from mrigmm.phantom.anatomy import Tissue
+from mrigmm.phantom.shape import Tissue
 
 BLOOD, MYOCARDIUM, EDEMA, SCAR = (TISSUES[name].id for name in ("blood", "myocardium", "edema", "scar"))
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 import mrigmm
 from mrigmm.config import make_config
 from mrigmm.data.priors.choice import multiscale_prior_for
-from mrigmm.data.priors.files import load_prior
+from mrigmm.data.priors.prior_file import load_prior
 from mrigmm.data.run_folder import RunFolder
 from mrigmm.errors import InputError
 from mrigmm.methods.registry import method_of_run

@@ -5,9 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
@@ -15,10 +18,10 @@ from pydicom.pixels import get_decoder, iter_pixels
 
 from mrigmm.data.dicom.distances import check_regular
 from mrigmm.data.dicom.frames import SMALLEST_LENGTH_MM, Frame
-from mrigmm.data.dicom.heart_phase import check_one_phase
 from mrigmm.data.dicom.recognise import title
 from mrigmm.data.dicom.series import MIN_CINE_FRAMES, Part, same_plane
-from mrigmm.errors import InputError, counted
+from mrigmm.data.files import atomic
+from mrigmm.errors import InputError, counted, some_of
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 CINE = "bSSFP"  # the role whose slices are expected to have the phases of a heart beat
@@ -267,3 +270,52 @@ def _smallest_type(data: NDArray[np.float64]) -> NDArray[Any]:
     whole = bool(np.all(data == np.round(data)))
     fits = data.min() >= limits.min and data.max() <= limits.max
     return data.astype(np.int16 if whole and fits else np.float32)
+
+
+_SCANNER = 1  # NIfTI code of the scanner's own coordinates
+
+
+def write_nifti(path: Path, data: NDArray[Any], affine: NDArray[np.float64]) -> None:
+    """Write a volume (X, Y, Z) in mm; the qform is left out where it cannot hold the affine (shear)."""
+    image = nib.Nifti1Image(data, affine)
+    image.set_sform(affine, code=_SCANNER)
+    image.set_qform(affine, code=_SCANNER)
+    if not np.allclose(image.get_qform(), affine, atol=1e-3):
+        image.set_qform(None, code=0)
+    image.header.set_xyzt_units("mm")
+    with atomic(path) as temporary:
+        nib.save(image, temporary)
+
+
+_SAME_PHASE = 1.5  # frame distances of a cine: the delay after the R wave varies from slice to slice
+
+
+def check_one_phase(parts: Sequence[Part], study: str, role: str) -> None:
+    """Refuse a cine whose slices do not begin at the same moment of the heart beat: one was cut short."""
+    slices = [images for part in parts for images in part.slices]
+    timed = any(frame.trigger_time_ms is not None for images in slices for frame in images)
+    unit = " ms" if timed else ""
+    times = [
+        sorted(t for f in images if (t := f.trigger_time_ms if timed else f.phase) is not None)
+        for images in slices
+    ]
+    steps = [after - before for own in times for before, after in pairwise(sorted(set(own)))]
+    first = min(own[0] for own in times if own)
+    latest = first + _SAME_PHASE * (median(steps) if steps else 0.0)
+    late = [(images[0], own) for images, own in zip(slices, times, strict=True) if not own or own[0] > latest]
+    if not late:
+        return
+    late.sort(key=lambda found: found[0].height_mm)
+    places = [f"{frame.height_mm:.1f} mm ({frame.file.name})" for frame, _ in late]
+    begins = [f"{own[0]:g}{unit} at {frame.height_mm:.1f} mm" if own else "no time" for frame, own in late]
+    raise InputError(
+        f"{role}: {counted(len(late), 'slice')} of the cine {'has' if len(late) == 1 else 'have'} no image "
+        f"of the heart phase at which the others begin: {some_of(places)}",
+        study=study,
+        file=late[0][0].file,
+        expected=f"a first frame between {first:g} and {latest:g}{unit} in each of {len(slices)} slices",
+        got=f"the first frame is that of {some_of(begins)}",
+        remedy="export the series again with all phases of these slices; where they are the first or "
+        "the last ones of the stack, move their files out of the folder instead; or set the series to "
+        "'ignore' in the map",
+    )

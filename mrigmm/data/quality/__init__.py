@@ -4,13 +4,19 @@
 the study is read (`mrigmm.data.study`), whatever command reads it.
 """
 
-from mrigmm.data.quality.duplicates import fingerprint, patients_in_two_splits, same_content
+from mrigmm.data.quality.cohort import (
+    fingerprint,
+    patients_in_two_splits,
+    same_content,
+    unknown_classes,
+    unknown_sequences,
+)
 from mrigmm.data.quality.grids import implausible_spacing, not_parallel, on_another_grid, sheared
-from mrigmm.data.quality.intensities import negative, saturated
-from mrigmm.data.quality.names import unknown_classes, unknown_sequences
 from mrigmm.data.quality.regions import (
     cavity_contrast,
     misplaced,
+    negative,
+    saturated,
     swapped,
     touches_border,
 )

@@ -9,7 +9,7 @@ from typing import get_args
 from mrigmm.config import RunConfig, load_config, make_config
 from mrigmm.data.manifest import Manifest
 from mrigmm.data.priors.choice import prior_for
-from mrigmm.data.priors.files import load_prior
+from mrigmm.data.priors.prior_file import load_prior
 from mrigmm.data.run_folder import RunFolder
 from mrigmm.data.standardise import STANDARDISATIONS
 from mrigmm.errors import InputError, near_misses

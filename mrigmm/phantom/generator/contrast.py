@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from mrigmm.config_pretrain import GeneratorRanges
 from mrigmm.phantom import tables
-from mrigmm.phantom.anatomy import Tissue
 from mrigmm.phantom.config import SEQUENCES
 from mrigmm.phantom.fields import skew
 from mrigmm.phantom.generator.fields import Textures
 from mrigmm.phantom.population import CLASSES, population
+from mrigmm.phantom.shape import Tissue
 
 FloatArray = NDArray[np.floating[Any]]
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrigmm.config_pretrain import GeneratorRanges
-from mrigmm.phantom.anatomy import ParametricHeart, Tissue, TissueArray, draw_heart, draw_length
 from mrigmm.phantom.config import PhantomConfig
 from mrigmm.phantom.pathology import Infarct, draw_infarct, find_thresholds
+from mrigmm.phantom.shape import ParametricHeart, Tissue, TissueArray, draw_heart, draw_length
 
 FloatArray = NDArray[np.floating[Any]]
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from mrigmm.config_pretrain import GeneratorRanges
-from mrigmm.phantom.anatomy import Tissue
 from mrigmm.phantom.config import SEQUENCES
 from mrigmm.phantom.generator.backgrounds import Backgrounds, Placing, random_contrast
 from mrigmm.phantom.generator.codes import Code
@@ -24,6 +23,7 @@ from mrigmm.phantom.generator.hearts import (
     subslice_tissues,
 )
 from mrigmm.phantom.generator.scanner import scan
+from mrigmm.phantom.shape import Tissue
 
 FloatArray = NDArray[np.floating[Any]]
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mrigmm.data.priors.choice import prior_for
-from mrigmm.data.priors.files import load_prior, save_prior
+from mrigmm.data.priors.prior_file import load_prior, save_prior
 from mrigmm.data.priors.shipped import default_prior
 from mrigmm.data.standardise import CROP_ZSCORE, REGION_ZSCORE
 from mrigmm.errors import InputError

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mrigmm.data.quality import cavity_contrast, misplaced, swapped, touches_border
+from mrigmm.data.quality import cavity_contrast, misplaced, negative, saturated, swapped, touches_border
 from mrigmm.labels import Region
 
 SPACING = (2.0, 2.0, 10.0)
@@ -95,3 +95,35 @@ def test_a_region_beside_the_ventricle_is_misplaced():
     for shift, good in ((0, True), (15, False)):
         moved = stack(disc(10, centre=(19.5, 19.5 + shift))).astype(np.uint8)
         assert (misplaced({"T2": cavity_contrast(t2, moved, EVERYWHERE, SPACING)}) is None) is good
+
+
+RAMP = np.arange(1000, dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("values", "share"),
+    [
+        (RAMP, None),
+        (np.minimum(RAMP, 899), "10.1 %"),  # 899 and the 100 values above it
+        (np.minimum(RAMP, 989), "1.1 %"),
+        (np.minimum(RAMP, 991), None),  # 0.9 %
+        (np.repeat([0, 1, 2, 3], 250).astype(np.float32), None),  # few levels, none of them a peak
+        (np.repeat([0, 1], 500).astype(np.float32), None),  # two levels are a mask
+        (np.ones(1000, np.float32), None),  # constant: said elsewhere
+        (-np.minimum(RAMP, 899), None),  # cut at the lower end
+    ],
+)
+def test_saturated(values, share):
+    found = saturated("LGE", values)
+    assert (found is None) is (share is None)
+    if found:
+        assert (found.severity, found.what) == ("warning", "LGE is saturated")
+        assert found.got.startswith(share)
+
+
+def test_negative():
+    assert negative("LGE", RAMP) is None
+    found = negative("LGE", RAMP - 250)
+    assert (found.severity, found.what) == ("note", "LGE has negative intensities")
+    assert found.got.startswith("25.0 % of the region; usual in phase-sensitive LGE")
+    assert "phase" not in negative("T2", RAMP - 250).got

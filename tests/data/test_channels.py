@@ -4,8 +4,8 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import ResampleToMatch
 
+from mrigmm.data.channels import resample_linear
 from mrigmm.data.geometry import Grid
-from mrigmm.data.resample import resample_linear
 
 from ..conftest import oblique_affine
 

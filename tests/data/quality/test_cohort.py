@@ -1,7 +1,14 @@
 import numpy as np
+import pytest
 
 from mrigmm.data.manifest import Study
-from mrigmm.data.quality import fingerprint, patients_in_two_splits, same_content
+from mrigmm.data.quality import (
+    fingerprint,
+    patients_in_two_splits,
+    same_content,
+    unknown_classes,
+    unknown_sequences,
+)
 
 A = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
 
@@ -60,3 +67,35 @@ def test_patients_in_two_splits():
     assert (problem.study, problem.severity) == ("e", "error")
     assert problem.what == "the patient 'p1' is in two splits"
     assert problem.got == "a in 'training', this one in 'test'"
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("oedema", "edema"),
+        ("Infarct", "scar"),
+        ("fibrosis", "scar"),
+        ("MYO", "myocardium"),
+        ("miocardium", "myocardium"),
+        ("LV_blood-pool", "blood"),
+        ("Scar", "scar"),
+    ],
+)
+def test_a_synonym_is_asked_about(name, meant):
+    (found,) = unknown_classes(["background", name])
+    assert found.severity == "warning"
+    assert found.what.endswith(f"did you mean {meant}?")
+
+
+def test_our_names_and_those_of_other_organs_are_left_alone():
+    ours = ["background", "blood", "myocardium", "edema", "scar", "rv_blood", "mvo"]
+    assert not [*unknown_classes(ours)]
+    assert not [*unknown_classes(["background", "grey matter", "white matter", "csf", "lesion"])]
+    assert not [*unknown_classes(["scar", "no reflow"])]  # a part of a class that is there
+
+
+def test_sequences():
+    assert not [*unknown_sequences(["LGE", "T2", "bSSFP", "flair", "t1"])]
+    assert not [*unknown_sequences(["bSSFP", "cine"])]  # both may be there
+    (found,) = unknown_sequences(["LGE", "SSFP"])
+    assert found.what == "the sequence 'SSFP' is not known by this name: did you mean bSSFP?"
