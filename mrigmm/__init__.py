@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from mrigmm.jobs.manifest_dicom import manifest_dicom
     from mrigmm.jobs.measure import measure
     from mrigmm.jobs.predict import predict, predict_study
+    from mrigmm.jobs.predicting.in_memory import SegmentedStudy
     from mrigmm.jobs.pretrain import pretrain
     from mrigmm.jobs.prior import prior
     from mrigmm.jobs.quantify import quantify
     from mrigmm.jobs.report import report
     from mrigmm.jobs.segment_image import segment_image
+    from mrigmm.jobs.segment_study import segment
     from mrigmm.jobs.simulate import simulate
     from mrigmm.jobs.train import train
     from mrigmm.jobs.train_anatomy import train_anatomy
@@ -43,6 +45,7 @@ __version__ = _version("mrigmm")
 _LOCATIONS = {
     "InputError": "mrigmm.errors",
     "Problem": "mrigmm.errors",
+    "SegmentedStudy": "mrigmm.jobs.predicting.in_memory",
     "agreement": "mrigmm.jobs.agreement",
     "check": "mrigmm.jobs.check",
     "compare": "mrigmm.jobs.compare",
@@ -60,6 +63,7 @@ _LOCATIONS = {
     "prior": "mrigmm.jobs.prior",
     "quantify": "mrigmm.jobs.quantify",
     "report": "mrigmm.jobs.report",
+    "segment": "mrigmm.jobs.segment_study",
     "segment_image": "mrigmm.jobs.segment_image",
     "simulate": "mrigmm.jobs.simulate",
     "train": "mrigmm.jobs.train",
@@ -69,6 +73,7 @@ _LOCATIONS = {
 __all__ = [
     "InputError",
     "Problem",
+    "SegmentedStudy",
     "__version__",
     "agreement",
     "check",
@@ -87,6 +92,7 @@ __all__ = [
     "prior",
     "quantify",
     "report",
+    "segment",
     "segment_image",
     "simulate",
     "train",

@@ -364,6 +364,7 @@ def same_text(printed, shown):
     return words[0] == words[1] and np.allclose(values, expected, rtol=0.01, atol=0.02)
 
 
+@pytest.mark.gate
 def test_the_notebook_prints_what_it_shows(tmp_path, monkeypatch, capsys):
     page = ROOT / "docs" / "tutorial_arrays.md"
     monkeypatch.chdir(tmp_path)
@@ -377,6 +378,7 @@ def test_the_notebook_prints_what_it_shows(tmp_path, monkeypatch, capsys):
         exec(compile(code, page.name, "exec"), names)
         assert same_text(capsys.readouterr().out, shown), code
     assert (tmp_path / "healthy.png").exists()
+    assert (tmp_path / "study.png").exists()
 
 
 def test_text_that_differs_is_noticed():

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrigmm.data.geometry import Grid, turned_onto
+from mrigmm.data.in_memory import LoadedStudy
 from mrigmm.data.manifest import RegionRule, Study
 from mrigmm.data.quality import codes_slices_last, exchanged, slice_shapes
 from mrigmm.data.volumes import Volume, read_map
@@ -137,6 +138,8 @@ def region_map(
     Raises:
         InputError: no region, another grid, unknown ids, or an empty region.
     """
+    if isinstance(study, LoadedStudy) and study.drawn is not None:
+        return _region_of(study.drawn, reference.grid, study.id)
     if study.region is None:
         raise InputError(
             "the study has no region map, and a mixture is fitted inside one",
@@ -145,23 +148,29 @@ def region_map(
             remedy="name it as 'region' of the study in the manifest (mrigmm manifest: --region, "
             "--region-from-labels), or let a run of train-anatomy find it: --anatomy RUN",
         )
-    file: Path | None
     if isinstance(study.region, RegionRule):
         file = study.label if study.region.kind != "nonzero" else reference.path
         region = _derived_region(study, study.region, images, reference, labels)
-    else:
-        file = study.region
-        volume = read_map(file, study=study.id, role="region", known=REGION_FILE_IDS)
-        volume = on_grid(volume, reference.grid, study.id, "region")
-        region = _region_codes(volume.data.astype(np.uint8))
+        return _not_empty(region, study.id, file)
+    drawn = read_map(study.region, study=study.id, role="region", known=REGION_FILE_IDS)
+    return _region_of(drawn, reference.grid, study.id)
+
+
+def _region_of(drawn: Volume, grid: Grid, study: str) -> NDArray[np.uint8]:
+    """Region codes (X, Y, Z) on a grid, of a map with the ids of a file."""
+    drawn = on_grid(drawn, grid, study, "region")
+    return _not_empty(_region_codes(drawn.data.astype(np.uint8)), study, drawn.path)
+
+
+def _not_empty(region: NDArray[np.uint8], study: str, file: Path | None) -> NDArray[np.uint8]:
     if not region.any():
         raise InputError(
             "the region is empty",
-            study=study.id,
+            study=study,
             file=file,
             expected="voxels above 0",
             got="none",
-            remedy="check the file, or leave the study out",
+            remedy="check the file, or leave the study out" if file is not None else "check the map",
         )
     return region
 
@@ -172,6 +181,8 @@ def own_region(study: Study, labels: Mapping[str, Sequence[int]]) -> tuple[NDArr
     Raises:
         InputError: as `region_map`.
     """
+    if isinstance(study, LoadedStudy) and study.drawn is not None:
+        return study.drawn.data > 0, study.drawn.grid
     if study.region is None or (isinstance(study.region, RegionRule) and study.region.kind == "nonzero"):
         return None
     if isinstance(study.region, RegionRule):

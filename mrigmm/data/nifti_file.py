@@ -185,7 +185,7 @@ MAX_VOXELS = 1 << 29
 
 
 def check_header(
-    header: nib.nifti1.Nifti1Header, path: Path, study: str, role: str, *, several_frames: bool
+    header: nib.nifti1.Nifti1Header, path: Path | None, study: str, role: str, *, several_frames: bool
 ) -> None:
     """Refuse what is no volume of a scanner.
 
@@ -220,7 +220,7 @@ def check_header(
             expected="2 or 3 dimensions, or a fourth of length 1",
             got=f"shape {tuple(int(n) for n in shape)}",
             remedy='extract one frame of a series, or name it: {"file": ..., "frame": 0} in the manifest, '
-            "--frame NAME=0 for a single study",
+            "--frame NAME=0 for a single study, frames={NAME: 0} in Python",
         )
     if math.prod(shape) > MAX_VOXELS:
         raise InputError(

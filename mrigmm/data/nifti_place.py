@@ -55,7 +55,7 @@ class Place:
     warnings: tuple[str, ...] = ()
 
 
-def placed(header: Header, path: Path, study: str, role: str) -> Place:
+def placed(header: Header, path: Path | None, study: str, role: str) -> Place:
     """Where the voxels lie, from all that the header says.
 
     Sform and qform count in this order, as everywhere. Where the columns of the sform are more than 1 %
@@ -65,7 +65,7 @@ def placed(header: Header, path: Path, study: str, role: str) -> Place:
 
     Args:
         header: of the file.
-        path: the file, for messages.
+        path: the file, for messages; None: it is in memory.
         study: study id, for messages.
         role: what the file is in the study, for messages.
 
@@ -240,7 +240,7 @@ def _others(header: Header, affine: NDArray[np.float64], to_mm: float) -> tuple[
     return tuple(found[1:])
 
 
-def _require_volume(affine: NDArray[np.float64], path: Path, study: str, role: str) -> None:
+def _require_volume(affine: NDArray[np.float64], path: Path | None, study: str, role: str) -> None:
     matrix = affine[:3, :3]
     finite = bool(np.isfinite(affine).all()) and bool((np.abs(affine) < _MAX_LENGTH).all())
     # Volume of the voxel relative to a box with the same edges: 0 for axes that coincide.
@@ -256,7 +256,7 @@ def _require_volume(affine: NDArray[np.float64], path: Path, study: str, role: s
         )
 
 
-def _require_size(grid: Grid, unit: str, to_mm: float, path: Path, study: str, role: str) -> None:
+def _require_size(grid: Grid, unit: str, to_mm: float, path: Path | None, study: str, role: str) -> None:
     sizes = grid.spacing_mm[[n > 1 for n in grid.shape]]
     if not sizes.size or VOXEL_MM[0] <= sizes.min() <= sizes.max() <= VOXEL_MM[1]:
         return
@@ -291,7 +291,7 @@ def _looks_like_cm(grid: Grid) -> bool:
     return small and _scaled(grid, _OTHER_UNITS["centimetres"]).has_usual_voxels
 
 
-def _perhaps_cm(grid: Grid, path: Path, study: str, role: str) -> InputError:
+def _perhaps_cm(grid: Grid, path: Path | None, study: str, role: str) -> InputError:
     view = np.delete(grid.spacing_mm * grid.shape, grid.slice_axis)
     return InputError(
         f"{role} has lengths that look like cm",
@@ -308,7 +308,7 @@ def _contradiction(
     header: Header,
     sform: NDArray[np.float64],
     pixdim: NDArray[np.float64],
-    path: Path,
+    path: Path | None,
     study: str,
     role: str,
 ) -> InputError:

@@ -19,6 +19,7 @@ from mrigmm.data.bias_field import Shading, remove_shading
 from mrigmm.data.channels import on_reference_grid, stack_channels
 from mrigmm.data.cine import CINE_SEQUENCE, end_diastolic_frame, values_in_centre, values_in_region
 from mrigmm.data.geometry import Grid, slices_last
+from mrigmm.data.in_memory import LoadedStudy
 from mrigmm.data.manifest import Study
 from mrigmm.data.maps import (
     own_region,
@@ -32,7 +33,7 @@ from mrigmm.data.maps import (
 from mrigmm.data.quality import study_problems
 from mrigmm.data.registration import SliceMotion, find_motion
 from mrigmm.data.study_tensors import OutputGrid, StudyTensors
-from mrigmm.data.volumes import Volume, read_image
+from mrigmm.data.volumes import ChooseFrame, Volume, read_image
 from mrigmm.errors import InputError, Problem, told
 from mrigmm.labels import KEY_SEQUENCES, of_the_ventricle
 
@@ -184,15 +185,17 @@ def read_sequences(
     Raises:
         InputError: none of them is there, or one cannot be read.
     """
-    wanted = [name for name in sequences if name in study.images]
+    loaded = study.volumes if isinstance(study, LoadedStudy) else {}
+    there = loaded or study.images
+    wanted = [name for name in sequences if name in there]
     if not wanted:
         raise InputError(
             "the study has none of the sequences",
             study=study.id,
             expected=f"at least one of {', '.join(sequences)}",
-            got=", ".join(study.images) or "no image",
+            got=", ".join(there) or "no image",
         )
-    return {name: read_sequence(study, name, labels) for name in wanted}
+    return {name: loaded[name] if loaded else read_sequence(study, name, labels) for name in wanted}
 
 
 def read_sequence(study: Study, name: str, labels: Mapping[str, Sequence[int]]) -> Volume:
@@ -206,16 +209,21 @@ def read_sequence(study: Study, name: str, labels: Mapping[str, Sequence[int]]) 
     Raises:
         InputError: it cannot be read, or has several frames of which none is named and it is no cine.
     """
+    return read_image(
+        study.images[name],
+        study=study.id,
+        role=name,
+        frame=study.frames.get(name),
+        choose_frame=frame_chooser(study, name, labels),
+    )
+
+
+def frame_chooser(study: Study, name: str, labels: Mapping[str, Sequence[int]]) -> ChooseFrame | None:
+    """What picks end-diastole of a cine, inside the study's own region where it has one; else None."""
 
     def end_diastole(frames: NDArray[np.generic], grid: Grid) -> int:
         region = own_region(study, labels)
         values = values_in_centre(frames, grid) if region is None else values_in_region(frames, grid, *region)
         return end_diastolic_frame(values)
 
-    return read_image(
-        study.images[name],
-        study=study.id,
-        role=name,
-        frame=study.frames.get(name),
-        choose_frame=end_diastole if name == CINE_SEQUENCE else None,
-    )
+    return end_diastole if name == CINE_SEQUENCE else None

@@ -29,7 +29,7 @@ class OutputGrid:
     grid: Grid
     header: nib.nifti1.Nifti1Header
     stored_shape: tuple[int, ...]
-    file: Path
+    file: Path | None  # None: it was in memory
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class StudyTensors:
         spacing_mm: voxel spacing (3,) in mm of the array axes.
         turn: how the file's arrays were turned so that the slices lie last.
         output: the grid to write results on.
-        inputs: file of each sequence that was read.
+        inputs: file of each sequence that was read; None: it was in memory.
         frames: the frame, from 0, that was taken of each file that holds several.
         zscores: how the intensities of each sequence that the study has became `image`.
         found_region: how sure the anatomy stage is of the region that it found; None where one was given.
@@ -69,7 +69,7 @@ class StudyTensors:
     spacing_mm: tuple[float, float, float]
     turn: Turn
     output: OutputGrid
-    inputs: Mapping[str, Path]
+    inputs: Mapping[str, Path | None]
     region_source: Path | RegionRule | None = None
     findings: tuple[Problem, ...] = ()
     frames: Mapping[str, int] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mrigmm.data.geometry import Grid
 from mrigmm.data.nifti_file import read_nifti
+from mrigmm.data.nifti_place import Place
 from mrigmm.errors import InputError
 
 _MAX_COUNTED_ID = 1 << 16  # ids below are found by counting, which is quicker than sorting
@@ -31,9 +32,14 @@ class Volume:
     grid: Grid
     header: nib.nifti1.Nifti1Header
     stored_shape: tuple[int, ...]  # as in the file: 2-D and 4-D with one frame are read as 3-D
-    path: Path
+    path: Path | None  # None: it was in memory
     frame: int | None = None  # which one, from 0, where the file holds several
     warnings: tuple[str, ...] = ()
+
+    @property
+    def file(self) -> str | None:
+        """Its file, for messages."""
+        return None if self.path is None else str(self.path)
 
 
 # Picks one of the frames (X, Y, Z, T) of a series on a grid.
@@ -59,6 +65,27 @@ def read_image(
     """
     several = frame is not None or choose_frame is not None
     header, array, place = read_nifti(path, study=study, role=role, several_frames=several)
+    return image_volume(
+        header, array, place, path, study=study, role=role, frame=frame, choose_frame=choose_frame
+    )
+
+
+def image_volume(
+    header: nib.nifti1.Nifti1Header,
+    array: NDArray[np.generic],
+    place: Place,
+    path: Path | None,
+    *,
+    study: str,
+    role: str,
+    frame: int | None = None,
+    choose_frame: ChooseFrame | None = None,
+) -> Volume:
+    """Intensities of a header and its array, as float32; the other arguments are those of `read_image`.
+
+    Raises:
+        InputError: no such frame, or NaN or infinite voxels.
+    """
     grid = place.grid
     stored_shape, frames = array.shape, array.reshape((*grid.shape, -1), order="F")
     chosen = None
@@ -83,7 +110,7 @@ def read_image(
     )
 
 
-def _check_intensities(data: NDArray[np.generic], path: Path, study: str, role: str) -> None:
+def _check_intensities(data: NDArray[np.generic], path: Path | None, study: str, role: str) -> None:
     largest = max(-float(data.min()), float(data.max()))  # NaN when there is one
     if not math.isfinite(largest):
         bad = int(data.size - np.count_nonzero(np.isfinite(data)))
@@ -93,7 +120,8 @@ def _check_intensities(data: NDArray[np.generic], path: Path, study: str, role: 
             file=path,
             expected="finite numbers in every voxel",
             got=f"{bad} of {data.size} voxels are not finite",
-            remedy="replace them (with 0 outside the field of view) and save the file again",
+            remedy="replace them (with 0 outside the field of view)"
+            + ("" if path is None else " and save the file again"),
         )
     if largest > MAX_ABS_INTENSITY:
         raise InputError(
@@ -119,6 +147,24 @@ def read_map(path: Path, *, study: str, role: str, known: Collection[int] | None
         InputError: as `read_image`, and when a value is no whole number or not a known id.
     """
     header, array, place = read_nifti(path, study=study, role=role)
+    return map_volume(header, array, place, path, study=study, role=role, known=known)
+
+
+def map_volume(
+    header: nib.nifti1.Nifti1Header,
+    array: NDArray[np.generic],
+    place: Place,
+    path: Path | None,
+    *,
+    study: str,
+    role: str,
+    known: Collection[int] | None = None,
+) -> Volume:
+    """Ids of a header and its array; the other arguments are those of `read_map`.
+
+    Raises:
+        InputError: a value is no whole number or not a known id.
+    """
     values = _values(array).astype(np.float64)
     fractional = values[~np.isfinite(values) | (values != np.round(values))]
     if fractional.size:

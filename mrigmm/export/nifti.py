@@ -31,9 +31,7 @@ def write_labels(
         output: the grid.
         dtype: of the file; uint16 for the ids of data sets that go beyond 255.
     """
-    image = _image(labels.reshape(output.stored_shape), output, dtype)
-    image.header.set_intent(_INTENT_LABEL, allow_unknown=True)
-    _save(image, path)
+    _save(_map_image(labels, output, dtype), path)
 
 
 def write_probabilities(path: Path, resp: NDArray[np.generic], output: OutputGrid) -> None:
@@ -43,7 +41,20 @@ def write_probabilities(path: Path, resp: NDArray[np.generic], output: OutputGri
 
 def write_map(path: Path, values: NDArray[np.generic], output: OutputGrid) -> None:
     """Write a map (X, Y, Z) as float32."""
-    _save(_image(values.reshape(output.stored_shape), output, np.float32), path)
+    _save(_map_image(values, output, np.float32), path)
+
+
+def map_image(values: NDArray[np.generic], output: OutputGrid) -> nib.Nifti1Image:
+    """Return the image that `write_labels` would write of integers (X, Y, Z), `write_map` of others."""
+    image = _map_image(values, output, np.uint8 if values.dtype.kind in "iu" else np.float32)
+    return type(image)(image.dataobj, image.header.get_best_affine(), image.header)
+
+
+def _map_image(values: NDArray[np.generic], output: OutputGrid, dtype: type) -> nib.Nifti1Image:
+    image = _image(values.reshape(output.stored_shape), output, dtype)
+    if issubclass(dtype, np.unsignedinteger):
+        image.header.set_intent(_INTENT_LABEL, allow_unknown=True)
+    return image
 
 
 def _image(data: NDArray[np.generic], output: OutputGrid, dtype: type) -> nib.Nifti1Image:

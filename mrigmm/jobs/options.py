@@ -88,8 +88,8 @@ class ReadingOptions:
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
-class PredictOptions(ReadingOptions):
-    """How `predict` and `predict_study` segment, and what they write."""
+class SegmentOptions(ReadingOptions):
+    """What segments a study, and how."""
 
     run: Annotated[Path | None, Shown(METHOD, metavar="RUN")] = None
     """Folder of a trained run."""
@@ -105,20 +105,26 @@ class PredictOptions(ReadingOptions):
     """auto, cpu, cuda or cuda:N."""
     runtime: Annotated[str, Shown(HARDWARE, typed=Runtime)] = "torch"
     """What computes the run's network; onnx: after mrigmm export."""
-    save_probabilities: Annotated[bool, Shown(OUTPUT)] = False
-    """Write `<id>_probabilities.nii.gz` and further maps too."""
-    save_uncertainty: Annotated[bool, Shown(OUTPUT)] = False
-    """Write `<id>_entropy.nii.gz` and `<id>_log_likelihood.nii.gz`."""
     mvo: Annotated[bool, Shown(METHOD, flag="--mvo/--no-mvo")] = True
     """Count dark cores within scar as infarct (`<id>_mvo.nii.gz`)."""
-    overwrite: Annotated[bool, Shown(OUTPUT)] = False
-    """Replace what is already there."""
 
     def contradictions(self) -> list[Problem]:
         """Problems of the options with each other."""
         if self.run is not None and self.method is not None:
             return [Problem("give either a trained run or a method", expected="--run RUN or --method NAME")]
         return []
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class PredictOptions(SegmentOptions):
+    """How `predict` and `predict_study` segment, and what they write."""
+
+    save_probabilities: Annotated[bool, Shown(OUTPUT)] = False
+    """Write `<id>_probabilities.nii.gz` and further maps too."""
+    save_uncertainty: Annotated[bool, Shown(OUTPUT)] = False
+    """Write `<id>_entropy.nii.gz` and `<id>_log_likelihood.nii.gz`."""
+    overwrite: Annotated[bool, Shown(OUTPUT)] = False
+    """Replace what is already there."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
@@ -165,8 +171,8 @@ class ReadingKeywords(TypedDict, total=False):
     bias_correct: bool
 
 
-class PredictKeywords(ReadingKeywords, total=False):
-    """Types of `PredictOptions` as a caller may give them."""
+class SegmentKeywords(ReadingKeywords, total=False):
+    """Types of `SegmentOptions` as a caller may give them."""
 
     run: Path | str | None
     method: str | None
@@ -175,9 +181,14 @@ class PredictKeywords(ReadingKeywords, total=False):
     overrides: Overrides
     device: str
     runtime: str
+    mvo: bool
+
+
+class PredictKeywords(SegmentKeywords, total=False):
+    """Types of `PredictOptions` as a caller may give them."""
+
     save_probabilities: bool
     save_uncertainty: bool
-    mvo: bool
     overwrite: bool
 
 

@@ -11,19 +11,15 @@ from typing import Any, Unpack
 from mrigmm.data.files import sole_writer
 from mrigmm.data.manifest import Manifest, Study, check_study_id
 from mrigmm.data.manifest_file import read_manifest
-from mrigmm.data.priors.prior_file import load_prior
-from mrigmm.data.priors.shipped import default_prior
 from mrigmm.data.study import reference_sequence
 from mrigmm.errors import InputError, near_misses
-from mrigmm.export.side_files import write_itksnap_labels, write_slicer_colours
 from mrigmm.jobs.common import LABELS_SUFFIX, SEGMENTS_FILE, Outcome, Track, as_json, no_progress
 from mrigmm.jobs.options import PredictKeywords, PredictOptions, read_options, takes
 from mrigmm.jobs.predicting.finished import finished_studies, make_request, require_unedited
 from mrigmm.jobs.predicting.result_files import require_free, result_files
-from mrigmm.jobs.predicting.segmented_study import segment_to_files
-from mrigmm.jobs.predicting.segmenter import Segmenter, choose_segmenter, class_notes
+from mrigmm.jobs.predicting.segmented_study import segment_to_files, write_tables
+from mrigmm.jobs.predicting.segmenter import choose_segmenter, class_notes, not_given
 from mrigmm.jobs.processes import ALONE, joined_processes, part_of
-from mrigmm.jobs.quantify import write_recorded
 from mrigmm.jobs.reading.failures import record_failure
 
 
@@ -169,7 +165,7 @@ def _segment(
         options = replace(options, device=processes.device(options.device))
         segmenter = choose_segmenter(cohort, options)
         request = make_request(segmenter, whole, options)
-        notes = _not_given(segmenter, options.prior) if single else ()
+        notes = not_given(segmenter, options.prior) if single else ()
         if processes.first:
             held.enter_context(sole_writer(out))
             # Another process may have written since.
@@ -196,22 +192,12 @@ def _segment(
         # The tables' last file: what is whole may by now be the user's own, of `quantify`.
         if done and processes.first and (new or not (out / SEGMENTS_FILE).exists()):
             try:
-                write_itksnap_labels(out / "labels_itksnap.txt", segmenter.classes)
-                write_slicer_colours(out / "labels_slicer.ctbl", segmenter.classes)
-                problems += write_recorded(out)
+                problems += write_tables(out, segmenter.classes)
             except InputError as error:  # a full disk: the studies that failed are told too
                 problems += error.problems
         if not processes.first:  # torchrun ends all when one ends with an error: the first does, at last
             problems = []
         return Outcome(out, tuple(done), tuple(problems), speaks=processes.first)
-
-
-def _not_given(segmenter: Segmenter, prior: Path | None) -> list[str]:
-    """Return notes on sequences of the prior that a single study was not given; a run knows its own."""
-    if segmenter.run is not None or segmenter.prior is None:
-        return []
-    expected = default_prior() if prior is None else load_prior(prior)
-    return [f"no {name}" for name in expected.sequences if name not in segmenter.sequences]
 
 
 def label_maps(result: Outcome) -> dict[str, Any]:

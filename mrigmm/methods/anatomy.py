@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mrigmm.config_anatomy import AnatomyConfig
 from mrigmm.data.anatomy_run import AnatomyRecord, AnatomyRun
+from mrigmm.data.in_memory import LoadedStudy
 from mrigmm.data.manifest import Study
 from mrigmm.data.run_folder import RunFolder
 from mrigmm.data.study import NO_CORRECTIONS, Corrections, load_study, read_sequences
@@ -262,7 +263,8 @@ def load_found(
         "with_scribbles": with_scribbles,
         "inspect": True,
     }
-    if finder is None or study.region is not None:
+    drawn = study.drawn if isinstance(study, LoadedStudy) else study.region
+    if finder is None or drawn is not None:
         return load_study(study, sequences, classes, images=images, **options)
     if images is None:
         images = read_sequences(study, sequences, labels)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -74,6 +76,31 @@ def _few_colours(image: Image.Image, *, title: str, alt: str, shrink: float) -> 
     reduced.save(buffer, "WEBP", lossless=True, method=4)
     width, height = (round(n / shrink) for n in image.size)
     return Picture(title, alt, buffer.getvalue(), width, height)
+
+
+def stacked(pictures: Sequence[Picture], *, title: str, legend: Mapping[str, tuple[int, int, int]]) -> Figure:
+    """Return a figure of pictures below each other.
+
+    Args:
+        pictures: of one width.
+        title: above all of them.
+        legend: name -> colour (RGB, 0 to 255), below them.
+    """
+    size = [max(p.width for p in pictures) / _SHOWN_DPI, sum(p.height for p in pictures) / _SHOWN_DPI]
+    figure = Figure(figsize=(size[0] + 0.3, size[1] + 0.2 * len(pictures) + 0.8), layout="constrained")
+    for axis, picture in zip(figure.subplots(len(pictures), squeeze=False)[:, 0], pictures, strict=True):
+        axis.imshow(np.asarray(Image.open(io.BytesIO(picture.data))))
+        axis.set_title(plain(picture.title), fontsize=8)
+        axis.set_axis_off()
+    figure.suptitle(title, fontsize=8, wrap=True)
+    figure.legend(
+        handles=[Patch(color=np.array(rgb) / 255, label=plain(name)) for name, rgb in legend.items()],
+        loc="outside lower center",
+        ncols=min(len(legend), 6),
+        fontsize=8,
+        frameon=False,
+    )
+    return figure
 
 
 def plain(text: str) -> str:

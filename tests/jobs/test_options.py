@@ -10,6 +10,8 @@ from mrigmm.errors import InputError
 from mrigmm.jobs.options import (
     PredictKeywords,
     PredictOptions,
+    SegmentKeywords,
+    SegmentOptions,
     TrainKeywords,
     TrainOptions,
     fields_of,
@@ -20,6 +22,7 @@ from mrigmm.training.hardware import DEFAULT_PRECISION
 CALLS = [
     (mrigmm.predict, PredictOptions),
     (mrigmm.predict_study, PredictOptions),
+    (mrigmm.segment, SegmentOptions),
     (mrigmm.train, TrainOptions),
 ]
 
@@ -74,6 +77,7 @@ def test_every_option_stands_in_the_signature_and_the_docstring(call, model):
 
 
 def test_type_checkers_know_every_option():
+    assert {*SegmentKeywords.__annotations__} == {*fields_of(SegmentOptions)}
     assert {*PredictKeywords.__annotations__} == {*fields_of(PredictOptions)}
     assert {*TrainKeywords.__annotations__} == {*fields_of(TrainOptions)}
 

@@ -48,7 +48,7 @@ def study_problems(
     for name, volume in images.items():
         values = values_in_region(volume.data[..., None], volume.grid, region > 0, grid)
         found = [saturated(name, values), negative(name, values)] if values.size else []
-        yield from (replace(problem, file=str(volume.path)) for problem in found if problem is not None)
+        yield from (replace(problem, file=volume.file) for problem in found if problem is not None)
     cut = touches_border(with_slices_last(region, grid))
     if cut is not None:
         yield cut
@@ -71,7 +71,7 @@ def grid_problems(images: Mapping[str, Volume], reference: str) -> Iterator[Prob
         ]
         if reference in images:
             found.append(not_parallel(name, volume.grid, reference, images[reference].grid))
-        yield from (replace(problem, file=str(volume.path)) for problem in found if problem is not None)
+        yield from (replace(problem, file=volume.file) for problem in found if problem is not None)
 
 
 def region_problems(region: NDArray[np.uint8], grid: Grid, classes: Sequence[str]) -> Iterator[Problem]:

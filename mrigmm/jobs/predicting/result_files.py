@@ -57,12 +57,25 @@ def result_files(study_id: str, out: Path) -> dict[str, Path]:
     }
 
 
-def require_free(out: Path, studies: Iterable[Study], manifest: Path | None, *, overwrite: bool) -> None:
-    """Refuse to replace results without being asked to, and anything that is no result at all."""
+def require_free(
+    out: Path, studies: Iterable[Study], manifest: Path | None, *, overwrite: bool, beside: bool = False
+) -> None:
+    """Refuse to replace results without being asked to, and anything that is no result at all.
+
+    Args:
+        out: folder for the results.
+        studies: of the job.
+        manifest: that names them.
+        overwrite: the user allowed to replace results.
+        beside: results of other studies may be in the folder.
+
+    Raises:
+        InputError: something is there.
+    """
     require_new_folder(
         out,
         holds=f"*{LABELS_SUFFIX}",
-        overwrite=overwrite,
+        overwrite=overwrite or beside,
         instead="allow to replace them with --overwrite",
     )
     studies = tuple(studies)

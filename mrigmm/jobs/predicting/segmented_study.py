@@ -1,10 +1,10 @@
-"""One study from its files to the files of its result."""
+"""One study from its images to its result, in memory and as files."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,80 +13,127 @@ from numpy.typing import NDArray
 
 from mrigmm.data.files import atomic
 from mrigmm.data.manifest import Study
+from mrigmm.data.side_file import SideFile
 from mrigmm.data.study_tensors import StudyTensors
-from mrigmm.errors import InputError, Problem, memory_checked, told
+from mrigmm.errors import InputError, Problem, lines, memory_checked, told
 from mrigmm.export.nifti import write_labels, write_map, write_probabilities
-from mrigmm.export.side_files import write_json
+from mrigmm.export.side_files import write_itksnap_labels, write_json, write_slicer_colours
 from mrigmm.jobs.common import warnings_of
 from mrigmm.jobs.predicting.finished import Request
 from mrigmm.jobs.predicting.result_files import remove_derived, remove_results, result_files
+from mrigmm.jobs.predicting.segmenter import Segmenter
 from mrigmm.jobs.predicting.side_file import side_file
+from mrigmm.jobs.quantify import write_recorded
 from mrigmm.jobs.quantifying.plausible import result_problems
 from mrigmm.jobs.reading.failures import clear_failure
 from mrigmm.methods.anatomy import region_ids
-from mrigmm.methods.base import ENTROPY, uncertainty_maps
-from mrigmm.reporting.figures import motion_figure
+from mrigmm.methods.base import ENTROPY, Segmentation, uncertainty_maps
 
 
-def segment_to_files(study: Study, out: Path, request: Request, notes: Sequence[str] = ()) -> list[Problem]:
-    """Files to label map for one study; returns its warnings and notes, with the notes known beforehand."""
-    try:
-        with memory_checked():
-            problems = _write_study(study, out, request, notes)
-    except InputError as error:  # a full disk knows no study
-        raise InputError.from_problems(replace(p, study=study.id) for p in error.problems) from None
-    clear_failure(out, study.id)
-    return problems
+@dataclass(frozen=True)
+class SolvedStudy:
+    """A study and what was made of it.
+
+    Attributes:
+        study: as it was given.
+        tensors: as it was read.
+        result: on the array of `tensors`.
+        labels: (X, Y, Z) class ids on the grid of the reference sequence.
+        problems: its warnings and notes.
+        side: what stands in its side file.
+    """
+
+    study: Study
+    tensors: StudyTensors
+    result: Segmentation
+    labels: NDArray[np.generic]
+    problems: tuple[Problem, ...]
+    side: SideFile
 
 
-def _write_study(study: Study, out: Path, request: Request, notes: Sequence[str]) -> list[Problem]:
+def solve(study: Study, request: Request, notes: Sequence[str] = ()) -> SolvedStudy:
+    """Read and segment a study.
+
+    Args:
+        study: to be read, or loaded.
+        request: what is asked for.
+        notes: what is known beforehand.
+
+    Raises:
+        InputError: it cannot be read or segmented.
+    """
     started = time.perf_counter()
     segmenter = request.segmenter
-    files = result_files(study.id, out)
-    if any(file.exists() for file in files.values()):
-        remove_derived(out)
-        remove_results(files)  # an older result must not stand in for one that fails now
     made_with = request.made_with(study)
     tensors = segmenter.read(study)
     result = segmenter.segment(tensors)
-    problems = [
+    problems = (
         *told(notes, "note", study.id),
         *tensors.findings,
         *result_problems(tensors, result.labels, segmenter.classes),
         *warnings_of(study.id, result.warnings),
-    ]
-    maps = dict(result.maps) if request.options.save_probabilities else {}
-    if request.options.save_uncertainty:
+    )
+    labels = tensors.to_input_grid(result.labels[None])[0]
+    used = study.scribbles if tensors.scribbles is not None else None
+    side = replace(
+        side_file(tensors, result, labels, segmenter, problems),
+        scribbles=None if used is None else used.resolve(),
+        patient=study.patient,
+        visit=study.visit,
+        made_with=made_with,
+        seconds=time.perf_counter() - started,
+    )
+    return SolvedStudy(study, tensors, result, labels, problems, side)
+
+
+def write_solved(
+    solved: SolvedStudy, out: Path, segmenter: Segmenter, *, probabilities: bool, uncertainty: bool
+) -> list[Problem]:
+    """Write the files of a study, all or none of them; returns its warnings and notes.
+
+    Args:
+        solved: the study.
+        out: folder for the results.
+        segmenter: what segmented it.
+        probabilities: write the responsibilities and further maps, too.
+        uncertainty: write how sure the segmentation is, voxel by voxel, too.
+
+    Raises:
+        InputError: they cannot be written.
+    """
+    started = time.perf_counter()
+    tensors, result, side, problems = solved.tensors, solved.result, solved.side, [*solved.problems]
+    files = result_files(tensors.id, out)
+    maps = dict(result.maps) if probabilities else {}
+    if uncertainty:
         maps |= uncertainty_maps(result)
         if not maps[ENTROPY].any():
             text = "this method gives no probabilities: the entropy is 0 in every voxel"
-            problems += warnings_of(study.id, [text])
+            problems += warnings_of(tensors.id, [text])
     remove_derived(out)
-    labels = tensors.to_input_grid(result.labels[None])[0]
+    remove_results(files)  # maps that are not asked for this time
     try:
-        write_labels(files["labels"], labels, tensors.output)
-        if request.options.save_probabilities:
+        write_labels(files["labels"], solved.labels, tensors.output)
+        if probabilities:
             write_probabilities(files["probabilities"], tensors.to_input_grid(result.resp), tensors.output)
         for name, values in maps.items():
             write_map(files[name], tensors.to_input_grid(values[None])[0], tensors.output)
-        if tensors.found_region is not None:
+        if tensors.region_source is None:  # no file and no rule holds it
             write_labels(files["region"], tensors.to_input_grid(region_ids(tensors)[None])[0], tensors.output)
         for name, mask in (("mvo", result.mvo), ("rv", result.rv)):
             if mask is not None:
                 ids = tensors.to_input_grid(mask.to(torch.uint8)[None])[0]
                 write_labels(files[name], ids, tensors.output)
         if tensors.motion:
-            unmoved = segmenter.read(study, registration=False)
+            unmoved = segmenter.read(solved.study, registration=False)
             with atomic(files["motion"]) as temporary:
                 temporary.write_bytes(_motion_picture(unmoved, tensors))
-        used = study.scribbles if tensors.scribbles is not None else None
+        seconds = (side.seconds or 0) + time.perf_counter() - started
         side = replace(
-            side_file(tensors, result, labels, segmenter, problems),
-            scribbles=None if used is None else used.resolve(),
-            patient=study.patient,
-            visit=study.visit,
-            made_with=made_with,
-            seconds=round(time.perf_counter() - started, 3),
+            side,
+            warnings=lines(problems, "warning"),
+            seconds=round(seconds, 3),
+            made_with={**(side.made_with or {}), "probabilities": probabilities, "uncertainty": uncertainty},
         )
         write_json(files["json"], side.as_json())
     except BaseException:  # a label map without its side file is half a result
@@ -95,8 +142,46 @@ def _write_study(study: Study, out: Path, request: Request, notes: Sequence[str]
     return problems
 
 
+def segment_to_files(study: Study, out: Path, request: Request, notes: Sequence[str] = ()) -> list[Problem]:
+    """Files to label map for one study; returns its warnings and notes, with the notes known beforehand."""
+    options = request.options
+    try:
+        with memory_checked():
+            files = result_files(study.id, out)
+            if any(file.exists() for file in files.values()):
+                remove_derived(out)
+                remove_results(files)  # an older result must not stand in for one that fails now
+            problems = write_solved(
+                solve(study, request, notes),
+                out,
+                request.segmenter,
+                probabilities=options.save_probabilities,
+                uncertainty=options.save_uncertainty,
+            )
+    except InputError as error:  # a full disk knows no study
+        raise InputError.from_problems(replace(p, study=study.id) for p in error.problems) from None
+    clear_failure(out, study.id)
+    return problems
+
+
+def write_tables(out: Path, classes: Sequence[str]) -> list[Problem]:
+    """Write what a folder of results has beside its studies: quantities, and names of the labels.
+
+    Returns:
+        What of the studies is damaged.
+
+    Raises:
+        InputError: a file cannot be written.
+    """
+    write_itksnap_labels(out / "labels_itksnap.txt", classes)
+    write_slicer_colours(out / "labels_slicer.ctbl", classes)
+    return write_recorded(out)
+
+
 def _motion_picture(before: StudyTensors, after: StudyTensors) -> bytes:
     """The registered sequences of a study without and with registration, in the order of the file."""
+    from mrigmm.reporting.figures import motion_figure  # matplotlib, of no use to most studies
+
     grid = after.output.grid
 
     def slices_last(study: StudyTensors) -> dict[str, NDArray[np.float32]]:

@@ -11,6 +11,8 @@ import torch
 
 from mrigmm.data.manifest import Manifest, Study
 from mrigmm.data.priors.choice import sequence_remedy
+from mrigmm.data.priors.prior_file import load_prior
+from mrigmm.data.priors.shipped import default_prior
 from mrigmm.data.run_folder import RunFolder
 from mrigmm.data.study import Corrections
 from mrigmm.data.study_tensors import StudyTensors
@@ -23,7 +25,7 @@ from mrigmm.jobs.common import (
     run_corrections,
     select_device,
 )
-from mrigmm.jobs.options import PredictOptions
+from mrigmm.jobs.options import SegmentOptions
 from mrigmm.jobs.processes import ALONE, Processes
 from mrigmm.methods.anatomy import Finder, load_found
 from mrigmm.methods.base import CohortMethod, Method, Segmentation, SharedCohortMethod
@@ -159,7 +161,7 @@ def _unforeseen(done: str, study: str, file: Path | None) -> Iterator[None]:
         ) from error
 
 
-def choose_segmenter(cohort: Manifest, options: PredictOptions) -> Segmenter:
+def choose_segmenter(cohort: Manifest, options: SegmentOptions) -> Segmenter:
     """Return the segmenter that the user asked for; a run's own corrections are always made.
 
     Raises:
@@ -194,7 +196,15 @@ def class_notes(cohort: Manifest, classes: Sequence[str]) -> list[Problem]:
     return [Problem(text, file=str(cohort.path), severity="note") for text in notes]
 
 
-def _by_name(cohort: Manifest, method: str, options: PredictOptions) -> Segmenter:
+def not_given(segmenter: Segmenter, prior: Path | None) -> list[str]:
+    """Return notes on sequences of the prior that a single study was not given; a run knows its own."""
+    if segmenter.run is not None or segmenter.prior is None:
+        return []
+    expected = default_prior() if prior is None else load_prior(prior)
+    return [f"no {name}" for name in expected.sequences if name not in segmenter.sequences]
+
+
+def _by_name(cohort: Manifest, method: str, options: SegmentOptions) -> Segmenter:
     if options.runtime != "torch":
         raise InputError("--runtime belongs to a trained run, not to a method", got=options.runtime)
     task = cohort_task(cohort, options.prior, options.device, options.classes)
@@ -212,7 +222,7 @@ def _by_name(cohort: Manifest, method: str, options: PredictOptions) -> Segmente
     )
 
 
-def _trained(cohort: Manifest, run: Path, options: PredictOptions) -> Segmenter:
+def _trained(cohort: Manifest, run: Path, options: SegmentOptions) -> Segmenter:
     if options.prior is not None or options.overrides or options.classes is not None:
         raise InputError(
             "a trained run brings its own prior, classes and settings",

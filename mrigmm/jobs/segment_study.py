@@ -1,0 +1,159 @@
+"""`mrigmm.segment`: studies in memory, with nothing written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Unpack, overload
+
+from mrigmm.data.in_memory import AnyImage, LoadedStudy
+from mrigmm.data.manifest import Manifest
+from mrigmm.data.study import reference_sequence
+from mrigmm.errors import InputError, Problem, memory_checked
+from mrigmm.jobs.options import PredictOptions, SegmentKeywords, SegmentOptions, read_options, takes
+from mrigmm.jobs.predicting.finished import make_request
+from mrigmm.jobs.predicting.given_images import load_given
+from mrigmm.jobs.predicting.in_memory import SegmentedStudy
+from mrigmm.jobs.predicting.segmented_study import solve
+from mrigmm.jobs.predicting.segmenter import choose_segmenter, not_given
+
+Images = Mapping[str, AnyImage | None]
+
+
+@overload
+def segment(
+    images: Images,
+    region: AnyImage | None = None,
+    *,
+    spacing_mm: Sequence[float] | None = None,
+    affine: object = None,
+    study_id: str | None = None,
+    frames: Mapping[str, int] | None = None,
+    **options: Unpack[SegmentKeywords],
+) -> SegmentedStudy: ...
+
+
+@overload
+def segment(
+    images: Sequence[Images],
+    region: Sequence[AnyImage | None] | None = None,
+    *,
+    spacing_mm: Sequence[float] | None = None,
+    affine: object = None,
+    study_id: Sequence[str] | None = None,
+    frames: Mapping[str, int] | None = None,
+    **options: Unpack[SegmentKeywords],
+) -> list[SegmentedStudy]: ...
+
+
+@takes(SegmentOptions, SegmentKeywords)
+def segment(
+    images: Images | Sequence[Images],
+    region: Any = None,
+    *,
+    spacing_mm: Sequence[float] | None = None,
+    affine: object = None,
+    study_id: Any = None,
+    frames: Mapping[str, int] | None = None,
+    **options: Unpack[SegmentKeywords],
+) -> SegmentedStudy | list[SegmentedStudy]:
+    """Segment a study in memory, or several; nothing is written.
+
+    Examples:
+        >>> found = mrigmm.segment({"LGE": lge, "T2": t2}, spacing_mm=(1.2, 1.2, 10))  # doctest: +SKIP
+        >>> found.quantities["infarct_mass_g"], found.labels.shape  # doctest: +SKIP
+
+    Args:
+        images: sequence name -> image of nibabel or SimpleITK, path, array or tensor (X, Y, Z), (X, Y) or,
+            of a cine, (X, Y, Z, T); a list of such mappings gives a list of results.
+        region: map of the ventricle (0 outside; 1 inside, or 1 = cavity and 2 = wall), in any of these
+            forms; an array lies on the grid of the reference sequence. None: it is found. Of several
+            studies a list.
+        spacing_mm: distance of neighbouring voxels along the three axes of the arrays, in mm.
+        affine: (4, 4) from index to mm in RAS+, in place of `spacing_mm`.
+        study_id: name of the study, or a list of them; default the file name of the reference sequence, or
+            "study".
+        frames: sequence name -> frame, from 0, of an image with several; default of a cine end-diastole.
+        **options: the fields of `SegmentOptions`, by name: `run` or `method`, and others.
+
+    Returns:
+        The segmented study, or a list of them in the order of `images`.
+
+    Raises:
+        InputError: studies that cannot be read, each of them named before any is segmented; studies that
+            cannot be segmented.
+    """
+    chosen = read_options(SegmentOptions, options)
+    several = not isinstance(images, Mapping)
+    given = [_named(one) for one in (images if several else [images])]
+    regions = _one_each(region, len(given), "region") if several else [region]
+    ids = _one_each(study_id, len(given), "study_id") if several else [study_id]
+    if not given:
+        return []
+    problems: list[Problem] = []
+    studies: list[LoadedStudy] = []
+    for number, (one, drawn, name) in enumerate(zip(given, regions, ids, strict=True), start=1):
+        named = name or (f"study_{number}" if several else _default_id(one))
+        try:
+            with memory_checked():
+                studies.append(load_given(named, one, drawn, spacing_mm, affine, frames or {}))
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError.from_problems(problems)
+    sequences = tuple(dict.fromkeys(name for one in given for name in one))
+    segmenter = choose_segmenter(Manifest(Path("images"), sequences, {}, {"test": tuple(studies)}), chosen)
+    request = make_request(segmenter, studies, PredictOptions(**_fields(chosen)))
+    segmenter.fit_cohort(studies)
+    notes = not_given(segmenter, chosen.prior)
+    found: list[SegmentedStudy] = []
+    for study, one in zip(studies, given, strict=True):
+        try:
+            with memory_checked():
+                solved = solve(study, request, notes)
+        except InputError as error:
+            problems += error.problems
+            continue
+        found.append(SegmentedStudy(solved, segmenter, one[reference_sequence(one)]))
+    if problems:
+        raise InputError.from_problems(problems)
+    return found if several else found[0]
+
+
+def _fields(options: SegmentOptions) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in options.__dataclass_fields__}
+
+
+def _named(images: object) -> dict[str, AnyImage]:
+    """The sequences that are there.
+
+    Raises:
+        InputError: there are none, or they have no names.
+    """
+    if not isinstance(images, Mapping) or not all(isinstance(name, str) for name in images):
+        raise InputError(
+            "the images have no names",
+            expected='a mapping such as {"LGE": image, "T2": image}, or a list of them',
+            got=type(images).__name__,
+        )
+    there = {name: image for name, image in images.items() if image is not None}
+    if not there:
+        raise InputError("no image was given", expected='one at least, such as {"LGE": image}')
+    return there
+
+
+def _one_each(values: Any, n: int, name: str) -> Sequence[Any]:
+    """A value for each of several studies."""
+    if values is None:
+        return [None] * n
+    if not isinstance(values, list | tuple) or len(values) != n:
+        got = f"{len(values)}" if isinstance(values, list | tuple) else type(values).__name__
+        raise InputError(f"{name} of several studies is a list", expected=f"{n} of them", got=got)
+    return values
+
+
+def _default_id(images: Mapping[str, AnyImage]) -> str:
+    reference = images[reference_sequence(images)]
+    if not isinstance(reference, Path | str):
+        return "study"
+    return Path(reference).name.removesuffix(".gz").removesuffix(".nii")
