@@ -41,33 +41,14 @@ if TYPE_CHECKING:
 
 __version__ = _version("mrigmm")
 
-# Loaded on first use, so that `import mrigmm` and `mrigmm info` need no torch.
-_LOCATIONS = {
-    "InputError": "mrigmm.errors",
-    "Problem": "mrigmm.errors",
-    "SegmentedStudy": "mrigmm.jobs.predicting.in_memory",
-    "agreement": "mrigmm.jobs.agreement",
-    "check": "mrigmm.jobs.check",
-    "compare": "mrigmm.jobs.compare",
-    "demo": "mrigmm.jobs.demo",
-    "evaluate": "mrigmm.jobs.evaluate",
-    "export_predictions": "mrigmm.jobs.export_predictions",
-    "export_run": "mrigmm.jobs.export",
-    "info": "mrigmm.jobs.info",
-    "manifest": "mrigmm.jobs.manifest",
-    "manifest_dicom": "mrigmm.jobs.manifest_dicom",
-    "measure": "mrigmm.jobs.measure",
-    "predict": "mrigmm.jobs.predict",
-    "predict_study": "mrigmm.jobs.predict",
-    "pretrain": "mrigmm.jobs.pretrain",
-    "prior": "mrigmm.jobs.prior",
-    "quantify": "mrigmm.jobs.quantify",
-    "report": "mrigmm.jobs.report",
-    "segment": "mrigmm.jobs.segment_study",
-    "segment_image": "mrigmm.jobs.segment_image",
-    "simulate": "mrigmm.jobs.simulate",
-    "train": "mrigmm.jobs.train",
-    "train_anatomy": "mrigmm.jobs.train_anatomy",
+# Where names are found that have no file of their own in `jobs`.
+_HOMES = {
+    "InputError": "errors",
+    "Problem": "errors",
+    "SegmentedStudy": "jobs.predicting.in_memory",
+    "export_run": "jobs.export",
+    "predict_study": "jobs.predict",
+    "segment": "jobs.segment_study",
 }
 
 __all__ = [
@@ -103,9 +84,9 @@ __all__ = [
 if not TYPE_CHECKING:  # to a type checker every name would be there
 
     def __getattr__(name: str) -> Any:
-        if name in _LOCATIONS:
-            # Looked up once.
-            value = getattr(import_module(_LOCATIONS[name]), name)
+        if name in __all__:
+            # On first use, so that `import mrigmm` and `mrigmm info` need no torch.
+            value = getattr(import_module(f"mrigmm.{_HOMES.get(name, f'jobs.{name}')}"), name)
             globals()[name] = value
             return value
         raise AttributeError(f"module 'mrigmm' has no attribute '{name}'")

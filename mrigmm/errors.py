@@ -1,4 +1,4 @@
-"""What went wrong with a user's input, said so that the user can mend it."""
+"""Problems of a user's input, said so that the user can mend them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Problem:
 
     @property
     def brief(self) -> str:
-        """What is wrong and with which file, in one line."""
+        """Return what is wrong and with which file, in one line."""
         return self.what if self.file is None else f"{self.what} ({Path(self.file).name})"
 
     @property

@@ -174,14 +174,14 @@ class ComparedClass:
     reference: tuple[str, ...]
 
     def union(self, other: ComparedClass) -> ComparedClass:
-        """What counts as the class in either of two studies."""
+        """Return what counts as the class in either of two studies."""
         return ComparedClass(
             tuple(dict.fromkeys((*self.predicted, *other.predicted))),
             tuple(dict.fromkeys((*self.reference, *other.reference))),
         )
 
     def with_others(self, name: str) -> str:
-        """How a table names the class where classes of other names count as it."""
+        """Return how a table names the class where classes of other names count as it."""
         others = [o for o in dict.fromkeys((*self.predicted, *self.reference)) if o != name]
         return f"{name} (with {', '.join(others)})" if others else name
 
@@ -277,7 +277,7 @@ def nested_regions(classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 
 def of_the_ventricle(classes: Sequence[str]) -> bool:
-    """Whether all classes are tissues of the left ventricle, so that each belongs to cavity or wall."""
+    """Return whether all classes are tissues of the left ventricle, each of cavity or wall."""
     return all(name in TISSUES for name in classes)
 
 
@@ -323,7 +323,7 @@ _ABBREVIATIONS = ("lv", "mvo")
 
 
 def in_words(name: str) -> str:
-    """How people read the name of a metric or a quantity, with its unit.
+    """Return how people read the name of a metric or a quantity, with its unit.
 
     Examples:
         >>> in_words("infarct_percent_of_lv_mass"), in_words("lv_cavity_ml"), in_words("hd95_mm")

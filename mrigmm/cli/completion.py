@@ -1,4 +1,4 @@
-"""What the shell offers after TAB for an option. Nothing here may import torch: it runs at every TAB."""
+"""Completions of the shell for options. Nothing here may import torch: it runs at every TAB."""
 
 from __future__ import annotations
 

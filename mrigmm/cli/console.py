@@ -1,4 +1,4 @@
-"""Where and how commands speak: results on stdout, everything else on stderr; exit codes; progress."""
+"""Output of commands: results on stdout, everything else on stderr; exit codes; progress."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ err_console = _console(stderr=True)
 
 @dataclass(frozen=True)
 class Voice:
-    """How much a command says beside its result.
+    """Amount that a command tells beside its result.
 
     Attributes:
         quiet: errors only.

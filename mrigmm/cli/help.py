@@ -72,7 +72,7 @@ class Group(TyperGroup):
 
 
 def text_and_examples(command: Callable[..., None]) -> tuple[str, str]:
-    """What the docstring of a command says, and the command lines that it shows."""
+    """Return what the docstring of a command says, and the command lines that it shows."""
     text, _, examples = (inspect.getdoc(command) or "").partition(f"\n\n{_EXAMPLES}\n")
     return text, inspect.cleandoc(examples)
 

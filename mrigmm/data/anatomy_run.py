@@ -14,7 +14,7 @@ from mrigmm.errors import InputError
 
 
 class AnatomyRecord(BaseModel):
-    """What an anatomy run knows beside configuration and weights.
+    """Record of an anatomy run beside configuration and weights.
 
     Attributes:
         sequences: C sequence names, the network's input channels.

@@ -1,4 +1,4 @@
-"""Which frame of a cine series is end-diastole."""
+"""End-diastole of a cine series."""
 
 from __future__ import annotations
 

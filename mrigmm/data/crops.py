@@ -1,4 +1,4 @@
-"""What a network sees of a study: pixels of one size, a square around the region; and the way back."""
+"""Input of a network: pixels of one size, a square around the region; and the way back."""
 
 from __future__ import annotations
 

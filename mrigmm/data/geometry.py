@@ -89,12 +89,12 @@ class Grid:
         )
 
     def same_as(self, other: Grid) -> bool:
-        """Whether the two grids describe the same voxels (0.1 mm or 10 % of the in-plane voxel)."""
+        """Return whether the two grids describe the same voxels (0.1 mm or 10 % of the in-plane voxel)."""
         in_plane = np.delete(self.spacing_mm, self.slice_axis).min()
         return self.difference_mm(other) <= max(TOLERANCE_MM, TOLERANCE_VOXELS * float(in_plane))
 
     def measured_by(self, other: Grid) -> Grid:
-        """Of two grids of the same voxels, the one whose header was found to name several, else this one.
+        """Return the grid, of two of the same voxels, whose header was found to name several, else this one.
 
         A map of another program has a header of its own, which agrees with itself at any size of the voxels.
         """
@@ -148,7 +148,7 @@ class Turn:
 
 
 def slices_last(grid: Grid) -> Turn:
-    """How to turn an array on this grid so that its slices lie along the last axis."""
+    """Return how to turn an array on this grid so that its slices lie along the last axis."""
     ornt = nib.io_orientation(grid.affine)  # (3, 2): world axis and direction of each array axis
     world = [int(axis) for axis in ornt[:, 0]]
     last = world[grid.slice_axis]
@@ -193,7 +193,7 @@ def _turned_onto(array: NDArray[Any], grid: Grid, other: Grid) -> NDArray[Any] |
 
 
 def coverage(grid: Grid, other: Grid) -> NDArray[np.bool_]:
-    """Which voxels (X, Y, Z) of `grid` lie inside the field of view of `other`.
+    """Return which voxels (X, Y, Z) of `grid` lie inside the field of view of `other`.
 
     The field of view reaches half a voxel beyond the outermost voxel centres.
     """
@@ -223,7 +223,7 @@ def index_along(affine: NDArray[np.float64], shape: tuple[int, int, int], axis: 
 
 
 def shear_degrees(grid: Grid) -> float:
-    """How far the array axes are from being perpendicular to each other, in degrees; 0 = not sheared."""
+    """Return how far the array axes are from perpendicular to each other, in degrees; 0 = not sheared."""
     axes = grid.affine[:3, :3] / grid.spacing_mm
     cosines = (axes.T @ axes)[np.triu_indices(3, 1)]
     return float(np.rad2deg(np.arcsin(np.clip(np.abs(cosines), 0, 1))).max())
@@ -237,7 +237,7 @@ def slice_normal(grid: Grid) -> NDArray[np.float64]:
 
 
 def in_field_of_view(index: NDArray[np.float64], shape: tuple[int, int, int]) -> NDArray[np.bool_]:
-    """Which voxel positions (..., 3) lie inside a volume, up to half a voxel beyond its outermost centres."""
+    """Return which positions (..., 3) lie inside a volume, up to half a voxel beyond its outer centres."""
     slack = 1e-3  # voxels; float32 headers
     upper = np.asarray(shape) - 0.5
     return np.asarray(np.all((index >= -0.5 - slack) & (index <= upper + slack), axis=-1))

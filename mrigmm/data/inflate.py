@@ -17,15 +17,15 @@ class SurplusError(Exception):
     """There are more bytes than there may be."""
 
 
-def inflate(stream: bytes, size: int, surplus: int) -> bytes:
-    """The first `size` bytes of a gzip stream, which is read to its end, where the checksum stands.
+def inflate(stream: bytes, size: int, surplus: int | None) -> bytes:
+    """Return the first `size` bytes of a gzip stream, which is read to its end, where the checksum stands.
 
     No more than `size` and a chunk are held in memory, whatever the stream expands to.
 
     Args:
         stream: one or more gzip members in a row, perhaps with zeros behind them.
         size: bytes to return, at least 1; fewer are returned when there are no more.
-        surplus: bytes that may follow them.
+        surplus: bytes that may follow them; None: do not read on.
 
     Raises:
         InflateError: no gzip stream, damaged, or it ends early.
@@ -36,8 +36,13 @@ def inflate(stream: bytes, size: int, surplus: int) -> bytes:
     while stream:
         inflater = isal_zlib.decompressobj(wbits=_GZIP)
         while not inflater.eof:
-            part = _next(inflater, stream, missing or _CHUNK)
+            try:
+                part = inflater.decompress(stream, missing or _CHUNK)
+            except igzip_lib.IsalError as error:  # type: ignore[misc]  # its stub declares an instance
+                raise InflateError(str(error)) from None
             stream = inflater.unconsumed_tail
+            if surplus is None:
+                return part
             if missing:
                 parts.append(part)
                 missing -= len(part)
@@ -49,19 +54,3 @@ def inflate(stream: bytes, size: int, surplus: int) -> bytes:
                 raise InflateError("the compressed file ended before its end-of-stream marker")
         stream = inflater.unused_data.lstrip(b"\0")
     return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def inflate_start(stream: bytes, size: int) -> bytes:
-    """The first `size` bytes of a gzip stream, or all where there are fewer, without reading on.
-
-    Raises:
-        InflateError: the stream is no gzip stream, or damaged.
-    """
-    return _next(isal_zlib.decompressobj(wbits=_GZIP), stream, size)
-
-
-def _next(inflater: isal_zlib.Decompress, stream: bytes, size: int) -> bytes:
-    try:
-        return inflater.decompress(stream, size)
-    except igzip_lib.IsalError as error:  # type: ignore[misc]  # its stub declares an instance
-        raise InflateError(str(error)) from None

@@ -1,4 +1,4 @@
-"""What images and left ventricles measure: outside of these limits a study is questioned, never refused.
+"""Sizes of images and left ventricles: outside of these limits a study is questioned, never refused.
 
 The limits are wide on purpose. They are to find a lost header, another unit, another organ or another
 structure, not an unusual heart. Ranges of healthy adults are those that reference papers of cardiac MR

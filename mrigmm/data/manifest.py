@@ -1,4 +1,4 @@
-"""What a manifest names: the studies of a cohort, their files, sequences, classes and splits.
+"""Manifests: the studies of a cohort, their files, sequences, classes and splits.
 
 `manifest_file.py` reads one; format and rules stand in `docs/data.md`.
 """
@@ -21,7 +21,7 @@ _DEVICE_NAMES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", 
 
 @dataclass(frozen=True)
 class RegionRule:
-    """How to derive a region map that no file holds.
+    """Rule for a region map that no file holds.
 
     Attributes:
         kind: "lv" (1 where the reference label is a class of the cohort), "cavity-wall" (1 where it

@@ -63,7 +63,7 @@ def _as_written(folder: Path, name: str) -> str:
 
 
 def _is_there(path: Path) -> bool:
-    """Whether a file or folder is there; a name that the file system refuses is not."""
+    """Return whether a file or folder is there; a name that the file system refuses is not."""
     try:
         return path.exists()
     except (OSError, ValueError):
@@ -78,7 +78,7 @@ class ManifestStructure:
     """
 
     def __init__(self, path: Path, root: Path) -> None:
-        """Of the manifest in a file, whose paths resolve against a folder (absolute)."""
+        """Take the manifest of a file, whose paths resolve against a folder (absolute)."""
         self._path, self._root = path, root
         self.problems: list[Problem] = []
 
@@ -312,5 +312,5 @@ class ManifestStructure:
 
 
 def _is_name(name: str) -> bool:
-    """Whether a text can name a class or a sequence in tables, files and messages."""
+    """Return whether a text can name a class or a sequence in tables, files and messages."""
     return bool(name.strip()) and name.isprintable()

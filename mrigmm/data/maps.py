@@ -194,12 +194,12 @@ def own_region(study: Study, labels: Mapping[str, Sequence[int]]) -> tuple[NDArr
 
 
 def derived_from_label(study: Study) -> bool:
-    """Whether a rule makes the region map from the reference label."""
+    """Return whether a rule makes the region map from the reference label."""
     return isinstance(study.region, RegionRule) and study.region.kind != "nonzero"
 
 
 def region_from_label(study: Study) -> bool:
-    """Whether the region map is made from, or is, the reference label: then it gives answers away."""
+    """Return whether the region map is made from, or is, the reference label: then it gives answers away."""
     if isinstance(study.region, RegionRule):
         return derived_from_label(study)
     return study.region is not None and study.label is not None and study.region == study.label

@@ -15,7 +15,7 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
-from mrigmm.data.inflate import MAX_RATIO, InflateError, SurplusError, inflate, inflate_start
+from mrigmm.data.inflate import MAX_RATIO, InflateError, SurplusError, inflate
 from mrigmm.data.nifti_place import Place, placed
 from mrigmm.errors import InputError
 
@@ -64,7 +64,7 @@ def read_nifti(
             check_header(header, path, study, role, several_frames=several_frames)
             place = placed(header, path, study, role)
             file.seek(0, os.SEEK_END)
-            if file.tell() > 1.01 * _end_of_voxels(header) + _MAX_PADDING:  # noise grows when it is packed
+            if file.tell() > 1.01 * _span(header)[1] + _MAX_PADDING:  # noise grows when it is packed
                 raise SurplusError
             file.seek(0)
             array = _voxels(header, file.read(), packed=packed)
@@ -87,7 +87,7 @@ def read_nifti(
 
 
 def _has_images(folder: Path) -> bool:
-    """Whether a folder is where the data are, as far as its files tell."""
+    """Return whether a folder is where the data are, as far as its files tell."""
     return any(file.name.lower().endswith(_NIFTI_SUFFIXES) for file in folder.glob("*"))
 
 
@@ -98,7 +98,7 @@ def _header(content: bytes, *, packed: bool) -> nib.nifti1.Nifti1Header:
         ImageFileError: there is none.
     """
     try:
-        start = inflate_start(content, _HEADER_BYTES) if packed else content[:_HEADER_BYTES]
+        start = inflate(content, _HEADER_BYTES, None) if packed else content[:_HEADER_BYTES]
     except InflateError:
         raise ImageFileError("no gzip stream, although the name says so") from None
     for kind in (nib.Nifti1Image, nib.Nifti2Image):
@@ -121,22 +121,16 @@ def _header(content: bytes, *, packed: bool) -> nib.nifti1.Nifti1Header:
     return header
 
 
-def _first_voxel(header: nib.nifti1.Nifti1Header) -> int:
-    """Offset in bytes of the voxels."""
-    return int(header.get_data_offset() or header.single_vox_offset)
-
-
-def _end_of_voxels(header: nib.nifti1.Nifti1Header) -> int:
-    """Bytes of the uncompressed file that its header speaks of."""
-    return _first_voxel(header) + math.prod(header.get_data_shape()) * int(header.get_data_dtype().itemsize)
+def _span(header: nib.nifti1.Nifti1Header) -> tuple[int, int]:
+    """Return where in the uncompressed file its header says that the voxels begin and end, in bytes."""
+    start = int(header.get_data_offset() or header.single_vox_offset)
+    return start, start + math.prod(header.get_data_shape()) * int(header.get_data_dtype().itemsize)
 
 
 def _voxels(header: nib.nifti1.Nifti1Header, content: bytes, *, packed: bool) -> NDArray[np.generic]:
     """The array of a file, scaled; a compressed one is read to its end, where the checksum stands."""
     shape, dtype = header.get_data_shape(), header.get_data_dtype()
-    count = math.prod(shape)
-    start = _first_voxel(header)
-    size = _end_of_voxels(header)
+    start, size = _span(header)
     if packed:
         if size > MAX_RATIO * len(content):  # before memory is taken for a promise
             raise EOFError(f"Expected {size} bytes, got {len(content)} compressed bytes, which hold fewer")
@@ -145,7 +139,7 @@ def _voxels(header: nib.nifti1.Nifti1Header, content: bytes, *, packed: bool) ->
         raise SurplusError
     if len(content) < size:
         raise EOFError(f"Expected {size} bytes, got {len(content)} bytes")
-    array = np.frombuffer(content, dtype, count, start).reshape(shape, order="F")
+    array = np.frombuffer(content, dtype, math.prod(shape), start).reshape(shape, order="F")
     slope, intercept = header.get_slope_inter()
     return np.asarray(apply_read_scaling(array, slope, intercept))
 

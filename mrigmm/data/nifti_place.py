@@ -1,4 +1,4 @@
-"""Where a NIfTI header puts its voxels, in mm: its sform, qform, pixdim and unit compared.
+"""Place of the voxels of a NIfTI file, in mm: its sform, qform, pixdim and unit compared.
 
 A header says the size of a voxel up to three times: by the columns of the sform, by pixdim, and by the
 qform, which turns axes of pixdim's lengths. Programs differ in which of them they read: nibabel and most
@@ -44,7 +44,7 @@ def three_d_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a file's voxels lie.
+    """Place of a file's voxels.
 
     Attributes:
         grid: of its first three axes.
@@ -56,7 +56,7 @@ class Place:
 
 
 def placed(header: Header, path: Path | None, study: str, role: str) -> Place:
-    """Where the voxels lie, from all that the header says.
+    """Return where the voxels lie, from all that the header says.
 
     Sform and qform count in this order, as everywhere. Where the columns of the sform are more than 1 %
     longer or shorter than pixdim says, the size counts that is also the qform's; without a qform, the one
@@ -108,7 +108,7 @@ def placed(header: Header, path: Path | None, study: str, role: str) -> Place:
 
 
 def itk_opens(header: Header) -> bool:
-    """Whether programs built on ITK read a header: some form of it has perpendicular axes."""
+    """Return whether programs built on ITK read a header: some form of it has perpendicular axes."""
     if header["sform_code"] <= 0 or _qform(header) is not None:
         return True
     matrix = header.get_sform()[:3, :3]
@@ -178,7 +178,7 @@ def _apart(header: Header, sform: NDArray[np.float64], pixdim: NDArray[np.float6
 
 
 def _trusted(header: Header, sform: NDArray[np.float64], to_mm: float) -> Source | None:
-    """Which voxel size counts; None: that cannot be told."""
+    """Return which voxel size counts; None: that cannot be told."""
     pixdim, norms = _pixdim(header, to_mm), _norms(sform)
     apart = _apart(header, sform, pixdim)
     if not apart.any():
@@ -202,7 +202,7 @@ def _trusted(header: Header, sform: NDArray[np.float64], to_mm: float) -> Source
 
 
 def _empty(mm: NDArray[np.float64], to_mm: float) -> bool:
-    """Whether sizes are the 1, of mm or of the header's unit, that a header has before any is written."""
+    """Return whether sizes are the 1, of mm or of the header's unit, of a header without any."""
     return any(np.allclose(mm, one, rtol=1e-4) for one in (1.0, to_mm))
 
 
@@ -283,7 +283,7 @@ def _scaled(grid: Grid, factor: float) -> Grid:
 
 
 def _looks_like_cm(grid: Grid) -> bool:
-    """Whether the field of view is too small for a patient's heart, and right if its lengths are cm."""
+    """Return whether the field of view is too small for a patient's heart, but right in cm."""
     size, shape, across = grid.spacing_mm, np.array(grid.shape), grid.slice_axis
     in_plane, view = np.delete(size, across), np.delete(size * shape, across)
     small = bool(in_plane.max() <= _CM_PIXEL and view.max() < _CM_VIEW)

@@ -104,7 +104,7 @@ def read_photograph(path: Path) -> Photograph:
 
 
 def read_mask(path: Path, photograph: Photograph) -> NDArray[np.bool_]:
-    """Where a mask image of the photograph's size is not black (H, W).
+    """Return where a mask image of the photograph's size is not black (H, W).
 
     Raises:
         InputError: unreadable, or of another size.

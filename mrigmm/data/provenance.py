@@ -1,4 +1,4 @@
-"""Whether a population prior has seen the labels of the studies that it is evaluated on."""
+"""Overlap of the studies of a population prior with those that it is evaluated on."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class PriorOverlap:
 
 
 def provenance_record(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """What a side file says about a prior: source, data set and study ids."""
+    """Return what a side file says about a prior: source, data set and study ids."""
     ids = provenance.get("study_ids")
     return {
         "source": str(provenance.get("source", "unknown")),
@@ -71,7 +71,7 @@ def prior_overlap(provenance: Mapping[str, Any], cohort: Manifest, studies: Iter
 
 
 def _is_or_begins_with(name: str, study_id: str) -> bool:
-    """Whether a name is an id, or an id with something after it (`myops_training_101_DE`)."""
+    """Return whether a name is an id, or an id with something after it (`myops_training_101_DE`)."""
     rest = name.removeprefix(study_id)
     return name.startswith(study_id) and not rest[:1].isalnum()
 

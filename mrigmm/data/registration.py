@@ -40,7 +40,7 @@ _CLIP_PERCENTILES = (0.5, 99.5)  # a dead pixel must not stretch the bins
 
 @dataclass(frozen=True)
 class SliceMotion:
-    """Where a slice of a sequence lies relative to the reference sequence.
+    """Place of a slice of a sequence relative to the reference sequence.
 
     A point at (u, v) mm from the region's centre in the reference slice is found at R(degrees) (u, v) +
     `shift_mm` in the sequence; u and v run along the first and second in-plane array axis of the

@@ -40,7 +40,7 @@ from mrigmm.settings_yaml import dump_config
 
 
 class RunRecord(BaseModel):
-    """What a trained run knows beside configuration and weights.
+    """Record of a trained run beside configuration and weights.
 
     Attributes:
         classes: K class names, in output order.
@@ -73,71 +73,34 @@ class RunRecord(BaseModel):
         return self
 
 
+class _Named:
+    """A file or folder in a run's folder, by its name there."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, run: RunFolder, _: type) -> Path:
+        return run.path / self.name
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """Paths of a run."""
 
     path: Path
 
-    @property
-    def config(self) -> Path:
-        """Resolved configuration."""
-        return self.path / "config.yaml"
-
-    @property
-    def weights(self) -> Path:
-        """Best weights."""
-        return self.path / "weights.safetensors"
-
-    @property
-    def record(self) -> Path:
-        """Classes, sequences, provenance."""
-        return self.path / "run.json"
-
-    @property
-    def prior(self) -> Path:
-        """Population prior."""
-        return self.path / "prior.json"
-
-    @property
-    def log(self) -> Path:
-        """One row per epoch."""
-        return self.path / "log.csv"
-
-    @property
-    def loss_figure(self) -> Path:
-        """The log as a figure."""
-        return self.path / "loss.png"
-
-    @property
-    def model_card(self) -> Path:
-        """Data, prior, protocol, numbers and limits for a reader."""
-        return self.path / "model_card.md"
-
-    @property
-    def tensorboard(self) -> Path:
-        """Event files."""
-        return self.path / "tensorboard"
-
-    @property
-    def cache(self) -> Path:
-        """Prepared studies, while training runs."""
-        return self.path / "cache"
-
-    @property
-    def checkpoint(self) -> Path:
-        """State to resume from."""
-        return self.path / "checkpoints" / "last.ckpt"
-
-    @property
-    def multiscale_prior(self) -> Path:
-        """Population prior for smoothed intensities."""
-        return self.path / "multiscale_prior.json"
-
-    @property
-    def onnx(self) -> Path:
-        """The network for ONNX Runtime."""
-        return self.path / "network.onnx"
+    config = _Named("config.yaml")  # resolved configuration
+    weights = _Named("weights.safetensors")  # best weights
+    record = _Named("run.json")  # classes, sequences, provenance
+    prior = _Named("prior.json")  # population prior
+    log = _Named("log.csv")  # one row per epoch
+    loss_figure = _Named("loss.png")  # the log as a figure
+    model_card = _Named("model_card.md")  # data, prior, protocol, numbers and limits for a reader
+    tensorboard = _Named("tensorboard")  # event files
+    cache = _Named("cache")  # prepared studies, while training runs
+    checkpoint = _Named("checkpoints/last.ckpt")  # state to resume from
+    multiscale_prior = _Named("multiscale_prior.json")  # population prior for smoothed intensities
+    onnx = _Named("network.onnx")  # the network for ONNX Runtime
 
     def read_multiscale_prior(self) -> MultiscalePrior | None:
         """Prior for smoothed intensities, when the run used one."""

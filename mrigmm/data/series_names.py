@@ -1,4 +1,4 @@
-"""What the names of series and files say: the tables of `resources/dicom_sequences.yaml`."""
+"""Meaning of the names of series and files: the tables of `resources/dicom_sequences.yaml`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def plain(text: str) -> str:
 
 
 def words(name: str, kind: str) -> dict[str, str]:
-    """What a name says, and by which word: sequences or reasons to ignore it, of one table of patterns."""
+    """Return what a name says, and by which word: sequences or reasons to ignore it, of one table."""
     return {
         sequence: f"the name has '{word[0].strip()}'"
         for sequence, pattern in rules()[kind].items()

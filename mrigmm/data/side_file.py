@@ -22,7 +22,7 @@ from mrigmm.data.volumes import Volume
 
 @dataclass(frozen=True)
 class LabelMapRecord:
-    """What a label map held.
+    """Content of a label map.
 
     Attributes:
         grid: of the file.
@@ -175,7 +175,7 @@ class SideFile:
     disclaimer: str | None = None
 
     def describes(self, labels: Volume) -> bool:
-        """Whether a label map is still the one that was written.
+        """Return whether a label map is still the one that was written.
 
         A file of an older version knows no more of it than the volumes of its classes.
 
@@ -193,14 +193,14 @@ class SideFile:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """What stands in the file; `from_json` reads it."""
+        """Return the content of the file; `from_json` reads it."""
         return {
             "study": self.study,
             **({} if self.patient is None else {"patient": self.patient}),
             **({} if self.visit is None else {"visit": self.visit}),
             "method": self.method,
             "settings": self.settings,
-            "run": _text(self.run),
+            "run": None if self.run is None else str(self.run),
             "prior": self.prior,
             "classes": self.classes,
             "volume_ml": self.volume_ml,
@@ -212,7 +212,7 @@ class SideFile:
             "frames": self.frames,
             "region": self.region,
             "region_divided": self.region_divided,
-            "reference_grid": _text(self.reference_grid),
+            "reference_grid": None if self.reference_grid is None else str(self.reference_grid),
             **({"motion": self.motion} if self.motion else {}),
             **({"bias_field": self.bias_field} if self.bias_field else {}),
             "warnings": self.warnings,
@@ -237,7 +237,8 @@ class SideFile:
             raise ValueError(f"classes {classes}")
         label_map, mixture, quantities = (content.get(key) for key in ("label_map", "mixture", "quantities"))
         command, disclaimer, seconds = (content.get(key) for key in ("command", "disclaimer", "seconds"))
-        prior, region = content.get("prior"), content.get("region")
+        prior, region, made_with = content.get("prior"), content.get("region"), _mapping(content, "made_with")
+        _mapping(made_with, "images")
         return cls(
             classes=classes,
             label_map=None if label_map is None else LabelMapRecord.from_json(label_map),
@@ -262,7 +263,7 @@ class SideFile:
             scribbles=_path(content, "scribbles"),
             warnings=tuple(str(text) for text in content.get("warnings", ())),
             notes=tuple(str(text) for text in content.get("notes", ())),
-            made_with=_checked_origin(_mapping(content, "made_with")),
+            made_with=made_with or None,  # older versions did not say
             seconds=None if seconds is None else float(seconds),
             versions={str(name): str(number) for name, number in _mapping(content, "versions").items()},
             command=None if command is None else str(command),
@@ -305,7 +306,7 @@ def _checked_quantities(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checked_region(region: Any) -> str | Mapping[str, Any] | None:
-    """Where a region comes from, with how sure the anatomy stage is of it as numbers.
+    """Return where a region comes from, with how sure the anatomy stage is of it as numbers.
 
     Raises:
         TypeError or ValueError: they are none.
@@ -314,12 +315,6 @@ def _checked_region(region: Any) -> str | Mapping[str, Any] | None:
         return None if region is None else str(region)
     of_the_study = {n: q for n, q in region.items() if "quality" in n and n != "slice_quality"}
     return {**region, **{name: None if q is None else float(q) for name, q in of_the_study.items()}}
-
-
-def _checked_origin(made_with: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """What decided a result; None where an older version did not say."""
-    _mapping(made_with, "images")
-    return made_with or None
 
 
 def _mapping(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -340,7 +335,3 @@ def _name(content: Mapping[str, Any], key: str) -> str | None:
 
 def _path(content: Mapping[str, Any], key: str) -> Path | None:
     return None if content.get(key) is None else Path(content[key])
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)

@@ -63,7 +63,7 @@ class ZScore:
 
     @property
     def zero(self) -> float:
-        """What intensity 0 becomes: the reference of methods that need magnitudes."""
+        """Return what intensity 0 becomes: the reference of methods that need magnitudes."""
         return float(np.float32(-self.centre / self.scale))
 
 

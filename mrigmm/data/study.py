@@ -173,7 +173,7 @@ def load_study(
 
 
 def reference_sequence(images: Mapping[str, object]) -> str:
-    """Which of a study's sequences (one at least) gives the output grid."""
+    """Return which of a study's sequences (one at least) gives the output grid."""
     return REFERENCE_SEQUENCE if REFERENCE_SEQUENCE in images else next(iter(images))
 
 

@@ -24,7 +24,7 @@ from mrigmm.errors import Problem, lines
 
 @dataclass(frozen=True)
 class OutputGrid:
-    """What is needed to write a map exactly on the grid of the reference sequence's file."""
+    """Grid and header of the reference sequence's file, to write a map exactly on it."""
 
     grid: Grid
     header: nib.nifti1.Nifti1Header
@@ -86,12 +86,12 @@ class StudyTensors:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a careful user would act on, a line each."""
+        """Return what a careful user would act on, a line each."""
         return lines(self.findings, "warning")
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is good to know and needs no action, a line each."""
+        """Return what is good to know and needs no action, a line each."""
         return lines(self.findings, "note")
 
     @property

@@ -96,7 +96,7 @@ def as_json(result: Outcome) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Findings:
-    """What one study alone tells, and what the comparison with the others needs.
+    """Findings of one study alone, and what the comparison with the others needs.
 
     Attributes:
         problems: of this study.

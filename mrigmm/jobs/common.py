@@ -1,4 +1,4 @@
-"""What several jobs share: progress, device, versions, the cohort's task."""
+"""Code that several jobs share: progress, device, versions, the cohort's task."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ MAX_ERRORS = 5  # that are printed in full
 
 @dataclass(frozen=True, repr=False)
 class Outcome:
-    """How a job over a cohort ended. Prints as a summary, in a notebook as a table.
+    """Outcome of a job over a cohort. Prints as a summary, in a notebook as a table.
 
     Attributes:
         output: folder or file that was written.
@@ -119,12 +119,12 @@ def versions() -> dict[str, str]:
 
 
 def written(result: Outcome) -> dict[str, Any]:
-    """How a job ended, as plain JSON, with the content of the JSON file that it wrote."""
+    """Return how a job ended, as plain JSON, with the content of the JSON file that it wrote."""
     return {**as_json(result), "result": json.loads(result.output.read_text(encoding="utf-8"))}
 
 
 def as_json(result: Outcome) -> dict[str, Any]:
-    """How a job ended, as plain JSON; the keys stay as they are between versions."""
+    """Return how a job ended, as plain JSON; the keys stay as they are between versions."""
     return {
         "output": str(result.output),
         "studies": list(result.done),
@@ -133,7 +133,7 @@ def as_json(result: Outcome) -> dict[str, Any]:
 
 
 def command_line() -> str:
-    """What started this process, as it would be typed; of a Python session, its script."""
+    """Return what started this process, as it would be typed; of a Python session, its script."""
     program = Path(sys.argv[0])
     name = "mrigmm" if program.name == "__main__.py" else program.name
     return shlex.join([name, *sys.argv[1:]])
@@ -180,7 +180,7 @@ def cohort_task(
 
 
 def run_corrections(config: RunConfig) -> Corrections:
-    """How a run's studies are read."""
+    """Return how a run's studies are read."""
     return Corrections(bias_correction=config.bias_correction, registration=config.registration)
 
 

@@ -21,7 +21,7 @@ BASELINE = "em-gmm"
 
 @dataclass(frozen=True, repr=False)
 class DemoResult:
-    """Where the demo left what, and the evaluations of the pretrained networks and of the baseline.
+    """Files of the demo, and the evaluations of the pretrained networks and of the baseline.
 
     Attributes:
         manifest: of the cohort without its region maps.

@@ -250,7 +250,7 @@ def _seen_by_prior(
 
 
 def _prior_notes(seen: PriorOverlap, n_studies: int) -> list[Problem]:
-    """What to know about the scores of studies that the prior has seen."""
+    """Return what to know about the scores of studies that the prior has seen."""
     remedy = "make a prior from the training studies alone (mrigmm prior) and give it with --prior"
     texts = []
     if seen.sure:

@@ -162,7 +162,7 @@ def _require_exportable(run: RunFolder, config: RunConfig) -> None:
 
 @dataclass(frozen=True)
 class _Interface:
-    """What goes into a network and what comes out, channel by channel."""
+    """Inputs and outputs of a network, channel by channel."""
 
     channels: tuple[str, ...]
     units: str
@@ -188,7 +188,7 @@ def _interface(method: DeepGEMMethod | DeepGMMMethod) -> _Interface:
 
 
 def _metadata(method: DeepGEMMethod | DeepGMMMethod, interface: _Interface) -> dict[str, Any]:
-    """What stands in the file; see docs/onnx.md."""
+    """Return what stands in the file; see docs/onnx.md."""
     return {
         "mrigmm_version": version("mrigmm"),
         "method": method.name,

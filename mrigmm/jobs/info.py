@@ -58,7 +58,7 @@ def _networks() -> dict[str, Any]:
 
 
 def _settings(config: type[BaseModel], *, without: Collection[str]) -> dict[str, str]:
-    """What `--set` can change, with the defaults."""
+    """Return what `--set` can change, with the defaults."""
     return {
         name: f"{field.description or ''} [{field.default}]".strip()
         for name, field in config.model_fields.items()

@@ -272,7 +272,7 @@ def _study(entry: Entry, sequences: Sequence[str], prefix: PurePosixPath, rule: 
 def _notes(
     cohort: Cohort, entries: Sequence[Entry], divisions: Sequence[Division], rule: str | None
 ) -> Iterator[Problem]:
-    """What is missing, one note for all the studies that lack it."""
+    """Yield what is missing, one note for all the studies that lack it."""
     texts = list(cohort.notes)
     for name in cohort.sequences:
         texts += _lacking(f"no {name}", [e.id for e in entries if name not in e.images])

@@ -25,7 +25,7 @@ HARDWARE, OUTPUT, MESSAGES = "Hardware", "Output", "Messages"
 
 
 class Shown(NamedTuple):
-    """How an option stands on the command line.
+    """Form of an option on the command line.
 
     Attributes:
         group: heading in the help.
@@ -77,7 +77,7 @@ _CONFIG = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class ReadingOptions:
-    """How studies are read; the text below each option is its help."""
+    """Options of reading studies; the text below each option is its help."""
 
     anatomy: Annotated[Path | None, Shown(PREPROCESSING, metavar="RUN")] = None
     """Run of train-anatomy, for studies without a region map."""
@@ -89,7 +89,7 @@ class ReadingOptions:
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class SegmentOptions(ReadingOptions):
-    """What segments a study, and how."""
+    """Options of what segments a study, and how."""
 
     run: Annotated[Path | None, Shown(METHOD, metavar="RUN")] = None
     """Folder of a trained run."""
@@ -117,7 +117,7 @@ class SegmentOptions(ReadingOptions):
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class PredictOptions(SegmentOptions):
-    """How `predict` and `predict_study` segment, and what they write."""
+    """Options of `predict` and `predict_study`: how they segment, and what they write."""
 
     save_probabilities: Annotated[bool, Shown(OUTPUT)] = False
     """Write `<id>_probabilities.nii.gz` and further maps too."""
@@ -129,7 +129,7 @@ class PredictOptions(SegmentOptions):
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class TrainOptions(ReadingOptions):
-    """How `train` learns, where it computes, and what it keeps."""
+    """Options of `train`: how it learns, where it computes, and what it keeps."""
 
     preset: Annotated[str | None, Shown(METHOD)] = None
     """Preset (mrigmm info). Default: default."""

@@ -108,7 +108,7 @@ def pretrain(
 
 
 def _settings(folder: PretrainedFolder, config: Path | str | None, overrides: Overrides) -> PretrainConfig:
-    """What is asked for; a folder that has been begun with other settings is not gone on with."""
+    """Return what is asked for; a folder that has been begun with other settings is not gone on with."""
     if config is not None and overrides:
         raise InputError("give either a configuration file or changes of the default", remedy="leave out one")
     asked = make_pretrain_config(overrides) if config is None else load_pretrain_config(Path(config))

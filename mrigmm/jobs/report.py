@@ -369,7 +369,7 @@ def _study_facts(prediction: Prediction) -> dict[str, str]:
 
 
 def _region_text(region: str | Mapping[str, Any]) -> str:
-    """Where a region comes from."""
+    """Return where a region comes from."""
     if isinstance(region, str):
         return f"rule {region}" if region in RegionRule.KINDS else Path(region).name
     if "found_by" in region:

@@ -89,7 +89,7 @@ def score_study(study: Study, prediction: Prediction, cohort: Manifest, *others:
 
 
 def study_reliability(study: Study, prediction: Prediction, cohort: Manifest) -> Reliability | None:
-    """Whether the probabilities of a prediction mean what they say, inside the region.
+    """Return whether the probabilities of a prediction mean what they say, inside the region.
 
     Of classes that count as one, they are added up. What the reference gives no class there is predicted
     wrongly.

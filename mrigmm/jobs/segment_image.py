@@ -30,7 +30,7 @@ MAX_SEGMENTS = 255  # of an 8-bit label image
 
 @dataclass(frozen=True)
 class SegmentedPhotograph:
-    """What a method makes of a photograph.
+    """Segmentation of a photograph.
 
     Attributes:
         labels: (H, W) uint8, segments 1 to k, 0 outside the mask.
@@ -186,7 +186,7 @@ def _require_free(files: Mapping[str, Path], inputs: Sequence[Path], *, overwrit
 def _side_file(
     photograph: Photograph, found: SegmentedPhotograph, k: int, mask: Path | str | None
 ) -> dict[str, Any]:
-    """What stands in the JSON beside the label image; see docs/photographs.md."""
+    """Return what stands in the JSON beside the label image; see docs/photographs.md."""
     height, width = found.labels.shape
     result = found.segmentation
     return {

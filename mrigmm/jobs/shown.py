@@ -1,4 +1,4 @@
-"""How results look in an interpreter and in a notebook."""
+"""Results in an interpreter and in a notebook."""
 
 from __future__ import annotations
 

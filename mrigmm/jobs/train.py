@@ -218,7 +218,7 @@ def _fill(
 def _record(
     run: RunFolder, config: RunConfig, chosen: Sequence[Entry], held_out: Sequence[Entry], hardware: Hardware
 ) -> RunRecord:
-    """What the run's weights were trained on, in the order of the network's components."""
+    """Return what the run's weights were trained on, in the order of the network's components."""
     return RunRecord(
         classes=config.classes or (),
         sequences=config.sequences or (),

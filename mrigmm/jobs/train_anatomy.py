@@ -147,7 +147,7 @@ def train_anatomy(
 
 
 def _config(run: RunFolder, overrides: Overrides, cohort: Manifest, *, resume: bool) -> AnatomyConfig:
-    """What is asked for, with sequences; when resuming, the run's own, which may not be contradicted."""
+    """Return the configuration that is asked for; when resuming, the run's own, not contradicted."""
     asked = make_anatomy_config(overrides)
     sequences = asked.sequences or cohort.sequences
     for name in sequences:

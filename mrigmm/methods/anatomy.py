@@ -32,7 +32,7 @@ from mrigmm.networks.anatomy_net import AnatomyFeatures, AnatomyNet, neighbourho
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Where a study's ventricle is.
+    """Place of a study's ventricle.
 
     Attributes:
         codes: (X, Y, Z) `labels.Region` codes, slices along the last axis.
@@ -121,7 +121,7 @@ class AnatomyFinder:
     @all_threads()
     @torch.inference_mode()
     def look(self, study: StudyTensors) -> tuple[Tensor, Tensor, Tensor]:
-        """What the network sees in a study of `load_whole`.
+        """Return what the network sees in a study of `load_whole`.
 
         Returns:
             Probabilities (3, X, Y, Z) of outside, cavity and wall; typicality (X, Y, Z); and quality (Z,).

@@ -44,7 +44,7 @@ _EXPECTATION_STEPS = 5
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be segmented: classes, sequences, and what is known about them beforehand.
+    """Task of a method: classes, sequences, and what is known about them beforehand.
 
     Attributes:
         classes: K class names.
@@ -192,7 +192,7 @@ def hard_labels(resp: Tensor, region: Tensor, classes: tuple[str, ...]) -> Tenso
 
 
 def uncertainty_maps(result: Segmentation) -> dict[str, Tensor]:
-    """How sure a segmentation is, voxel by voxel, by names out of `UNCERTAINTY_MAPS`.
+    """Return how sure a segmentation is, voxel by voxel, by names out of `UNCERTAINTY_MAPS`.
 
     Returns:
         entropy: (X, Y, Z) float32 of the responsibilities in nats, from 0 (one class is certain) to ln K

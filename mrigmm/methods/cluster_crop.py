@@ -1,4 +1,4 @@
-"""What a clustering network sees of a stack of slices: its region, and what belongs together in it."""
+"""Input of a clustering network: the region in a stack of slices, and what belongs together in it."""
 
 from __future__ import annotations
 

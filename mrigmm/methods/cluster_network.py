@@ -208,7 +208,7 @@ def kmeans_labels(crops: Sequence[Crop], k: int, seed: int) -> list[Tensor]:
 
 
 def _lacking_entropy(own: Tensor, p: Tensor, share: float) -> Tensor:
-    """By how much the entropy of the clusters' shares falls below `share` of its maximum, or 0.
+    """Return how far the entropy of the clusters' shares falls below `share` of its maximum, or 0.
 
     Of labels and not of p: responses that are nearly alike have the largest entropy in p although one label
     wins everywhere. The gradient takes p for the labels (a straight-through estimate).

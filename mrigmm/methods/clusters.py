@@ -1,4 +1,4 @@
-"""What methods share that find clusters first, and name them afterwards."""
+"""Code of methods that find clusters first, and name them afterwards."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def parts(method: str, study: StudyTensors, task: Task) -> Iterator[tuple[Tensor
 def named(
     centres: Tensor, members: Tensor, sequences: tuple[str, ...], task: Task, order_by: tuple[str, ...] | None
 ) -> list[int]:
-    """Which cluster each class is: the nearest to the prior's class means, or by brightness without a prior.
+    """Return the cluster of each class: the nearest to the prior's means, or by brightness without a prior.
 
     Args:
         centres: (k, C') mean intensities of the clusters.
@@ -73,7 +73,7 @@ def named(
 
 
 def naming_note(task: Task, order_by: tuple[str, ...] | None) -> tuple[str, ...]:
-    """What the user should know of how the clusters got their names."""
+    """Return what the user should know of how the clusters got their names."""
     if task.prior is not None:
         return ()
     by = ", ".join(order_by or task.order_by or ("all sequences",))

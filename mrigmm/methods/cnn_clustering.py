@@ -46,7 +46,7 @@ class Clusters:
 
 
 class CNNClustering(SettableMethod[CNNClusteringSettings]):
-    """What both methods share: all but the settings, which say what is expected of neighbours."""
+    """Base of both methods: all but the settings, which say what is expected of neighbours."""
 
     def __init__(self, task: Task, overrides: Mapping[str, object]) -> None:
         super().__init__(task, overrides)
@@ -134,7 +134,7 @@ class CNNClustering(SettableMethod[CNNClusteringSettings]):
         return Clusters(fit, frozenset(pinned[pinned != NO_CLASS].tolist()))
 
     def _clusters(self, study: StudyTensors, inside: Tensor, members: Tensor) -> Clusters:
-        """Of a part of the study: the cohort's, or its own."""
+        """Return the clusters of a part of the study: the cohort's, or its own."""
         if not self.wants_cohort:
             return self._fit([stack_of(study, inside, members)], len(members))
         code = int(study.region[inside][0])
@@ -165,7 +165,7 @@ class CNNClustering(SettableMethod[CNNClusteringSettings]):
     def _names(
         self, x: Tensor, p: Tensor, members: Tensor, pinned: frozenset[int], study: StudyTensors
     ) -> list[int]:
-        """Which cluster each member is: a pinned one itself, the others by prior or brightness."""
+        """Return which cluster each member is: a pinned one itself, the others by prior or brightness."""
         order = list(range(len(members)))
         free = [cluster for cluster in order if cluster not in pinned]
         if free:

@@ -65,7 +65,7 @@ def starting_method(
 
 
 def wall_view(study: StudyTensors, wall: Wall, config: RunConfig, *, divisor: int) -> NetworkView:
-    """What the network sees: sequences, cavity, wall and depth, then the responsibilities to learn.
+    """Return what the network sees: sequences, cavity, wall and depth, then the responsibilities to learn.
 
     Returns:
         A view with C + 3 + K_wall channels.

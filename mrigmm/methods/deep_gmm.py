@@ -256,21 +256,21 @@ class DeepGMMMethod:
         return maps, mixtures
 
     def _mixture_of_voxel(self, study: StudyTensors) -> Tensor:
-        """Which mixture each packed voxel belongs to, counted from 0."""
+        """Return which mixture each packed voxel belongs to, counted from 0."""
         if self.config.scope == "study":
             return torch.zeros(int((study.region > 0).sum()), dtype=torch.long)
         return slice_of_voxel(study.region)
 
 
 def slice_of_voxel(region: Tensor) -> Tensor:
-    """Which of the slices that the region touches each packed voxel lies in, (N,) from 0."""
+    """Return which of the slices that the region touches each packed voxel lies in, (N,) from 0."""
     return (region > 0).nonzero()[:, 2].unique(return_inverse=True)[1]
 
 
 def component_order(
     method: DeepGMMMethod, studies: Iterable[StudyTensors], prior: PopulationPrior | None
 ) -> list[int]:
-    """Which network output is which class, decided without labels.
+    """Return which network output is which class, decided without labels.
 
     With a prior: Hungarian matching of the cohort's average components to the classes. Without one:
     by rising brightness in `order_by`.

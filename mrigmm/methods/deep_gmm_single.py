@@ -55,7 +55,7 @@ class FittedSlice:
 
 
 class DeepSingle(SettableMethod[SingleSettings]):
-    """What `deepg-single` and `deepsvg-single` share: all but the objective."""
+    """Base of `deepg-single` and `deepsvg-single`: all but the objective."""
 
     settings_type = SingleSettings
     objective: ClassVar[str]
@@ -166,7 +166,7 @@ class DeepSingle(SettableMethod[SingleSettings]):
         return FittedSlice(everywhere[0, order].cpu(), epoch, settled)
 
     def _order(self, mixture: Mixture, study: StudyTensors) -> list[int]:
-        """Which component is which class: by the regulariser, by the prior, or by brightness."""
+        """Return which component is which class: by the regulariser, by the prior, or by brightness."""
         sequences = present_sequences(study)
         if self.prior is not None and self.settings.mean_regulariser > 0:
             return list(range(len(self.task.classes)))

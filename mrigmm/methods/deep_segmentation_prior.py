@@ -159,7 +159,7 @@ def _explained(errors: Tensor, variance: Tensor) -> float:
 
 
 def plateau(shares: list[float], window: int, gain: float) -> bool:
-    """Whether the mean of the last window is less than a share `gain` above that of the window before.
+    """Return whether the mean of the last window is less than a share `gain` above that of the window before.
 
     Args:
         shares: explained variance of every iteration so far.
@@ -173,7 +173,7 @@ def plateau(shares: list[float], window: int, gain: float) -> bool:
 
 
 def _median(fits: Tensor) -> Tensor:
-    """Of (R, ...); the mean of the two middle ones where R is even."""
+    """Return the median of (R, ...); the mean of the two middle ones where R is even."""
     return fits.quantile(0.5, dim=0)
 
 

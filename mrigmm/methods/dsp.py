@@ -51,7 +51,7 @@ class Clusters:
 
 
 class DSP(SettableMethod[D], ABC):
-    """What the methods share: reconstruct the study, cluster each part of the region, name the clusters."""
+    """Base of the methods: reconstruct the study, cluster each part of the region, name the clusters."""
 
     def segment(self, study: StudyTensors) -> Segmentation:
         """Cluster the reconstruction; the mixture that is reported is that of the study's own intensities.
@@ -88,7 +88,7 @@ class DSP(SettableMethod[D], ABC):
 
     @property
     def reach(self) -> int:
-        """How many pixels beyond the region the clustering looks."""
+        """Return how many pixels beyond the region the clustering looks."""
         return 0
 
     @abstractmethod

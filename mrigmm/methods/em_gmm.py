@@ -209,7 +209,7 @@ class EMGMM(SettableMethod[MixtureSettings]):
         return brightness_order(mixture, sequences, order_by, allowed=self.task.allowed[codes])
 
     def _first(self, voxels: Voxels, prior: PopulationPrior | None) -> Mixture:
-        """What EM starts from."""
+        """Return what EM starts from."""
         return starting_mixture(
             voxels,
             self.task,

@@ -1,4 +1,4 @@
-"""What EM starts from: the voxels of a study, and a first mixture of them."""
+"""Start of EM: the voxels of a study, and a first mixture of them."""
 
 from __future__ import annotations
 

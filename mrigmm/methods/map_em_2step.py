@@ -40,7 +40,7 @@ from mrigmm.mixture import (
 
 @dataclass(frozen=True)
 class Wall:
-    """What is known about the wall of a study after MAP-EM.
+    """Wall of a study after MAP-EM.
 
     Attributes:
         region: (X, Y, Z) region codes with cavity and wall told apart.

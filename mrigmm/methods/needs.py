@@ -1,4 +1,4 @@
-"""What a method cannot do with what it was given: decided here for all methods, before they segment.
+"""Refusals of what a method cannot do with what it was given, for all methods, before they segment.
 
 What a sequence cannot show, whatever the method, is a warning of `data.study.load_study`.
 """

@@ -40,7 +40,7 @@ _WALL = [SEGMENTER_CLASSES.index(name) for name in ("myocardium", "edema", "scar
 
 @dataclass(frozen=True)
 class FoundAnatomy(Anatomy):
-    """What the networks found of the ventricle.
+    """Ventricle that the networks found.
 
     Attributes:
         located: how sure the locator is, 0 to 1.

@@ -55,7 +55,7 @@ class Remote:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the user should know."""
+        """Return what the user should know."""
         if self.sector is not None:
             return ()
         return (

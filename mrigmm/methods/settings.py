@@ -26,7 +26,7 @@ class MethodSettings(BaseModel):
 
 
 class FitSettings(MethodSettings):
-    """What every fit by EM has."""
+    """Settings of every fit by EM."""
 
     covariance: Literal["full", "diag", "tied", "spherical"] = "full"
     max_iter: int = Field(100, ge=1)
@@ -44,7 +44,7 @@ class PretrainedSettings(MethodSettings):
 
 
 class MixtureSettings(FitSettings):
-    """What the EM methods on all of the region share. Defaults are those of the published baseline."""
+    """Settings of the EM methods on all of the region. Defaults are those of the published baseline."""
 
     covariance: Literal["full", "diag", "tied", "spherical"] = "diag"
     scope: Literal["study", "slice", "cohort"] = Field("slice", description="What one mixture serves.")
@@ -165,7 +165,7 @@ class MRFSettings(FitSettings):
 
 
 class CNNClusteringSettings(MethodSettings):
-    """What both CNN clustering methods have."""
+    """Settings of both CNN clustering methods."""
 
     scope: Literal["study", "cohort"] = "study"
     start: Literal["kmeans", "random"] = Field("kmeans", description="First targets; published: random.")
@@ -215,7 +215,7 @@ class ReconstructionSettings(MethodSettings):
 
 
 class DSPSettings(ReconstructionSettings):
-    """What the methods on the reconstruction share."""
+    """Settings of the methods on the reconstruction."""
 
     order_by: tuple[str, ...] | None = None
 

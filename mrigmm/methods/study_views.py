@@ -1,4 +1,4 @@
-"""What the pretrained networks see of a study, and the way back to its voxels."""
+"""Views of a study for the pretrained networks, and the way back to its voxels."""
 
 from __future__ import annotations
 

@@ -183,7 +183,7 @@ class NSD(SettableMethod[NSDSettings]):
     def _edema(
         self, study: StudyTensors, given: LGEWall, remote: Remote
     ) -> tuple[Tensor | None, tuple[str, ...]]:
-        """Where T2 is high (X, Y, Z), or None without T2 or class; and what the user should know."""
+        """Return where T2 is high (X, Y, Z), or None without T2 or class; and what the user should know."""
         if "edema" not in self.task.classes or "T2" not in present_sequences(study):
             return None, ()
         channel = study.sequences.index("T2")
@@ -288,7 +288,7 @@ def fit_two_gaussians(x: Tensor) -> EMResult:
 
 
 def fit_notes(fit: EMResult) -> tuple[str, ...]:
-    """What the user should know about a fit."""
+    """Return what the user should know about a fit."""
     return () if fit.converged else (f"the fit of two Gaussians stopped at {fit.n_iter} iterations",)
 
 
@@ -331,7 +331,7 @@ class EMThreshold(SettableMethod[EMThresholdSettings]):
 
 
 def crossing(mixture: Mixture) -> float:
-    """Where between their means the two weighted densities are equal.
+    """Return where between their means the two weighted densities are equal.
 
     Where one of them lies above the other all the way, it is the other's mean.
 

@@ -148,13 +148,6 @@ def cholesky(covariances: Tensor) -> Tensor:
     return scale[..., :, None] * factor
 
 
-def precision_cholesky(covariances: Tensor) -> Tensor:
-    """Inverse Cholesky factors ``A = L^-1`` with ``A^T A = Sigma^-1``, ``(..., C, C)``."""
-    factor = cholesky(covariances)
-    identity = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
-    return torch.linalg.solve_triangular(factor, identity.expand_as(factor), upper=False)
-
-
 def log_gaussian(x: Tensor, means: Tensor, covariances: Tensor, *, present: Tensor | None = None) -> Tensor:
     r"""Return log densities of every voxel under every class, natural log.
 
@@ -189,7 +182,9 @@ def log_gaussian(x: Tensor, means: Tensor, covariances: Tensor, *, present: Tens
             means = torch.where(present[..., None, :], means, 0.0)
             covariances = without_missing(covariances, present)
             n_present = present.sum(-1)[..., None].to(exact)
-        whitener = precision_cholesky(covariances)
+        factor = cholesky(covariances)
+        identity = torch.eye(C, dtype=factor.dtype, device=factor.device).expand_as(factor)
+        whitener = torch.linalg.solve_triangular(factor, identity, upper=False)
         half_log_det = -whitener.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         constant = -0.5 * LOG_2PI * n_present - half_log_det  # (..., K)
         rows = x.mT  # (..., C, N), the order in which images lie in memory

@@ -3,7 +3,7 @@ import gzip
 import numpy as np
 import pytest
 
-from mrigmm.data.inflate import InflateError, SurplusError, inflate, inflate_start
+from mrigmm.data.inflate import InflateError, SurplusError, inflate
 
 CONTENT = np.random.default_rng(0).integers(0, 50, 3_000_000, dtype=np.uint8).tobytes()
 PACKED = gzip.compress(CONTENT)
@@ -13,7 +13,7 @@ ALL = len(CONTENT)
 @pytest.mark.parametrize("size", [1, 540, 1 << 20, len(CONTENT) - 1, len(CONTENT), len(CONTENT) + 9])
 def test_the_first_bytes(size):
     assert inflate(PACKED, size, ALL) == CONTENT[:size]
-    assert inflate_start(PACKED, size) == CONTENT[:size]
+    assert inflate(PACKED, size, None) == CONTENT[:size]
 
 
 def test_several_members_and_zeros_behind_them():
@@ -42,8 +42,8 @@ def test_garbage_behind_the_stream():
 
 
 def test_nothing():
-    assert inflate(b"", 500, 0) == inflate_start(b"", 500) == b""
-    assert inflate(gzip.compress(b""), 500, 0) == inflate_start(gzip.compress(b""), 500) == b""
+    assert inflate(b"", 500, 0) == inflate(b"", 500, None) == b""
+    assert inflate(gzip.compress(b""), 500, 0) == inflate(gzip.compress(b""), 500, None) == b""
 
 
 def test_more_than_there_may_be():

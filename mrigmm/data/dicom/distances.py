@@ -1,4 +1,4 @@
-"""Whether slices lie at regular distances, and which of them do not."""
+"""Distances of slices, and those that are irregular."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def check_regular(
 def _said_of_intruders(
     frames: Sequence[Frame], positions: NDArray[np.float64], intruders: Sequence[int], role: str
 ) -> tuple[str, str]:
-    """Which slices are off a stack, beside which they lie, and what to do about it."""
+    """Return which slices are off a stack, beside which they lie, and what to do about it."""
     stack = np.setdiff1d(np.arange(len(frames)), intruders)
     places = []
     for i in intruders:
@@ -102,7 +102,7 @@ def _distances(frames: Sequence[Frame]) -> NDArray[np.float64]:
 
 
 def _is_regular(positions: NDArray[np.float64], step: NDArray[np.float64], tolerance_mm: float) -> bool:
-    """Whether positions (Z, 3) are the first one and whole steps from it."""
+    """Return whether positions (Z, 3) are the first one and whole steps from it."""
     expected = positions[0] + np.arange(len(positions))[:, None] * step
     return bool(np.linalg.norm(positions - expected, axis=1).max() <= tolerance_mm)
 

@@ -1,4 +1,4 @@
-"""What the user should know of the series that were taken: about one study, and about the cohort."""
+"""Doubts about the series that were taken: of one study, and of the cohort."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def of_sequences(sequences: Mapping[str, Sequence[Part]]) -> list[str]:
 
 
 def of_missing_sequences(study: DicomStudy, verdicts: Mapping[str, Verdict]) -> list[str]:
-    """Which sequences no series was taken for although some series may be it."""
+    """Return which sequences no series was taken for although some series may be it."""
     taken = {verdict.sequence for verdict in verdicts.values()}
     missing: dict[str, list[str]] = {}  # series that may be it -> sequences
     for sequence in SEQUENCES:
@@ -59,7 +59,7 @@ def of_missing_sequences(study: DicomStudy, verdicts: Mapping[str, Verdict]) -> 
 
 
 def of_the_ignored(verdicts: Iterable[Verdict], map_file: str) -> list[Problem]:
-    """How many series were left out without a word of their own, and why."""
+    """Return how many series were left out without a word of their own, and why."""
     ignored = [v for v in verdicts if v.sequence == IGNORE and not (v.ambiguous or v.told)]
     reasons = Counter(v.why.split(":")[0] for v in ignored)
     if not reasons:

@@ -1,4 +1,4 @@
-"""What one image plane's header says, the same for classic files and frames of enhanced ones.
+"""Headers of image planes, the same for classic files and frames of enhanced ones.
 
 Positions and directions are DICOM's: mm, LPS+ (x to the patient's left, y to the back, z to the head).
 """
@@ -41,7 +41,7 @@ Vector = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class SeriesHeader:
-    """What the files of a series have in common. `damage` says why this file cannot be used.
+    """Header that the files of a series share. `damage` says why this file cannot be used.
 
     `person` is name and date of birth, to tell people of one PatientID apart; it is written nowhere.
     """
@@ -144,7 +144,7 @@ def frames_of(data: Dataset, file: Path, damage: str | None) -> list[Frame]:
 
 
 def number_of_frames(data: Dataset) -> int:
-    """How many frames the file has; 1 for a classic one."""
+    """Return how many frames the file has; 1 for a classic one."""
     return int(data.get("NumberOfFrames") or 1)
 
 

@@ -1,4 +1,4 @@
-"""Which sequence a series is, and which series of a study is taken for it.
+"""Recognition of the sequence that a series is, and choice between series of a study.
 
 The rules stand in `resources/dicom_sequences.yaml`; what they decide is a proposal that the user can correct.
 """
@@ -24,7 +24,7 @@ _NO_RULE = "neither name nor tags say LGE, T2 or bSSFP"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a part is taken for: a sequence or `IGNORE`, and why.
+    """Sequence that a part is taken for, or `IGNORE`, and why.
 
     Attributes:
         rank: higher for surer rules.
@@ -42,7 +42,7 @@ class Verdict:
 
 
 def recognise(part: Part) -> Verdict:
-    """What a part is by its name and tags alone, whatever else the study holds."""
+    """Return what a part is by its name and tags alone, whatever else the study holds."""
     name = _name(part)
     if part.component == "phase":
         return Verdict(IGNORE, "phase image")
@@ -72,7 +72,7 @@ def recognise(part: Part) -> Verdict:
 
 
 def _unless_contradicted(part: Part, name: str, said: Verdict, made: Mapping[str, str]) -> Verdict:
-    """What the name says, or what the tags say where they contradict it; with the doubt."""
+    """Return what the name says, or what the tags say where they contradict it; with the doubt."""
     against = _techniques(part, name, "against").get(said.sequence) if said.rank != 1 else None
     others = {sequence: why for sequence, why in made.items() if sequence != said.sequence}
     if against and len(others) == 1:
@@ -165,7 +165,7 @@ def _belongs(one: Part, other: Part) -> bool:
 
 
 def _repeated(wanted: Sequence[Part], best: Sequence[Part]) -> bool:
-    """Whether a slice that was not taken is another image of one that was, in a series of its own."""
+    """Return whether a slice that was not taken is another image of one that was, in a series of its own."""
     left_out = [part for part in wanted if part not in best and len(part.slices) == 1]
     return any(_belongs(kept, part) and _at_one_place(kept, part) for kept in best for part in left_out)
 
@@ -175,7 +175,7 @@ def _at_one_place(one: Part, other: Part) -> bool:
 
 
 def _without_repeats(singles: list[Part]) -> list[Part]:
-    """Of slices at one position, the original one before a derived one, then the one acquired last."""
+    """Return images without repeats: at one position the original before a derived one, then the latest."""
     kept: list[Part] = []
     for part in sorted(singles, key=lambda part: (part.first.original, part.acquired), reverse=True):
         if not any(_at_one_place(part, other) for other in kept):
@@ -191,7 +191,7 @@ def _same_position(one: Part, other: Part) -> bool:
 
 
 def _preference(stack: Sequence[Part], verdicts: Mapping[str, Verdict], lge: Part | None) -> tuple[Any, ...]:
-    """What decides between candidates, in the order of `_PREFERENCES`; the larger is taken."""
+    """Return what decides between candidates, in the order of `_PREFERENCES`; the larger is taken."""
     part = stack[0]
     components = rules()["components"]
     return (
@@ -217,7 +217,7 @@ _PREFERENCES = (
 
 
 def _reasons(preferences: Sequence[tuple[Any, ...]]) -> list[str]:
-    """What decided for the best and against the other candidates."""
+    """Return what decided for the best and against the other candidates."""
     won = max(preferences)
     decisive = {
         next(i for i, value in enumerate(won) if value != lost[i]) for lost in preferences if lost != won
@@ -226,13 +226,13 @@ def _reasons(preferences: Sequence[tuple[Any, ...]]) -> list[str]:
 
 
 def _incomplete(wanted: Sequence[Part], best: Sequence[Part]) -> str:
-    """Which of those that were not taken lack slices, which may be why."""
+    """Return which of those that were not taken lack slices, which may be why."""
     lacking = [part for part in wanted if part not in best and part.missing]
     return "".join(f"; {title(part)} has {part.counted_slices}" for part in lacking)
 
 
 def _technique(part: Part, name: str, rule: Mapping[str, Any]) -> str | None:
-    """Why a part fits a technique rule, or None. All conditions of the rule hold together."""
+    """Return why a part fits a technique rule, or None. All conditions of the rule hold together."""
     said = []
     frame = part.first
     if "name" in rule:

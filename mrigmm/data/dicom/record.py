@@ -16,7 +16,7 @@ IMAGES = "images"  # folder beside the record
 
 @dataclass(frozen=True)
 class Origin:
-    """Where an image comes from.
+    """Origin of an image.
 
     Attributes:
         study: its StudyInstanceUID.

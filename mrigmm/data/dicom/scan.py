@@ -31,7 +31,7 @@ _ELEMENT_HEADER = {True: 8, False: 12}  # bytes before the pixel values, by "imp
 
 @dataclass(frozen=True)
 class Scan:
-    """What was found in a folder.
+    """Content of a folder.
 
     Attributes:
         frames: planes with a position, in the order of the files' names.

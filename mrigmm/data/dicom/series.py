@@ -180,7 +180,7 @@ def _split_repeats(frames: list[Frame], time: Callable[[Frame], float | None]) -
 
 
 def _is_cine(slices: Sequence[Sequence[Frame]]) -> bool:
-    """Whether most slices have several images that differ in trigger time or phase."""
+    """Return whether most slices have several images that differ in trigger time or phase."""
     moving = [
         images
         for images in slices
@@ -204,7 +204,7 @@ def _slices(frames: Iterable[Frame]) -> tuple[tuple[Frame, ...], ...]:
 
 
 def _moment(frame: Frame) -> tuple[float, float, str, int]:
-    """By time in the heart beat; a frame that has none comes after those that have one."""
+    """Return the time in the heart beat, to sort by; a frame that has none comes last."""
     trigger, phase = (math.inf if t is None else t for t in (frame.trigger_time_ms, frame.phase))
     return (trigger, phase, frame.acquired, frame.instance)
 
@@ -224,7 +224,7 @@ def _planes(frames: Iterable[Frame]) -> list[list[Frame]]:
 
 
 def same_plane(one: Frame, other: Frame) -> bool:
-    """Whether two images can be slices of one volume: direction, matrix, pixel size."""
+    """Return whether two images can be slices of one volume: direction, matrix, pixel size."""
     return (
         one.shape == other.shape
         and math.dist(one.row, other.row) < _SAME_DIRECTION
@@ -240,7 +240,7 @@ def tilt_degrees(one: Frame, other: Frame) -> float:
 
 
 def missing_slices(heights_mm: Sequence[float]) -> int:
-    """How many slices are missing where all distances are whole multiples of the smallest; else 0.
+    """Return how many slices are missing where all distances are whole multiples of the smallest; else 0.
 
     A smallest distance that is none of the stack's, such as that of a repeated slice, needs more slices
     than there are: that is 0, too.

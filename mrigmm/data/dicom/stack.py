@@ -87,7 +87,7 @@ def stack_slices(parts: Sequence[Part], *, study: str, role: str) -> Stack:
 
 
 def _is_untimed_cine(parts: Sequence[Part]) -> bool:
-    """Whether all slices have equally many images, as many as a cine has, told apart by number alone."""
+    """Return whether all slices have as many images as a cine has, told apart by number alone."""
     slices = [images for part in parts for images in part.slices]
     counts = {len(images) for images in slices}
     numbered = all(len({frame.instance for frame in images}) == len(images) for images in slices)

@@ -1,4 +1,4 @@
-"""Which population prior fits a cohort: the shipped one, or the user's."""
+"""Choice of the population prior of a cohort: the shipped one, or the user's."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def multiscale_prior_for(prior: PopulationPrior | None, file: Path | None) -> Mu
 
 
 def sequence_remedy(name: str, known: Sequence[str]) -> str:
-    """What to do about an unknown sequence name."""
+    """Return what to do about an unknown sequence name."""
     alias = SEQUENCE_ALIASES.get(name.lower())
     if alias in known:
         return f"name it {alias}"

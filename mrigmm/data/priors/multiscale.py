@@ -53,7 +53,7 @@ class MultiscalePrior:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], whole: PopulationPrior) -> MultiscalePrior:
-        """What `to_dict` wrote.
+        """Read what `to_dict` wrote.
 
         Args:
             values: the part of a prior's file.

@@ -1,4 +1,4 @@
-"""What can be wrong with readable data: one small function per finding, each None where all is well.
+"""Faults of readable data: one small function per finding, each None where all is well.
 
 `limits` holds every number that they judge by; `study_problems` asks all that need one study alone, when
 the study is read (`mrigmm.data.study`), whatever command reads it.

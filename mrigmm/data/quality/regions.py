@@ -44,7 +44,7 @@ def cavity_contrast(
     observed: NDArray[np.bool_],
     spacing_mm: Sequence[float],
 ) -> float | None:
-    """How much brighter cavity than wall is, in SD of the region.
+    """Return how much brighter cavity than wall is, in SD of the region.
 
     Where the map does not tell them apart, the innermost part of each slice stands for the cavity and
     the outermost for the wall.

@@ -35,7 +35,7 @@ _DIAGONALS = np.ones((3, 3), dtype=bool)
 
 @dataclass(frozen=True)
 class SliceShape:
-    """How the parts of one slice lie to each other; areas in mm2, lengths in mm.
+    """Parts of one slice and how they lie to each other; areas in mm2, lengths in mm.
 
     Attributes:
         area: of the whole region.
@@ -103,7 +103,7 @@ def exchanged(shapes: Sequence[SliceShape]) -> list[int]:
 def doubtful_parts(
     shapes: Sequence[SliceShape], slice_distance_mm: float, *, with_cavity: bool = True
 ) -> Iterator[Problem]:
-    """What no drawing of a left ventricle should have; one finding of each kind, which names the slices.
+    """Yield what no drawing of a left ventricle should have; one finding of each kind, with the slices.
 
     Args:
         shapes: of all slices, where `exchanged` finds nothing.
@@ -171,7 +171,7 @@ def _at_the_ends(
 def _away_from_the_apex(
     alone: Sequence[int], cavity: Sequence[int], shapes: Sequence[SliceShape], slice_distance_mm: float
 ) -> list[int]:
-    """Which slices of wall alone are not those below the cavity's tip.
+    """Return which slices of wall alone are not those below the cavity's tip.
 
     The apex is where the region of the cavity's last slice is smaller; where they are alike, either end.
     """

@@ -48,7 +48,7 @@ class _Planned:
 
 @dataclass
 class _Written:
-    """What was written of the studies: file names in the images folder, and which kind of LGE each has."""
+    """Files that were written of the studies, by name in the images folder, and the kind of LGE of each."""
 
     images: dict[str, dict[str, str]] = field(default_factory=dict)  # study id -> sequence -> file name
     origins: dict[str, Origin] = field(default_factory=dict)
@@ -64,7 +64,7 @@ def convert_dicom(
     labels: str | None,
     track: Track,
 ) -> Outcome:
-    """What `jobs.manifest_dicom.manifest_dicom` says, which needs no pydicom to be imported."""
+    """Convert as `jobs.manifest_dicom.manifest_dicom` says, which needs no pydicom to be imported."""
     source, out = Path(source), Path(out)
     if out.suffix != ".json":
         raise InputError(
@@ -136,7 +136,7 @@ def _nothing(
     map_file: Path | str | None,
     problems: Sequence[Problem],
 ) -> Problem:
-    """Why there is no study at all, with what would have been said of the series beside."""
+    """Return why there is no study at all, with what would have been said of the series beside."""
     if not studies:
         others = [passed_over_text(what, count) for what, count in found.passed_over.items() if count]
         return Problem(

@@ -70,7 +70,7 @@ class DicomSegs:
         """Nothing more."""
 
     def _origin(self, image: Path | None, digest: str | None, study: str) -> Origin | None:
-        """Where the reference image comes from; None where no import recorded it.
+        """Return where the reference image comes from; None where no import recorded it.
 
         Args:
             image: its file, where the side file names it.

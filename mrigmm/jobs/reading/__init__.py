@@ -1,1 +1,1 @@
-"""What other commands wrote, read back: predictions, their side files, evaluations."""
+"""Results of other commands, read back: predictions, their side files, evaluations."""

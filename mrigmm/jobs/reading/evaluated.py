@@ -1,4 +1,4 @@
-"""What a report reads of the files beside the predictions: `metrics.json` and `quantities.json`."""
+"""Files beside the predictions that a report reads: `metrics.json` and `quantities.json`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class StudyOverlap:
     reference_ml: float
 
     def remark(self, name: str) -> str | None:
-        """Why there is no Dice, or a bare 0, where one of the two is empty."""
+        """Return why there is no Dice, or a bare 0, where one of the two is empty."""
         return empty_remark(name, self.predicted_ml, self.reference_ml)
 
 

@@ -1,4 +1,4 @@
-"""Which studies `mrigmm predict` failed on, and why: a file beside the results of the others."""
+"""Studies that `mrigmm predict` failed on, and why: a file beside the results of the others."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _TEXTS = ("what", "file", "expected", "got", "remedy")
 
 
 def failure_file(folder: Path, study: str) -> Path:
-    """Where it stands why a study has no prediction."""
+    """Return the file that says why a study has no prediction."""
     return folder / f"{study}{FAILED_SUFFIX}"
 
 
 def is_side_file(path: Path) -> bool:
-    """Whether a file is the side file of a study whose id ends as records do."""
+    """Return whether a file is the side file of a study whose id ends as records do."""
     try:
         return "classes" in json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError, RecursionError):
@@ -53,7 +53,7 @@ def clear_failure(folder: Path, study: str) -> None:
 
 
 def failure_of(folder: Path, study: str) -> Problem | None:
-    """Why predict failed on a study; None where it did not, or was not asked to."""
+    """Return why predict failed on a study; None where it did not, or was not asked to."""
     path = failure_file(folder, study)
     if (folder / f"{study}.json").is_file() or not path.exists() or is_side_file(path):
         return None

@@ -22,7 +22,7 @@ def read_json(
     write_again: str,
     study: str | None = None,
 ) -> Content:
-    """What a caller needs of a JSON file.
+    """Read what a caller needs of a JSON file.
 
     Args:
         path: the file.

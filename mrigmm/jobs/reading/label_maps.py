@@ -1,4 +1,4 @@
-"""Which label maps the figures of a table are of: tables of older maps are not shown beside newer ones."""
+"""Digests of the label maps behind a table: tables of older maps are not shown beside newer ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _DIGESTS = "label_maps"
 
 
 def label_maps(predictions: Iterable[Prediction]) -> dict[str, Any]:
-    """What a table says of the label maps behind it: digest of each, and which were edited by hand."""
+    """Return what a table says of the label maps behind it: digest of each, and which were edited by hand."""
     listed = list(predictions)
     return {
         _DIGESTS: {prediction.study: prediction.digest for prediction in listed},
@@ -26,7 +26,7 @@ def label_map_digests(content: Mapping[str, Any]) -> dict[str, str]:
 
 
 def is_of(digest: str | None, prediction: Prediction) -> bool:
-    """Whether figures are of a study's label map as it is now.
+    """Return whether figures are of a study's label map as it is now.
 
     Args:
         digest: of the map that they are of; None where the table does not say: then of the map that `predict`

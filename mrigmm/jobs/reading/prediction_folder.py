@@ -58,7 +58,7 @@ class Prediction:
 
     @property
     def method(self) -> str:
-        """What made the label map."""
+        """Return what made the label map."""
         return f"{self.side.method}, corrected by hand" if self.edited else self.side.method
 
     @property
@@ -68,7 +68,7 @@ class Prediction:
 
     @property
     def output(self) -> OutputGrid:
-        """Where a map of this study is written to."""
+        """Return where a map of this study is written to."""
         labels = self.labels
         return OutputGrid(labels.grid, labels.header, labels.stored_shape, labels.path)
 
@@ -90,7 +90,7 @@ class Prediction:
         return found
 
     def right_ventricle(self) -> NDArray[np.bool_] | None:
-        """Where (X, Y, Z) the method found blood of the right ventricle; None where it did not look.
+        """Return where (X, Y, Z) the method found blood of the right ventricle; None where it did not look.
 
         Raises:
             InputError: the map is damaged, or on another grid.
@@ -134,7 +134,7 @@ def require_different(folders: Sequence[Path]) -> None:
 
 
 def folder_names(folders: Sequence[Path]) -> tuple[str, ...]:
-    """How the folders are called: by their own names, or by their paths where two have the same name."""
+    """Return the folders' own names, or their paths where two have the same name."""
     names = [folder.resolve().name for folder in folders]
     return tuple(names if len(set(names)) == len(names) else map(str, folders))
 

@@ -139,7 +139,7 @@ def _protocol(config: RunConfig, record: RunRecord) -> dict[str, str]:
 
 
 def _numbers(run: RunFolder) -> dict[str, str]:
-    """Of the log; a log that is gone takes nothing else with it."""
+    """Return the figures of the log; a log that is gone takes nothing else with it."""
     log = _log(run.log)
     if not log:
         return {"log": "not there any more"}
@@ -153,7 +153,7 @@ def _numbers(run: RunFolder) -> dict[str, str]:
 
 
 def _best_epoch(run: RunFolder, judged: str) -> dict[str, str]:
-    """Which epoch the weights are of, and why."""
+    """Return which epoch the weights are of, and why."""
     log = _log(run.log)
     if judged not in log:
         return {}

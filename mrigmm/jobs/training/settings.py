@@ -1,4 +1,4 @@
-"""What a training is to be: configuration, prior, hardware, loading; contradictions are refused."""
+"""Settings of a training: configuration, prior, hardware, loading; contradictions are refused."""
 
 from __future__ import annotations
 

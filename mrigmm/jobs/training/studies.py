@@ -1,4 +1,4 @@
-"""Which studies a training uses: manifest by manifest, read one by one, some of them held out."""
+"""Studies of a training: manifest by manifest, read one by one, some of them held out."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class StudyReader:
 
 @dataclass(frozen=True)
 class Readable:
-    """What came of reading all studies once.
+    """Result of reading all studies once.
 
     Attributes:
         entries: the studies that can be read.
