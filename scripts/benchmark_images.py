@@ -28,7 +28,7 @@ from mrigmm.errors import InputError
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import versions
 from mrigmm.jobs.segment_image import segment_photograph
-from mrigmm.methods.registry import METHOD_SETTINGS, METHODS
+from mrigmm.methods.registry import METHODS
 from mrigmm.settings_yaml import parse_overrides
 
 ERRORS = Console(stderr=True, soft_wrap=True)
@@ -47,13 +47,13 @@ class Row:
     @property
     def known(self) -> bool:
         """Whether this version has the method, its settings, and the method that it starts from."""
-        fields = METHOD_SETTINGS[self.method].model_fields if self.method in METHOD_SETTINGS else {}
+        fields = METHODS[self.method].fields if self.method in METHODS else {}
         start = self.settings.get("start", self.method)
         return self.method in METHODS and start in METHODS and set(self.settings) <= set(fields)
 
     def seeded(self, seed: int) -> dict[str, Any]:
         """Settings with that seed, where the method has one."""
-        has_seed = self.method in METHOD_SETTINGS and "seed" in METHOD_SETTINGS[self.method].model_fields
+        has_seed = self.method in METHODS and "seed" in METHODS[self.method].fields
         return {**self.settings, **({"seed": seed} if has_seed else {})}
 
 

@@ -24,7 +24,8 @@ from mrigmm.data.study import load_study
 from mrigmm.evaluation.overlap import overlap
 from mrigmm.labels import class_ids
 from mrigmm.methods.base import Task
-from mrigmm.methods.registry import METHOD_SETTINGS, make_method
+from mrigmm.methods.registry import METHODS as REGISTRY
+from mrigmm.methods.registry import make_method
 
 MANIFESTS = Path(__file__).resolve().parent.parent / "data_manifests"
 BRAIN_FOLDER, HEART_FOLDER = "ms_brain_ccby", "sunnybrook_hfi_cc0"
@@ -115,7 +116,7 @@ def brain_clusters(data: Path) -> dict[str, dict[str, list[float]]]:
     for study in cohort.split("training"):
         tensors = load_study(study, cohort.sequences, classes, labels=labels, with_label=True)
         for name in CLUSTERING:
-            seeds = SEEDS if "seed" in METHOD_SETTINGS[name].model_fields else (None,)
+            seeds = SEEDS if "seed" in REGISTRY[name].fields else (None,)
             for seed in seeds:
                 method = make_method(name, task, {} if seed is None else {"seed": seed})
                 found = method.segment(tensors).labels == class_ids(classes)["lesion"]

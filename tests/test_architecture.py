@@ -25,7 +25,7 @@ def layout() -> dict[str, set[str]]:
 
 
 MAY_IMPORT = {**layout(), "__main__": {"cli"}, "__init__": {"jobs"}}
-ANYONE = {"labels", "errors", "config", "config_anatomy", "config_pretrain", "settings_yaml"}
+ANYONE = {"labels", "errors", "config", "config_anatomy", "config_pretrain", "settings_yaml", "plugins"}
 IMPORTS = (ast.Import, ast.ImportFrom)
 LIGHTNING = {"lightning", "pytorch_lightning"}
 

@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from mrigmm.labels import SCHEMES
+from mrigmm.plugins import LAYOUTS_GROUP, added_names
 
 # Names that live in modules which import torch or numpy; tests/cli/test_completion.py compares.
 SPLITS = ("training", "validation", "test", "all")
@@ -37,7 +38,6 @@ def _one_of(names: Iterable[str]) -> Callable[[str], list[str]]:
 
 
 complete_splits = _one_of(SPLITS)
-complete_kinds = _one_of(KINDS)
 complete_cohorts = _one_of(COHORTS)
 complete_devices = _one_of(DEVICES)
 complete_accelerators = _one_of(ACCELERATORS)
@@ -46,6 +46,11 @@ complete_caches = _one_of(CACHES)
 complete_units = _one_of(UNITS)
 complete_bases = _one_of(BASES)
 complete_schemes = _one_of(SCHEMES)
+
+
+def complete_kinds(incomplete: str) -> list[str]:
+    """Layouts of `manifest`, those of other packages included."""
+    return _one_of((*KINDS, *added_names(LAYOUTS_GROUP)))(incomplete)
 
 
 def complete_methods(incomplete: str) -> list[Offer]:

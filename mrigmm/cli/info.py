@@ -5,8 +5,9 @@ from __future__ import annotations
 from rich.markup import escape
 from rich.table import Table
 
-from mrigmm.cli.console import out_console, print_json
+from mrigmm.cli.console import err_console, out_console, print_json
 from mrigmm.cli.options import Json
+from mrigmm.errors import printable
 
 
 def info(as_json: Json = False) -> None:
@@ -29,3 +30,5 @@ def info(as_json: Json = False) -> None:
         for name, value in values.items():
             table.add_row(escape(name), escape(", ".join(value) if isinstance(value, list) else str(value)))
         out_console.print(table)
+    for text in content["warnings"]:
+        err_console.print(f"warning: {escape(printable(text))}")

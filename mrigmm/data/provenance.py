@@ -14,7 +14,7 @@ from mrigmm.data.sources.table import KINDS
 
 # Words in ids and file names that do not tell data sets apart.
 _PLAIN_WORDS = frozenset(("case", "patient", "sub", "subject", "study", "train", "training"))
-_TITLES = frozenset(kind.title.lower() for kind in KINDS.values() if kind.title)
+_TITLES = frozenset(kind.title.lower() for kind in KINDS.built_in.values() if kind.title)
 
 
 @dataclass(frozen=True)

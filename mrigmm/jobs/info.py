@@ -12,7 +12,7 @@ from mrigmm.config import DEFAULT_PRESET, PRESET_DESCRIPTIONS, RunConfig
 from mrigmm.config_anatomy import AnatomyConfig
 from mrigmm.config_pretrain import PretrainConfig
 from mrigmm.labels import NESTED_REGIONS, TISSUES
-from mrigmm.methods.registry import METHOD_SETTINGS, METHODS
+from mrigmm.methods.registry import METHODS
 from mrigmm.pretrained.folder import shipped_folder
 
 _PACKAGES = ("mrigmm", "torch", "monai", "lightning", "scikit-learn", "nibabel", "SimpleITK", "numpy")
@@ -31,8 +31,9 @@ def info() -> dict[str, Any]:
     return {
         "methods": {name: entry.summary for name, entry in METHODS.items()},
         "method_settings": {
-            name: [f"{key} [{_shown(field.default)}]" for key, field in settings.model_fields.items()]
-            for name, settings in METHOD_SETTINGS.items()
+            name: [f"{key} [{_shown(field.default)}]" for key, field in entry.fields.items()]
+            for name, entry in METHODS.items()
+            if entry.settings is not None
         },
         "presets": dict(PRESET_DESCRIPTIONS),
         "default_preset": DEFAULT_PRESET,
@@ -42,6 +43,8 @@ def info() -> dict[str, Any]:
         "networks": _networks(),
         "classes": {name: tissue.id for name, tissue in TISSUES.items()},
         "nested_regions": {name: list(members) for name, members in NESTED_REGIONS.items()},
+        "added_by": METHODS.owners,
+        "warnings": [problem.line for problem in METHODS.problems.values()],
         "versions": {name: version(name) for name in _PACKAGES},
     }
 

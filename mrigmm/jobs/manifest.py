@@ -150,6 +150,8 @@ def manifest(
 
 def _kind(name: str, options: Options) -> Kind:
     """The layout, if it knows all the options given."""
+    if name not in KINDS and name in KINDS.problems:
+        raise InputError.from_problems([replace(KINDS.problems[name], severity="error")])
     if name not in KINDS:
         known = [*KINDS, "dicom"]  # which is a job of its own
         raise InputError(

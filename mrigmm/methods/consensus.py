@@ -18,7 +18,7 @@ from mrigmm.errors import InputError, near_misses
 from mrigmm.labels import class_ids
 from mrigmm.methods.base import AGREEMENT, CohortMethod, Method, Segmentation, SettableMethod, Task
 from mrigmm.methods.clusters import cluster_segmentation
-from mrigmm.methods.registry import METHOD_SETTINGS, METHODS, make_method
+from mrigmm.methods.registry import METHODS, make_method
 from mrigmm.methods.settings import ConsensusSettings
 
 _MIN_MEMBERS = 2
@@ -38,7 +38,7 @@ class Consensus(SettableMethod[ConsensusSettings]):
         self.members: dict[str, Method] = {}
         self.refused: dict[str, str] = {}  # member -> why it cannot do any study of this task
         for name in self.settings.members:
-            knows_seed = name in METHOD_SETTINGS and "seed" in METHOD_SETTINGS[name].model_fields
+            knows_seed = "seed" in METHODS[name].fields
             try:
                 self.members[name] = make_method(
                     name, task, {"seed": self.settings.seed} if knows_seed else {}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from pydantic.fields import FieldInfo
 
 from mrigmm.methods.settings import MethodSettings
 
@@ -55,3 +58,8 @@ class MethodEntry:
     uses_prior: bool = True
     uses_scribbles: bool = False
     by_intensity: bool = True
+
+    @property
+    def fields(self) -> Mapping[str, FieldInfo]:
+        """Its settings by name."""
+        return {} if self.settings is None else self.settings.model_fields

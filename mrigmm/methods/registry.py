@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
+from mrigmm.config import PRESET_DESCRIPTIONS
 from mrigmm.errors import InputError, near_misses
 from mrigmm.methods.entry import MethodEntry, Needs
 from mrigmm.methods.settings import (
@@ -20,7 +22,6 @@ from mrigmm.methods.settings import (
     KMeansRefinedSettings,
     KMeansSettings,
     MapEMSettings,
-    MethodSettings,
     MRFSettings,
     NSDSettings,
     PretrainedSettings,
@@ -29,6 +30,7 @@ from mrigmm.methods.settings import (
     StudyEMSettings,
     TwoStepSettings,
 )
+from mrigmm.plugins import METHODS_GROUP, Extensible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +53,7 @@ DEFAULT_METHOD = "pretrained"
 _COVERED = Needs(covered=True)
 _LGE_IN_WALL = Needs(classes=("myocardium", "scar"), wall=True, sequences=("LGE",))
 
-METHODS: Mapping[str, MethodEntry] = {
+_BUILT_IN: Mapping[str, MethodEntry] = {
     "pretrained": MethodEntry(
         "mrigmm.methods.pretrained:PretrainedMethod",
         "networks that learnt from simulated slices, and the study's own mixture: nothing drawn or trained",
@@ -199,6 +201,9 @@ METHODS: Mapping[str, MethodEntry] = {
     ),
 }
 
+# Ours, and those of other packages (docs/extending.md).
+METHODS = Extensible(METHODS_GROUP, MethodEntry, _BUILT_IN, reserved=PRESET_DESCRIPTIONS)
+
 
 class RunMethod(NamedTuple):
     """A finished run, read once."""
@@ -207,12 +212,6 @@ class RunMethod(NamedTuple):
     config: RunConfig
     record: RunRecord
     prior: PopulationPrior | None
-
-
-# Settings of the methods that have some.
-METHOD_SETTINGS: Mapping[str, type[MethodSettings]] = {
-    name: entry.settings for name, entry in METHODS.items() if entry.settings is not None
-}
 
 
 def method_of_run(run: RunFolder, device: torch.device, *, runtime: str = "torch") -> RunMethod:
@@ -268,6 +267,7 @@ def make_method(name: str, task: Task, overrides: Mapping[str, object]) -> Metho
         InputError: unknown method, a setting that it does not have, or a task that lacks what it needs.
     """
     from mrigmm.config import PRESETS
+    from mrigmm.methods.foreign import checked_method, foreign_failure
     from mrigmm.methods.needs import before_segmenting, refuse_task
 
     if name in PRESETS:
@@ -277,9 +277,20 @@ def make_method(name: str, task: Task, overrides: Mapping[str, object]) -> Metho
             remedy=f"mrigmm train MANIFEST -o RUN --preset {name}, then predict with --run RUN",
         )
     if name not in METHODS:
+        if name in METHODS.problems:
+            raise InputError.from_problems([replace(METHODS.problems[name], severity="error")])
         raise InputError(f"unknown method '{name}'", remedy=near_misses(name, list(METHODS)))
-    entry = METHODS[name]
+    entry, owner = METHODS[name], METHODS.owners.get(name) if name not in _BUILT_IN else None
     refuse_task(name, entry, task, overrides)
-    module, _, attribute = entry.location.partition(":")
-    method: Method = getattr(import_module(module), attribute)(task, overrides)
+    try:
+        module, _, attribute = entry.location.partition(":")
+        method: Method = getattr(import_module(module), attribute)(task, overrides)
+        if owner is not None:
+            method = checked_method(method, name, owner, task.classes)
+    except InputError:
+        raise
+    except Exception as error:
+        if owner is None:
+            raise
+        raise foreign_failure(name, owner, error) from error
     return before_segmenting(method, task.classes, needs=entry.needs, by_intensity=entry.by_intensity)

@@ -15,7 +15,7 @@ from mrigmm.data.sources.table import KINDS
 from mrigmm.data.standardise import STANDARDISATIONS
 from mrigmm.jobs.quantify import BASES
 from mrigmm.labels import SCHEMES
-from mrigmm.methods.registry import METHOD_SETTINGS, METHODS
+from mrigmm.methods.registry import METHODS
 from mrigmm.phantom import PRESETS as COHORTS
 from mrigmm.training.cache import Cache
 from mrigmm.training.hardware import ACCELERATORS, PRECISIONS
@@ -71,7 +71,7 @@ def test_settings_are_those_of_the_command(offered):
     assert offered("train", "--set", "epo") == ["epochs="]
     keys = AnatomyConfig.model_fields.keys() - {"version", "kind"}
     assert set(offered("train-anatomy", "--set", "")) == {f"{key}=" for key in keys}
-    fields = METHOD_SETTINGS["map-em-2step"].model_fields
+    fields = METHODS["map-em-2step"].fields
     assert offered("predict", "--method", "map-em-2step", "--set", "") == [f"{key}=" for key in fields]
     assert offered("predict", "--set", "") == []
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from mrigmm.data.sources import acdc, bids, emidec, files, mscmr, myops, myosaiq, nnunet, sunnybrook
 from mrigmm.data.sources.base import Kind
+from mrigmm.plugins import LAYOUTS_GROUP, Extensible
 
-KINDS: Mapping[str, Kind] = {
+_BUILT_IN: Mapping[str, Kind] = {
     "myops": myops.KIND,
     "emidec": emidec.KIND,
     "mscmr": mscmr.KIND,
@@ -18,3 +19,5 @@ KINDS: Mapping[str, Kind] = {
     "bids": bids.KIND,
     "files": files.KIND,
 }
+# Ours, and those of other packages (docs/extending.md); DICOM is a job of its own.
+KINDS = Extensible(LAYOUTS_GROUP, Kind, _BUILT_IN, reserved=("dicom",))
