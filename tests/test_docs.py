@@ -187,12 +187,13 @@ def test_commands_of_the_anatomy_page(tmp_path):
 @pytest.mark.slow
 def test_commands_of_the_evaluation_page_run_in_their_order(tmp_path):
     commands = blocks(ROOT / "docs" / "evaluation.md", "console")[0].splitlines()
-    assert [command.split()[1] for command in commands[-3:]] == ["evaluate", "compare", "agreement"]
+    assert [command.split()[1] for command in commands[-3:]] == ["compare", "agreement", "compare"]
     for command in commands:
         run([sys.executable, "-m", *shlex.split(command), "--quiet"], tmp_path)
     metrics = json.loads((tmp_path / "predictions" / "map-em" / "metrics.json").read_text())
     assert len(metrics["calibration"]["studies"]) == 6
     assert (tmp_path / "comparison" / "comparison.png").exists()
+    assert (tmp_path / "readers" / "agreement.png").exists()
     assert len(list((tmp_path / "agreement").glob("*_agreement.nii.gz"))) == 6
 
 

@@ -47,6 +47,15 @@ Base = Annotated[
 ]
 
 Redcap = Annotated[bool, option(OUTPUT, "Write a data dictionary and records for REDCap, too.", "--redcap")]
+ReaderLabels = Annotated[
+    list[str] | None,
+    option(
+        INPUT,
+        "Label ids of masks (measure --help): once for all, or once per folder of masks.",
+        metavar="SCHEME",
+        complete=complete_schemes,
+    ),
+]
 
 
 def evaluate(
@@ -85,46 +94,88 @@ def evaluate(
 
 
 def compare(
-    first: Annotated[Path, typer.Argument(metavar="OUT_A", help="Folder that predict wrote.")],
-    second: Annotated[Path, typer.Argument(metavar="OUT_B", help="Another one.")],
-    manifest: ManifestArg,
+    first: Annotated[Path, typer.Argument(metavar="A", help="Folder of predictions or masks.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
+    others: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[MANIFEST | C ...]",
+            help="Cohort with reference labels; without it, further folders.",
+        ),
+    ] = None,
     split: Split = "test",
     data_root: DataRoot = None,
-    out: Annotated[Path | None, option(OUTPUT, "Folder to write to. Default: OUT_A.", "-o", "--out")] = None,
+    labels: ReaderLabels = None,
+    out: Annotated[
+        Path | None, option(OUTPUT, "Folder to write to. Default with a manifest: A.", "-o", "--out")
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Compare two folders of predictions by their scores, with paired tests.
+    """Compare folders by what they score (with a manifest) or as readers with each other.
 
     Examples:
         mrigmm compare predictions/run predictions/em-gmm cohort/manifest.json
+        mrigmm compare reader_a reader_b --labels emidec -o comparison
     """
+    from mrigmm.jobs.agreement import Agreement
     from mrigmm.jobs.compare import compare as job
 
     voice = Voice(quiet, verbose)
-    result = job(first, second, manifest, split=split, data_root=data_root, out=out, track=voice.track)
+    last = others[-1] if others else None
+    manifest = last if last is not None and last.suffix.lower() == ".json" else None
+    result = job(
+        first,
+        second,
+        manifest,
+        others=[path for path in others or () if path is not manifest],
+        split=split,
+        data_root=data_root,
+        labels=labels or (),
+        out=out,
+        track=voice.track,
+    )
     text = f"compared {studies_text(len(result.done))}; comparison: {result.output}"
-    _conclude(voice, result, text, as_json, lambda: print_comparison(result))
+    if isinstance(result, Agreement):
+        found = result
+        _conclude(voice, result, text, as_json, lambda: print_agreement(found))
+    else:
+        scored = result
+        _conclude(voice, result, text, as_json, lambda: print_comparison(scored))
 
 
 def agreement(
-    folders: Annotated[list[Path], typer.Argument(metavar="OUT_A OUT_B ...", help="Folders of predict.")],
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="A B ...", help="Folders of predictions or masks.")
+    ],
     out: Annotated[Path, option(OUTPUT, "Folder for maps and numbers.", "-o", "--out")],
+    labels: ReaderLabels = None,
+    rv_insertion: RvInsertion = None,
+    base: Base = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """How far methods, or seeds, agree with each other; no reference is needed.
+    """How far methods, seeds or people agree with each other; no reference is needed.
 
     Examples:
         mrigmm agreement predictions/run predictions/em-gmm -o agreement
+        mrigmm agreement predictions/run reader_a --labels emidec -o agreement
     """
     from mrigmm.jobs.agreement import agreement as job
 
     voice = Voice(quiet, verbose)
-    result = job(folders, out, overwrite=overwrite, track=voice.track)
+    result = job(
+        folders,
+        out,
+        labels=labels or (),
+        rv_insertion=rv_insertion,
+        base=base,
+        overwrite=overwrite,
+        track=voice.track,
+    )
     text = f"compared {studies_text(len(result.done))}; agreement: {result.output}"
     _conclude(voice, result, text, as_json, lambda: print_agreement(result))
 

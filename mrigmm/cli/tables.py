@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import isnan
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from mrigmm.jobs.compare import Compared
     from mrigmm.jobs.evaluate import Evaluation
     from mrigmm.jobs.quantify import Quantified
+    from mrigmm.jobs.shown import ShownTable
 
 
 def _name(text: str) -> str:
@@ -79,21 +79,25 @@ def print_comparison(result: Compared) -> None:
 
 
 def print_agreement(result: Agreement) -> None:
-    """How far folders agree, class by class."""
-    table = Table("class", "Dice of pairs", "95 % interval", "studies", "ICC of volumes")
-    for name, found in result.summary.items():
-        dice = found.dice
-        interval = f"{dice.low:.3f} to {dice.high:.3f}"
-        icc = "–" if isnan(found.volume_icc.value) else f"{found.volume_icc.value:.3f}"  # under 3 studies
-        table.add_row(_name(name), f"{dice.mean:.3f}", interval, str(dice.n), icc)
-    out_console.print(table)
+    """How far readers agree, class by class and quantity by quantity."""
+    _print_shown(result.tables())
 
 
 def print_quantities(result: Quantified) -> None:
     """The first few numbers of each study; of a large cohort, its first studies."""
-    intervals = any(name.startswith("interval_") for row in result.studies.values() for name in row)
-    for shown in result.tables():
-        table = Table()
+    _print_shown(result.tables())
+    if any(name.startswith("interval_") for row in result.studies.values() for name in row):
+        out_console.print(
+            "95 % intervals in the files: from what the method is nearly certain of to what it does not rule "
+            "out; a wide one means that the images leave it open (docs/quantities.md)",
+            highlight=False,
+        )
+
+
+def _print_shown(tables: Sequence[ShownTable]) -> None:
+    """Tables with headings in words."""
+    for shown in tables:
+        table = Table(title=shown.title or None, title_justify="left")
         for number, column in enumerate(shown.columns):
             table.add_column(in_words(column), justify="right" if number else "left", overflow="fold")
         for row in shown.first_rows:
@@ -101,9 +105,3 @@ def print_quantities(result: Quantified) -> None:
         out_console.print(table)
         for line in shown.left_out:
             out_console.print(line)
-    if intervals:
-        out_console.print(
-            "95 % intervals in the files: from what the method is nearly certain of to what it does not rule "
-            "out; a wide one means that the images leave it open (docs/quantities.md)",
-            highlight=False,
-        )

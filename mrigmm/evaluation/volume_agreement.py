@@ -29,62 +29,62 @@ _UNDEFINED = Value(math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True)
-class VolumeAgreement:
-    """Predicted and reference volumes of one class over the studies of a cohort.
+class MeasuredAgreement:
+    """Two measurements of one quantity over the studies of a cohort, in its unit.
 
     Attributes:
-        n: studies, those where both volumes are 0 among them.
-        bias_ml: mean of predicted minus reference.
-        sd_ml: SD of the differences (n - 1).
-        lower_limit_ml, upper_limit_ml: limits of agreement, bias -+ 1.96 SD.
+        n: studies, those where both are 0 among them.
+        bias: mean of the first minus the second (of predicted minus reference).
+        sd: SD of the differences (n - 1).
+        lower_limit, upper_limit: limits of agreement, bias -+ 1.96 SD.
         icc: absolute agreement of single measurements, ICC(A,1).
-        absolute_error_ml: mean absolute difference, with its bootstrap interval.
+        absolute_error: mean absolute difference, with its bootstrap interval.
     """
 
     n: int
-    bias_ml: Value
-    sd_ml: float
-    lower_limit_ml: Value
-    upper_limit_ml: Value
+    bias: Value
+    sd: float
+    lower_limit: Value
+    upper_limit: Value
     icc: Value
-    absolute_error_ml: Estimate
+    absolute_error: Estimate
 
 
-def volume_agreement(predicted_ml: Sequence[float], reference_ml: Sequence[float]) -> VolumeAgreement:
-    """Return the agreement of two volumes per study.
+def measured_agreement(first: Sequence[float], second: Sequence[float]) -> MeasuredAgreement:
+    """Return the agreement of two measurements per study.
 
     Intervals of bias and limits are those of normal differences: standard errors ``s / sqrt(n)`` and
     ``s sqrt(1 / n + 1.96^2 / (2 (n - 1)))`` times Student's t with n - 1 degrees of freedom
     (J. M. Bland, D. G. Altman, Stat. Methods Med. Res. 8, 135 (1999)).
 
     Args:
-        predicted_ml: (N,) volumes.
-        reference_ml: (N,) volumes of the same studies. With fewer than 3 studies all figures are NaN.
+        first: (N,) predicted, or by one reader.
+        second: (N,) of the same studies. With fewer than 3 studies all figures are NaN.
 
     Raises:
         ValueError: when the lengths differ.
     """
-    n = len(predicted_ml)
-    if n != len(reference_ml):
-        raise ValueError(f"{n} and {len(reference_ml)} volumes")
-    difference = np.subtract(predicted_ml, reference_ml)
+    n = len(first)
+    if n != len(second):
+        raise ValueError(f"{n} and {len(second)} values")
+    difference = np.subtract(first, second)
     if n < MIN_STUDIES:
         nothing = Estimate(math.nan, math.nan, math.nan, math.nan, n, 0)
-        return VolumeAgreement(n, _UNDEFINED, math.nan, _UNDEFINED, _UNDEFINED, _UNDEFINED, nothing)
+        return MeasuredAgreement(n, _UNDEFINED, math.nan, _UNDEFINED, _UNDEFINED, _UNDEFINED, nothing)
     bias, sd = float(difference.mean()), float(difference.std(ddof=1))
     z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
     t = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
     error_of_bias = t * sd / math.sqrt(n)
     error_of_limit = t * sd * math.sqrt(1 / n + z**2 / (2 * (n - 1)))
     lower, upper = bias - z * sd, bias + z * sd
-    return VolumeAgreement(
+    return MeasuredAgreement(
         n=n,
-        bias_ml=Value(bias, bias - error_of_bias, bias + error_of_bias),
-        sd_ml=sd,
-        lower_limit_ml=Value(lower, lower - error_of_limit, lower + error_of_limit),
-        upper_limit_ml=Value(upper, upper - error_of_limit, upper + error_of_limit),
-        icc=intraclass_correlation(np.column_stack([predicted_ml, reference_ml])),
-        absolute_error_ml=estimate_mean(np.abs(difference).tolist()),
+        bias=Value(bias, bias - error_of_bias, bias + error_of_bias),
+        sd=sd,
+        lower_limit=Value(lower, lower - error_of_limit, lower + error_of_limit),
+        upper_limit=Value(upper, upper - error_of_limit, upper + error_of_limit),
+        icc=intraclass_correlation(np.column_stack([first, second])),
+        absolute_error=estimate_mean(np.abs(difference).tolist()),
     )
 
 

@@ -1,7 +1,8 @@
-"""`mrigmm compare`: two folders of predictions of the same studies, by paired tests."""
+"""`mrigmm compare`: two folders of the same studies by paired tests, or several as readers."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -13,13 +14,10 @@ from mrigmm.errors import InputError
 from mrigmm.evaluation.comparison import Comparison, compare_scores
 from mrigmm.evaluation.scores import Scores
 from mrigmm.export.side_files import write_json
+from mrigmm.jobs.agreement import Agreement, agreement
 from mrigmm.jobs.common import COMPARISON_FILE, DISCLAIMER, Outcome, Track, no_progress, versions
-from mrigmm.jobs.reading.prediction_folder import (
-    folder_names,
-    read_prediction,
-    require_different,
-    require_predictions,
-)
+from mrigmm.jobs.reading.masks import open_readers
+from mrigmm.jobs.reading.prediction_folder import folder_names
 from mrigmm.jobs.scored_study import score_study, with_reference
 from mrigmm.jobs.shown import ShownTable
 from mrigmm.labels import in_words
@@ -57,41 +55,62 @@ class Compared(Outcome):
 def compare(
     first: Path | str,
     second: Path | str,
-    manifest: Path | str,
+    manifest: Path | str | None = None,
     *,
+    others: Sequence[Path | str] = (),
     split: str = "test",
     data_root: Path | str | None = None,
+    labels: Sequence[str] = (),
     out: Path | str | None = None,
     track: Track = no_progress,
-) -> Compared:
-    """Compare two folders of predictions with each other, by what they score against the references.
+) -> Compared | Agreement:
+    """Compare folders of predictions or masks: by what two score against references, or with each other.
 
-    Per class and metric, over the studies that both have: mean difference with its bootstrap interval and
-    a Wilcoxon signed-rank test, corrected for the number of classes (Holm). Writes `comparison.json`,
-    `comparison.md` and `comparison.png`.
+    Without a manifest they are readers of the same studies, and this is `agreement`. With one: per class and
+    metric, over the studies that both have, mean difference with its bootstrap interval and a Wilcoxon
+    signed-rank test, corrected for the number of classes (Holm). Writes `comparison.json`, `comparison.md`
+    and `comparison.png`.
 
     Examples:
         >>> mrigmm.compare("predictions/run", "predictions/map-em", "manifest.json")  # doctest: +SKIP
 
     Args:
-        first: folder that `predict` wrote.
+        first: folder that `predict` or `measure` wrote, or of anybody's masks.
         second: another one.
-        manifest: the cohort, with `labels` and a `label` per study.
+        manifest: the cohort, with `labels` and a `label` per study; None: there is no reference.
+        others: further folders; only without a manifest.
         split: the studies to compare.
         data_root: folder that the manifest's paths resolve against; default the manifest's.
-        out: folder to write to; default `first`.
+        labels: what the ids of masks mean, as in `agreement`.
+        out: folder to write to; default `first`, which must then be one of predictions.
         track: progress bar.
 
     Returns:
-        `metrics` holds the paired differences with intervals and tests, `comparison.md` the same as tables.
+        `metrics` holds the paired differences with intervals and tests, `comparison.md` the same as tables;
+        without a manifest an `Agreement`.
 
     Raises:
         InputError: when no study at all can be compared.
     """
     folders = (Path(first), Path(second))
-    for folder in folders:
-        require_predictions(folder)
-    require_different(folders)
+    if manifest is None:
+        if data_root is not None:
+            raise InputError("a data root belongs to a manifest", remedy="give a manifest, too")
+        if out is None:
+            raise InputError(
+                "readers are compared in a folder of their own",
+                remedy="give one with -o, or a manifest whose reference labels both are to be scored by",
+            )
+        return agreement([first, second, *others], out, labels=labels, overwrite=True, track=track)
+    if others:
+        raise InputError(
+            "with a manifest, two folders are compared",
+            got=", ".join(map(str, (*folders, *others))),
+            remedy="leave the manifest out to compare several as readers",
+        )
+    readers = open_readers(folders, [labels] if isinstance(labels, str) else labels)
+    if out is None and readers[0].masks is not None:
+        raise InputError("the first folder holds given masks", file=folders[0], remedy="write to another: -o")
     path = (folders[0] if out is None else Path(out)) / COMPARISON_FILE
     require_not_input(path, inputs=[Path(manifest)])
     cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
@@ -100,9 +119,10 @@ def compare(
     scores: tuple[dict[str, dict[str, Scores]], ...] = ({}, {})
     asked_for = cohort.split(split)
     studies, problems = with_reference(asked_for)
+    problems += [problem for reader in readers for problem in reader.problems]
     for study in track(studies, "Comparing"):
         try:
-            predictions = [read_prediction(folder, study.id) for folder in folders]
+            predictions = [reader.read(study.id) for reader in readers]
             pair = [score_study(study, a, cohort, b).scores for a, b in (predictions, predictions[::-1])]
         except InputError as error:
             problems += error.problems

@@ -20,7 +20,7 @@ from mrigmm.evaluation.case_level import CaseLevel, case_level
 from mrigmm.evaluation.cohort import ClassSummary, summarise
 from mrigmm.evaluation.intervals import Estimate
 from mrigmm.evaluation.scores import Scores, estimates
-from mrigmm.evaluation.volume_agreement import VolumeAgreement, volume_agreement
+from mrigmm.evaluation.volume_agreement import MeasuredAgreement, measured_agreement
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import METRICS_FILE, Outcome, Track, no_progress
 from mrigmm.jobs.reading.failures import failures
@@ -52,7 +52,7 @@ class Evaluation(Outcome):
     studies: dict[str, dict[str, Scores]] = field(default_factory=dict)
     summary: dict[str, ClassSummary] = field(default_factory=dict)
     estimates: dict[str, dict[str, Estimate]] = field(default_factory=dict)
-    volumes: dict[str, VolumeAgreement] = field(default_factory=dict)
+    volumes: dict[str, MeasuredAgreement] = field(default_factory=dict)
     cases: dict[str, CaseLevel] = field(default_factory=dict)
     calibration: dict[str, Reliability] = field(default_factory=dict)
     compared: dict[str, ComparedClass] = field(default_factory=dict)
@@ -175,7 +175,7 @@ def evaluate(
         summary=summarise(scores),
         estimates=estimates(scores),
         volumes={
-            name: volume_agreement([o.predicted_ml for o in found], [o.reference_ml for o in found])
+            name: measured_agreement([o.predicted_ml for o in found], [o.reference_ml for o in found])
             for name, found in by_class.items()
         },
         cases={
@@ -219,7 +219,10 @@ def _measured(result: Evaluation) -> dict[str, Any]:
             for name, figures in result.summary.items()
         },
         "counted_as": {name: asdict(classes) for name, classes in result.compared.items()},
-        "volume_agreement": {name: asdict(agreement) for name, agreement in result.volumes.items()},
+        "volume_agreement": {
+            name: {key if key in ("n", "icc") else f"{key}_ml": value for key, value in asdict(found).items()}
+            for name, found in result.volumes.items()
+        },
         "case_level": {name: asdict(cases) for name, cases in result.cases.items()},
         "calibration": {
             "error": every.error(),

@@ -6,14 +6,11 @@ import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mrigmm.data import quality
 from mrigmm.data.files import require_new_folder, require_not_input
-from mrigmm.data.maps import on_grid
 from mrigmm.data.side_file import record_of
 from mrigmm.data.sources.files import Match
 from mrigmm.data.study_tensors import OutputGrid
@@ -33,7 +30,7 @@ from mrigmm.jobs.common import (
 from mrigmm.jobs.predicting.result_files import remove_derived, remove_results, result_files
 from mrigmm.jobs.quantify import Quantified, quantify
 from mrigmm.jobs.reading.failures import clear_failure, record_failure
-from mrigmm.jobs.reading.masks import Mask, is_predictions, open_reader, read_mask
+from mrigmm.jobs.reading.masks import Mask, is_predictions, open_reader, read_mask, turned
 from mrigmm.jobs.report import report
 from mrigmm.labels import TISSUES
 
@@ -196,13 +193,6 @@ def _on_image(mask: Mask, name: str, path: Path) -> tuple[Mask, OutputGrid]:
     Raises:
         InputError: the image cannot be read, or has other voxels.
     """
-    study = mask.study
-    image = read_image(path, study=study, role=name, choose_frame=lambda _frames, _grid: 0)
-
-    def turned(data: NDArray[Any]) -> NDArray[Any]:
-        return np.asarray(on_grid(replace(mask.labels, data=data), image.grid, study, "mask").data)
-
-    mvo, rv = (None if part is None else turned(part) for part in (mask.mvo, mask.rv))
+    image = read_image(path, study=mask.study, role=name, choose_frame=lambda _frames, _grid: 0)
     output = OutputGrid(image.grid, image.header, image.stored_shape, path)
-    labels = on_grid(mask.labels, image.grid, study, "mask")
-    return replace(mask, labels=replace(labels, grid=image.grid), mvo=mvo, rv=rv), output
+    return turned(mask, image.grid), output

@@ -33,7 +33,14 @@ from mrigmm.jobs.quantifying.inputs import (
     read_reference,
     slices_last_grid,
 )
-from mrigmm.jobs.quantifying.insertions import check_base, check_place, check_studies, without_effect
+from mrigmm.jobs.quantifying.insertions import (
+    check_base,
+    check_place,
+    check_studies,
+    landmarks,
+    require_base,
+    without_effect,
+)
 from mrigmm.jobs.quantifying.plausible import map_problems
 from mrigmm.jobs.quantifying.posterior import EXPECTED, is_shown, shown
 from mrigmm.jobs.quantifying.tables import (
@@ -50,10 +57,9 @@ from mrigmm.labels import class_ids
 from mrigmm.methods.base import Segmentation
 from mrigmm.methods.study_verdict import VERDICT, verdict_numbers
 from mrigmm.quantification.predictive import N_DRAWS, crps_ensemble, intervals
-from mrigmm.quantification.segments import Orientation, base_by_rv, insertion_by_rv, insertion_of_point
+from mrigmm.quantification.segments import Orientation
 from mrigmm.quantification.study import WITHOUT_INTERVAL, Maps, quantify_maps
 
-BASES = ("first", "last")
 # Of the ventricle; of another organ, the volume of each class.
 _SHOWN = ("lv_cavity_ml", "lv_mass_g", "infarct_mass_g", "infarct_percent_of_lv_mass", "edema_mass_g")
 
@@ -117,8 +123,7 @@ def quantify(
     """
     folder = Path(predictions)
     found = predicted_studies(folder)
-    if base is not None and base not in BASES:
-        raise InputError("the base is one end of the files", expected=" or ".join(BASES), got=base)
+    require_base(base)
     if manifest is None and data_root is not None:
         raise InputError("a data root belongs to a manifest", remedy="give --manifest, too")
     cohort = None
@@ -144,7 +149,7 @@ def quantify(
             maps, rv, point = prediction.maps, None if reference is None else reference.rv, points.get(name)
             doubts = [] if point is None or at is None else check_place(point, maps, name, at)
             doubts += [] if base is None else check_base(base, maps, rv, name)
-            base_first, degrees = _landmarks(maps, rv, point, None if base is None else base == "first")
+            base_first, degrees = landmarks(maps, rv, point, None if base is None else base == "first")
             rows[name] = _measure(
                 prediction,
                 reference,
@@ -300,22 +305,3 @@ def _pooled(
         and not name.startswith((EXPECTED, *VERDICT))
         and name not in WITHOUT_INTERVAL
     }
-
-
-def _landmarks(
-    maps: Maps,
-    rv: NDArray[np.bool_] | None,
-    point_mm: NDArray[np.float64] | None,
-    base_first: bool | None,
-) -> tuple[bool | None, float | None]:
-    """Whether the first slice is basal, and the angle of the anterior insertion; None: not known."""
-    cavity, wall, affine = maps.cavity, maps.wall, maps.grid.affine
-    shown = maps.rv if rv is None else rv
-    if base_first is None and shown is not None:
-        base_first = base_by_rv(shown, cavity | wall)
-    degrees = None
-    if point_mm is not None:
-        degrees = insertion_of_point(point_mm, cavity, wall, affine)
-    elif rv is not None and base_first is not None:
-        degrees = insertion_by_rv(rv, cavity, wall, affine, base_first=base_first)
-    return base_first, degrees

@@ -16,7 +16,7 @@ from mrigmm.data.manifest import RegionRule
 from mrigmm.data.run_folder import RunFolder, read_log
 from mrigmm.data.side_file import SideFile
 from mrigmm.errors import InputError, Problem, some_of
-from mrigmm.evaluation.volume_agreement import MIN_STUDIES, volume_agreement
+from mrigmm.evaluation.volume_agreement import MIN_STUDIES, measured_agreement
 from mrigmm.jobs.common import (
     DISCLAIMER,
     METRICS_FILE,
@@ -324,9 +324,9 @@ def volume_pairs(studies: Mapping[str, Mapping[str, StudyOverlap]]) -> dict[str,
         if len(rows) < MIN_STUDIES:
             continue
         predicted, reference = zip(*rows, strict=True)
-        agree = volume_agreement(predicted, reference)
-        limits = (agree.lower_limit_ml.value, agree.upper_limit_ml.value)
-        pairs[name] = VolumePairs(predicted, reference, agree.bias_ml.value, limits)
+        agree = measured_agreement(predicted, reference)
+        limits = (agree.lower_limit.value, agree.upper_limit.value)
+        pairs[name] = VolumePairs(predicted, reference, agree.bias.value, limits)
     return pairs
 
 

@@ -13,7 +13,7 @@ from mrigmm.config_anatomy import AnatomyConfig
 from mrigmm.data.manifest import SPLITS
 from mrigmm.data.sources.table import KINDS
 from mrigmm.data.standardise import STANDARDISATIONS
-from mrigmm.jobs.quantify import BASES
+from mrigmm.jobs.quantifying.insertions import BASES
 from mrigmm.labels import SCHEMES
 from mrigmm.methods.registry import METHODS
 from mrigmm.phantom import PRESETS as COHORTS

@@ -107,7 +107,7 @@ def test_all_that_is_missing_is_named_at_once(cli):
     result = cli("simulate", "--seed", "1")
     assert result.code == 2
     assert "Missing -o / --out, --studies." in result.err
-    assert "Missing OUT_A, OUT_B, manifest." in cli("compare").err
+    assert "Missing A, B." in cli("compare").err
     assert "Missing option '-o' / '--out'" in cli("demo", "-o").err + cli("predict").err
     several = cli("predict", "-o", "out", "--run", "r", "--method", "map-em")
     assert several.code == 2

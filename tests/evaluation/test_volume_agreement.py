@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mrigmm.evaluation.volume_agreement import intraclass_correlation, volume_agreement
+from mrigmm.evaluation.volume_agreement import intraclass_correlation, measured_agreement
 
 # Four judges of six targets: P. E. Shrout, J. L. Fleiss, Psychol. Bull. 86, 420 (1979), table 2.
 SHROUT_FLEISS = np.array(
@@ -66,40 +66,40 @@ def test_icc_of_equal_measurements_and_of_nothing():
 
 def test_limits_of_agreement_by_hand():
     """Differences 1, 2, 3, 6 ml: mean 3, SD sqrt(14/3); t of 3 degrees of freedom is 3.182."""
-    found = volume_agreement([11, 12, 23, 16], [10, 10, 20, 10])
+    found = measured_agreement([11, 12, 23, 16], [10, 10, 20, 10])
     sd, t = math.sqrt(14 / 3), 3.18245
-    assert (found.n, found.bias_ml.value, found.sd_ml) == (4, 3, pytest.approx(sd))
-    assert found.bias_ml.low == pytest.approx(3 - t * sd / 2, rel=1e-5)
-    assert found.bias_ml.high == pytest.approx(3 + t * sd / 2, rel=1e-5)
+    assert (found.n, found.bias.value, found.sd) == (4, 3, pytest.approx(sd))
+    assert found.bias.low == pytest.approx(3 - t * sd / 2, rel=1e-5)
+    assert found.bias.high == pytest.approx(3 + t * sd / 2, rel=1e-5)
     lower, upper = 3 - 1.95996 * sd, 3 + 1.95996 * sd
     half = t * sd * math.sqrt(1 / 4 + 1.95996**2 / 6)
-    assert found.lower_limit_ml.value == pytest.approx(lower, rel=1e-5)
-    assert found.upper_limit_ml.value == pytest.approx(upper, rel=1e-5)
-    assert found.lower_limit_ml.low == pytest.approx(lower - half, rel=1e-5)
-    assert found.lower_limit_ml.high == pytest.approx(lower + half, rel=1e-5)
-    assert found.upper_limit_ml.low == pytest.approx(upper - half, rel=1e-5)
-    assert found.upper_limit_ml.high == pytest.approx(upper + half, rel=1e-5)
+    assert found.lower_limit.value == pytest.approx(lower, rel=1e-5)
+    assert found.upper_limit.value == pytest.approx(upper, rel=1e-5)
+    assert found.lower_limit.low == pytest.approx(lower - half, rel=1e-5)
+    assert found.lower_limit.high == pytest.approx(lower + half, rel=1e-5)
+    assert found.upper_limit.low == pytest.approx(upper - half, rel=1e-5)
+    assert found.upper_limit.high == pytest.approx(upper + half, rel=1e-5)
     assert found.icc == intraclass_correlation(np.array([[11, 10], [12, 10], [23, 20], [16, 10]]))
-    assert found.absolute_error_ml.mean == 3
-    assert found.absolute_error_ml.low < 3 < found.absolute_error_ml.high
+    assert found.absolute_error.mean == 3
+    assert found.absolute_error.low < 3 < found.absolute_error.high
 
 
 def test_absolute_errors_do_not_cancel():
-    found = volume_agreement([9, 11, 10], [10, 10, 10])
-    assert (found.bias_ml.value, found.absolute_error_ml.mean) == (0, pytest.approx(2 / 3))
+    found = measured_agreement([9, 11, 10], [10, 10, 10])
+    assert (found.bias.value, found.absolute_error.mean) == (0, pytest.approx(2 / 3))
 
 
 def test_two_studies_say_nothing():
-    found = volume_agreement([1, 2], [2, 3])
+    found = measured_agreement([1, 2], [2, 3])
     assert found.n == 2
-    values = (found.bias_ml, found.lower_limit_ml, found.upper_limit_ml, found.icc)
-    error = found.absolute_error_ml
-    figures = [found.sd_ml, *(figure for value in values for figure in (value.value, value.low, value.high))]
+    values = (found.bias, found.lower_limit, found.upper_limit, found.icc)
+    error = found.absolute_error
+    figures = [found.sd, *(figure for value in values for figure in (value.value, value.low, value.high))]
     assert all(math.isnan(figure) for figure in (*figures, error.mean, error.sd, error.low, error.high))
     assert (error.n, error.n_undefined) == (2, 0)
 
 
 def test_volumes_come_in_pairs():
     for other in ([1], [1, 2]):
-        with pytest.raises(ValueError, match=f"3 and {len(other)} volumes"):
-            volume_agreement([1, 2, 3], other)
+        with pytest.raises(ValueError, match=f"3 and {len(other)} values"):
+            measured_agreement([1, 2, 3], other)

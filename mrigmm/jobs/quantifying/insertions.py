@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrigmm.errors import InputError, Problem, near_misses, some_of
-from mrigmm.quantification.segments import base_by_rv, distance_mm
+from mrigmm.quantification.segments import base_by_rv, distance_mm, insertion_by_rv, insertion_of_point
 from mrigmm.quantification.study import Maps
 
 # A heart is some 120 mm long: a point farther away from the left ventricle is of something else.
@@ -22,7 +22,14 @@ _FLIPPED = (
     "and y_mm with the other sign"
 )
 
+BASES = ("first", "last")
 Points = Mapping[str, NDArray[np.float64]]
+
+
+def require_base(base: str | None) -> None:
+    """Refuse a base that is no end of the files; raises InputError."""
+    if base is not None and base not in BASES:
+        raise InputError("the base is one end of the files", expected=" or ".join(BASES), got=base)
 
 
 def check_studies(points: Points, studies: Sequence[str], file: Path) -> list[Problem]:
@@ -153,3 +160,22 @@ def without_effect(
 def _plain(name: str) -> str:
     """An id without what people write differently: case, and what separates words."""
     return "".join(c for c in name.casefold() if c.isalnum())
+
+
+def landmarks(
+    maps: Maps,
+    rv: NDArray[np.bool_] | None,
+    point_mm: NDArray[np.float64] | None,
+    base_first: bool | None,
+) -> tuple[bool | None, float | None]:
+    """Whether the first slice is basal, and the angle of the anterior insertion; None: not known."""
+    cavity, wall, affine = maps.cavity, maps.wall, maps.grid.affine
+    shown = maps.rv if rv is None else rv
+    if base_first is None and shown is not None:
+        base_first = base_by_rv(shown, cavity | wall)
+    degrees = None
+    if point_mm is not None:
+        degrees = insertion_of_point(point_mm, cavity, wall, affine)
+    elif rv is not None and base_first is not None:
+        degrees = insertion_by_rv(rv, cavity, wall, affine, base_first=base_first)
+    return base_first, degrees

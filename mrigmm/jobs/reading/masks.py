@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mrigmm.data.geometry import Grid
 from mrigmm.data.manifest import check_study_id
 from mrigmm.data.manifest_structure import ManifestStructure
+from mrigmm.data.maps import on_grid
 from mrigmm.data.side_file import SideFile
 from mrigmm.data.sources.base import NIFTI, Folder, list_folder
 from mrigmm.data.sources.files import Match, matching
@@ -26,7 +28,13 @@ from mrigmm.data.volumes import Volume, read_map
 from mrigmm.errors import InputError, Problem, some_of
 from mrigmm.jobs.common import LABELS_SUFFIX
 from mrigmm.jobs.reading.failures import is_side_file
-from mrigmm.jobs.reading.prediction_folder import Prediction, predicted_studies, read_prediction
+from mrigmm.jobs.reading.prediction_folder import (
+    Prediction,
+    predicted_studies,
+    read_prediction,
+    require_different,
+    require_predictions,
+)
 from mrigmm.labels import AUXILIARY_NAMES, BACKGROUND_ID, SCHEMES, class_ids
 
 MASKS = "given masks"  # the method of a label map that was given
@@ -118,6 +126,31 @@ def open_reader(source: Path, labels: str | None = None, pattern: str | None = N
     masks, problems = find_masks(source, pattern)
     known = mask_labels(source, [Path(match.file) for match in masks.values()], labels)
     return Reader(source, masks, known, tuple(problems))
+
+
+def open_readers(sources: Sequence[Path], labels: Sequence[str] = ()) -> list[Reader]:
+    """Open what several readers made.
+
+    Args:
+        sources: folders, or files.
+        labels: what the ids of masks mean; one for all, or one for each source that has no side files.
+
+    Raises:
+        InputError: a source has no label maps, is given twice, or it is not known what its ids mean.
+    """
+    for source in sources:
+        if not source.is_file() and not any(re.search(f"{NIFTI}$", f.name, re.I) for f in source.rglob("*")):
+            require_predictions(source)
+    require_different(sources)
+    plain = [source for source in sources if not is_predictions(source)]
+    if len(labels) > 1 and len(labels) != len(plain):
+        raise InputError(
+            "--labels does not say what the ids of which masks mean",
+            expected=f"once for all masks, or once for each of {len(plain)}: {', '.join(map(str, plain))}",
+            got=f"{len(labels)} times",
+        )
+    meaning = dict(zip(plain, labels if len(labels) > 1 else [*labels] * len(plain), strict=bool(labels)))
+    return [open_reader(source, meaning.get(source)) for source in sources]
 
 
 def find_masks(source: Path, pattern: str | None = None) -> tuple[dict[str, Match], list[Problem]]:
@@ -239,6 +272,38 @@ def read_mask(file: Path, study: str, labels: Mapping[str, Sequence[int]]) -> Ma
         (),
         edited=False,
         rv=part("rv_blood"),
+    )
+
+
+def turned(prediction: Prediction, grid: Grid, role: str = "mask") -> Mask:
+    """A label map, and obstruction and right ventricle beside it, in the order of a grid.
+
+    Args:
+        prediction: the label map.
+        grid: of the same voxels.
+        role: what the map is, for messages.
+
+    Raises:
+        InputError: it has other voxels than the grid.
+    """
+    study, labels = prediction.study, prediction.labels
+
+    def put(mask: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+        if mask is None:
+            return None
+        volume = replace(labels, data=mask.astype(np.int64))
+        return np.asarray(on_grid(volume, grid, study, role).data > 0)
+
+    return Mask(
+        study,
+        prediction.folder,
+        replace(on_grid(labels, grid, study, role), grid=grid),
+        prediction.side,
+        put(prediction.mvo),
+        prediction.sequences,
+        prediction.edited,
+        prediction.edema_sought,
+        put(prediction.right_ventricle()),
     )
 
 
