@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from benchmark_quality import parse_arguments
 
 import mrigmm
 from mrigmm.cli.completion import complete_kinds, complete_methods
@@ -95,6 +96,7 @@ def test_the_package_of_the_page_is_listed_and_runs(my_lab, cohort, tmp_path, cl
     assert content["method_settings"]["brightest"] == ["percentile [80]"]
     assert content["added_by"] == {"brightest": "my_lab 1.0", "own-network": "my_lab 1.0"}
     assert content["warnings"] == []
+    assert "brightest" in parse_arguments(["-o", "benchmark"]).methods
 
     predict, manifest = commands()
     manifest_of_walls(cohort)

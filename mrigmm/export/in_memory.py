@@ -32,6 +32,6 @@ def given_back(values: NDArray[np.generic], output: OutputGrid, like: object) ->
         image.SetDirection(np.reshape(like.GetDirection(), (n, n))[:3, :3].ravel().tolist())
         return image
     if isinstance(like, np.ndarray | torch.Tensor):
-        array = np.ascontiguousarray(values.reshape(output.stored_shape))
+        array = np.array(values.reshape(output.stored_shape), order="C")  # the caller's own to change
         return torch.from_numpy(array) if isinstance(like, torch.Tensor) else array
     return map_image(values, output)

@@ -69,7 +69,8 @@ def segment(
         region: map of the ventricle (0 outside; 1 inside, or 1 = cavity and 2 = wall), in any of these
             forms; an array lies on the grid of the reference sequence. None: it is found. Of several
             studies a list.
-        spacing_mm: distance of neighbouring voxels along the three axes of the arrays, in mm.
+        spacing_mm: distance of neighbouring voxels along the three axes of the arrays, in mm; one for all
+            studies.
         affine: (4, 4) from index to mm in RAS+, in place of `spacing_mm`.
         study_id: name of the study, or a list of them; default the file name of the reference sequence, or
             "study".

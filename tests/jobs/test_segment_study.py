@@ -128,6 +128,8 @@ def test_what_is_known_of_a_study():
     assert [axis.get_title() for axis in figure.axes] == ["LGE", "T2", "label map on LGE"]
     with pytest.raises(AttributeError):
         found.id = "another"
+    found.labels[:] = 0  # the caller's own; the result stays what it is
+    assert found.solved.labels.any()
 
 
 def test_nothing_is_written(tmp_path, monkeypatch):
