@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mrigmm.jobs.prior import prior
     from mrigmm.jobs.quantify import quantify
     from mrigmm.jobs.report import report
+    from mrigmm.jobs.segment import segment_folder
     from mrigmm.jobs.segment_image import segment_image
     from mrigmm.jobs.segment_study import segment
     from mrigmm.jobs.simulate import simulate
@@ -49,6 +50,7 @@ _HOMES = {
     "export_run": "jobs.export",
     "predict_study": "jobs.predict",
     "segment": "jobs.segment_study",
+    "segment_folder": "jobs.segment",
 }
 
 __all__ = [
@@ -74,6 +76,7 @@ __all__ = [
     "quantify",
     "report",
     "segment",
+    "segment_folder",
     "segment_image",
     "simulate",
     "train",

@@ -15,6 +15,7 @@ from mrigmm.cli.export import export
 from mrigmm.cli.help import Command, Group, text_and_examples
 from mrigmm.cli.info import info
 from mrigmm.cli.predict import predict, segment_image
+from mrigmm.cli.segment import segment
 from mrigmm.cli.train import pretrain, prior, train, train_anatomy
 
 # Groups of the help, and the commands in its order.
@@ -22,7 +23,7 @@ COMMANDS: Mapping[str, Sequence[Callable[..., None]]] = {
     "First look": (demo, info),
     "Cohort": (simulate, manifest, check),
     "Training": (train, train_anatomy, pretrain, prior),
-    "Segmentation": (predict, segment_image),
+    "Segmentation": (segment, predict, segment_image),
     "Evaluation": (evaluate, compare, agreement, quantify, measure, report),
     "Exchange": (export,),
 }

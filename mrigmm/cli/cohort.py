@@ -95,7 +95,7 @@ def manifest(
     kind: Annotated[
         str,
         typer.Argument(
-            help="Layout: myops, emidec, mscmr, myosaiq, acdc, sunnybrook, nnunet, bids, files, dicom.",
+            help="Layout: myops, emidec, mscmr, myosaiq, acdc, sunnybrook, nnunet, bids, files, any, dicom.",
             autocompletion=complete_kinds,
         ),
     ],
@@ -119,7 +119,7 @@ def manifest(
         list[str] | None,
         option(
             INPUT,
-            "files: images, for example LGE='*/{id}_lge.nii.gz'. Twice for a name: the first that fits.",
+            "files, any: images, LGE='*/{id}_lge.nii.gz'. Twice for a name: the first that fits.",
             metavar="NAME=PATTERN",
         ),
     ] = None,

@@ -12,7 +12,9 @@ from mrigmm.plugins import LAYOUTS_GROUP, added_names
 
 # Names that live in modules which import torch or numpy; tests/cli/test_completion.py compares.
 SPLITS = ("training", "validation", "test", "all")
-KINDS = ("myops", "emidec", "mscmr", "myosaiq", "acdc", "sunnybrook", "nnunet", "bids", "files", "dicom")
+KINDS = (
+    *("myops", "emidec", "mscmr", "myosaiq", "acdc", "sunnybrook", "nnunet", "bids", "files", "any", "dicom"),
+)
 COHORTS = (
     *("myops-like", "healthy", "cohort", "hard-acquisition", "small", "thin-slices"),
     *("second-centre", "low-contrast", "noisy", "coarse", "fine", "thin-wall", "thick-wall", "bright-blood"),

@@ -80,12 +80,12 @@ def print_comparison(result: Compared) -> None:
 
 def print_agreement(result: Agreement) -> None:
     """How far readers agree, class by class and quantity by quantity."""
-    _print_shown(result.tables())
+    print_tables(result.tables())
 
 
 def print_quantities(result: Quantified) -> None:
     """The first few numbers of each study; of a large cohort, its first studies."""
-    _print_shown(result.tables())
+    print_tables(result.tables())
     if any(name.startswith("interval_") for row in result.studies.values() for name in row):
         out_console.print(
             "95 % intervals in the files: from what the method is nearly certain of to what it does not rule "
@@ -94,7 +94,7 @@ def print_quantities(result: Quantified) -> None:
         )
 
 
-def _print_shown(tables: Sequence[ShownTable]) -> None:
+def print_tables(tables: Sequence[ShownTable]) -> None:
     """Tables with headings in words."""
     for shown in tables:
         table = Table(title=shown.title or None, title_justify="left")
@@ -102,6 +102,6 @@ def _print_shown(tables: Sequence[ShownTable]) -> None:
             table.add_column(in_words(column), justify="right" if number else "left", overflow="fold")
         for row in shown.first_rows:
             table.add_row(*map(_name, row))
-        out_console.print(table)
+        out_console.print(table, width=None if out_console.is_terminal else 200)
         for line in shown.left_out:
             out_console.print(line)

@@ -6,6 +6,8 @@ import logging
 import math
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel as nib
@@ -42,6 +44,49 @@ def read_nifti(
     Raises:
         InputError: the file is missing, damaged or no NIfTI, or `check_header` or `placed` refuses it.
     """
+    with _readable(path, study, role):
+        packed = path.suffix.lower() == ".gz"
+        with path.open("rb") as file:
+            header = _header(file.read(_START_BYTES), packed=packed)
+            check_header(header, path, study, role, several_frames=several_frames)
+            place = placed(header, path, study, role)
+            file.seek(0, os.SEEK_END)
+            try:
+                if file.tell() > 1.01 * _span(header)[1] + _MAX_PADDING:  # noise grows when it is packed
+                    raise SurplusError
+                file.seek(0)
+                array = _voxels(header, file.read(), packed=packed)
+            except SurplusError:
+                raise InputError(
+                    f"the {role} file holds more than its header says",
+                    study=study,
+                    file=path,
+                    expected=f"voxels for the shape {_shape(header)} and no more",
+                    got=f"more than {_MAX_PADDING} further bytes",
+                    remedy="convert the file again: its header does not belong to its voxels",
+                ) from None
+    return header, array, place
+
+
+def read_shape(path: Path, *, study: str, role: str) -> tuple[tuple[int, ...], Place]:
+    """Read the shape of a file and where its first three axes lie, from its header alone.
+
+    Raises:
+        InputError: as `read_nifti`, as far as the header tells.
+    """
+    with _readable(path, study, role), path.open("rb") as file:
+        header = _header(file.read(_START_BYTES), packed=path.suffix.lower() == ".gz")
+        check_header(header, path, study, role, several_frames=True)
+        return _shape(header), placed(header, path, study, role)
+
+
+def _shape(header: nib.nifti1.Nifti1Header) -> tuple[int, ...]:
+    return tuple(int(n) for n in header.get_data_shape())
+
+
+@contextmanager
+def _readable(path: Path, study: str, role: str) -> Iterator[None]:
+    """Turn every reason why a file cannot be read into an error of the input."""
     try:
         is_there, is_file = path.exists(), path.is_file()
     except OSError as error:  # a name that is too long, a folder that may not be entered
@@ -58,32 +103,13 @@ def read_nifti(
     if not path.name.lower().endswith(_NIFTI_SUFFIXES):
         raise _not_nifti(path, study, role, f"the name ends in '{''.join(path.suffixes[-2:])}'")
     try:
-        packed = path.suffix.lower() == ".gz"
-        with path.open("rb") as file:
-            header = _header(file.read(_START_BYTES), packed=packed)
-            check_header(header, path, study, role, several_frames=several_frames)
-            place = placed(header, path, study, role)
-            file.seek(0, os.SEEK_END)
-            if file.tell() > 1.01 * _span(header)[1] + _MAX_PADDING:  # noise grows when it is packed
-                raise SurplusError
-            file.seek(0)
-            array = _voxels(header, file.read(), packed=packed)
+        yield
     except InputError:
         raise
-    except SurplusError:
-        raise InputError(
-            f"the {role} file holds more than its header says",
-            study=study,
-            file=path,
-            expected=f"voxels for the shape {tuple(int(n) for n in header.get_data_shape())} and no more",
-            got=f"more than {_MAX_PADDING} further bytes",
-            remedy="convert the file again: its header does not belong to its voxels",
-        ) from None
     except (ImageFileError, HeaderDataError) as error:
         raise _not_nifti(path, study, role, str(error).splitlines()[0] if str(error) else "damaged") from None
     except (OSError, EOFError, InflateError, ValueError, OverflowError, MemoryError) as error:
         raise _damaged(path, study, role, error) from None
-    return header, array, place
 
 
 def _has_images(folder: Path) -> bool:

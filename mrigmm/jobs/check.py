@@ -61,10 +61,35 @@ def check(
             raise
         return Outcome(path, (), error.problems)
     finder = region_finder(None if anatomy is None else Path(anatomy), "cpu")
+    problems = check_cohort(
+        cohort, finder, prior=None if prior is None else Path(prior), num_workers=num_workers, track=track
+    )
+    bad = {problem.study for problem in problems if problem.severity == "error"}
+    good = tuple(study.id for study in cohort.split("all") if study.id not in bad)
+    return Outcome(path, good, tuple(problems))
+
+
+def check_cohort(
+    cohort: Manifest,
+    finder: Finder | None,
+    *,
+    prior: Path | None = None,
+    num_workers: int = 0,
+    track: Track = no_progress,
+) -> list[Problem]:
+    """Return what is wrong with the studies of a cohort, in their order.
+
+    Args:
+        cohort: the studies.
+        finder: finds the ventricle of those without a region map; None: of these only the files are checked.
+        prior: population prior that will be used; None: the shipped one where it fits.
+        num_workers: processes that read studies at the same time; 0 reads in this one.
+        track: progress bar.
+    """
     problems: list[Problem] = []
     classes = cohort.classes
     try:
-        classes = cohort_task(cohort, None if prior is None else Path(prior), "cpu").classes
+        classes = cohort_task(cohort, prior, "cpu").classes
     except InputError as error:
         problems += error.problems
     studies = cohort.split("all")
@@ -75,8 +100,7 @@ def check(
     problems += _cohort_problems(cohort, dict(zip(ids, findings, strict=True)))
     order = {study: place for place, study in enumerate(ids)}
     problems.sort(key=lambda problem: -1 if problem.study is None else order[problem.study])
-    bad = {problem.study for problem in problems if problem.severity == "error"}
-    return Outcome(path, tuple(study for study in ids if study not in bad), tuple(problems))
+    return problems
 
 
 def as_json(result: Outcome) -> dict[str, Any]:
@@ -126,7 +150,7 @@ def _all_findings(
     studies: tuple[Study, ...],
     cohort: Manifest,
     classes: tuple[str, ...],
-    finder: Finder,
+    finder: Finder | None,
     num_workers: int,
 ) -> _Ordered:
     """Findings study by study, in order, from this process or from several."""
@@ -163,7 +187,9 @@ def _dead_worker(study: Study) -> Problem:
     )
 
 
-def _study_findings(study: Study, *, cohort: Manifest, classes: tuple[str, ...], finder: Finder) -> _Findings:
+def _study_findings(
+    study: Study, *, cohort: Manifest, classes: tuple[str, ...], finder: Finder | None
+) -> _Findings:
     """All about one study; an error that nobody foresaw must not stop the others."""
     try:
         return _inspect(study, cohort, classes, finder)
@@ -177,7 +203,7 @@ def _study_findings(study: Study, *, cohort: Manifest, classes: tuple[str, ...],
         return _Findings((problem,))
 
 
-def _inspect(study: Study, cohort: Manifest, classes: tuple[str, ...], finder: Finder) -> _Findings:
+def _inspect(study: Study, cohort: Manifest, classes: tuple[str, ...], finder: Finder | None) -> _Findings:
     """File by file first, so that one bad file does not hide the next; then the study as a whole."""
     problems: list[Problem] = []
     images: dict[str, Volume] = {}
@@ -207,7 +233,7 @@ def _inspect(study: Study, cohort: Manifest, classes: tuple[str, ...], finder: F
         if name != reference_sequence(images)
     }
     # What is wrong with a file has been said; the study is judged without it.
-    if not map_problems:
+    if not map_problems and (finder is not None or study.region is not None):
         try:
             tensors = load_found(
                 replace(study, images={name: study.images[name] for name in images}),

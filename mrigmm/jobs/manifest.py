@@ -84,7 +84,8 @@ def manifest(
         split: a published split, "ratio=0.7/0.1/0.2", "folds=5" or a JSON file with lists; default the
             layout's own.
         seed: of ratio and folds.
-        images: sequence name -> pattern, or several, of which the first that fits counts (kind "files").
+        images: sequence name -> pattern, or several, of which the first that fits counts (kinds "files", with
+            `{id}` in the patterns, and "any").
         label: pattern of the reference labels (kind "files").
         labels: scheme of label ids, "blood=1,scar=3+4" or "{blood: 1, ...}"; default the data set's.
         rename: name of a sequence or class in the folder -> in the manifest (kinds "nnunet", "bids").
@@ -106,7 +107,7 @@ def manifest(
     options = Options(patterns, label, None if labels is None else label_ids(labels), rename or {})
     folder = list_folder(src)
     cohort = _kind(kind, options).read(folder, options)
-    cohort = _usable_studies(cohort, folder)
+    cohort = usable_studies(cohort, folder)
     if region is not None:
         cohort = with_regions(folder, cohort, region)
     entries = sorted(cohort.entries, key=lambda entry: natural_key(entry.id))
@@ -118,7 +119,7 @@ def manifest(
     planned = []
     for division in divisions:
         path = out.with_name(f"{out.stem}{division.suffix}.json")
-        content = _content(
+        content = content_of(
             KINDS[kind].title or src.resolve().name, cohort, division, prefix, region_from_labels
         )
         planned.append((path, content, parse_manifest(content, path, root)))
@@ -127,7 +128,7 @@ def manifest(
     _require_free([path for path, _, _ in planned], [*described, *lists], overwrite=overwrite)
 
     problems = [*cohort.problems, *_notes(cohort, entries, divisions, region_from_labels)]
-    problems += _unused(folder, entries, problems)
+    problems += unused_images(folder, cohort, problems)
     priors = []
     for path, content, made in planned:
         remove(_prior_file(path))  # of the manifest that is replaced
@@ -166,7 +167,7 @@ def _kind(name: str, options: Options) -> Kind:
     return KINDS[name]
 
 
-def _usable_studies(cohort: Cohort, folder: Folder) -> Cohort:
+def usable_studies(cohort: Cohort, folder: Folder) -> Cohort:
     """The cohort without studies that have no image, and without those of which two have one id.
 
     Raises:
@@ -206,11 +207,12 @@ def _usable_studies(cohort: Cohort, folder: Folder) -> Cohort:
     return replace(cohort, entries=kept, problems=(*cohort.problems, *problems))
 
 
-def _unused(folder: Folder, entries: Sequence[Entry], problems: Sequence[Problem]) -> list[Problem]:
+def unused_images(folder: Folder, cohort: Cohort, problems: Sequence[Problem]) -> list[Problem]:
     """Images of the folder that no study has and no problem names."""
     told = "\n".join(str(problem) for problem in problems if problem.severity != "note")
     said = set(re.split(r"[\s,()]+", told))
-    used = {file for entry in entries for file in (*entry.images.values(), entry.label, entry.region)}
+    used = {file for entry in cohort.entries for file in (*entry.images.values(), entry.label, entry.region)}
+    used |= {*cohort.left_out}
     images = [file for file in folder.files if re.search(NIFTI + "$", file.lower())]
     unused = [
         file
@@ -233,7 +235,7 @@ def _require_free(paths: Sequence[Path], inputs: Sequence[Path], *, overwrite: b
         )
 
 
-def _content(
+def content_of(
     title: str, cohort: Cohort, division: Division, prefix: PurePosixPath, rule: str | None
 ) -> dict[str, Any]:
     """A manifest as it is written."""
@@ -257,7 +259,11 @@ def _study(entry: Entry, sequences: Sequence[str], prefix: PurePosixPath, rule: 
     def path(file: str | None) -> str | None:
         return None if file is None else str(prefix / file)
 
-    study: dict[str, Any] = {"id": entry.id, "image": [path(entry.images.get(name)) for name in sequences]}
+    def image(name: str) -> Any:
+        file = path(entry.images.get(name))
+        return {"file": file, "frame": entry.frames[name]} if name in entry.frames else file
+
+    study: dict[str, Any] = {"id": entry.id, "image": [image(name) for name in sequences]}
     if entry.region is not None:
         study["region"] = path(entry.region)
     elif rule is not None and entry.label is not None:

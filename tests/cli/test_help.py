@@ -99,7 +99,17 @@ def test_examples_are_no_part_of_the_text(cli):
 def test_how_much_is_said_is_asked_for_alike(name):
     options = {option for param in GROUP.commands[name].params for option in param.opts}
     assert {"--quiet", "--verbose"} <= options or name == "info"  # which is its result alone
-    wanted = {"check", "evaluate", "compare", "agreement", "quantify", "measure", "info", "predict"}
+    wanted = {
+        "check",
+        "evaluate",
+        "compare",
+        "agreement",
+        "quantify",
+        "measure",
+        "info",
+        "predict",
+        "segment",
+    }
     assert ("--json" in options) == (name in wanted)
 
 

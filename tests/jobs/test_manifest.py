@@ -175,7 +175,7 @@ def test_evaluate_tells_a_prior_that_has_seen_the_test_studies(download, tmp_pat
         (["dycom", "."], "unknown kind of folder 'dycom'"),
         (["myops", "nowhere"], "the folder does not exist"),
         (["myops", "."], "no study was found in the folder"),
-        (["myops", ".", "--image", "LGE={id}.nii"], "--image belongs to files, not to myops"),
+        (["myops", ".", "--image", "LGE={id}.nii"], "--image belongs to files and any, not to myops"),
         (["myops", ".", "--label", "{id}.nii"], "--label belongs to files, not to myops"),
         (["myops", ".", "--rename", "a=b"], "--rename belongs to nnunet and bids, not to myops"),
         (["nnunet", ".", "--rename", "a"], "--rename must be OLD=NEW"),

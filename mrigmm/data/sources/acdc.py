@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from mrigmm.data.sources.base import (
     LABEL,
+    NIFTI,
     Cohort,
     Entry,
     Folder,
@@ -54,4 +55,4 @@ def _named_by_phase(folder: Folder, entry: Entry) -> Entry:
     return entry if phase is None else replace(entry, id=f"{entry.patient}_{phase}")
 
 
-KIND = Kind("ACDC", read)
+KIND = Kind("ACDC", read, mark=rf"(?:.*/)?patient\d+_frame\d+(?:_gt)?{NIFTI}")

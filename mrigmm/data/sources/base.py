@@ -33,6 +33,7 @@ class Entry:
         region: region map.
         split: where the layout itself puts the study.
         visit: which of the patient's visits, where the layout says so.
+        frames: sequence name -> frame, from 0, of a file with several that is no cine.
     """
 
     id: str
@@ -42,6 +43,30 @@ class Entry:
     region: str | None = None
     split: str = "training"
     visit: str | None = None
+    frames: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Question:
+    """Two readings of a folder, which the user decides between.
+
+    Attributes:
+        text: what is asked.
+        answers: the readings.
+        option: what decides on the command line, when nobody can be asked.
+    """
+
+    text: str
+    answers: tuple[str, ...]
+    option: str
+
+
+# Puts a question to the user; returns the place of the answer, or None where nobody answers.
+Ask = Callable[[Question], int | None]
+
+
+def nobody(question: Question) -> None:
+    """An `Ask` without a user."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +80,7 @@ class Cohort:
         notes: what the user should know.
         matched: what each of the user's patterns fits.
         problems: studies that cannot be entered; the others go on.
+        left_out: files that the notes speak of.
     """
 
     sequences: tuple[str, ...]
@@ -63,6 +89,7 @@ class Cohort:
     notes: tuple[str, ...] = ()
     matched: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,16 +123,18 @@ class Options:
     """What a user says about a folder beside its layout.
 
     Attributes:
-        images: sequence name -> patterns, of which the first that fits a study counts (`files` only).
+        images: sequence name -> patterns, of which the first that fits a study counts (`files` and `any`).
         label: pattern of the reference labels (`files` only).
         labels: class name -> ids; None: those of the data set.
         rename: name in the folder -> name in the manifest (`nnunet` and `bids`).
+        ask: whom to ask between two readings (`any` only).
     """
 
     images: Mapping[str, Sequence[str]] = field(default_factory=dict)
     label: str | None = None
     labels: Mapping[str, Sequence[int]] | None = None
     rename: Mapping[str, str] = field(default_factory=dict)
+    ask: Ask = nobody
 
 
 @dataclass(frozen=True)
@@ -116,11 +145,13 @@ class Kind:
         title: name of the data set; None for a format that any data set may have.
         read: folder and options to cohort.
         options: names of the `Options` that it uses beside `labels`.
+        mark: pattern of a file, from the folder on, that no other layout has; any case.
     """
 
     title: str | None
     read: Callable[[Folder, Options], Cohort]
     options: tuple[str, ...] = ()
+    mark: str | None = None
 
 
 def list_folder(root: Path) -> Folder:

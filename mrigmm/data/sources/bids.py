@@ -236,4 +236,4 @@ def _table(folder: Folder, options: Options) -> dict[str, list[int]]:
     return labels_of(content.pop(), options.rename)
 
 
-KIND = Kind(None, read, ("rename",))
+KIND = Kind(None, read, ("rename",), mark=_FILE.pattern)

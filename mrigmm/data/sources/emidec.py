@@ -6,6 +6,7 @@ import re
 
 from mrigmm.data.sources.base import (
     LABEL,
+    NIFTI,
     Cohort,
     Folder,
     Kind,
@@ -33,4 +34,4 @@ def _split(study: str) -> str:
     return "test" if re.fullmatch(r"Case_\d+", study, re.IGNORECASE) else "training"
 
 
-KIND = Kind("EMIDEC", read)
+KIND = Kind("EMIDEC", read, mark=rf"(?:.*/)?Images/(?:[^/]+/)*Case_[A-Z]?\d+{NIFTI}")

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from mrigmm.data.sources.base import Cohort, Entry, Folder, Kind, Options, files_by_study, study_pattern
+from mrigmm.data.sources.base import (
+    NIFTI,
+    Cohort,
+    Entry,
+    Folder,
+    Kind,
+    Options,
+    files_by_study,
+    study_pattern,
+)
 from mrigmm.labels import SCHEMES
 
 _SEQUENCES = {"lge": "LGE", "t2": "T2", "c0": "bSSFP"}
@@ -38,4 +47,4 @@ def read(folder: Folder, options: Options) -> Cohort:
     )
 
 
-KIND = Kind("MS-CMRSeg 2019", read)
+KIND = Kind("MS-CMRSeg 2019", read, mark=rf"(?:.*/)?patient\d+_(?:C0|LGE|T2)_manual{NIFTI}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mrigmm.data.sources.base import (
     LABEL,
+    NIFTI,
     Cohort,
     Folder,
     Kind,
@@ -49,4 +50,8 @@ def _split(study: str, file: str) -> str:
     return split_of_folders(file)
 
 
-KIND = Kind("MyoPS", read)
+KIND = Kind(
+    "MyoPS",
+    read,
+    mark=rf"(?:.*/)?(?:myops_(?:training|test)_\d+_(?:C0|DE|T2|gd)|Case_?\d+_(?:C0|gd)){NIFTI}",
+)

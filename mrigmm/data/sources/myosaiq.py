@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mrigmm.data.sources.base import (
     LABEL,
+    NIFTI,
     Cohort,
     Folder,
     Kind,
@@ -38,4 +39,4 @@ def _patient(study: str) -> str:
     return study if study.upper().endswith("D8") else study.split("_")[0]
 
 
-KIND = Kind("MYOSAIQ", read)
+KIND = Kind("MYOSAIQ", read, mark=rf"(?:.*/)?images/\d+_(?:D8|M12|M1){NIFTI}")

@@ -123,4 +123,4 @@ def _files(folder: Folder, prefix: str, sequences: dict[int, str]) -> Iterator[t
             yield match["id"], LABEL, file
 
 
-KIND = Kind(None, read, ("rename",))
+KIND = Kind(None, read, ("rename",), mark=r"(?:[^/]+/)?dataset\.json")

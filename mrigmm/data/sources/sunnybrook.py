@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from mrigmm.data.sources.base import (
     LABEL,
+    NIFTI,
     Cohort,
     Folder,
     Kind,
@@ -31,4 +32,4 @@ def read(folder: Folder, options: Options) -> Cohort:
     return Cohort(("bSSFP",), options.labels or SCHEMES["sunnybrook"], entries, problems=problems)
 
 
-KIND = Kind("Sunnybrook", read)
+KIND = Kind("Sunnybrook", read, mark=rf"(?:.*/)?SC-[A-Z]+(?:-[A-Z]+)?-\d+_ED(?:_label)?{NIFTI}")

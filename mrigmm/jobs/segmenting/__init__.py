@@ -1,0 +1,1 @@
+"""Parts of `mrigmm segment`: what it was given, and its answer."""
