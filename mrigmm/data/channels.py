@@ -133,7 +133,7 @@ def stack_channels(
         raise InputError(
             "no sequence varies inside the region",
             study=study.id,
-            file=next(iter(study.images.values())),
+            file=next(iter(study.images.values()), None),
             expected="an image with contrast inside the region",
             got=f"one value in all {int((region > 0).sum())} voxels",
             remedy="check that region and images belong together",

@@ -149,6 +149,14 @@ def _header_and_array(
             expected="a path, an image of nibabel or SimpleITK, or an array with spacing_mm= or affine=",
             got=type(image).__name__,
         )
+    if isinstance(image, np.ma.MaskedArray) and np.ma.is_masked(image):
+        raise InputError(
+            f"{role} has masked voxels",
+            study=study,
+            expected="a value in every voxel",
+            got=f"{int(np.ma.count_masked(image))} masked",
+            remedy="fill them, with 0 outside the field of view (image.filled(0))",
+        )
     if affine is None:
         raise InputError(
             f"{role} is an array, which does not say how large its voxels are",
@@ -174,6 +182,14 @@ def _header_and_array(
 def _of_nibabel(
     image: SpatialImage, study: str, role: str
 ) -> tuple[nib.nifti1.Nifti1Header, NDArray[np.generic]]:
+    if image.affine is None:
+        raise InputError(
+            f"{role} does not say how large its voxels are",
+            study=study,
+            expected="a nibabel image with an affine",
+            got="affine None",
+            remedy="make it with one, or give the array with spacing_mm= or affine=",
+        )
     kind = type(image) if isinstance(image, nib.Nifti1Image) else nib.Nifti1Image
     try:
         array = np.asanyarray(image.dataobj)

@@ -85,12 +85,14 @@ def segment(
             cannot be segmented.
     """
     chosen = read_options(SegmentOptions, options)
-    several = not isinstance(images, Mapping)
+    several = isinstance(images, list | tuple)
     given = [_named(one) for one in (images if several else [images])]
     regions = _one_each(region, len(given), "region") if several else [region]
     ids = _one_each(study_id, len(given), "study_id") if several else [study_id]
     if not given:
         return []
+    if len({str(name).casefold() for name in ids}) < len(ids) and ids[0] is not None:
+        raise InputError("two studies have one name", got=", ".join(map(str, ids)))
     problems: list[Problem] = []
     studies: list[LoadedStudy] = []
     for number, (one, drawn, name) in enumerate(zip(given, regions, ids, strict=True), start=1):

@@ -188,6 +188,8 @@ def test_several_studies_and_all_their_problems_at_once():
         ("study_1", "LGE is no image"),
         ("study_2", "LGE has NaN or infinite voxels"),
     ]
+    with pytest.raises(InputError, match="two studies have one name"):
+        mrigmm.segment(images, [LV, LV], spacing_mm=MM, study_id=["a", "A"])
     with pytest.raises(InputError, match="region of several studies is a list"):
         mrigmm.segment([ARRAYS, ARRAYS], LV, spacing_mm=MM)
 
@@ -222,6 +224,13 @@ BAD = {
         {"LGE": np.where(np.arange(672).reshape(SHAPE) == 9, np.inf, 1.0)},
         {"spacing_mm": MM},
     ),
+    "no sequence varies inside the region": (
+        {"LGE": np.ones(SHAPE)},
+        {"spacing_mm": MM},
+    ),
+    "672 masked": ({"LGE": np.ma.masked_array(ARRAYS["LGE"], True)}, {"spacing_mm": MM}),
+    "a nibabel image with an affine": ({"LGE": nib.Nifti1Image(ARRAYS["LGE"], None)}, {}),
+    "got: NoneType": (None, {}),
     "got: list": ({"LGE": [1, 2]}, {"spacing_mm": MM}),
     "no image was given": ({"LGE": None}, {}),
     "have no names": (ARRAYS["LGE"], {"spacing_mm": MM}),
