@@ -68,7 +68,7 @@ def export_predictions(
     require_new_folder(out, holds="*")
     export: _Exporter
     if dicom is None:
-        export = _exporter(format, out, scheme)
+        export = _Bids(out) if format == "bids" else _Ids(out, scheme) if scheme else _MyopsSubmission(out)
     else:
         from mrigmm.jobs.dicom.export_seg import DicomSegs  # its packages are an extra
 
@@ -99,12 +99,6 @@ class _Exporter(Protocol):
     def finish(self) -> None:
         """Write what holds for all studies."""
         ...
-
-
-def _exporter(format: str, out: Path, scheme: str | None) -> _Exporter:
-    if format == "bids":
-        return _Bids(out)
-    return _MyopsSubmission(out) if scheme is None else _Ids(out, scheme)
 
 
 def _check_scheme(format: str, scheme: str | None) -> None:

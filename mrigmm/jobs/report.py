@@ -131,7 +131,9 @@ def report(
             class_ids=sides[0].classes,
             bland_altman=bland_altman_picture(volumes) if volumes else None,
             loss=_loss_picture(sides),
-            problems=[_in_a_line(problem) for problem in problems if problem.severity != "note"],
+            problems=[
+                f"{p.study}: {p.brief}" if p.study else p.brief for p in problems if p.severity != "note"
+            ],
             no_prediction={name: failed[name].brief for name in sorted(failed, key=_natural)},
             facts={"command line": command_line(), "versions": _versions_text(versions())},
             settings={
@@ -153,10 +155,6 @@ def _not_measured(studies: Sequence[str], folder: Path) -> list[Problem]:
         "run mrigmm quantify again"
     )
     return [Problem(what, file=str(folder / QUANTITIES_FILE), severity="warning")]
-
-
-def _in_a_line(problem: Problem) -> str:
-    return problem.brief if problem.study is None else f"{problem.study}: {problem.brief}"
 
 
 def _evaluations(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -30,6 +30,12 @@ from mrigmm.mixture import (
     region_log_prior,
     statistics,
 )
+
+if TYPE_CHECKING:
+    from mrigmm.config import RunConfig
+    from mrigmm.data.run_folder import RunRecord
+    from mrigmm.networks.deep_gmm import DeepGMM
+    from mrigmm.networks.spatial_prior import SpatialPrior
 
 # Maps that a segmentation may have beside the responsibilities, each a result file of its own.
 AGREEMENT = "agreement"
@@ -139,6 +145,27 @@ class SettableMethod(Generic[S]):
     def describe(self) -> dict[str, Any]:
         """Return the settings as plain values."""
         return self.settings.model_dump(mode="json")
+
+
+N = TypeVar("N", bound="SpatialPrior | DeepGMM")
+
+
+class TrainedMethod(Generic[N]):
+    """A finished run as a method: its network, its configuration, and what it was trained on."""
+
+    def __init__(self, network: N, config: RunConfig, record: RunRecord, device: torch.device) -> None:
+        self.network = network.to(device).eval()
+        self.config = config
+        self.record = record
+        self.device = device
+
+    def describe(self) -> dict[str, Any]:
+        """Return the run's configuration, the versions that trained it, and what computes its network."""
+        return {
+            "config": self.config.model_dump(mode="json"),
+            "trained_with": self.record.versions,
+            "runtime": self.network.unet.runtime,
+        }
 
 
 @runtime_checkable

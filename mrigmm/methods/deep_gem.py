@@ -10,7 +10,6 @@ MAP M-step per study, and network steps on the cross-entropy. The E-step that st
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 from monai.data import MetaTensor
@@ -23,7 +22,7 @@ from mrigmm.data.run_folder import RunRecord
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.data.ventricle import wall_depth
 from mrigmm.labels import KEY_SEQUENCES, Region, wall_classes
-from mrigmm.methods.base import Segmentation, Task, present_sequences
+from mrigmm.methods.base import Segmentation, Task, TrainedMethod, present_sequences
 from mrigmm.methods.map_em_2step import MapEM2Step, Wall, wall_segmentation
 from mrigmm.methods.needs import require_prior
 from mrigmm.mixture import PopulationPrior
@@ -112,7 +111,7 @@ def _key_sequences_present(study: StudyTensors, classes: tuple[str, ...]) -> flo
     return len(keys.intersection(present_sequences(study))) / len(keys) if keys else 1.0
 
 
-class DeepGEMMethod:
+class DeepGEMMethod(TrainedMethod[SpatialPrior]):
     """Segments the wall by a trained network and the study's own fit together."""
 
     name = "deep-gem"
@@ -125,19 +124,8 @@ class DeepGEMMethod:
         start: MapEM2Step,
         device: torch.device,
     ) -> None:
-        self.network = network.to(device).eval()
-        self.config = config
-        self.record = record
+        super().__init__(network, config, record, device)
         self.start = start
-        self.device = device
-
-    def describe(self) -> dict[str, Any]:
-        """Configuration of the run, the versions that trained it, and what computes its network."""
-        return {
-            "config": self.config.model_dump(mode="json"),
-            "trained_with": self.record.versions,
-            "runtime": self.network.unet.runtime,
-        }
 
     def segment(self, study: StudyTensors) -> Segmentation:
         """Cavity by MAP-EM; classes of the wall by what network and MAP-EM say, `w^s q^(1 - s)`.

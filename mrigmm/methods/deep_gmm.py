@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.labels import allowed_classes, class_ids
 from mrigmm.methods.base import (
     Segmentation,
+    TrainedMethod,
     brightness_order,
     class_log_density,
     hard_labels,
@@ -178,7 +178,7 @@ def segmentation_by_responsibilities(
     )
 
 
-class DeepGMMMethod:
+class DeepGMMMethod(TrainedMethod[DeepGMM]):
     """Segments by the responsibilities of a trained network (label: argmax of `w`, as published)."""
 
     def __init__(
@@ -190,19 +190,8 @@ class DeepGMMMethod:
         device: torch.device,
     ) -> None:
         self.name = _NAMES[config.objective]
-        self.network = network.to(device).eval()
-        self.config = config
-        self.record = record
+        super().__init__(network, config, record, device)
         self.prior = prior
-        self.device = device
-
-    def describe(self) -> dict[str, Any]:
-        """Configuration of the run, the versions that trained it, and what computes its network."""
-        return {
-            "config": self.config.model_dump(mode="json"),
-            "trained_with": self.record.versions,
-            "runtime": self.network.unet.runtime,
-        }
 
     def segment(self, study: StudyTensors) -> Segmentation:
         """Forward pass, responsibilities back on the study's voxels, M-step (or the head's mixture) there."""

@@ -91,7 +91,7 @@ def reconstruct(
                 fits.append(fit[:, : image.shape[1], : image.shape[2]].cpu())
                 losses.append(tuple(course))
                 n_iter[z, run], explained[z, run], settled[z, run] = len(course), share, done
-            result[z, :, rows, columns] = _median(torch.stack(fits))
+            result[z, :, rows, columns] = torch.stack(fits).quantile(0.5, dim=0)
     return Reconstruction(result, n_iter, explained, settled, tuple(losses))
 
 
@@ -144,18 +144,15 @@ def _fit(target: _Target, settings: ReconstructionSettings) -> tuple[Tensor, lis
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):
             raise DivergedError(f"loss {losses[-1]} in iteration {len(losses)}")
-        shares.append(_explained(errors.detach(), target.variance))
+        # Of a constant image, all is explained.
+        left = errors.detach().square().sum() / target.variance if target.variance > 0 else 0.0
+        shares.append(float(1 - left))
         settled = plateau(shares, settings.window_iterations, settings.stop_gain)
         if settled or len(losses) == settings.max_iter:
             return output.detach(), losses, shares[-1], settled
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-
-
-def _explained(errors: Tensor, variance: Tensor) -> float:
-    """Share of the variance that is explained; all of a constant image's nothing."""
-    return float(1 - errors.square().sum() / variance) if variance > 0 else 1.0
 
 
 def plateau(shares: list[float], window: int, gain: float) -> bool:
@@ -170,11 +167,6 @@ def plateau(shares: list[float], window: int, gain: float) -> bool:
         return False
     before, now = (sum(part) / window for part in (shares[-2 * window : -window], shares[-window:]))
     return before > 0 and now - before < gain * before
-
-
-def _median(fits: Tensor) -> Tensor:
-    """Return the median of (R, ...); the mean of the two middle ones where R is even."""
-    return fits.quantile(0.5, dim=0)
 
 
 def _bounding_box(mask: Tensor) -> tuple[slice, slice]:

@@ -155,7 +155,9 @@ class EMGMM(SettableMethod[MixtureSettings]):
         notes = list(self._notes([result for _, result in fits], prior))
         if small:
             whole = self._fit_named(voxels, sequences, prior)
-            fits += [(members, _part(whole, members)) for members in small]
+            fits += [
+                (m, replace(whole, resp=whole.resp[m], log_likelihood=whole.log_likelihood[m])) for m in small
+            ]
             notes.append(f"{len(small)} slices are too small for a mixture of their own: the study's is used")
 
         resp = voxels.x.new_zeros((n_voxels, n_classes))
@@ -249,11 +251,6 @@ class EMGMM(SettableMethod[MixtureSettings]):
             by = self._order_by or self.task.order_by
             where = ", ".join(by) if by else "all sequences"
             yield f"no population prior: classes are ordered by brightness in {where}"
-
-
-def _part(result: EMResult, members: Tensor) -> EMResult:
-    """The share of a fit that belongs to some of its voxels."""
-    return replace(result, resp=result.resp[members], log_likelihood=result.log_likelihood[members])
 
 
 class EMSVGMM(EMGMM):

@@ -10,7 +10,7 @@ from mrigmm.mixture.initial import Start
 from mrigmm.mixture.map_prior import MapPrior
 from mrigmm.mixture.problem import EMResult, Schedule, check, first_mixture
 from mrigmm.mixture.updates import VARIANCE_FLOOR
-from mrigmm.mixture.voxelwise import best_gmm, best_svgmm
+from mrigmm.mixture.voxelwise import best, run_gmm, run_svgmm
 
 
 def fit_gmm(
@@ -72,7 +72,7 @@ def fit_gmm(
     first = first_mixture(start, problem)
     if problem.observed is None:
         return fit_features(problem, first, schedule)
-    return best_gmm(problem, first, schedule)
+    return best(run_gmm, problem, first, schedule)
 
 
 def fit_svgmm(
@@ -114,4 +114,4 @@ def fit_svgmm(
         present=present,
         observed=observed,
     )
-    return best_svgmm(problem, first_mixture(start, problem), schedule)
+    return best(run_svgmm, problem, first_mixture(start, problem), schedule)

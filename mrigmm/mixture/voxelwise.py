@@ -19,22 +19,13 @@ from mrigmm.mixture.problem import EMResult, Problem, Schedule
 from mrigmm.mixture.updates import m_step
 
 
-def best_gmm(problem: Problem, start: Mixture | Start, schedule: Schedule) -> EMResult:
-    """Return the best of several starts of the mixture with one weight per class."""
-    return _best(_run_gmm, problem, start, schedule)
-
-
-def best_svgmm(problem: Problem, start: Mixture | Start, schedule: Schedule) -> EMResult:
-    """Return the best of several starts of the spatially variant mixture."""
-    return _best(_run_svgmm, problem, start, schedule)
-
-
-def _best(
+def best(
     run: Callable[[Problem, Mixture, Schedule], EMResult],
     problem: Problem,
     start: Mixture | Start,
     schedule: Schedule,
 ) -> EMResult:
+    """Return the best of several starts, of `run_gmm` or `run_svgmm`."""
     if len(problem.x) == 0:
         nothing = problem.x.new_zeros(0, problem.n_classes)
         return EMResult(_update(problem, nothing, None), nothing, [], True, 0, problem.x.new_zeros(0))
@@ -78,7 +69,7 @@ def _update(problem: Problem, resp: Tensor, mixture: Mixture | None) -> Mixture:
     return Mixture(weights, new.means, new.covariances)
 
 
-def _run_gmm(problem: Problem, mixture: Mixture, schedule: Schedule) -> EMResult:
+def run_gmm(problem: Problem, mixture: Mixture, schedule: Schedule) -> EMResult:
     """EM for the mixture with one weight per class; exact also with per-voxel missing values."""
     bounds: list[float] = []
     converged = False
@@ -92,7 +83,7 @@ def _run_gmm(problem: Problem, mixture: Mixture, schedule: Schedule) -> EMResult
     return EMResult(mixture, resp, bounds, converged, len(bounds), per_voxel)
 
 
-def _run_svgmm(problem: Problem, mixture: Mixture, schedule: Schedule) -> EMResult:
+def run_svgmm(problem: Problem, mixture: Mixture, schedule: Schedule) -> EMResult:
     """EM for the spatially variant mixture; its first weights are those of ``mixture``."""
     log_pi = _log_prior(problem, mixture)
     bounds: list[float] = []

@@ -18,18 +18,8 @@ _EPS = 1e-8
 # What pixels far from the ventricle count in the local term: early in training nobody knows where it is.
 _FAR = 0.05
 
-_dice_ce = DiceCELoss(softmax=True, include_background=False, batch=True)
-
-
-def supervised(logits: Tensor, anatomy: Tensor) -> Tensor:
-    """Return Dice of cavity and wall over the batch, and cross-entropy.
-
-    Args:
-        logits: (B, 3, A, A).
-        anatomy: (B, 3, A, A) probabilities of outside, cavity, wall.
-    """
-    loss: Tensor = _dice_ce(logits, anatomy)
-    return loss
+# Of logits (B, 3, A, A) and probabilities of outside, cavity, wall: Dice of the two, and cross-entropy.
+supervised = DiceCELoss(softmax=True, include_background=False, batch=True)
 
 
 def consistency(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:

@@ -164,7 +164,8 @@ class AnatomyModule(lightning.LightningModule):
         found = self.network.features(self._seen(image, chance))
         if self.network.mixtures is not None:
             self.network.mixtures.learn(found.full.detach(), anatomy, generator)
-        return losses.supervised(found.logits, anatomy)
+        loss: Tensor = losses.supervised(found.logits, anatomy)
+        return loss
 
     def _unlabelled(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the terms that are switched on, by the name of their weight."""

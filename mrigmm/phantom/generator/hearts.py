@@ -121,10 +121,6 @@ def subslice_tissues(drawn: DrawnHeart, points: SlicePoints, parts: tuple[float,
         points: of the slices' centres.
         parts: depths relative to the slice thickness; the first is 0, the centre.
     """
-    return _tissues(drawn, points, parts)
-
-
-def _tissues(drawn: DrawnHeart, points: SlicePoints, parts: tuple[float, ...]) -> list[TissueArray]:
     found, thresholds = [], None
     for part in parts:
         z = points.z + np.float32(part * drawn.thickness_mm)
