@@ -25,6 +25,7 @@ from mrigmm.data.study import load_study
 from mrigmm.errors import InputError
 from mrigmm.methods.anatomy import load_found
 from mrigmm.methods.base import Task
+from mrigmm.methods.decision import decide
 from mrigmm.methods.network_finder import NetworkFinder
 from mrigmm.methods.pretrained import PretrainedMethod
 from mrigmm.phantom import PRESETS, simulate_cohort
@@ -59,7 +60,7 @@ def rows_of(study: Study, labels: Any, cohort: str, sequences: tuple[str, ...]) 
         except InputError as error:
             rows.append({**row, "refused": str(error).splitlines()[0]})
             continue
-        called = solved.resp.argmax(dim=0).numpy()
+        called = decide(solved.resp, CLASSES).numpy()
         inside = (tensors.region > 0).numpy()
         scar = inside & (called == CLASSES.index("scar"))
         wall = inside & (called >= 1)

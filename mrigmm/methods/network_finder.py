@@ -18,7 +18,7 @@ from mrigmm.data.whole import middle_view
 from mrigmm.errors import InputError, Problem
 from mrigmm.labels import SEGMENTER_CLASSES, Region
 from mrigmm.methods.anatomy import Anatomy
-from mrigmm.methods.study_views import NETWORK_SEQUENCES, centred_view
+from mrigmm.methods.study_views import NETWORK_SEQUENCES, OTHER, centred_view
 from mrigmm.pretrained.folder import PretrainedFolder
 from mrigmm.pretrained.networks import PretrainedNetworks, read_networks, shipped_networks
 
@@ -57,7 +57,7 @@ class NetworkFinder:
         folder: of `mrigmm pretrain`; None: the networks that ship with the package.
     """
 
-    sequences = NETWORK_SEQUENCES
+    sequences = (*NETWORK_SEQUENCES, OTHER)
 
     def __init__(self, device: str = "cpu", folder: Path | None = None) -> None:
         self.device, self.folder = device, folder

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.labels import KEY_SEQUENCES, SEGMENTER_CLASSES, Region, allowed_classes, class_ids
-from mrigmm.methods.base import Segmentation, Task, hard_labels, one_mixture, present_sequences
+from mrigmm.methods.base import Segmentation, Task, one_mixture, present_sequences
+from mrigmm.methods.decision import decided_labels
 from mrigmm.methods.own_mixture import ITERATIONS, own_fit
 from mrigmm.methods.settings import PretrainedSettings, validated_settings
 from mrigmm.methods.study_verdict import expected_dice, judge_infarct, set_aside, study_features
-from mrigmm.methods.study_views import given_view
+from mrigmm.methods.study_views import NETWORK_SEQUENCES, given_view
 from mrigmm.pretrained.folder import PretrainedFolder
 from mrigmm.pretrained.networks import read_networks, shipped_networks
 
@@ -88,6 +89,7 @@ class PretrainedMethod:
         return {
             **self.settings.model_dump(mode="json"),
             "networks": {file.file: file.sha256 for file in (record.locator, *record.segmenters)},
+            "calibration": self.networks.calibration_digest,
         }
 
     def segment(self, study: StudyTensors) -> Segmentation:
@@ -106,7 +108,7 @@ class PretrainedMethod:
         if quality:
             details["expected_dice"] = quality
         mixture, density = one_mixture(study, study.region, resp, classes)
-        labels = hard_labels(resp, study.region, classes)
+        labels = decided_labels(resp, study.region, classes)
         return Segmentation(
             resp=resp,
             labels=labels,
@@ -150,8 +152,11 @@ def _class_prior(
     A class that is not asked for, or that the sequences cannot show, goes to normal myocardium.
     """
     taken = {name: list(parts) for name, parts in _PARTS.items()}
+    unseen = {"edema"} if KEY_SEQUENCES["edema"] not in present else set()
+    if not {*NETWORK_SEQUENCES} & {*present}:
+        unseen |= {"scar"}
     for name in ("edema", "scar"):
-        if name not in classes or (name == "edema" and KEY_SEQUENCES[name] not in present):
+        if name not in classes or name in unseen:
             taken["myocardium"] += taken.pop(name)
     if "blood" not in classes:
         taken.pop("blood")

@@ -61,7 +61,7 @@ _BUILT_IN: Mapping[str, MethodEntry] = {
         needs=Needs(
             classes=("myocardium",),
             only=("blood", "myocardium", "edema", "scar"),
-            one_of=("LGE", "T2", "bSSFP"),
+            one_of=("LGE", "T2", "bSSFP", "other"),
         ),
         uses_prior=False,
         by_intensity=False,

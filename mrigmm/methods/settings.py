@@ -38,7 +38,7 @@ class PretrainedSettings(MethodSettings):
     """Settings of the pretrained networks."""
 
     network_share: float = Field(
-        0.5, ge=0, le=1, description="Networks' share of the label; the rest is the study's own mixture."
+        0.35, ge=0, le=1, description="Networks' share of the label; the rest is the study's own mixture."
     )
     networks: Path | None = Field(None, description="Folder of mrigmm pretrain. Default: those shipped.")
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.labels import Region
+from mrigmm.methods.decision import decide
 
 FEATURES = (
     "log_ml",  # log of the infarct in ml (+ 0.05)
@@ -89,7 +90,7 @@ def study_features(
     if not bool(study.present[channel]):
         return {}
     row = classes.index("scar")
-    called, inside = resp.argmax(dim=0), study.region > 0
+    called, inside = decide(resp, classes), study.region > 0
     cavity = study.region == Region.CAVITY
     if "blood" in classes:
         cavity = cavity | (inside & (called == classes.index("blood")))
@@ -101,7 +102,7 @@ def study_features(
     contrast = 0.0
     if n_scar and int(normal.sum()) > 1:
         contrast = float((lge[scar].mean() - lge[normal].mean()) / (lge[normal].std() + 1e-3))
-    networks, mixture = (wall & (p.argmax(dim=0) == row) for p in (by_networks, by_mixture))
+    networks, mixture = (wall & (decide(p, classes) == row) for p in (by_networks, by_mixture))
     both = int(networks.sum() + mixture.sum())
     return {
         "log_ml": float(np.log(n_scar * study.output.grid.voxel_volume_ml + _LEAST_ML)),

@@ -18,6 +18,7 @@ from mrigmm.networks.segmenter import (
 )
 
 NETWORK_SEQUENCES = ("LGE", "T2", "bSSFP")
+OTHER = "other"  # any other contrast, in the place of bSSFP where a study has none of the three
 SQUARE_MM = 128.0
 PIXEL_MM = 1.0
 _OUTLIER = 6.0  # z beyond which intensities are clipped, as in training
@@ -67,11 +68,12 @@ def _network_channels(study: StudyTensors, view: NetworkView) -> tuple[Tensor, T
     seen = view.image.as_tensor().float().permute(3, 0, 1, 2)  # (C, A, A, Z) -> (Z, C, A, A)
     image = seen.new_zeros((seen.shape[0], len(NETWORK_SEQUENCES), *seen.shape[2:]))
     present = torch.zeros(len(NETWORK_SEQUENCES), dtype=torch.bool)
-    for k, name in enumerate(NETWORK_SEQUENCES):
-        if name in study.sequences:
-            channel = study.sequences.index(name)
-            present[k] = study.present[channel]
-            image[:, k] = seen[:, channel]
+    there = [name for name, is_there in zip(study.sequences, study.present, strict=True) if is_there]
+    known = [name for name in there if name in NETWORK_SEQUENCES]
+    for name in known or [name for name in there if name == OTHER]:
+        k = NETWORK_SEQUENCES.index("bSSFP" if name == OTHER else name)
+        present[k] = True
+        image[:, k] = seen[:, study.sequences.index(name)]
     return image, present
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -53,6 +55,13 @@ class PretrainedNetworks:
     calibration: Mapping[str, Any] | None
     device: torch.device
     source: PretrainedFolder
+
+    @property
+    def calibration_digest(self) -> str | None:
+        """SHA-256 of the calibration: another one gives other verdicts on the same study."""
+        if self.calibration is None:
+            return None
+        return hashlib.sha256(json.dumps(self.calibration, sort_keys=True).encode()).hexdigest()
 
     @all_threads()
     @torch.inference_mode()

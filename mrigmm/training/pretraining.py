@@ -26,9 +26,9 @@ Batch = dict[str, Tensor]
 def segmenter_batch(config: PretrainConfig, backgrounds: Backgrounds, seed: int, step: int) -> Batch:
     """Draw the slices of one step of a segmenter; the same for the same seed and step."""
     rng = np.random.default_rng([_SEGMENTER_STREAM, seed, step])
-    drawn, n = [], 0
+    ranges, drawn, n = config.ranges_of(seed), [], 0
     while n < config.batch:
-        drawn.append(draw_examples(config.ranges, backgrounds, rng))
+        drawn.append(draw_examples(ranges, backgrounds, rng))
         n += len(drawn[-1].codes)
     names = ("image", "present", "region", "given", "codes")
     return {

@@ -13,6 +13,7 @@ from mrigmm.data.study import load_study
 from mrigmm.data.whole import load_whole
 from mrigmm.errors import InputError
 from mrigmm.labels import Region
+from mrigmm.methods.anatomy import load_found
 from mrigmm.methods.base import Task
 from mrigmm.methods.network_finder import LOWEST_QUALITY, NetworkFinder
 from mrigmm.methods.pretrained import NO_INFARCT, PretrainedMethod, right_ventricle
@@ -160,7 +161,7 @@ def test_sequences_that_it_does_not_know(ring):
     made = make_method("pretrained", Task(CLASSES, study.sequences, None), {})
     with pytest.raises(InputError, match="pretrained knows none of the study's sequences") as caught:
         made.segment(study)
-    assert "expected: one of LGE, T2, bSSFP" in str(caught.value)
+    assert "expected: one of LGE, T2, bSSFP, other" in str(caught.value)
 
 
 def test_the_largest_piece_of_blood_is_the_right_ventricle():
@@ -199,3 +200,14 @@ def test_noise_has_no_ventricle(files):
     noise[:] = torch.randn(noise.shape, generator=torch.Generator().manual_seed(0))
     with pytest.raises(InputError, match="no left ventricle was found"):
         NetworkFinder().find(replace(whole, image=noise))
+
+
+def test_a_sequence_of_another_name_shows_the_ventricle_alone(files):
+    """One contrast, nothing given: cavity and wall are found; no infarct or edema can be told."""
+    entry, labels, _ = files
+    other = replace(entry, images={"other": entry.images["bSSFP"]}, region=None)
+    sequences = ("other",)
+    study = load_found(other, sequences, CLASSES, NetworkFinder(), labels=labels, with_label=True)
+    found = method(sequences=sequences).segment(study)
+    assert dice(found.labels == 1, study.label == 0) > 0.8
+    assert set(found.labels.unique().tolist()) == {0, 1, 2}

@@ -110,3 +110,11 @@ def test_defaults_are_typed_and_checked():
     assert config.ranges.matrix == 128
     with pytest.raises(InputError, match="healthy_chance"):
         make_pretrain_config({"ranges": {"healthy_chance": 1.5}})
+
+
+def test_ranges_of_a_seed_of_its_own():
+    config = make_pretrain_config({**TINY, "changed_ranges": {3: {"psir_chance": 1.0, "slices": [2, 2]}}})
+    assert (config.ranges_of(3).psir_chance, config.ranges_of(3).slices) == (1.0, (2, 2))
+    assert config.ranges_of(0) == config.ranges
+    with pytest.raises(InputError, match="psir_chance"):
+        make_pretrain_config({"changed_ranges": {3: {"psir_chance": 2.0}}})

@@ -115,9 +115,10 @@ class Placing:
         spacing_mm: float,
         offset_mm: FloatArray,
         rng: np.random.Generator,
+        scale_log_sd: float = 0.12,
     ) -> Placing:
         """Place the slice's cavity `offset_mm` from the middle of the grid, turned, mirrored and scaled."""
-        angle, scale = rng.uniform(0, 2 * np.pi), np.exp(rng.normal(0, 0.12))
+        angle, scale = rng.uniform(0, 2 * np.pi), np.exp(rng.normal(0, scale_log_sd))
         steps = (np.arange(size, dtype=np.float32) - (size - 1) / 2) * spacing_mm
         u, v = steps[:, None] - offset_mm[0], steps[None, :] - offset_mm[1]
         if rng.random() < 0.5:

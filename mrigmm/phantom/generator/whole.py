@@ -17,6 +17,7 @@ FloatArray = NDArray[np.floating[Any]]
 SPACING_MM = 2.5
 MATRIX = 128
 _CENTRE_SD_MM = 35.0  # hearts anywhere in the image
+_SCALE_LOG_SD = 0.2  # small and large hearts, both heart phases
 _NO_HEART_CHANCE = 0.25
 _FAR_MM = (110.0, 170.0)  # a square that far from the heart does not show it
 
@@ -43,7 +44,12 @@ def _draw_one(backgrounds: Backgrounds, rng: np.random.Generator) -> tuple[Float
         turn, reach = rng.uniform(0, 2 * np.pi), rng.uniform(*_FAR_MM)
         offset = reach * np.array([np.cos(turn), np.sin(turn)])
     placing = Placing.draw(
-        backgrounds.centres[pick], size=MATRIX, spacing_mm=SPACING_MM, offset_mm=offset, rng=rng
+        backgrounds.centres[pick],
+        size=MATRIX,
+        spacing_mm=SPACING_MM,
+        offset_mm=offset,
+        rng=rng,
+        scale_log_sd=_SCALE_LOG_SD,
     )
     values = gaussian_filter(backgrounds.images[pick].astype(np.float32), 0.4 * SPACING_MM / PIXEL_MM)
     image = placing.image(values)
