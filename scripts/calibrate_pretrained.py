@@ -2,7 +2,9 @@
 
 Simulates cohorts (phantom presets, none of which the networks were trained on), segments every study with
 nothing given, with the ventricle and with the wall, and regresses on the features of each segmentation:
-the presence of an infarct (logistic) and the Dice of the infarct (linear). Writes `calibration.json`.
+the presence of an infarct (logistic) and the Dice of the infarct (linear). Writes `calibration.json`, and
+beside it `shares.md`: Dice by the share that the networks have of the label beside the study's own
+mixture, and by how a class is decided.
 Rows are kept in the working folder: an interrupted run goes on where it stopped.
 """
 
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,7 @@ from mrigmm.methods.anatomy import load_found
 from mrigmm.methods.base import Task
 from mrigmm.methods.decision import decide
 from mrigmm.methods.network_finder import NetworkFinder
-from mrigmm.methods.pretrained import PretrainedMethod
+from mrigmm.methods.pretrained import PretrainedMethod, Solved
 from mrigmm.phantom import PRESETS, simulate_cohort
 
 CLASSES = ("blood", "myocardium", "edema", "scar")
@@ -38,11 +41,20 @@ COHORTS = (
 PROTOCOLS = ("nothing", "wall")
 SPECIFICITY = 0.95  # of the threshold, over healthy hearts of all cohorts
 INFARCT_FEATURES = ("log_ml", "certainty", "peak", "mean_probability", "contrast", "slices", "largest")
+SHARES = (1.0, 0.5, 0.35, 0.2, 0.0)
+RULES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "most probable class": lambda resp: resp.argmax(dim=0),
+    "whole to parts": lambda resp: decide(resp, CLASSES),
+}
 DICE_FEATURES = ("log_ml", "largest", "certainty", "contrast", "spread", "certainty_of_all", "agreement")
 
 
-def rows_of(study: Study, labels: Any, cohort: str, sequences: tuple[str, ...]) -> list[dict[str, Any]]:
+def rows_of(
+    study: Study, labels: Any, cohort: str, sequences: tuple[str, ...], networks: Path | None
+) -> list[dict[str, Any]]:
     """Return one row per protocol: features, and what is true."""
+    finder = NetworkFinder(folder=networks)
+    method = PretrainedMethod(Task(CLASSES, sequences, None), {"networks": networks})
     rows = []
     for protocol in PROTOCOLS:
         given = study if protocol == "wall" else Study(study.id, study.images, None)
@@ -54,8 +66,7 @@ def rows_of(study: Study, labels: Any, cohort: str, sequences: tuple[str, ...]) 
         true_lv = ((truth.label >= 0) & (truth.label <= 3)).numpy()
         row |= {"true_voxels": int(true_scar.sum()), "lv_voxels": int(true_lv.sum())}
         try:
-            tensors = load_found(given, sequences, CLASSES, NetworkFinder(), labels=labels)
-            method = PretrainedMethod(Task(CLASSES, sequences, None), {})
+            tensors = load_found(given, sequences, CLASSES, finder, labels=labels)
             solved = method.solve(tensors)
         except InputError as error:
             rows.append({**row, "refused": str(error).splitlines()[0]})
@@ -71,10 +82,48 @@ def rows_of(study: Study, labels: Any, cohort: str, sequences: tuple[str, ...]) 
                 "found_voxels": int(scar.sum()),
                 "scar_dice": dice(scar, true_scar),
                 "wall_dice": dice(wall, true_wall),
+                "compared": compared(solved, tensors.region > 0, truth.label),
                 "voxel_ml": tensors.output.grid.voxel_volume_ml,
             }
         )
     return rows
+
+
+def compared(solved: Solved, inside: torch.Tensor, label: torch.Tensor) -> dict[str, list[float | None]]:
+    """Return Dice of scar, scar + edema and edema by share and rule."""
+    found = {}
+    for share in SHARES:
+        resp = share * solved.seen.prior + (1 - share) * solved.own
+        for rule, decided in RULES.items():
+            called = torch.where(inside, decided(resp), -1)
+            found[f"{share} {rule}"] = [
+                dice(np.isin(called, rows), np.isin(label, rows)) for rows in ((3,), (2, 3), (2,))
+            ]
+    return found
+
+
+def shares_table(rows: list[dict[str, Any]]) -> str:
+    """Return means over cohorts, and the worst cohort, of studies with an infarct, in Markdown."""
+    lines = [
+        "| given | networks' share | class by | scar | scar + edema | edema |",
+        "|---|---|---|---|---|---|",
+    ]
+    ill = [r for r in rows if r["true_voxels"]]
+    for protocol in PROTOCOLS:
+        for key in ill[0]["compared"]:
+            means = []
+            for part in range(3):
+                by_cohort: dict[str, list[float]] = {}
+                for r in (r for r in ill if r["protocol"] == protocol):
+                    value = r["compared"][key][part]
+                    if value is not None:
+                        by_cohort.setdefault(r["cohort"], []).append(value)
+                # Without T2 there is no edema to be called.
+                each = [float(np.mean(v)) for c, v in by_cohort.items() if part == 0 or c != "second-centre"]
+                means.append(f"{np.mean(each):.3f}, worst {min(each):.2f}" if each else "–")
+            share, rule = key.split(" ", 1)
+            lines.append(f"| {protocol} | {share} | {rule} | {' | '.join(means)} |")
+    return "\n".join(lines) + "\n"
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float | None:
@@ -102,7 +151,7 @@ def collect(options: argparse.Namespace) -> list[dict[str, Any]]:
                 manifest = read_manifest(Path(folder) / "c" / "manifest.json", None)
                 sequences = tuple(manifest.sequences)
                 for study in manifest.split("all"):
-                    found += rows_of(study, manifest.labels, cohort, sequences)
+                    found += rows_of(study, manifest.labels, cohort, sequences, options.networks)
             file.write_text(json.dumps(found, indent=1))
             print(f"{cohort}: {summary(found)}", flush=True)
         rows += json.loads(file.read_text())
@@ -171,6 +220,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--out", type=Path, required=True, help="calibration.json to write")
     parser.add_argument("--work", type=Path, required=True, help="folder for the rows")
+    parser.add_argument("--networks", type=Path, help="folder of mrigmm pretrain (default: those shipped)")
     parser.add_argument("--studies", type=int, default=12, help="per cohort")
     parser.add_argument("--seed", type=int, default=900, help="tuning seed; report with another")
     parser.add_argument("--cohorts", nargs="+", default=[c for c in COHORTS if c in PRESETS])
@@ -188,6 +238,7 @@ def main() -> None:
         },
     }
     options.out.write_text(json.dumps(calibration, indent=1) + "\n")
+    (options.out.parent / "shares.md").write_text(shares_table(rows))
     held_out = []
     for cohort in options.cohorts:
         model = fit_infarct([r for r in rows if r["cohort"] != cohort])

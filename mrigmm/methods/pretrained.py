@@ -60,11 +60,13 @@ class Solved:
     Attributes:
         resp: (K, X, Y, Z) responsibilities that networks and own mixture share.
         seen: what the networks say.
+        own: (K, X, Y, Z) responsibilities of the study's own mixture.
         features: `study_verdict.FEATURES` by name; empty without a class for scar.
     """
 
     resp: Tensor
     seen: NetworkView
+    own: Tensor
     features: dict[str, float]
 
 
@@ -130,7 +132,7 @@ class PretrainedMethod:
         fit = own_fit(study, study.region, seen.prior)
         resp = share * seen.prior + (1 - share) * fit.resp
         features = study_features(study, resp, seen.prior, fit.resp, seen.spread, self.task.classes)
-        return Solved(resp, seen, features)
+        return Solved(resp, seen, fit.resp, features)
 
     def look(self, study: StudyTensors) -> NetworkView:
         """What the networks say of a study."""
