@@ -31,7 +31,7 @@ _REACH_MM = 40.0  # of the cavity around the best place
 _MOVED_MM = 6.0  # a square that is farther from the ventricle's centre is laid anew
 # There is no heart where both are low: the smoothed probability of cavity at the best place, mean over the
 # slices that show the most of it, and the mean probability of what the segmenter calls ventricle there.
-LOWEST_LOCATED, LOWEST_QUALITY = 0.05, 0.75
+LOWEST_LOCATED, LOWEST_QUALITY = 0.7, 0.75
 _MIN_SLICES = 3
 
 _BLOOD = SEGMENTER_CLASSES.index("blood")
