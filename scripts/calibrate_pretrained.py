@@ -14,6 +14,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +216,35 @@ def fit_dice(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
     }
 
 
+def score(row: dict[str, Any], model: dict[str, Any]) -> float:
+    """Return what a linear model says of a row."""
+    x = (np.array([row["features"][n] for n in model["features"]]) - model["mean"]) / model["sd"]
+    return float(x @ model["weights"]) + model["intercept"]
+
+
+def quality_table(title: str, rows: list[dict[str, Any]], name: str, cohorts: list[str]) -> str:
+    """Return expected and true Dice, each cohort left out of its own calibration, in Markdown."""
+    expected, true = [], []
+    for cohort in cohorts:
+        model = fit_dice([r for r in rows if r["cohort"] != cohort], name)
+        for r in rows:
+            if r["cohort"] == cohort and r[name] is not None:
+                expected.append(np.clip(score(r, model), 0, 1))
+                true.append(r[name])
+    expected_dice, true_dice = np.array(expected), np.array(true)
+    edges = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.01)
+    lines = [f"| expected Dice of the {title} | maps | true Dice, mean |", "|---|---|---|"]
+    for low, high in pairwise(edges):
+        inside = (expected_dice >= low) & (expected_dice < high)
+        if inside.any():
+            shown = f"{low:.1f} to {min(high, 1):.1f}"
+            lines.append(f"| {shown} | {inside.sum()} | {true_dice[inside].mean():.2f} |")
+    error = np.abs(expected_dice - true_dice).mean()
+    auroc = roc_auc_score(true_dice < 0.5, -expected_dice) if (true_dice < 0.5).any() else np.nan
+    lines.append(f"\nMean absolute error {error:.3f}; AUROC for a Dice below .5: {auroc:.2f}.\n")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     """Collect rows, fit, write, and say how well it holds on cohorts that are left out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -239,13 +269,15 @@ def main() -> None:
     }
     options.out.write_text(json.dumps(calibration, indent=1) + "\n")
     (options.out.parent / "shares.md").write_text(shares_table(rows))
-    held_out = []
-    for cohort in options.cohorts:
-        model = fit_infarct([r for r in rows if r["cohort"] != cohort])
-        for r in (r for r in rows if r["cohort"] == cohort):
-            x = (np.array([r["features"][n] for n in model["features"]]) - model["mean"]) / model["sd"]
-            held_out.append((float(x @ model["weights"]) + model["intercept"], r["true_voxels"] > 0))
-    scores, truth = zip(*held_out, strict=True)
+    ill = [r for r in rows if r["true_voxels"]]
+    unseen = [r for r in rows if r["protocol"] == "nothing"]
+    (options.out.parent / "quality.md").write_text(
+        quality_table("infarct", ill, "scar_dice", options.cohorts)
+        + quality_table("wall", unseen, "wall_dice", options.cohorts)
+    )
+    others = {c: fit_infarct([r for r in rows if r["cohort"] != c]) for c in options.cohorts}
+    scores = [score(r, others[r["cohort"]]) for r in rows]
+    truth = [r["true_voxels"] > 0 for r in rows]
     print(f"AUROC, each cohort left out of its own calibration: {roc_auc_score(truth, scores):.3f}")
     print(json.dumps({k: calibration["infarct"][k] for k in ("auroc", "threshold", "sensitivity", "n")}))
 
