@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, NamedTuple, TypeVar
@@ -37,13 +37,21 @@ class Extensible(Mapping[str, Value]):
         kind: what each of them has to be.
         built_in: the entries of this package, which no other can replace.
         reserved: further names that no package can use.
+        adopt: makes of another package's entry, its name and its package the one that is used; what it raises
+            makes the entry unusable. None: as it is.
     """
 
     def __init__(
-        self, group: str, kind: type[Value], built_in: Mapping[str, Value], reserved: Collection[str] = ()
+        self,
+        group: str,
+        kind: type[Value],
+        built_in: Mapping[str, Value],
+        *,
+        reserved: Collection[str] = (),
+        adopt: Callable[[Value, str, str], Value] | None = None,
     ) -> None:
         self.group, self.kind, self.built_in = group, kind, built_in
-        self.reserved = reserved
+        self.reserved, self.adopt = reserved, adopt
 
     def __getitem__(self, name: str) -> Value:
         return self.built_in[name] if name in self.built_in else self._added[0][name].value
@@ -74,6 +82,7 @@ class Extensible(Mapping[str, Value]):
             taken |= dict.fromkeys((*self.built_in, *self.reserved), "mrigmm itself")
             try:
                 value = self._load(point, taken)
+                value = value if self.adopt is None else self.adopt(value, point.name, owner)
             except Exception as error:  # whatever the code of another package raises
                 problems[point.name] = Problem(
                     f"'{point.name}' of the package {owner} cannot be used",

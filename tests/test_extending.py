@@ -14,7 +14,8 @@ from benchmark_quality import parse_arguments
 import mrigmm
 from mrigmm.cli.completion import complete_kinds, complete_methods
 from mrigmm.data.manifest_file import read_manifest
-from mrigmm.data.sources.table import KINDS
+from mrigmm.data.sources.base import list_folder
+from mrigmm.data.sources.table import KINDS, marked
 from mrigmm.errors import InputError
 from mrigmm.methods.registry import METHODS
 from mrigmm.phantom import simulate_cohort
@@ -98,7 +99,7 @@ def test_the_package_of_the_page_is_listed_and_runs(my_lab, cohort, tmp_path, cl
     assert content["warnings"] == []
     assert "brightest" in parse_arguments(["-o", "benchmark"]).methods
 
-    predict, manifest = commands()
+    predict, recognise, manifest = commands()
     manifest_of_walls(cohort)
     result = cli(*predict, "--split", "all")
     assert result.code == 0, result.err
@@ -113,6 +114,9 @@ def test_the_package_of_the_page_is_listed_and_runs(my_lab, cohort, tmp_path, cl
         roles = {"delayed": study.images["LGE"], "t2w": study.images["T2"], "contours": study.label}
         for role, file in roles.items():
             file.rename(tmp_path / "scans" / f"subject{number:02d}_{role}.nii.gz")
+    result = cli(*recognise)
+    assert result.code == 0, result.err
+    assert "a folder as My lab has them" in result.out + result.err
     result = cli(*manifest)
     assert result.code == 0, result.err
     studies = read_manifest(tmp_path / "scans" / "manifest.json").split("all")
@@ -188,6 +192,13 @@ class Shape(EMGMM):
 """
 
 
+LAYOUTS = """
+from mrigmm.data.sources.base import Kind
+FAILS = Kind(None, lambda folder, options: folder.files, mark=".*only_here.*")
+MARK = Kind(None, None, mark="(")
+"""
+
+
 @pytest.fixture
 def broken(installed):
     points = {
@@ -210,12 +221,12 @@ def broken(installed):
         "broken/__init__.py": "",
         "broken/entries.py": ENTRY,
         "broken/method.py": METHOD,
+        "broken/layouts.py": LAYOUTS,
         "broken/syntax.py": "def",
         "broken/stops.py": "raise RuntimeError('not here')",
     }
-    installed(
-        "broken", files, {"mrigmm.methods": points, "mrigmm.layouts": {"lab": "broken.none:KIND"}}, "2.1"
-    )
+    layouts = {"lab": "broken.none:KIND", "fails": "broken.layouts:FAILS", "mark": "broken.layouts:MARK"}
+    installed("broken", files, {"mrigmm.methods": points, "mrigmm.layouts": layouts}, "2.1")
 
 
 def test_broken_packages_are_named_and_break_nothing(broken, installed, workshop, tmp_path, cli):
@@ -253,8 +264,15 @@ def test_broken_packages_are_named_and_break_nothing(broken, installed, workshop
         assert result.code == 2
         assert all(text in result.err for text in texts)
         assert "Traceback" not in result.err
-    result = cli("manifest", "lab", tmp_path, "-o", tmp_path / "m.json")
-    assert (result.code, "'lab' of the package broken 2.1" in result.err) == (2, True)
+    for layout, text in {
+        "lab": "ModuleNotFound",
+        "mark": "error: missing )",
+        "fails": "it gave tuple",
+    }.items():
+        result = cli("manifest", layout, workshop.folder, "-o", tmp_path / "m.json")
+        assert (result.code, f"'{layout}' of the package broken 2.1" in result.err) == (2, True)
+        assert text in result.err
+    assert marked(list_folder(workshop.folder)) == []
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from mrigmm.data.sources import (
     acdc,
@@ -17,7 +18,8 @@ from mrigmm.data.sources import (
     nnunet,
     sunnybrook,
 )
-from mrigmm.data.sources.base import Folder, Kind
+from mrigmm.data.sources.base import Cohort, Folder, Kind, Options
+from mrigmm.errors import InputError
 from mrigmm.plugins import LAYOUTS_GROUP, Extensible
 
 _BUILT_IN: Mapping[str, Kind] = {
@@ -32,8 +34,37 @@ _BUILT_IN: Mapping[str, Kind] = {
     "files": files.KIND,
     "any": any_naming.KIND,
 }
+
+
+def _foreign(kind: Kind, name: str, owner: str) -> Kind:
+    """Return the layout of another package, which fails in its name.
+
+    Raises:
+        re.error: its mark is no pattern.
+    """
+    re.compile(kind.mark or "")
+
+    def read(folder: Folder, options: Options) -> Cohort:
+        try:
+            cohort: object = kind.read(folder, options)
+            if not isinstance(cohort, Cohort):
+                raise TypeError(f"it gave {type(cohort).__name__}")
+        except InputError:
+            raise
+        except Exception as error:  # whatever the code of another package raises
+            raise InputError(
+                f"the layout '{name}' of the package {owner} failed",
+                file=folder.root,
+                got=f"{type(error).__name__}: {error}".splitlines()[0],
+                remedy="tell its authors, or describe the names yourself: mrigmm manifest files",
+            ) from error
+        return cohort
+
+    return replace(kind, read=read)
+
+
 # Ours, and those of other packages (docs/extending.md); DICOM is a job of its own.
-KINDS = Extensible(LAYOUTS_GROUP, Kind, _BUILT_IN, reserved=("dicom",))
+KINDS = Extensible(LAYOUTS_GROUP, Kind, _BUILT_IN, reserved=("dicom",), adopt=_foreign)
 
 
 def marked(folder: Folder) -> list[str]:
