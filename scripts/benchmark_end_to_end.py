@@ -103,7 +103,6 @@ def watch(clock: StageClock) -> None:
     """Count the functions of the package where they are used."""
     from mrigmm.data import maps, study, study_tensors
     from mrigmm.data.crops import NetworkView
-    from mrigmm.jobs import predict
     from mrigmm.jobs.predicting import segmented_study, segmenter, side_file
     from mrigmm.methods import deep_gem
     from mrigmm.networks.spatial_prior import SpatialPrior
@@ -117,8 +116,8 @@ def watch(clock: StageClock) -> None:
     clock.wrap(NetworkView, "to_study_grid", "undo")
     clock.wrap(study_tensors.StudyTensors, "to_input_grid", "undo")
     clock.wrap(side_file, "predicted_quantities", "quantities")
-    clock.wrap(segmented_study, "write_labels write_json", "write")
-    clock.wrap(predict, "write_recorded write_itksnap_labels write_slicer_colours", "write")
+    tables = "write_recorded write_itksnap_labels write_slicer_colours"
+    clock.wrap(segmented_study, f"write_labels write_json {tables}", "write")
 
 
 # The programs, each in a process of its own

@@ -70,7 +70,7 @@ def test_tables_that_do_not_fit_on_the_disk_hide_no_study_that_failed(workshop, 
     def full(out):
         write_text(out / "quantities.csv", "study\n" * 10_000)
 
-    monkeypatch.setattr("mrigmm.jobs.predict.write_recorded", full)
+    monkeypatch.setattr("mrigmm.jobs.predicting.segmented_study.write_recorded", full)
     manifest = workshop.manifest([workshop.study("s0"), damaged])
     with largest_file(12288):
         result = mrigmm.predict(manifest, tmp_path / "out", method="map-em")

@@ -186,7 +186,7 @@ def find_masks(source: Path, pattern: str | None = None) -> tuple[dict[str, Matc
     problems = []
     if left_out:
         what = f"left out, since no word in their names says that they are masks: {some_of(left_out)}"
-        problems.append(Problem(what, file=str(source), severity="warning"))
+        problems.append(Problem(what, file=str(source), severity="note"))
     masks: dict[str, Match] = {}
     twice: dict[str, list[str]] = {}
     for match in found:
