@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from mrigmm.data.geometry import Grid
-from mrigmm.data.quality import implausible_spacing, not_parallel, on_another_grid, sheared
+from mrigmm.data.quality import on_another_grid
+from mrigmm.data.quality.grids import implausible_spacing, not_parallel, sheared
 
 from ...conftest import SHAPE, oblique_affine
 

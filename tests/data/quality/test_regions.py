@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from mrigmm.data.quality import cavity_contrast, misplaced, negative, saturated, swapped, touches_border
+from mrigmm.data.quality.regions import (
+    cavity_contrast,
+    misplaced,
+    negative,
+    saturated,
+    swapped,
+    touches_border,
+)
 from mrigmm.labels import Region
 
 SPACING = (2.0, 2.0, 10.0)

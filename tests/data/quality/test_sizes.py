@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from mrigmm.data.quality import implausible_size, wall_thickness_mm
+from mrigmm.data.quality import implausible_size
+from mrigmm.data.quality.sizes import wall_thickness_mm
 from mrigmm.labels import Region
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from mrigmm.data.quality import doubtful_parts, exchanged, slice_shapes
+from mrigmm.data.quality import exchanged, slice_shapes
+from mrigmm.data.quality.topology import doubtful_parts
 from mrigmm.labels import Region
 
 SPACING = (2.0, 2.0, 10.0)

@@ -9,7 +9,8 @@ import pytest
 
 import mrigmm
 from mrigmm.data.geometry import Grid
-from mrigmm.data.quality import codes_slices_last, doubtful_parts, exchanged, implausible_size, slice_shapes
+from mrigmm.data.quality import codes_slices_last, exchanged, implausible_size, slice_shapes
+from mrigmm.data.quality.topology import doubtful_parts
 from mrigmm.labels import Region
 
 from ...test_real_data import real_folder
