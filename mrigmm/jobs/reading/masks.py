@@ -19,7 +19,8 @@ from mrigmm.data.manifest import check_study_id
 from mrigmm.data.manifest_structure import ManifestStructure
 from mrigmm.data.maps import on_grid
 from mrigmm.data.side_file import SideFile
-from mrigmm.data.sources.base import NIFTI, Folder, list_folder
+from mrigmm.data.sources.base import NIFTI, Folder, list_folder, stem
+from mrigmm.data.sources.file_names import read_name
 from mrigmm.data.sources.files import Match, matching
 from mrigmm.data.sources.names import class_name, label_ids
 from mrigmm.data.sources.nnunet import dataset_labels
@@ -38,10 +39,6 @@ from mrigmm.jobs.reading.prediction_folder import (
 from mrigmm.labels import AUXILIARY_NAMES, BACKGROUND_ID, SCHEMES, class_ids
 
 MASKS = "given masks"  # the method of a label map that was given
-# Words at the end of a file's name, or a folder's name, that say that it holds a mask.
-_WORD = r"labels?|masks?|seg|segs|segmentations?|contours?|manual|gt|annotations?"
-_AT_END = re.compile(rf"[_\-. ]+(?:{_WORD})$", re.I)
-_IN_FOLDER = re.compile(rf"(?:{_WORD})(?:tr|ts|va)?", re.I)
 # Schemes that files show by ids that no other scheme has.
 _TOLD_BY = (("myops", {1220, 2221}), ("mscmr", {200, 500}))
 
@@ -164,7 +161,7 @@ def find_masks(source: Path, pattern: str | None = None) -> tuple[dict[str, Matc
         InputError: no such file or folder, or no mask in it.
     """
     if source.is_file():
-        study = _stem(source.name)
+        study = _id(source.name)
         return {study: Match(study, str(source), *(visit_of(study) or (None, None)))}, []
     folder = list_folder(source)
     if pattern is not None:
@@ -172,7 +169,7 @@ def find_masks(source: Path, pattern: str | None = None) -> tuple[dict[str, Matc
         left_out: list[str] = []
     else:
         files = [file for file in folder.files if re.search(f"{NIFTI}$", file, re.I)]
-        told = [file for file in files if _says_mask(file)] or files
+        told = [file for file in files if read_name(file).mask] or files
         left_out = [file for file in files if file not in told]
         found = [Match(study, file, *(visit_of(study) or (None, None))) for study, file in _ids(told)]
     if not found:
@@ -307,27 +304,17 @@ def turned(prediction: Prediction, grid: Grid, role: str = "mask") -> Mask:
     )
 
 
-def _stem(name: str) -> str:
-    """The name of a file without its ending and without words for masks at the end."""
-    stem = re.sub(f"{NIFTI}$", "", name, flags=re.I)
-    while (shorter := _AT_END.sub("", stem)) != stem:
-        stem = shorter
-    return stem
-
-
-def _says_mask(file: str) -> bool:
-    """Whether a path says by a word that it holds a mask."""
-    *folders, name = file.split("/")
-    stem = re.sub(f"{NIFTI}$", "", name, flags=re.I)
-    return _AT_END.search(stem) is not None or any(map(_IN_FOLDER.fullmatch, (*folders, stem)))
+def _id(path: str) -> str:
+    """What is left of folders and name beside the words that say what a file is; else its name."""
+    return "_".join(read_name(path).whole) or stem(path)
 
 
 def _ids(files: Sequence[str]) -> list[tuple[str, str]]:
     """Study id and file of each path, by its name, or by folders and name where two have one name."""
-    names = [_stem(file.split("/")[-1]) for file in files]
-    if len({name.casefold() for name in names}) < len(files):
-        names = [_stem(file.replace("/", "_")) for file in files]
-    words = [name.split("_") for name in names]
+    ids = [_id(file.split("/")[-1]) for file in files]
+    if len({name.casefold() for name in ids}) < len(files):
+        ids = [_id(file) for file in files]
+    words = [name.split("_") for name in ids]
     while len(files) > 1 and all(len(line) > 1 and line[-1] == words[0][-1] for line in words):
         if visit_of(f"x_{words[0][-1]}"):
             break
