@@ -117,9 +117,18 @@ def test_known_layouts_and_manifests_are_taken_as_such(lab, tmp_path):
         understand(download.parent, tmp_path / "out", Reading(kind="myops", images={"LGE": ("*",)}))
     with pytest.raises(InputError, match="unknown kind of folder 'myop'"):
         understand(download.parent, tmp_path / "out", Reading(kind="myop"))
+    (download / "myops_training_101_C0.nii.gz").rename(download / "x.nii.gz")
+    for name in ("DE", "T2"):
+        (download / f"myops_training_101_{name}.nii.gz").unlink()
+    with pytest.raises(InputError, match="has the marks of nnunet") as broken:
+        understand(download.parent, tmp_path / "out", Reading())
+    assert "--kind any" in str(broken.value)
     manifest = understand(lab, tmp_path / "m", Reading()).manifest
     shutil.copy(manifest, lab / "manifest.json")
     assert understand(lab, tmp_path / "n", Reading()).manifest == lab / "manifest.json"
+    assert understand(lab, tmp_path / "n", Reading(kind="any")).manifest == tmp_path / "n" / "manifest.json"
+    with pytest.raises(InputError, match="--labels belong to a folder"):
+        understand(manifest, tmp_path / "out", Reading(labels="myops"))
 
 
 def test_what_is_nothing_to_read_is_refused_with_a_remedy(tmp_path, cli):
@@ -176,5 +185,5 @@ def test_dicom_series_are_converted_into_the_folder(tmp_path):
     found = understand(tmp_path / "dicom", out, Reading())
     assert found.how == "DICOM series by their tags"
     assert [study.id for study in found.cohort.split("test")] == ["Jane"]
-    again = understand(tmp_path / "dicom", out, Reading(), replaces=True)  # by the map of the first run
+    again = understand(tmp_path / "dicom", out, Reading())  # by the map of the first run
     assert again.cohort.splits == found.cohort.splits

@@ -123,12 +123,23 @@ def understand(
             expected=f"one of {', '.join(known)}",
             remedy=near_misses(reading.kind, known),
         )
+    told_of_folder = [
+        name
+        for name, said in (
+            ("--kind", reading.kind),
+            ("--images", reading.images),
+            ("--labels", reading.labels),
+        )
+        if said
+    ]
     if isinstance(source, Mapping):
+        _require_none([name for name in told_of_folder if name != "--labels"], "--image")
         folder, cohort = _one_study({role: Path(file) for role, file in source.items()}, reading)
         return _written("the files of one study", folder, cohort, out, replaces)
     sources = [Path(source)] if isinstance(source, Path | str) else [Path(path) for path in source]
-    manifest = _given_manifest(sources)
+    manifest = _given_manifest(sources, inside=not told_of_folder)
     if manifest is not None:
+        _require_none(told_of_folder, f"the manifest {manifest}")
         cohort_given = read_manifest(manifest, reading.data_root)
         return Understood(f"as {manifest} says", manifest, reading.data_root, cohort_given)
     if reading.data_root is not None:
@@ -136,7 +147,7 @@ def understand(
     folder, notes = _listed(sources, out)
     kind = reading.kind or _kind(folder, reading)
     if kind == DICOM:
-        return _converted(sources, out, reading, replaces=replaces, track=track)
+        return _converted(sources, out, reading, track=track)
     options = Options(
         {name: tuple(patterns) for name, patterns in (reading.images or {}).items()},
         labels=None if reading.labels is None else label_ids(reading.labels),
@@ -144,28 +155,46 @@ def understand(
     )
     if options.images and "images" not in KINDS[kind].options:
         raise InputError(f"--images belongs to names of any kind, not to {kind}", remedy=f"--kind {ANY}")
-    cohort = usable_studies(KINDS[kind].read(folder, options), folder)
+    try:
+        cohort = usable_studies(KINDS[kind].read(folder, options), folder)
+    except InputError as error:
+        if reading.kind is not None or kind == ANY:
+            raise
+        marks = Problem(
+            f"the folder has the marks of {kind}", remedy=f"--kind {ANY} reads the files by their names"
+        )
+        raise InputError.from_problems([*error.problems, marks]) from None
     how = f"a folder as {KINDS[kind].title or kind} has them" if kind != ANY else "files by their names"
     understood = _written(how, folder, cohort, out, replaces)
     return replace(understood, problems=(*notes, *understood.problems))
 
 
-def _given_manifest(sources: Sequence[Path]) -> Path | None:
-    """The manifest that was given, or that a given folder holds."""
+def _require_none(options: Sequence[str], source: str) -> None:
+    """Refuse options that say how a folder is to be read.
+
+    Raises:
+        InputError: there are some.
+    """
+    if options:
+        raise InputError(f"{' and '.join(options)} belong to a folder, not to {source}")
+
+
+def _given_manifest(sources: Sequence[Path], *, inside: bool) -> Path | None:
+    """The manifest that was given, or that a given folder holds where `inside` allows to look."""
     if len(sources) != 1:
         return None
     (path,) = sources
     if path.suffix.lower() == ".json":
         return path
-    inside = path / MANIFEST_FILE
-    if not inside.is_file():
+    held = path / MANIFEST_FILE
+    if not inside or not held.is_file():
         return None
     try:
-        content = json.loads(inside.read_text(encoding="utf-8-sig"))
+        content = json.loads(held.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError):
         return None
     ours = isinstance(content, dict) and "modality" in content and any(name in content for name in SPLITS)
-    return inside if ours else None
+    return held if ours else None
 
 
 def _listed(sources: Sequence[Path], out: Path) -> tuple[Folder, list[Problem]]:
@@ -251,17 +280,15 @@ def _holds_dicom(folder: Folder) -> bool:
     return False
 
 
-def _converted(
-    sources: Sequence[Path], out: Path, reading: Reading, *, replaces: bool, track: Track
-) -> Understood:
-    """DICOM series, converted into the folder of the results; by the map of a first run where that is."""
+def _converted(sources: Sequence[Path], out: Path, reading: Reading, *, track: Track) -> Understood:
+    """DICOM series, converted into the folder of the results: by the map of a first run, where that is."""
     if len(sources) > 1:
         raise InputError(
             "DICOM files are read from one folder", remedy="give the folder that holds all of them"
         )
     manifest = out / MANIFEST_FILE
     first = out / "map.yaml"
-    map_file = first if replaces and first.is_file() else None
+    map_file = first if first.is_file() else None
     made = manifest_dicom(sources[0], manifest, map_file=map_file, labels=reading.labels, track=track)
     return Understood("DICOM series by their tags", manifest, None, read_manifest(manifest), made.problems)
 

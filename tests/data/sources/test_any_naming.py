@@ -170,6 +170,7 @@ def test_masks_are_known_by_name_values_shape_and_grid(lab):
         "P7/scar_mask.nii.gz": LV,
         "P8/mask.nii.gz": np.zeros_like(LV),
         "P9/roi.nii.gz": IMAGE,
+        "P9/rv_blood.nii.gz": LV,
     }
     flipped = AFFINE.copy()
     flipped[:3, 0], flipped[:3, 3] = -AFFINE[:3, 0], AFFINE[:3, 3] + 23 * AFFINE[:3, 0]
@@ -188,6 +189,7 @@ def test_masks_are_known_by_name_values_shape_and_grid(lab):
         ("without the size and shape of a left ventricle", "P5"),
         ("masks of a wall alone", "P6"),
         ("masks of something else than the left ventricle, by their name", "P7"),
+        ("masks of something else than the left ventricle, by their name", "P9"),
         ("empty masks", "P8"),
         ("called masks, but they hold no ids", "P9"),
     ):
