@@ -6,7 +6,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-import mrigmm
 from mrigmm.labels import MYOCARDIUM_G_PER_ML, class_ids
 from mrigmm.phantom import PRESETS, simulate_study
 
@@ -59,6 +58,7 @@ def lab(tmp_path_factory):
     return folder, truth
 
 
+@pytest.mark.gate
 def test_every_number_with_one_command_and_no_option(lab, tmp_path, cli):
     folder, truth = lab
     done = cli("segment", folder, "-o", tmp_path / "out")
@@ -76,11 +76,9 @@ def test_every_number_with_one_command_and_no_option(lab, tmp_path, cli):
     answers = json.loads(again.out)["answers"]
     assert answers.keys() == truth.keys()
     for name, infarct_g in truth.items():
-        assert abs(answers[name]["infarct_g"] - infarct_g) < ERROR_G, name
+        assert abs(answers[name]["infarct_g"] - infarct_g) < ERROR_G, (name, answers[name], infarct_g)
         assert answers[name]["lv_mass_g"] > 40
         assert 0 <= answers[name]["infarct_probability"] <= 1
     content = json.loads((tmp_path / "out" / "manifest.json").read_text())
     given = {study["id"] for study in content["test"] if "region" in study}
     assert given == {"Müller, A", "05"}
-    assert mrigmm.check(tmp_path / "out" / "manifest.json", data_root=folder).problems is not None
-    print({n: (round(answers[n]["infarct_g"], 1), round(t, 1)) for n, t in truth.items()})
