@@ -34,11 +34,15 @@ TISSUES: Mapping[str, TissueClass] = {
 # For cohorts of other organs, whose classes have names that we do not know.
 _OTHER_COLOURS = ((204, 121, 167), (0, 114, 178), (230, 159, 0), (213, 94, 0))
 
-# Error maps: where prediction and reference agree on a class, and where they do not.
+# Parts of classes, drawn inside them.
+_PART_COLOURS = {"mvo": (160, 80, 255)}
+
+# Error maps: where prediction and reference agree on a class, and where they do not. Apart from each other,
+# from scar and edema and from grey for colour-blind readers, too (tests/test_labels.py).
 AGREEMENT_COLOURS: Mapping[str, tuple[int, int, int]] = {
     "agree": (240, 240, 240),
-    "false positive": (204, 121, 167),
-    "false negative": (230, 159, 0),
+    "false positive": (120, 80, 255),
+    "false negative": (0, 200, 255),
 }
 
 # Names that a manifest's "labels" may use for ids that are no class of the mixture.
@@ -244,11 +248,10 @@ def meant_class(name: str) -> str | None:
 
 def class_colours(classes: Sequence[str]) -> dict[str, tuple[int, int, int]]:
     """Display colour (RGB, 0 to 255) of each class; unknown names take from a spare palette in turn."""
-    spare = [name for name in classes if name not in TISSUES]
+    known = {name: tissue.colour for name, tissue in TISSUES.items()} | _PART_COLOURS
+    spare = [name for name in classes if name not in known]
     return {
-        name: TISSUES[name].colour
-        if name in TISSUES
-        else _OTHER_COLOURS[spare.index(name) % len(_OTHER_COLOURS)]
+        name: known[name] if name in known else _OTHER_COLOURS[spare.index(name) % len(_OTHER_COLOURS)]
         for name in classes
     }
 

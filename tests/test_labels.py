@@ -1,6 +1,11 @@
+from itertools import combinations
+
+import numpy as np
 import pytest
+from skimage.color import deltaE_ciede2000, rgb2lab
 
 from mrigmm.labels import (
+    AGREEMENT_COLOURS,
     AUXILIARY_NAMES,
     BACKGROUND_ID,
     PARTS_OF_CLASSES,
@@ -48,6 +53,36 @@ def test_colours_of_known_and_other_classes_differ():
     assert colours["scar"] == TISSUES["scar"].colour
     # The spare palette starts with the first unknown name, wherever it stands.
     assert class_colours(["fat"])["fat"] == colours["fat"]
+
+
+# Linear RGB as readers with protanopia, deuteranopia and tritanopia see it (G. M. Machado et al., 2009).
+VISION = {
+    "usual": np.eye(3),
+    "protanopia": np.array([[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]]),
+    "deuteranopia": np.array([[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]]),
+    "tritanopia": np.array([[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]]),
+}
+
+
+def seen(colours, vision):
+    """CIELAB of colours (N, 3) from 0 to 255."""
+    share = np.asarray(colours) / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    mixed = np.clip(linear @ VISION[vision].T, 0, 1)
+    return rgb2lab(np.where(mixed <= 0.0031308, 12.92 * mixed, 1.055 * mixed ** (1 / 2.4) - 0.055))
+
+
+@pytest.mark.parametrize("vision", VISION)
+def test_colours_stay_apart_from_each_other_and_from_grey(vision):
+    """CIEDE2000, of which 2 is just seen."""
+    named = {**class_colours([*TISSUES, "mvo"]), **AGREEMENT_COLOURS}
+    lab = dict(zip(named, seen([*named.values()], vision), strict=True))
+    for group, least in (((*TISSUES, "mvo"), 10), ((*AGREEMENT_COLOURS, "scar"), 20)):
+        for one, other in combinations(group, 2):
+            assert deltaE_ciede2000(lab[one], lab[other]) > least, (one, other)
+    greys = seen([(g, g, g) for g in range(0, 256, 8)], vision)
+    for name in ("blood", "myocardium", "edema", "scar", "mvo", "false positive", "false negative"):
+        assert deltaE_ciede2000(lab[name], greys).min() > 7, name
 
 
 def test_spare_colours_repeat_rather_than_run_out():

@@ -24,6 +24,12 @@ UNITS = {
     CROP_ZSCORE: "z-score over the crop, per slice",
     REGION_PERCENTILES: "1st to 99th percentile inside the region as -1 to 1",
 }
+# The same for those who read a picture; "the region" is the left ventricle in most studies.
+UNITS_IN_WORDS = {
+    UNITS[REGION_ZSCORE]: "standard deviations above the mean of the region",
+    UNITS[CROP_ZSCORE]: "standard deviations above the mean of the slice",
+    UNITS[REGION_PERCENTILES]: "-1 to 1: 1st to 99th percentile of the region",
+}
 
 # Intensities further than this many (1st to 99th percentile) ranges outside that range are clipped:
 # a dead pixel must not set the scale, and no tissue lies there.

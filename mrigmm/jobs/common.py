@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from html import escape
@@ -204,3 +204,8 @@ def region_finder(anatomy: Path | None, device: str, networks: Path | None = Non
     if anatomy is None:
         return NetworkFinder(str(chosen), networks)
     return read_anatomy_finder(anatomy, chosen)[0]
+
+
+def versions_text(numbers: Mapping[str, str]) -> str:
+    """Return versions (`versions`) in one line."""
+    return ", ".join(f"{name} {number}" for name, number in numbers.items())

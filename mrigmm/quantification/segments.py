@@ -20,12 +20,12 @@ N_RINGS = 3
 # Right-ventricular blood this near to the left ventricle lies at the septum, behind at most a thin wall.
 _SEPTUM_MM = 6.0
 # The right ventricle narrows to the apex: at the base its area must be larger by at least this factor.
-_BASE_TO_APEX = 1.5
+_BASETO_APEX = 1.5
 # An insertion found by the program is not used beyond it: half an AHA segment.
 _MOST_SPREAD_DEGREES = 30.0
 # From base to apex in patients (RAS+): to the left, front and feet; and the cosine within which a stack's
 # direction is taken for it: stacks without directions in their header are farther off.
-_TO_APEX = np.array([-0.76, 0.44, -0.48])
+TO_APEX = np.array([-0.76, 0.44, -0.48])
 _LEAST_COSINE = 0.7
 # Share of the way from the inferior to the anterior insertion that must lead upwards in the patient.
 _LEAST_UPWARDS = 0.5
@@ -138,14 +138,14 @@ def base_by_rv(rv: Mask, ventricle: Mask) -> bool | None:
     area = rv.sum(axis=(0, 1))[used]
     third = used.size // N_RINGS
     first, last = float(area[:third].mean()), float(area[-third:].mean())
-    if max(first, last) <= _BASE_TO_APEX * min(first, last):
+    if max(first, last) <= _BASETO_APEX * min(first, last):
         return None
     return first > last
 
 
 def base_by_header(affine: Floats) -> bool | None:
     """Return whether the first slice is basal, as the stack lies in patients (RAS+); None when unclear."""
-    cosine = float(affine[:3, 2] @ _TO_APEX / np.linalg.norm(affine[:3, 2]) / np.linalg.norm(_TO_APEX))
+    cosine = float(affine[:3, 2] @ TO_APEX / np.linalg.norm(affine[:3, 2]) / np.linalg.norm(TO_APEX))
     return None if abs(cosine) < _LEAST_COSINE else cosine > 0
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mrigmm.labels import class_colours, segment_colours
+from mrigmm.labels import segment_colours
 from mrigmm.reporting.figures import png
 from mrigmm.reporting.pictures import Picture, diagram, plain
 
@@ -39,24 +39,24 @@ class VolumePairs:
 
 
 def bland_altman_picture(pairs: Mapping[str, VolumePairs]) -> Picture:
-    """Return one panel per class: difference against mean of the two volumes, bias and limits of agreement.
+    """Return one panel per number: difference against mean of the two, bias and limits of agreement.
 
     Args:
-        pairs: by class name.
+        pairs: by number, with its unit.
     """
     rows = -(-len(pairs) // _COLUMNS)
     columns = min(len(pairs), _COLUMNS)
     figure = Figure(figsize=(3.2 * columns, 2.6 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    colours = class_colours(list(pairs))
+    colours = dict(zip(pairs, segment_colours(len(pairs)), strict=True))
     for axis, (name, volumes) in zip(axes, pairs.items(), strict=False):
-        _panel(axis, volumes, colours[name], name, ("mean of the two, ml", "predicted - reference, ml"))
+        _panel(axis, volumes, colours[name], name, ("mean of the two", "predicted - reference"))
     for axis in axes[len(pairs) :]:
         axis.set_axis_off()
     return diagram(
         figure,
         title="Bland-Altman",
-        alt="Predicted minus reference volume against their mean, per class, with limits of agreement",
+        alt="Predicted minus reference against their mean, per number, with limits of agreement",
     )
 
 

@@ -19,10 +19,25 @@ from markupsafe import Markup
 
 from mrigmm.labels import AGREEMENT_COLOURS, class_colours, in_words
 from mrigmm.reporting.bland_altman import VolumePairs
+from mrigmm.reporting.bulls_eye import TERRITORIES, BullsEye
+from mrigmm.reporting.distribution import HEIGHT, WIDTH, Distribution, distribution
+from mrigmm.reporting.figures import MAX_SLICES
 from mrigmm.reporting.pictures import Picture
+from mrigmm.reporting.slices import ISLAND_ML, SCALE_MM, Slices
 from mrigmm.reporting.viewer import ViewerStudy, viewer_classes
 
 REPORT_MARK = "mrigmm report</title>"  # near the beginning of every page
+# What a reader wants first: quantity -> heading of its column.
+ANSWERS: Mapping[str, str] = {
+    "infarct_mass_g": "infarct (g)",
+    "infarct_percent_of_lv_mass": "infarct (% of LV mass)",
+    "lv_mass_g": "LV mass (g)",
+    "edema_mass_g": "edema (g)",
+    "mvo_mass_g": "MVO (g)",
+}
+# How good a segmentation thinks it is.
+QUALITY = ("estimated_dice_infarct", "infarct_probability")
+_SIZES = {"infarct_percent_of_lv_mass": "infarct, % of LV mass", "infarct_mass_g": "infarct, g"}
 
 
 @dataclass(frozen=True)
@@ -57,11 +72,12 @@ class StudyPage:
     Attributes:
         id: study id.
         classes: what was found, by class.
-        quantities: further numbers.
+        quantities: numbers of the study.
         warnings: what the user should know.
         notes: of the prediction and of the quantification; what could not be shown, and why.
-        rows: pictures of the slices, one under the other.
-        plots: further pictures, side by side.
+        slices: pictures with the borders of the classes; None without images.
+        bulls_eye: transmurality of the AHA segments, where they are numbered.
+        mixture: picture of the mixture.
         facts: name -> text: method, seconds, files, versions, command line.
         volumes: for the interactive viewer; None without it, or without images.
         edited: whether somebody has changed the label map since it was predicted.
@@ -72,11 +88,17 @@ class StudyPage:
     quantities: Sequence[Quantity] = ()
     warnings: Sequence[str] = ()
     notes: Sequence[str] = ()
-    rows: Sequence[Picture] = ()
-    plots: Sequence[Picture] = ()
+    slices: Slices | None = None
+    bulls_eye: BullsEye | None = None
+    mixture: Picture | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
     volumes: ViewerStudy | None = None
     edited: bool = False
+
+    @property
+    def numbers(self) -> dict[str, float | None]:
+        """Name of a quantity -> its value."""
+        return {quantity.name: quantity.value for quantity in self.quantities}
 
 
 @dataclass(frozen=True)
@@ -98,14 +120,13 @@ class Report:
         disclaimer: what the results are not for.
         studies: in the order of the page.
         metrics: of this folder, then of those to compare with.
-        volumes: class -> predicted and reference volumes, where there are enough for Bland-Altman.
-        bland_altman: figure of these volumes.
+        pairs: number with its unit -> predicted and reference, where there are enough for Bland-Altman.
+        bland_altman: figure of these numbers.
         loss: figure of the training.
         problems: studies that are not shown, and why.
         no_prediction: study -> why predict failed on it.
         facts: name -> text: versions, command line.
         settings: method -> its settings.
-        quantities: names of those that the cohort table shows.
         class_ids: of the label maps in the viewer.
     """
 
@@ -115,14 +136,13 @@ class Report:
     disclaimer: str
     studies: Sequence[StudyPage]
     metrics: Sequence[MetricsTable] = ()
-    volumes: Mapping[str, VolumePairs] = field(default_factory=dict)
+    pairs: Mapping[str, VolumePairs] = field(default_factory=dict)
     bland_altman: Picture | None = None
     loss: Picture | None = None
     problems: Sequence[str] = ()
     no_prediction: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
-    quantities: Sequence[str] = ()
     class_ids: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -130,6 +150,43 @@ class Report:
         """Names of all classes and nested regions, in their order."""
         rows = (row.name for study in self.studies for row in study.classes)
         return list(dict.fromkeys((*self.classes, *rows)))
+
+    @property
+    def measured(self) -> list[str]:
+        """Names of the quantities that some study has a value of."""
+        values = (q for study in self.studies for q in study.quantities if q.value is not None)
+        return list(dict.fromkeys(quantity.name for quantity in values))
+
+    @property
+    def answers(self) -> list[str]:
+        """Those of `ANSWERS` that are measured."""
+        return [name for name in ANSWERS if name in self.measured]
+
+    @property
+    def further(self) -> list[str]:
+        """Quantities that the cohort table shows on demand."""
+        return [name for name in self.measured if name not in (*ANSWERS, *QUALITY)]
+
+    @property
+    def judged(self) -> bool:
+        """Whether some study says how good its segmentation is."""
+        return any(name in self.measured for name in QUALITY)
+
+    @property
+    def sizes(self) -> Distribution | None:
+        """Infarct sizes of the studies; None of fewer than two."""
+        for name, title in _SIZES.items():
+            values = {s.id: s.numbers.get(name) for s in self.studies}
+            known = {study: value for study, value in values.items() if value is not None}
+            if len(known) > 1:
+                return distribution(known, title)
+        return None
+
+    @property
+    def largest_percent(self) -> float:
+        """Upper end of the bars of infarct size, in percent."""
+        shares = [s.numbers.get("infarct_percent_of_lv_mass") or 0.0 for s in self.studies]
+        return max([10.0, *shares])
 
     @property
     def has_remarks(self) -> bool:
@@ -158,10 +215,23 @@ def render_report(report: Report) -> str:
     environment.filters["number"] = _number
     environment.filters["sortable"] = _sortable
     environment.filters["words"] = in_words
-    colours = {**class_colours(report.regions), **AGREEMENT_COLOURS}
+    environment.globals |= {
+        "headings": ANSWERS,
+        "quality_names": QUALITY,
+        "territories": TERRITORIES,
+        "island_ml": ISLAND_ML,
+        "scale_mm": SCALE_MM,
+        "plot_width": WIDTH,
+        "plot_height": HEIGHT,
+    }
+    colours = {**class_colours(list(dict.fromkeys((*report.regions, *_drawn(report))))), **AGREEMENT_COLOURS}
     swatches = {name: index for index, name in enumerate(colours)}
     # The template's own files: what comes from elsewhere never gets into them.
-    style = Markup(environment.get_template("report.css.j2").render(colours=list(colours.values())))
+    style = Markup(
+        environment.get_template("report.css.j2").render(
+            colours=list(colours.values()), most_slices=MAX_SLICES
+        )
+    )
     names = ["templates/report.js"]
     viewer = _viewer(report)
     if viewer:
@@ -177,6 +247,17 @@ def render_report(report: Report) -> str:
         viewer_classes=list(report.class_ids),
         viewer_places={study["name"]: index for index, study in enumerate(viewer.get("studies", ()))},
     )
+
+
+def _drawn(report: Report) -> list[str]:
+    """Return the classes that pictures show borders of."""
+    borders = (
+        border
+        for study in report.studies
+        if study.slices is not None
+        for border in sorted(study.slices.classes)
+    )
+    return list(dict.fromkeys(borders))
 
 
 def _viewer(report: Report) -> dict[str, Any]:

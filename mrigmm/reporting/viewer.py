@@ -23,22 +23,19 @@ class ViewerStudy:
     """The volumes of one study; files are NIfTI (gzip, uint8).
 
     Attributes:
-        first_slice: number of the first slice shown, from 1.
-        slices: how many there are.
+        numbers: of the slices in the file, from 1, in the order in which they are shown.
         sequences: name -> file.
         labels: file of the label map.
     """
 
-    first_slice: int
-    slices: int
+    numbers: tuple[int, ...]
     sequences: Mapping[str, bytes]
     labels: bytes
 
     def as_json(self) -> dict[str, Any]:
         """Return JSON as the page's script wants it."""
         return {
-            "firstSlice": self.first_slice,
-            "slices": self.slices,
+            "numbers": self.numbers,
             "sequences": [{"name": name, "data": _text(file)} for name, file in self.sequences.items()],
             "labels": _text(self.labels),
         }
@@ -49,23 +46,23 @@ def viewer_study(
     labels: NDArray[np.uint8],
     *,
     spacing_mm: tuple[float, float, float],
+    numbers: Sequence[int],
 ) -> ViewerStudy:
     """Crop a study around its labels.
 
-    The volumes lie straight in space, their slices across the last axis, so that the viewer shows the
-    slices as they were acquired.
+    The volumes lie straight in space, so that the viewer shows the slices as the pictures of the page do.
 
     Args:
-        images: sequence -> intensities (X, Y, Z), slices along the last axis.
-        labels: class ids (X, Y, Z).
-        spacing_mm: of the axes.
+        images: sequence -> intensities (rows, columns, slices), as they are to be shown.
+        labels: class ids, of the same shape.
+        spacing_mm: between rows, columns and slices.
+        numbers: of the slices in the file, from 1.
     """
     used = np.flatnonzero((labels > 0).any(axis=(0, 1)))
     first, last = (int(used[0]), int(used[-1])) if used.size else (0, labels.shape[2] - 1)
     box = (*region_window(labels > 0, spacing_mm), slice(first, last + 1))
     return ViewerStudy(
-        first_slice=first + 1,
-        slices=last - first + 1,
+        numbers=tuple(numbers[first : last + 1]),
         sequences={name: _nifti(_eight_bits(image[box]), spacing_mm) for name, image in images.items()},
         labels=_nifti(labels[box], spacing_mm),
     )
@@ -84,7 +81,9 @@ def _eight_bits(image: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _nifti(data: NDArray[np.uint8], spacing_mm: Sequence[float]) -> bytes:
-    volume = nib.Nifti1Image(np.asfortranarray(data), np.diag([*spacing_mm, 1.0]))
+    down, across, between = spacing_mm
+    upright = np.asfortranarray(data[::-1].swapaxes(0, 1))  # to the right, up
+    volume = nib.Nifti1Image(upright, np.diag([across, down, between, 1.0]))
     return gzip.compress(volume.to_bytes(), mtime=0)
 
 

@@ -11,13 +11,12 @@ from mrigmm.data.run_folder import RunFolder
 from mrigmm.errors import InputError
 from mrigmm.jobs.reading.evaluated import StudyOverlap
 from mrigmm.jobs.reading.predicted import read_predicted_study
-from mrigmm.jobs.report import volume_pairs
-from mrigmm.reporting.bland_altman import VolumePairs
+from mrigmm.jobs.reporting.cohort import number_pairs
 
 from ..conftest import ventricle
 
 BASE64 = r"base64,[A-Za-z0-9+/=]+"
-MIXTURE = "Mixture, z-score inside the region"
+MIXTURE = "Mixture, standard deviations above the mean of the region"
 
 
 @pytest.fixture
@@ -44,10 +43,11 @@ def test_volumes_and_pictures(predicted):
     assert (result.output, result.done, result.problems) == (out / "report.html", ("a", "b"), ())
     html = result.output.read_text()
     for study in (1, 2):
-        assert rows(html, study) == ["LGE", "T2", "bSSFP", "label map on LGE"]
+        assert rows(html, study) == ["LGE", "T2", "bSSFP"]
     assert html.count(MIXTURE) == 2
     volume = json.loads((out / "a.json").read_text())["volume_ml"]["scar"]
-    assert f'<td data-value="{volume!r}">{volume:.1f}</td>' in html
+    assert f'<td class="more" data-value="{volume!r}">{volume:.1f}</td>' in html
+    assert f'<td class="answer" data-value="{1.05 * volume!r}">{1.05 * volume:.1f}</td>' in html
     assert "Agreement" not in html  # not evaluated
     assert "Not for clinical use" in html
     assert not re.search("https?:", re.sub(BASE64, "", html))
@@ -69,19 +69,9 @@ def test_agreement_beside_another_folder(predicted, tmp_path):
     assert re.findall(r"<caption>(\w+)</caption>", html) == ["out", "baseline"]
     metrics = json.loads((out / "metrics.json").read_text())
     assert f"<td>{metrics['summary']['scar']['dice_mean']:.3f}</td>" in html
-    assert f'<td data-value="{metrics["studies"]["a"]["scar"]["dice"]!r}">' in html
+    assert f'<td class="more" data-value="{metrics["studies"]["a"]["scar"]["dice"]!r}">' in html
     assert f"<td>{metrics['studies']['a']['scar']['reference_ml']:.1f}</td>" in html
-    assert "Volumes: predicted against reference" not in html  # two studies
-
-
-def test_three_evaluated_studies_have_limits_of_agreement(workshop, tmp_path):
-    manifest = workshop.manifest([workshop.study(name, seed=i) for i, name in enumerate("abc")])
-    mrigmm.predict(manifest, tmp_path / "out", method="map-em")
-    mrigmm.evaluate(tmp_path / "out", manifest)
-    html = mrigmm.report(tmp_path / "out").output.read_text()
-    studies = json.loads((tmp_path / "out" / "metrics.json").read_text())["studies"].values()
-    bias = np.mean([study["scar"]["predicted_ml"] - study["scar"]["reference_ml"] for study in studies])
-    assert re.search(rf'<th scope="row">scar</th><td>{bias:.2f}</td>', html)
+    assert "Predicted against reference" not in html  # two studies
 
 
 def test_an_evaluated_study_is_shown_with_its_reference(workshop, tmp_path):
@@ -95,8 +85,8 @@ def test_an_evaluated_study_is_shown_with_its_reference(workshop, tmp_path):
     mrigmm.evaluate(out, manifest)
     (workshop.folder / entries[1]["label"]).unlink()
     html = mrigmm.report(out).output.read_text()
-    assert rows(html, 1)[4:] == ["reference on LGE", "errors of edema on T2", "errors of scar on LGE"]
-    assert rows(html, 2)[4:] == []
+    assert rows(html, 1)[3:] == ["reference on LGE", "errors of edema on T2", "errors of scar on LGE"]
+    assert rows(html, 2)[3:] == []
     same_ids = workshop.volume("same.nii.gz", ventricle())
     myops_ids = {"background": [0, 600], "blood": [500], "myocardium": [200], "edema": [1220], "scar": [2221]}
     plain, mapped = (
@@ -129,7 +119,7 @@ def test_a_run_of_its_own_units_and_its_training(workshop, tmp_path):
     mrigmm.predict(manifest, tmp_path / "out", run=run, device="cpu")
     assert json.loads((tmp_path / "out" / "s1.json").read_text())["run"] == str(run)
     html = mrigmm.report(tmp_path / "out").output.read_text()
-    assert "<figcaption>Mixture, z-score over the crop, per slice" in html
+    assert "<figcaption>Mixture, standard deviations above the mean of the slice" in html
     assert "Run run" in html
 
 
@@ -149,17 +139,28 @@ def test_quantities_are_on_the_page(predicted):
         "intervals": {"infarct_mass_g": [5.5, 9.0]},
         "slices": [],
         "segments": [{"segment": 1, "transmurality_percent": 50.0}],
+        "numbering": {
+            "automatic": True,
+            "base_first": True,
+            "insertion_degrees": 100.0,
+            "spread_degrees": 4.0,
+        },
         "notes": ["no segments: <no insertion point>"],
     }
-    (out / "quantities.json").write_text(json.dumps({"studies": {"a": content}}))
+    path = out / "quantities.json"
+    path.write_text(json.dumps({"studies": {"a": content}}))
     html = mrigmm.report(out).output.read_text()
-    assert '<td data-value="7.25">7.2</td>' in html
-    assert "<td>5.5 to 9.0</td>" in html
-    assert html.count("<figcaption>Bull&#39;s eye</figcaption>") == 1
+    assert '<td class="answer" data-value="7.25">7.2</td>' in html
     assert "<td>7.2</td><td>8.8</td><td>5.5 to 9.0</td>" in html
-    assert html.count("infarct mass (g)") == 2  # cohort table and study
-    assert html.count("salvage") == 1  # of the study: no study has it
+    assert html.count("salvage</th>") == 1  # of the study: no study has it
     assert "no segments: &lt;no insertion point&gt;" in html
+    by = r"<figcaption>Bull's eye: transmurality of the infarct, %; (.*)</figcaption>"
+    assert re.findall(by, html) == ["numbered automatically, by the right ventricle that the program found"]
+    content["numbering"]["spread_degrees"] = None
+    path.write_text(json.dumps({"studies": {"a": content}}))
+    html = mrigmm.report(out).output.read_text()
+    assert re.findall(by, html) == ["numbered by the insertion point that was given"]
+    assert "<title>segment 1: 50 %</title>" in html
 
 
 @pytest.mark.parametrize(
@@ -239,7 +240,7 @@ def test_images_that_are_gone(predicted, workshop):
     assert html.count("The images cannot be shown: ") == 1
     assert "a_LGE.nii.gz" in html
     assert str(workshop.folder) not in re.search(r"The images cannot be shown.*", html)[0]
-    assert (rows(html, 1), len(rows(html, 2))) == ([], 4)
+    assert (rows(html, 1), len(rows(html, 2))) == ([], 3)
 
 
 def test_an_image_that_was_replaced_by_one_on_another_grid(predicted, workshop):
@@ -361,14 +362,32 @@ def test_the_report_needs_no_lightning():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_agreement_of_volumes_only_for_classes_of_three_studies_or_more():
-    """Differences 1, 0, 2 ml: mean 1 ml, SD 1 ml, limits 1 -/+ 1.96 ml."""
-    volumes = [(11.0, 10.0), (20.0, 20.0), (32.0, 30.0)]
-    studies = {f"p{i}": {"edema": StudyOverlap(None, *pair)} for i, pair in enumerate(volumes)}
-    studies["p0"]["scar"] = studies["p1"]["scar"] = StudyOverlap(None, 1.0, 2.0)
-    assert volume_pairs(studies) == {
-        "edema": VolumePairs((11, 20, 32), (10, 20, 30), 1.0, pytest.approx((-0.96, 2.96), abs=1e-3))
+def test_agreement_in_grams_and_percent_from_ten_studies():
+    """Differences of 1 and 3 ml in turn: mean 2.1 g, SD 1.05 * sqrt(10 / 9) g; of 100 ml wall 2 %."""
+    studies = {
+        f"p{i}": {
+            "scar": StudyOverlap(None, 11.0 + 2 * (i % 2), 10.0),
+            "wall": StudyOverlap(None, 100.0, 100.0),
+        }
+        for i in range(10)
     }
+    for i in range(9):
+        studies[f"p{i}"]["edema"] = StudyOverlap(None, 1.0, 2.0)
+    found = number_pairs(studies)
+    assert [*found] == ["infarct (g)", "LV mass (g)", "infarct (% of LV mass)"]
+    grams, percent = found["infarct (g)"], found["infarct (% of LV mass)"]
+    assert grams.predicted[:2] == pytest.approx((1.05 * 11, 1.05 * 13))
+    assert grams.bias == pytest.approx(2.1)
+    spread = 1.96 * 1.05 * np.sqrt(10 / 9)
+    assert grams.limits == pytest.approx((2.1 - spread, 2.1 + spread), abs=1e-3)
+    assert percent.bias == pytest.approx(2.0)
+    assert number_pairs({name: studies[name] for name in [*studies][:9]}) == {}
+    other = {str(i): {"lesion": StudyOverlap(None, 1.0 + i, 1.0)} for i in range(10)}
+    assert [*number_pairs(other)] == ["lesion (ml)"]
+    empty = {
+        str(i): {"scar": StudyOverlap(0.0, 1.0, 1.0), "wall": StudyOverlap(0.0, 0.0, 9.0)} for i in range(10)
+    }
+    assert "infarct (% of LV mass)" not in number_pairs(empty)
 
 
 def test_a_report_replaces_reports_only(predicted, tmp_path):

@@ -1,65 +1,44 @@
-import io
-
-import matplotlib.image
 import numpy as np
 import pytest
 from matplotlib import colormaps
 
-from mrigmm.reporting.bulls_eye import bulls_eye_figure
+from mrigmm.reporting.bulls_eye import TERRITORIES, bulls_eye
 
 
-def picture(values, unit="%"):
-    png = bulls_eye_figure(values, title="transmurality", unit=unit)
-    return matplotlib.image.imread(io.BytesIO(png))[..., :3]
-
-
-def where(image, colour):
-    """Middle (row, column) of the pixels of a colour, in units of the picture's height; None without any."""
-    found = np.argwhere(np.abs(image - np.asarray(colour)[:3]).max(axis=-1) < 0.01)
-    return None if len(found) < 50 else found.mean(axis=0) / image.shape[0]
-
-
-def shade(share):
-    return colormaps["cividis"](share)
+def wedges(values):
+    return {wedge.segment: wedge for wedge in bulls_eye(values, "").wedges}
 
 
 def test_the_segments_lie_where_the_aha_draws_them():
     """Anterior (1) on top, inferior (4) below, septum (2, 3) at the left, apical septal (14) left inside."""
-    middle = where(picture(dict.fromkeys(range(1, 17), 30.0)), shade(0.3))
-    places = {
-        number: where(picture({n: 100.0 if n == number else 0.0 for n in range(1, 17)}), shade(1.0))
-        for number in (1, 2, 3, 4, 5, 6, 14)
-    }
-    up = {number: middle[0] - place[0] for number, place in places.items()}
-    right = {number: place[1] - middle[1] for number, place in places.items()}
-    assert up[1] > 0.25 > abs(right[1])
-    assert up[4] < -0.25
-    assert right[2] < -0.2 < 0.1 < up[2]
-    assert right[3] < -0.2
-    assert up[3] < -0.1
-    assert right[5] > 0.1 > 0 > up[5]
-    assert right[6] > 0.1
-    assert up[6] > 0.1
-    assert -0.25 < right[14] < -0.1
+    place = {number: (wedge.x, -wedge.y) for number, wedge in wedges({}).items()}  # right, up
+    assert sorted(place) == [*range(1, 17)]
+    for top, bottom, septal, lateral in ((1, 4, 2, 6), (7, 10, 8, 12), (13, 15, 14, 16)):
+        assert place[top][1] > 30 > abs(place[top][0])
+        assert place[bottom][1] < -30 < place[bottom][0] < 30
+        assert place[septal][0] < -30
+        assert place[lateral][0] > 30
+    assert place[3][0] < -70 < place[3][1] < 0 < place[2][1]
+    radius = [np.hypot(*place[number]) for number in (1, 7, 13)]
+    np.testing.assert_allclose(radius, [87.5, 62.5, 37.5])
 
 
-def test_missing_segments_are_hatched():
-    full = picture(dict.fromkeys(range(1, 17), 50.0))
-    for missing in ({}, {1: None}, {1: float("nan")}):
-        image = picture(dict.fromkeys(range(2, 17), 50.0) | missing)
-        changed = np.argwhere(np.abs(image - full).max(axis=-1) > 0.1)
-        assert len(changed) > 500
-        assert len(np.unique(image[tuple(changed.T)].round(2), axis=0)) > 2  # no flat colour
-    assert (picture({}) != full).any()
+def test_colours_span_0_to_100_percent_and_missing_segments_have_none():
+    found = wedges({1: 0.0, 2: 50.0, 3: 100.0, 4: None, 5: float("nan")})
+    for number, share in {1: 0.0, 2: 0.5, 3: 1.0}.items():
+        np.testing.assert_allclose(
+            found[number].colour, np.array(colormaps["cividis"](share)[:3]) * 255, atol=1
+        )
+    assert [found[n].dark for n in (1, 2, 3)] == [True, False, False]
+    assert [found[n].colour for n in (4, 5, 6)] == [None, None, None]
+    assert [found[n].value for n in (4, 5, 6)] == [None, None, None]
 
 
-def test_other_units_span_what_there_is():
-    image = picture({1: 2.0, 4: 4.0}, unit="g")
-    assert where(image, shade(0.5)) is not None
-    assert where(image, shade(1.0)) is not None
-    assert picture({1: 0.0}, unit="g").shape == image.shape  # nothing above 0
+def test_territories_hold_every_segment_once_and_meet_at_three_lines_a_ring():
+    assert sorted(n for segments in TERRITORIES.values() for n in segments) == [*range(1, 17)]
+    assert bulls_eye({}, "").borders.count("M") == 9
 
 
 def test_a_segment_that_is_none():
     with pytest.raises(ValueError, match="1 to 16"):
-        bulls_eye_figure({17: 1.0}, title="", unit="%")
+        bulls_eye({17: 1.0}, "")

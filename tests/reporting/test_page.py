@@ -7,8 +7,10 @@ import pytest
 
 from mrigmm.labels import TISSUES
 from mrigmm.reporting.bland_altman import VolumePairs
+from mrigmm.reporting.bulls_eye import bulls_eye
 from mrigmm.reporting.page import ClassRow, MetricsTable, Quantity, Report, StudyPage, render_report
 from mrigmm.reporting.pictures import Picture
+from mrigmm.reporting.slices import Border, Place, SliceRow, Slices
 
 EVIL = '<script>alert("x")</script>'
 ROW = {
@@ -22,6 +24,20 @@ ROW = {
     "correct_negative_studies": 2,
 }
 PICTURE = Picture("LGE", "LGE with contours", b"RIFF", 10, 20)
+
+
+def slices(name="LGE", title="LGE", edges=("S", "L", "I", "R")):
+    border = Border("scar", (((0, 0), (4, 0), (4, 4)),))
+    return Slices(
+        places=(Place(3, 0.0, False), Place(2, 8.5, True)),
+        images={name: (PICTURE, PICTURE)},
+        borders={"predicted": ((border,), ())},
+        rows=(SliceRow(title, title, name, "predicted"),),
+        pixels=(20, 10),
+        bar=4.0,
+        edges=edges,
+        base_known=True,
+    )
 
 
 class Page(HTMLParser):
@@ -48,8 +64,8 @@ def study(study_id="p01", **changes):
     content = {
         "classes": [ClassRow("blood", 12.345), ClassRow("scar", 0.0, 1.5, 0.25)],
         "warnings": ["a warning"],
-        "rows": [PICTURE],
-        "plots": [PICTURE],
+        "slices": slices(),
+        "mixture": PICTURE,
         "facts": {"command line": "mrigmm predict"},
     }
     return StudyPage(study_id, **{**content, **changes})
@@ -77,14 +93,78 @@ def test_the_numbers_of_the_page():
     assert "nan" not in " ".join(text)
 
 
-def test_quantities_are_shown_with_their_intervals():
-    numbers = [Quantity("infarct, g", 7.25, 8.75, (5.5, 9.0)), Quantity("salvage", None)]
-    text = Page(render(studies=[study(quantities=numbers)], quantities=["infarct, g"])).text
-    assert text.count("infarct, g") == 2  # cohort table and study
+def test_quantities_are_shown_with_their_intervals_where_there_are_any():
+    numbers = [Quantity("area, g", 7.25, 8.75, (5.5, 9.0)), Quantity("salvage", None)]
+    text = Page(render(studies=[study(quantities=numbers)])).text
+    assert text.count("area, g") == 2  # cohort table and study
     assert text.count("salvage") == 1
     assert text.count("7.2") == 2
     assert text.count("8.8") == 1
     assert "5.5 to 9.0" in text
+    text = Page(render(studies=[study(quantities=[Quantity("area, g", 7.25)])])).text
+    assert not {"of the probabilities", "95 % interval"} & set(text)
+
+
+def test_the_answer_comes_first():
+    """Study, infarct in g and %, LV mass, MVO, quality, warnings; then what is shown on demand."""
+    numbers = {
+        "lv_cavity_ml": 100.0,
+        "lv_mass_g": 120.0,
+        "mvo_mass_g": 1.5,
+        "infarct_percent_of_lv_mass": 12.5,
+        "infarct_mass_g": 15.0,
+        "edema_mass_g": None,
+        "estimated_dice_infarct": 0.75,
+        "infarct_probability": 0.97,
+    }
+    html = render(studies=[study(quantities=[Quantity(*item) for item in numbers.items()])])
+    row = re.search(r'<tr data-more="a warning">.*?</tr>', html, re.DOTALL)[0]
+    assert re.findall(r'data-value="([^"]*)"', row) == [
+        *("p01", "15.0", "12.5", "120.0", "1.5", "0.75", "1"),
+        *("12.345", "0.0", "0.25", "100.0"),
+    ]
+    on_demand = re.findall(r'<td class="more" data-value="([^"]*)"', row)
+    assert on_demand == ["12.345", "0.0", "0.25", "100.0"]
+    assert "infarct 97 %" in row
+    summary = " ".join(
+        re.sub("<[^>]*>", "", re.search(r"<summary>(.*?)</summary>", html, re.DOTALL)[1]).split()
+    )
+    assert "p01 infarct 15.0 g, 12.5 % of LV mass LV mass 120.0 g MVO 1.5 g" in summary
+    assert "most infarct in slice 2" in summary
+    assert "Distribution of" not in html  # of one study
+
+
+def test_the_sizes_of_a_cohort_are_drawn_in_percent_or_else_in_grams():
+    def sizes(name):
+        studies = [study(f"p{i}", quantities=[Quantity(name, 10.0 * i)]) for i in range(3)]
+        return re.findall(r"<title>(p\d: [\d.]+)</title>", render(studies=studies))
+
+    for name in ("infarct_percent_of_lv_mass", "infarct_mass_g"):
+        assert sizes(name) == ["p0: 0.0", "p1: 10.0", "p2: 20.0"]
+    assert sizes("lv_mass_g") == []
+
+
+def test_slices_have_letters_places_and_borders():
+    html = render()
+    tiles = re.findall(r'<button type="button" class="tile( most)?".*?</button>', html, re.DOTALL)
+    assert tiles == ["", " most"]
+    assert re.findall(r'<span class="edge e(\d)" aria-hidden="true">(.)</span>', html)[:4] == [
+        ("0", "S"),
+        ("1", "L"),
+        ("2", "I"),
+        ("3", "R"),
+    ]
+    assert '<span class="number">2 · 8 mm</span><span class="peak">most infarct</span>' in html
+    assert html.count('d="M0 0l4 0 0 4z"') == 1
+    assert 'href="#m1-0-0"' in html
+    assert '<g id="m1-0-0" transform="scale(0.5 0.5)">' in html
+
+
+def test_a_bulls_eye_says_what_it_is_numbered_by():
+    html = render(studies=[study(bulls_eye=bulls_eye({4: 55.0}, "numbered automatically"))])
+    assert "%; numbered automatically</figcaption>" in html
+    assert "<title>segment 4: 55 %</title>" in html
+    assert {"LAD", "RCA", "LCx"} <= set(Page(html).text)
 
 
 def test_what_the_cohort_table_sorts_by():
@@ -96,7 +176,7 @@ def test_what_the_cohort_table_sorts_by():
 
 def test_limits_of_agreement_are_a_table():
     pairs = VolumePairs((1.0, 2.0, 3.0), (0.0, 2.0, 4.0), 0.0, (-1.96, 1.96))
-    text = Page(render(bland_altman=PICTURE, volumes={"scar": pairs})).text
+    text = Page(render(bland_altman=PICTURE, pairs={"infarct (g)": pairs})).text
     assert {"0.00", "-1.96", "1.96"} <= set(text)
 
 
@@ -107,10 +187,11 @@ def test_limits_of_agreement_are_a_table():
         {"studies": [study(classes=[ClassRow(EVIL, 1.0, 1.0, 1.0)])], "classes": [EVIL]},
         {"studies": [study(warnings=[EVIL])]},
         {"studies": [study(notes=[EVIL])]},
-        {"studies": [study(rows=[Picture(EVIL, EVIL, b"", 1, 1)])]},
-        {"studies": [study(plots=[Picture(EVIL, EVIL, b"", 1, 1)])]},
+        {"studies": [study(slices=slices(EVIL, EVIL, (EVIL,) * 4))]},
+        {"studies": [study(mixture=Picture(EVIL, EVIL, b"", 1, 1))]},
+        {"studies": [study(bulls_eye=bulls_eye({}, EVIL))]},
         {"studies": [study(facts={EVIL: EVIL})]},
-        {"studies": [study(quantities=[Quantity(EVIL, 1.0)])], "quantities": [EVIL]},
+        {"studies": [study(quantities=[Quantity(EVIL, 1.0)])]},
         {"metrics": [MetricsTable(EVIL, [{**ROW, "name": EVIL}])]},
         {"folder": EVIL},
         {"methods": [EVIL]},
@@ -133,7 +214,7 @@ def test_texts_from_files_are_escaped(change):
 def test_no_attribute_can_be_broken_out_of():
     evil = '" onerror="alert(1)'
     page = Page(
-        render(studies=[study(evil, warnings=[evil], rows=[Picture(evil, evil, b"", 1, 1)])], folder=evil)
+        render(studies=[study(evil, warnings=[evil], slices=slices(evil, evil, (evil,) * 4))], folder=evil)
     )
     assert not [name for name, _ in page.attributes if name.startswith("on")]
 
@@ -163,15 +244,17 @@ def test_every_link_inside_the_page_has_its_target():
     html = render(studies=[study(f"p {i}") for i in range(3)], loss=PICTURE)
     attributes = Page(html).attributes
     targets = {value for name, value in attributes if name == "id"}
-    links = {value[1:] for name, value in attributes if name == "href"}
+    links = {value[1:] for name, value in attributes if name == "href" and value.startswith("#")}
     assert {"study-1", "study-2", "study-3", "training"} <= links <= targets
 
 
 def test_parts_without_content_are_left_out():
-    html = render(metrics=[], studies=[study(rows=[], plots=[], warnings=[], notes=["no images"])])
+    html = render(metrics=[], studies=[study(slices=None, mixture=None, warnings=[], notes=["no images"])])
     assert "Agreement" not in html
     assert "Training" not in html
     assert "<img" not in html
+    assert "<image" not in html
+    assert "tile" not in re.sub(r"<(style|script)>.*?</\1>", "", html, flags=re.DOTALL)
     assert "no images" in Page(html).text
 
 
@@ -183,4 +266,5 @@ def test_class_colours_come_from_the_one_table():
 
 def test_pictures_are_loaded_when_they_are_looked_at():
     html = render()
-    assert html.count("<img") == html.count('loading="lazy"') == 2
+    assert html.count("<img") == html.count('loading="lazy"') == 1  # the mixture
+    assert html.count("<image") == 2  # each slice once, whatever it is shown for

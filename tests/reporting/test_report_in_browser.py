@@ -53,13 +53,14 @@ def report(tmp_path_factory):
     out = folder / EVIL.replace("/", "")
     mrigmm.predict(manifest, out, method="map-em")
     mrigmm.evaluate(out, manifest)
-    for name, scar in {"p1": 9.5, "p2": 20.0, "p10": 1.0}.items():
-        side = out / f"{name}.json"
-        content = json.loads(side.read_text())
-        content["volume_ml"]["scar"] = scar
-        if name == "p2":
-            content.update(warnings=[EVIL], command=EVIL)
-        side.write_text(json.dumps(content))
+    side = out / "p2.json"
+    side.write_text(json.dumps({**json.loads(side.read_text()), "warnings": [EVIL], "command": EVIL}))
+    path = out / "quantities.json"
+    content = json.loads(path.read_text())
+    for name, grams in {"p1": 9.5, "p2": 20.0, "p10": 1.0}.items():
+        content["studies"][name]["volumes"]["infarct_mass_g"] = grams
+    content["studies"]["p1"]["segments"] = [{"segment": 4, "transmurality_percent": 60.0}]
+    path.write_text(json.dumps(content))
     return mrigmm.report(out, out=folder / "report.html", interactive=True).output
 
 
@@ -101,19 +102,19 @@ def numbers(page, column):
 
 def test_the_table_sorts_by_mouse_and_keyboard(page):
     name = page.locator("#cohort-table th", has_text="study")
-    scar = page.locator("#cohort-table th", has_text="scar").first
+    infarct = page.locator("#cohort-table th", has_text="infarct (g)")
     assert first_column(page) == ["p1", "p2", "p10"]  # as numbers
     name.locator("button").click()
     assert first_column(page) == ["p10", "p2", "p1"]
     assert name.get_attribute("aria-sort") == "descending"
     name.locator("button").press("Enter")
     assert first_column(page) == ["p1", "p2", "p10"]
-    scar.locator("button").click()
-    assert scar.get_attribute("aria-sort") == "descending"
+    infarct.locator("button").click()
+    assert infarct.get_attribute("aria-sort") == "descending"
     assert name.get_attribute("aria-sort") is None
-    column = scar.evaluate("cell => cell.cellIndex + 1")
+    column = infarct.evaluate("cell => cell.cellIndex + 1")
     assert numbers(page, column) == [20.0, 9.5, 1.0]
-    scar.locator("button").press("Space")
+    infarct.locator("button").press("Space")
     assert numbers(page, column) == [1.0, 9.5, 20.0]
 
 
@@ -176,19 +177,20 @@ def test_light_and_dark(page):
 def test_in_print_all_studies_are_open_and_controls_are_gone(page):
     page.emulate_media(media="print")
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
-    assert page.locator("details:not([open])").count() == 0
+    assert page.locator("details.study:not([open])").count() == 0
+    assert not page.locator("#study-1 .technical").first.is_visible()
     assert not page.locator(".filter").is_visible()
-    assert page.locator("#study-3 img").first.is_visible()
+    assert page.locator("#study-3 .tile svg").first.is_visible()
     page.evaluate("window.dispatchEvent(new Event('afterprint'))")
     assert page.locator("details.study[open]").count() == 1
 
 
 def test_every_picture_is_shown(page):
-    page.locator("#open-all").click()
+    page.eval_on_selector_all("details", "parts => parts.forEach(part => (part.open = true))")
     page.eval_on_selector_all("img", "images => images.forEach(image => (image.loading = 'eager'))")
     page.wait_for_function("[...document.images].every(image => image.complete)")
     widths = page.eval_on_selector_all("img", "images => images.map(image => image.naturalWidth)")
-    assert len(widths) >= 3 * 8
+    assert len(widths) == 3  # mixtures
     assert min(widths) > 50
 
 
@@ -225,7 +227,7 @@ def test_the_viewer_changes_study_sequence_and_slice(page):
     page.wait_for_selector("#viewer-canvas[data-drawn='0/1']")
     assert np.abs(canvas(page) - first).max() > 50
     page.locator("#viewer-slice").press("ArrowRight")
-    assert page.locator("#viewer-place").text_content() == "3 (1 to 3)"
+    assert page.locator("#viewer-place").text_content() == "3 (3 of 3)"
     page.locator("#study-1 a", has_text="viewer").click()
     page.wait_for_selector("#viewer-canvas[data-drawn='0/0']")
     page.locator("#viewer-study").select_option(label="p10")
@@ -242,16 +244,102 @@ def test_without_webgl_the_viewer_says_so(browser, report):
     page.close()
 
 
-def test_a_table_wider_than_the_window_scrolls_by_itself_and_says_so(page):
-    """The page itself never scrolls sideways."""
-    hint, table = page.locator("#sideways"), page.locator("#cohort .scroll")
-    for width, fits in ((1280, False), (4000, True)):
-        page.set_viewport_size({"width": width, "height": 800})
-        if fits:  # the page's own width is limited
-            page.evaluate("document.querySelector('main').style.maxWidth = '4000px'")
-            page.evaluate("dispatchEvent(new Event('resize'))")
-        page.wait_for_timeout(50)
-        wide, room = table.evaluate("box => [box.scrollWidth, box.clientWidth]")
-        assert (wide <= room) == fits
-        assert hint.is_visible() != fits
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+def colours_of(page, selector):
+    """Colours that a part of the page is drawn with, as shown."""
+    picture = page.locator(selector).first.screenshot(timeout=TIMEOUT_MS)
+    return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).astype(int)
+
+
+@pytest.mark.parametrize("width", [1400, 1280, 390])
+def test_the_answer_is_in_sight_at_every_width(page, width):
+    """Nothing scrolls sideways but the table on a phone; there study and infarct are in sight."""
+    page.set_viewport_size({"width": width, "height": 900})
+    page.wait_for_timeout(50)
+    table = page.locator("#cohort .scroll")
+    wide, room = table.evaluate("box => [box.scrollWidth, box.clientWidth]")
+    assert (wide <= room) == (width > 1000)
+    assert page.locator("#sideways").is_visible() == (wide > room)
+    page.locator("#open-all").click()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    edge = table.evaluate("box => box.getBoundingClientRect().right")
+    heads = page.locator("#cohort-table thead th:not(.more)")
+    shown = heads.evaluate_all(
+        "(cells, edge) => cells.filter((c) => c.getBoundingClientRect().right <= edge + 1)"
+        ".map((c) => c.innerText)",
+        edge,
+    )
+    names = [
+        "study",
+        "infarct (g)",
+        "infarct (% of LV mass)",
+        "LV mass (g)",
+        "edema (g)",
+        "MVO (g)",
+        "warnings",
+    ]
+    shown = [" ".join(text.split()) for text in shown]
+    assert shown == (names if width > 1000 else names[: len(shown)])
+    assert len(shown) >= 2
+    assert page.locator(".thumbs svg").first.is_visible()
+    assert page.locator(".sizes circle").count() == 3
+    tiles = page.locator("#study-1 .tiles").first
+    filled = tiles.evaluate("box => box.lastElementChild.getBoundingClientRect().right")
+    assert filled <= page.locator("#study-1").evaluate("box => box.getBoundingClientRect().right")
+    if width > 1000:  # three slices across the card
+        assert page.locator("#study-1 .tile").first.evaluate("tile => tile.clientWidth") > 300
+
+
+def test_further_numbers_are_behind_a_switch(page):
+    dice = page.locator("#cohort-table th", has_text="scar, Dice")
+    assert not dice.is_visible()
+    page.locator("#more").check()
+    assert dice.is_visible()
+
+
+def test_classes_are_drawn_as_outlines_or_filled_or_not_at_all(page):
+    scar = TISSUES["scar"].colour
+    counts = {}
+    for mode in ("line", "fill", "none"):
+        page.locator(f"#mode-{mode}").check()
+        shown = colours_of(page, "#study-1 .tile")
+        orange = (shown[..., 0] - shown[..., 2] > 60) & (shown[..., 0] > 2 * shown[..., 1] - 60)
+        counts[mode] = (near(shown, scar, 40), int(orange.sum()))
+    assert counts["line"][0] > 50
+    assert counts["fill"][1] > 3 * counts["line"][1]
+    assert counts["none"][0] == 0
+
+
+def test_a_slice_is_enlarged_by_click_and_by_key(page):
+    tile = page.locator("#study-1 .tile").first
+    tile.click()
+    large = page.locator("#large .tile")
+    assert large.evaluate("tile => tile.clientWidth") > 1.5 * tile.evaluate("tile => tile.clientWidth")
+    number = page.locator("#large .number")
+    before = number.text_content()
+    page.keyboard.press("ArrowRight")
+    assert number.text_content() != before
+    page.keyboard.press("ArrowDown")
+    assert page.locator("#large .note").last.text_content() == "p1, T2"
+    page.keyboard.press("Escape")
+    assert not large.is_visible()
+    tile.press("Enter")
+    assert large.is_visible()
+    page.locator("#large-close").click()
+    assert not large.is_visible()
+
+
+def test_figures_follow_the_dark_mode(page):
+    page.locator("#study-1 .mixture summary").click()
+    for scheme, dark in (("light", False), ("dark", True)):
+        page.emulate_media(color_scheme=scheme)
+        for figure in ("#study-1 .bulls-eye svg", ".sizes svg", "#study-1 .diagram"):
+            shown = colours_of(page, figure)
+            assert (np.median(shown) < 60) == dark, figure  # the ground
+
+
+def test_in_print_a_study_takes_one_page(page):
+    page.emulate_media(media="print")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    document = page.pdf(prefer_css_page_size=True)
+    assert document.count(b"/Type /Page\n") + document.count(b"/Type /Page ") == 1 + 3 + 1
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -21,14 +21,14 @@ def test_a_study_is_cropped_around_its_labels():
     labels = np.zeros((60, 50, 5), np.uint8)
     labels[20:30, 22:28, 1:3] = 4
     image = np.arange(labels.size, dtype=np.float32).reshape(labels.shape)
-    study = viewer_study({"LGE": image}, labels, spacing_mm=(1.5, 2.0, 8.0))
-    assert (study.first_slice, study.slices) == (2, 2)
+    study = viewer_study({"LGE": image}, labels, spacing_mm=(1.5, 2.0, 8.0), numbers=[5, 4, 3, 2, 1])
+    assert study.numbers == (4, 3)
     shown, mask = read(study.sequences["LGE"]), read(study.labels)
-    assert shown.shape == mask.shape == (10 + 16, 6 + 12, 2)
-    np.testing.assert_allclose(shown.header.get_zooms(), (1.5, 2.0, 8.0))
-    np.testing.assert_array_equal(np.asarray(mask.dataobj), labels[12:38, 16:34, 1:3])
+    assert shown.shape == mask.shape == (6 + 12, 10 + 16, 2)  # to the right, up
+    np.testing.assert_allclose(shown.header.get_zooms(), (2.0, 1.5, 8.0))
+    np.testing.assert_array_equal(np.asarray(mask.dataobj).swapaxes(0, 1)[::-1], labels[12:38, 16:34, 1:3])
     np.testing.assert_allclose(shown.affine, mask.affine)
-    grey = np.asarray(shown.dataobj)
+    grey = np.asarray(shown.dataobj).swapaxes(0, 1)[::-1]
     assert (grey.dtype, grey.min(), grey.max()) == (np.uint8, 0, 255)
     order = np.argsort(image[12:38, 16:34, 1:3], axis=None)
     assert (np.diff(grey.ravel()[order].astype(int)) >= 0).all()
@@ -36,9 +36,12 @@ def test_a_study_is_cropped_around_its_labels():
 
 def test_a_study_without_labels_is_shown_whole():
     study = viewer_study(
-        {"LGE": np.zeros((9, 8, 3), np.float32)}, np.zeros((9, 8, 3), np.uint8), spacing_mm=(1, 1, 8)
+        {"LGE": np.zeros((9, 8, 3), np.float32)},
+        np.zeros((9, 8, 3), np.uint8),
+        spacing_mm=(1, 1, 8),
+        numbers=[1, 2, 3],
     )
-    assert (study.first_slice, study.slices, read(study.labels).shape) == (1, 3, (9, 8, 3))
+    assert (study.numbers, read(study.labels).shape) == ((1, 2, 3), (8, 9, 3))
 
 
 def test_a_large_study_takes_little():
@@ -47,7 +50,7 @@ def test_a_large_study_takes_little():
     labels = np.zeros((512, 512, 20), np.uint8)
     labels[200:314, 200:314, 4:16] = 1  # 0.7 mm
     images = {name: rng.normal(size=labels.shape).astype(np.float32) for name in ("LGE", "T2", "bSSFP")}
-    study = viewer_study(images, labels, spacing_mm=(0.7, 0.7, 8.0)).as_json()
+    study = viewer_study(images, labels, spacing_mm=(0.7, 0.7, 8.0), numbers=range(1, 21)).as_json()
     assert sum(len(part["data"]) for part in study["sequences"]) + len(study["labels"]) < 4_000_000
 
 

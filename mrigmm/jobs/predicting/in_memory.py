@@ -9,7 +9,6 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -25,12 +24,14 @@ from mrigmm.jobs.predicting.result_files import require_free
 from mrigmm.jobs.predicting.segmented_study import SolvedStudy, write_solved, write_tables
 from mrigmm.jobs.predicting.segmenter import Segmenter
 from mrigmm.jobs.quantify import Quantified
+from mrigmm.jobs.quantifying.inputs import slices_last_grid
 from mrigmm.jobs.quantifying.posterior import shown
 from mrigmm.jobs.quantifying.tables import columns_of
 from mrigmm.jobs.reading.failures import clear_failure
 from mrigmm.jobs.shown import ShownTable
 from mrigmm.labels import class_colours
 from mrigmm.methods.anatomy import region_ids
+from mrigmm.quantification.view import short_axis_view
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -186,19 +187,25 @@ class SegmentedStudy:
 
     def _pictures(self) -> list[Picture]:
         """Rows of slices: each sequence with the outlines of the classes, and the label map."""
-        from mrigmm.reporting.slices import slice_pictures
+        from mrigmm.reporting.slices import flat_pictures, study_slices
 
         tensors, result = self.solved.tensors, self.solved.result
         grid = tensors.output.grid
         channels = zip(tensors.sequences, tensors.image.as_tensor(), tensors.present.tolist(), strict=True)
-        across, up = np.delete(grid.spacing_mm, grid.slice_axis).tolist()
-        return slice_pictures(
-            {name: self._slices_last(self._on_file(image)) for name, image, there in channels if there},
-            self._slices_last(self.solved.labels),
+        view = short_axis_view(slices_last_grid(grid).affine)
+        slices = study_slices(
+            {
+                name: view.turn(self._slices_last(self._on_file(image)))
+                for name, image, there in channels
+                if there
+            },
+            view.turn(self._slices_last(self.solved.labels)),
             self.classes,
-            spacing_mm=(across, up, float(grid.spacing_mm[grid.slice_axis])),
-            mvo=None if result.mvo is None else self._slices_last(self._on_file(result.mvo)),
+            spacing_mm=view.spacing_mm,
+            numbers=view.numbers(grid.shape[grid.slice_axis]),
+            mvo=None if result.mvo is None else view.turn(self._slices_last(self._on_file(result.mvo))),
         )
+        return flat_pictures(slices, [*self.classes])
 
     def _numbers(self) -> ShownTable:
         (table,) = Quantified(Path(self.id), (self.id,), studies={self.id: dict(self.quantities)}).tables()

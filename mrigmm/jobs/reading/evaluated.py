@@ -14,6 +14,7 @@ from mrigmm.jobs.reading.json_files import read_json
 from mrigmm.jobs.reading.label_maps import is_of, label_map_digests
 from mrigmm.jobs.reading.prediction_folder import read_prediction
 from mrigmm.labels import ComparedClass
+from mrigmm.quantification.segments import Orientation
 from mrigmm.reporting.page import MetricsTable
 
 _FIGURES = (
@@ -152,6 +153,7 @@ class StudyQuantities:
         values: name -> number, None where it is not defined.
         intervals: name -> its bounds.
         transmurality: segment -> percent of the wall's thickness, None where it is not defined.
+        numbering: what the segments are numbered by; None where they are not, or by an older version.
         notes: what to know about them.
         label_map: digest of the label map that they are of.
     """
@@ -159,6 +161,7 @@ class StudyQuantities:
     values: Mapping[str, float | None] = field(default_factory=dict)
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     transmurality: Mapping[int, float | None] = field(default_factory=dict)
+    numbering: Orientation | None = None
     notes: tuple[str, ...] = ()
     label_map: str | None = None
 
@@ -202,7 +205,14 @@ def _quantities(found: Mapping[str, Any]) -> StudyQuantities:
             _segment(part["segment"]): _number(part["transmurality_percent"])
             for part in found.get("segments", ())
         },
+        numbering=_orientation(found["numbering"]) if found.get("numbering") else None,
         notes=tuple(str(text) for text in found.get("notes", ())),
+    )
+
+
+def _orientation(found: Mapping[str, Any]) -> Orientation:
+    return Orientation(
+        bool(found["base_first"]), float(found["insertion_degrees"]), _number(found["spread_degrees"])
     )
 
 

@@ -50,6 +50,7 @@ function tellWidth() {
 }
 
 window.addEventListener("resize", tellWidth);
+document.getElementById("more")?.addEventListener("change", tellWidth);
 tellWidth();
 
 const filter = document.getElementById("filter");
@@ -90,11 +91,46 @@ document.getElementById("close-all").addEventListener("click", () => studies.for
 for (const part of document.querySelectorAll(".filter, .tools")) part.hidden = false;
 openLinked();
 
-const all = [...document.querySelectorAll("details")];
 let closed = [];
 window.addEventListener("beforeprint", () => {
-  closed = all.filter((part) => !part.open);
-  for (const part of all) part.open = true;
+  closed = studies.filter((part) => !part.open);
+  for (const part of studies) part.open = true;
   for (const picture of document.images) picture.loading = "eager";
 });
 window.addEventListener("afterprint", () => closed.forEach((part) => (part.open = false)));
+
+const large = document.getElementById("large");
+const largePlace = document.getElementById("large-place");
+let enlarged = null;
+
+function enlarge(tile) {
+  if (!tile) return;
+  enlarged = tile;
+  const copy = document.createElement("div");
+  copy.className = tile.className;
+  copy.append(...[...tile.childNodes].map((part) => part.cloneNode(true)));
+  const caption = document.createElement("p");
+  caption.className = "note";
+  caption.textContent = `${tile.closest("details").querySelector("h3").textContent}, ${tile.closest("figure").querySelector("figcaption").firstChild.textContent}`;
+  largePlace.replaceChildren(caption, copy);
+  if (!large.open) large.showModal();
+}
+
+function neighbour(key) {
+  const row = enlarged.closest(".tiles");
+  const index = [...row.children].indexOf(enlarged);
+  const across = { ArrowLeft: -1, ArrowRight: 1 }[key];
+  if (across) return row.children[index + across];
+  const down = { ArrowUp: -1, ArrowDown: 1 }[key];
+  const tiles = [...enlarged.closest(".rows").querySelectorAll(".tiles")];
+  return down && tiles[tiles.indexOf(row) + down]?.children[index];
+}
+
+for (const tile of document.querySelectorAll(".tile")) tile.addEventListener("click", () => enlarge(tile));
+large.addEventListener("keydown", (event) => {
+  if (!event.key.startsWith("Arrow")) return;
+  event.preventDefault();
+  enlarge(neighbour(event.key));
+});
+large.addEventListener("close", () => enlarged?.focus());
+document.getElementById("large-close").addEventListener("click", () => large.close());

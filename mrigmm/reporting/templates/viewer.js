@@ -42,9 +42,9 @@
   }
 
   function showSlice() {
-    const { firstSlice, slices } = studies[study.value];
-    place.textContent = `${firstSlice + Number(slice.value)} (${firstSlice} to ${firstSlice + slices - 1})`;
-    viewer.scene.crosshairPos[2] = (Number(slice.value) + 0.5) / slices;
+    const { numbers } = studies[study.value];
+    place.textContent = `${numbers[slice.value]} (${Number(slice.value) + 1} of ${numbers.length})`;
+    viewer.scene.crosshairPos[2] = (Number(slice.value) + 0.5) / numbers.length;
     viewer.drawScene();
   }
 
@@ -73,8 +73,8 @@
   async function showStudy() {
     const chosen = studies[study.value];
     sequence.replaceChildren(...chosen.sequences.map(({ name }, index) => new Option(name, index)));
-    slice.max = chosen.slices - 1;
-    slice.value = Math.floor(chosen.slices / 2);
+    slice.max = chosen.numbers.length - 1;
+    slice.value = Math.floor(chosen.numbers.length / 2);
     await showVolumes();
   }
 

@@ -1,0 +1,1 @@
+"""Parts of `report`: one study, and what all studies show together."""
