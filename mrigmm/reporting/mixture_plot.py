@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Ellipse, Patch
+from matplotlib.patches import Ellipse
 from numpy.typing import NDArray
 from scipy.stats import norm
 
@@ -55,7 +55,7 @@ def mixture_picture(
         return _histogram(values[:, 0], colours, sequences[0], units, weights, means, covariances)
     keep = np.random.default_rng(_SEED).permutation(len(values))[:MAX_POINTS]
     pairs = list(combinations(chosen, 2))
-    figure = Figure(figsize=(_PANEL * len(pairs) + 0.3, _PANEL + 0.5), layout="constrained")
+    figure = Figure(figsize=(_PANEL * len(pairs) + 0.3, _PANEL + 0.2), layout="constrained")
     for axis, pair in zip(figure.subplots(1, len(pairs), squeeze=False)[0], pairs, strict=True):
         x, y = values[keep][:, pair].T
         for k, (name, index) in enumerate(class_ids.items()):
@@ -63,10 +63,9 @@ def mixture_picture(
             axis.scatter(x[of_class], y[of_class], s=5, color=colours[name], alpha=0.55, linewidths=0)
             _draw_ellipses(axis, means[k, list(pair)], covariances[k][np.ix_(pair, pair)], colours[name])
         _limit(axis, values[:, pair])
-        axis.set_xlabel(plain(sequences[pair[0]]), fontsize=9)
-        axis.set_ylabel(plain(sequences[pair[1]]), fontsize=9)
+        axis.set_xlabel(f"{plain(sequences[pair[0]])}", fontsize=9)
+        axis.set_ylabel(f"{plain(sequences[pair[1]])}", fontsize=9)
         axis.tick_params(labelsize=8)
-    _legend(figure, colours)
     names = ", ".join(f"{sequences[a]} against {sequences[b]}" for a, b in pairs)
     return diagram(
         figure,
@@ -114,11 +113,6 @@ def _limit(axis: Axes, values: NDArray[np.floating[Any]]) -> None:
     axis.set_ylim(low[1] - margin[1], high[1] + margin[1])
 
 
-def _legend(figure: Figure, colours: Mapping[str, NDArray[np.float64]]) -> None:
-    handles = [Patch(color=colour, label=plain(name)) for name, colour in colours.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
-
-
 def _histogram(
     values: NDArray[np.floating[Any]],
     colours: Mapping[str, NDArray[np.float64]],
@@ -128,7 +122,7 @@ def _histogram(
     means: NDArray[np.float64],
     covariances: NDArray[np.float64],
 ) -> Picture:
-    figure = Figure(figsize=(1.7 * _PANEL, _PANEL + 0.3), layout="constrained")
+    figure = Figure(figsize=(1.7 * _PANEL, _PANEL), layout="constrained")
     axis = figure.subplots()
     low, high = np.percentile(values, [0.2, 99.8])
     grid = np.linspace(low, max(high, low + 1e-3), 300)
@@ -140,7 +134,6 @@ def _histogram(
     axis.set_xlabel(plain(sequence), fontsize=9)
     axis.set_ylabel("density", fontsize=9)
     axis.tick_params(labelsize=8)
-    _legend(figure, colours)
     return diagram(
         figure, title=f"Mixture, {units}", alt=f"Histogram of {sequence} with the density of each class"
     )

@@ -112,17 +112,17 @@ def test_a_given_insertion_turns_the_picture_as_the_bulls_eye(quarter):
 
 
 @pytest.mark.parametrize(
-    ("columns", "edges"),
+    ("columns", "edges", "known"),
     [
-        (((1, 0, 0), (0, 1, 0), (0, 0, 1)), ("A", "L", "P", "R")),  # axial: from the feet
-        (((1, 0, 0), (0, 0, 1), (0, 1, 0)), ("S", "L", "I", "R")),  # coronal: from the front
-        (((0, 1, 0), (0, 0, 1), (1, 0, 0)), ("S", "P", "I", "A")),  # sagittal: from the left
+        (((1, 0, 0), (0, 1, 0), (0, 0, 1)), ("A", "L", "P", "R"), False),  # axial: from the feet
+        (((1, 0, 0), (0, 0, 1), (0, 1, 0)), ("S", "L", "I", "R"), False),  # coronal: from the front
+        (((0, 1, 0), (0, 0, 1), (1, 0, 0)), ("S", "P", "I", "A"), True),  # sagittal: from the left
     ],
 )
-def test_slices_of_any_direction_are_shown_as_radiologists_show_them(columns, edges):
+def test_slices_of_any_direction_are_shown_as_radiologists_show_them(columns, edges, known):
     affine = np.eye(4)
     affine[:3, :3] = np.array(columns, float).T * (1.0, 1.0, 6.0)
     view = short_axis_view(affine)
     assert view.edges == edges
     assert view.spacing_mm == (1.0, 1.0, 6.0)
-    assert not view.base_known
+    assert view.base_known == known

@@ -227,7 +227,7 @@ def test_the_viewer_changes_study_sequence_and_slice(page):
     page.wait_for_selector("#viewer-canvas[data-drawn='0/1']")
     assert np.abs(canvas(page) - first).max() > 50
     page.locator("#viewer-slice").press("ArrowRight")
-    assert page.locator("#viewer-place").text_content() == "3 (3 of 3)"
+    assert page.locator("#viewer-place").text_content() == "1 (3 of 3)"  # by the header, the apex
     page.locator("#study-1 a", has_text="viewer").click()
     page.wait_for_selector("#viewer-canvas[data-drawn='0/0']")
     page.locator("#viewer-study").select_option(label="p10")
