@@ -107,6 +107,7 @@ def report(
             metrics=[found.table for found in (own, *others) if found and found.table],
             pairs=pairs,
             class_ids=sides[0].classes,
+            bland_altman=bland_altman_picture(pairs) if pairs else None,
             loss=loss_picture(sides),
             problems=[
                 f"{p.study}: {p.brief}" if p.study else p.brief for p in problems if p.severity != "note"
