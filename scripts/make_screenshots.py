@@ -1,4 +1,4 @@
-"""Take the pictures of docs/report.md: the report of the demo's cohort in headless Chromium.
+"""Take the pictures of docs/report.md and README.md: the report of the demo's cohort in headless Chromium.
 
 Needs Chromium and the `[test]` extra, and the folder of the demo:
 
@@ -19,6 +19,7 @@ import mrigmm
 
 WIDTH = 1280
 STUDY = "study-2"  # shown in the pictures of the report
+OTHERS = "#agreement, #training, #viewer, #about, details.study:not([open])"
 ARGUMENTS = ["--no-sandbox", "--no-first-run", "--disable-gpu", "--enable-unsafe-swiftshader"]
 TIMEOUT_MS = 300_000
 
@@ -39,10 +40,14 @@ def main() -> None:
         page = open_page(browser, report, "light")
         page.wait_for_selector("#viewer-canvas[data-drawn]")
         page.locator("#viewer").screenshot(path=args.out / "viewer.png")
-        show(page, hidden="#agreement, #training, #viewer, details.study:not([open])", height=1480)
+        show(page, hidden=OTHERS, height=1480)
         page.screenshot(path=args.out / "report.png")
+        page.locator(f"#{STUDY} .bulls-eye").screenshot(path=args.out / "bulls_eye.png")
+        show(page, hidden=OTHERS, height=1100, width=390)
+        page.screenshot(path=args.out / "report_phone.png")
         dark = open_page(browser, report, "dark")
-        show(dark, hidden="header, #cohort, #agreement, #training, #viewer, .study:not([open])", height=1200)
+        show(dark, hidden=f"header, #cohort, {OTHERS}", height=1300)
+        dark.locator("#mode-fill").check()
         dark.screenshot(path=args.out / "report_dark.png")
         browser.close()
 
@@ -63,9 +68,9 @@ def open_page(browser: Browser, report: Path, scheme: str) -> Page:
     return page
 
 
-def show(page: Page, *, hidden: str, height: int) -> None:
+def show(page: Page, *, hidden: str, height: int, width: int = WIDTH) -> None:
     """One study open, and parts of the page left out, so that a picture has room for the others."""
-    page.set_viewport_size({"width": WIDTH, "height": height})
+    page.set_viewport_size({"width": width, "height": height})
     page.evaluate(
         """([study, hidden]) => {
             for (const part of document.querySelectorAll('details.study')) part.open = part.id === study;

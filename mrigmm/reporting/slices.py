@@ -103,7 +103,7 @@ class Slices:
         pixels: (down, across) of a slice.
         bar: length of `SCALE_MM` in pixels of the picture.
         edges: letters at the top, right, bottom and left; empty where directions are not known.
-        base_known: whether the first slice is known to be the basal one.
+        seen: from where and in which order, in words.
     """
 
     places: tuple[Place, ...]
@@ -113,7 +113,7 @@ class Slices:
     pixels: tuple[int, int]
     bar: float
     edges: tuple[str, ...]
-    base_known: bool
+    seen: str
 
     @property
     def size(self) -> tuple[int, int]:
@@ -156,7 +156,7 @@ def study_slices(
     spacing_mm: tuple[float, float, float],
     numbers: Sequence[int] | None = None,
     edges: tuple[str, ...] = (),
-    base_known: bool = False,
+    seen: str = "",
     mvo: Mask | None = None,
     reference: NDArray[np.integer[Any]] | None = None,
     reference_classes: Mapping[str, Sequence[str]] | None = None,
@@ -170,7 +170,7 @@ def study_slices(
         spacing_mm: between rows, columns and slices.
         numbers: of the slices in the file, from 1; default in this order.
         edges: letters at the top, right, bottom and left.
-        base_known: whether the first slice is known to be the basal one.
+        seen: from where and in which order, in words.
         mvo: where microvascular obstruction is, which the label map calls scar.
         reference: reference class ids.
         reference_classes: class that the reference knows, too -> the predicted classes that count as it.
@@ -227,7 +227,7 @@ def study_slices(
         pixels=(window[0].stop - window[0].start, window[1].stop - window[1].start),
         bar=SCALE_MM * size[0] / ((window[1].stop - window[1].start) * spacing_mm[1]),
         edges=edges,
-        base_known=base_known,
+        seen=seen,
     )
 
 

@@ -36,7 +36,7 @@ def slices(name="LGE", title="LGE", edges=("S", "L", "I", "R")):
         pixels=(20, 10),
         bar=4.0,
         edges=edges,
-        base_known=True,
+        seen="Slices from base to apex",
     )
 
 

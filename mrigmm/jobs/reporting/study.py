@@ -141,11 +141,20 @@ def _slices(study: PredictedStudy, view: View) -> Slices:
         spacing_mm=view.spacing_mm,
         numbers=view.numbers(study.labels.shape[2]),
         edges=view.edges,
-        base_known=view.base_known,
+        seen=_seen(study, view),
         mvo=None if study.mvo is None else view.turn(study.mvo),
         reference=None if reference is None else view.turn(reference),
         reference_classes=study.reference_classes,
     )
+
+
+def _seen(study: PredictedStudy, view: View) -> str:
+    """Return from where and in which order slices are shown, in words."""
+    ventricle = of_the_ventricle([*study.side.classes])
+    if ventricle and view.base_known:
+        return "Slices from base to apex, seen from the apex"
+    unknown = "; which end is the base is not known" if ventricle else ""
+    return f"Slices seen from the feet, the left or the front{unknown}"
 
 
 def _volumes_to_view(study: PredictedStudy, view: View) -> ViewerStudy | None:
