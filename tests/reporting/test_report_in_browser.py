@@ -332,7 +332,8 @@ def test_figures_follow_the_dark_mode(page):
             assert (np.median(shown) < 60) == dark, figure  # the ground
 
 
-def test_in_print_a_study_takes_one_page(page):
+def test_in_print_a_study_takes_one_page_and_nothing_is_cut(page):
+    page.set_viewport_size({"width": 710, "height": 1000})  # A4 without its margins
     page.emulate_media(media="print")
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
     document = page.pdf(prefer_css_page_size=True)
