@@ -160,7 +160,8 @@ class Report:
     @property
     def answers(self) -> list[str]:
         """Those of `ANSWERS` that are measured."""
-        return [name for name in ANSWERS if name in self.measured]
+        measured = self.measured
+        return [name for name in ANSWERS if name in measured]
 
     @property
     def further(self) -> list[str]:
