@@ -27,7 +27,7 @@ from mrigmm.pretrained.folder import (
 )
 
 # The eight symmetries of a square: quarter turns, without and with a mirror before them. Either half is
-# closed under mirrors, so that two networks, with a half each, say the same of a mirrored image.
+# closed under mirrors, so that a network that sees one of them says the same of a mirrored image.
 SYMMETRIES = tuple(
     (turns, mirrored) for first in (0, 1) for turns in (first, first + 2) for mirrored in (False, True)
 )
@@ -80,8 +80,7 @@ class PretrainedNetworks:
     def classes(self, x: SegmenterInput) -> tuple[Tensor, Tensor]:
         """Class probabilities of slices, mean over networks and symmetries.
 
-        Every network sees the symmetries that are its share, so that the cost does not grow with their
-        number.
+        One network sees all symmetries, several see a half each, the next one the other half.
 
         Returns:
             Probabilities (N, K, A, A), and their SD over the views, (N, K, A, A).
@@ -96,14 +95,22 @@ class PretrainedNetworks:
     def _classes(self, x: SegmenterInput) -> tuple[Tensor, Tensor]:
         x = map_slices(x, lambda t: t.to(self.device))
         total, squares = torch.zeros(()), torch.zeros(())
-        for view, symmetry in enumerate(SYMMETRIES):
-            network = self.segmenters[view * len(self.segmenters) // len(SYMMETRIES)]
+        views = self._views()
+        for network, symmetry in views:
             seen = replace(x, image=turned(x.image, symmetry), region=turned(x.region, symmetry))
             p = turned_back(network(seen).softmax(dim=1), symmetry).cpu()
             total, squares = total + p, squares + p.square()
-        n = len(SYMMETRIES)
+        n = len(views)
         mean = total / n
         return mean, (squares / n - mean.square()).clamp_min(0).sqrt()
+
+    def _views(self) -> list[tuple[Segmenter, tuple[int, bool]]]:
+        """Return which network sees which symmetries."""
+        if len(self.segmenters) == 1:
+            return [(self.segmenters[0], symmetry) for symmetry in SYMMETRIES]
+        half = len(SYMMETRIES) // 2
+        halves = (SYMMETRIES[:half], SYMMETRIES[half:])
+        return [(network, s) for k, network in enumerate(self.segmenters) for s in halves[k % 2]]
 
 
 def turned(x: Tensor, symmetry: tuple[int, bool]) -> Tensor:

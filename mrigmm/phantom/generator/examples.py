@@ -20,9 +20,8 @@ from mrigmm.phantom.generator.slices import draw_slices
 FloatArray = NDArray[np.floating[Any]]
 ByteArray = NDArray[np.uint8]
 
-# Chances of what a study has: LGE alone, all three, one of the pairs, one of the others alone.
+# What a study has beside LGE alone, and how often: all three, one of the pairs, one of the others alone.
 _SEQUENCE_SETS = (
-    ((0,), 0.28),
     ((0, 1, 2), 0.42),
     ((0, 1), 0.08),
     ((0, 2), 0.09),
@@ -30,9 +29,8 @@ _SEQUENCE_SETS = (
     ((2,), 0.06),
     ((1,), 0.03),
 )
-# Chances of the region that is given: none, the ventricle, cavity and wall.
 GIVEN_NOTHING, GIVEN_VENTRICLE, GIVEN_WALL = range(3)
-_GIVEN = (0.36, 0.27, 0.37)
+_WALL_CHANCE = 0.37 / 0.64  # of a given region: cavity and wall, not the ventricle as a whole
 _FOUND_CHANCE = 0.35  # a given region that some program found: its borders are displaced
 _FOUND_MM = 1.2  # SD of that displacement
 _OUTLIER = 6.0  # z beyond which intensities are clipped
@@ -64,10 +62,9 @@ def draw_examples(ranges: GeneratorRanges, backgrounds: Backgrounds, rng: np.ran
     """Draw one study and what is known of it; its slices are standardised together, then changed singly."""
     slices = draw_slices(ranges, backgrounds, rng)
     codes, n = slices.codes.copy(), len(slices.codes)
-    chances = np.array([chance for _, chance in _SEQUENCE_SETS])
     present = np.zeros((n, len(SEQUENCES)), bool)
-    present[:, list(_SEQUENCE_SETS[rng.choice(len(chances), p=chances / chances.sum())][0])] = True
-    given = int(rng.choice(len(_GIVEN), p=_GIVEN)) if slices.simulated else GIVEN_NOTHING
+    present[:, list(_sequences(ranges, rng))] = True
+    given = _given(ranges, rng) if slices.simulated else GIVEN_NOTHING
     if not present[0, SEQUENCES.index("T2")]:
         codes[(codes == Code.EDEMA) | (codes == Code.MYOCARDIUM)] = Code.NO_SCAR
     region = np.zeros(codes.shape, np.uint8)
@@ -84,6 +81,21 @@ def draw_examples(ranges: GeneratorRanges, backgrounds: Backgrounds, rng: np.ran
     image = np.clip(image, -_OUTLIER, _OUTLIER) * present[:, :, None, None]
     kinds = np.where(region.any(axis=(1, 2)), given, given)
     return Examples(image.astype(np.float32), present, region, kinds.astype(np.int64), codes)
+
+
+def _sequences(ranges: GeneratorRanges, rng: np.random.Generator) -> tuple[int, ...]:
+    """Return which sequences a study has."""
+    others = np.array([chance for _, chance in _SEQUENCE_SETS])
+    alone = ranges.lge_alone_chance
+    pick = rng.choice(1 + len(others), p=[alone, *(1 - alone) * others / others.sum()])
+    return _SEQUENCE_SETS[pick - 1][0] if pick else (SEQUENCES.index("LGE"),)
+
+
+def _given(ranges: GeneratorRanges, rng: np.random.Generator) -> int:
+    """Return what is given of a study: nothing, the ventricle, or cavity and wall."""
+    nothing = ranges.nothing_given_chance
+    chances = [nothing, (1 - nothing) * (1 - _WALL_CHANCE), (1 - nothing) * _WALL_CHANCE]
+    return int(rng.choice(len(chances), p=chances))
 
 
 def _region_of(codes: ByteArray) -> ByteArray:

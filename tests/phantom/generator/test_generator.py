@@ -76,6 +76,19 @@ def test_examples_hold_what_they_say(drawn):
             assert set(np.unique(e.region)) <= {Region.OUTSIDE, Region.CAVITY, Region.WALL}
 
 
+def test_images_alone_and_lge_alone_as_often_as_asked(backgrounds):
+    alone = SMALL.model_copy(update={"lge_alone_chance": 1.0, "nothing_given_chance": 1.0})
+    for e in many(alone, backgrounds, n=4):
+        assert (e.given == GIVEN_NOTHING).all()
+        np.testing.assert_array_equal(e.present, [[True, False, False]] * len(e.present))
+    never = SMALL.model_copy(
+        update={"lge_alone_chance": 0.0, "nothing_given_chance": 0.0, "real_chance": 0.0}
+    )
+    for e in many(never, backgrounds, n=4):
+        assert (e.given != GIVEN_NOTHING).all()
+        assert e.present[0].tolist() != [True, False, False]
+
+
 def test_labels_never_contradict_a_given_region(drawn):
     for e in drawn:
         if e.given[0] == GIVEN_WALL:
