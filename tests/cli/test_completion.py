@@ -25,6 +25,9 @@ from mrigmm.training.hardware import ACCELERATORS, PRECISIONS
 def offered(cli, monkeypatch):
     """Completions of a command line whose last word is being typed, as bash asks for them."""
 
+    # `python -m pytest` would give the program its own name
+    monkeypatch.setattr(sys.modules["__main__"], "__package__", None)
+
     def ask(*words):
         monkeypatch.setenv("_MRIGMM_COMPLETE", "complete_bash")
         monkeypatch.setenv("COMP_WORDS", " ".join(["mrigmm", *words]))
