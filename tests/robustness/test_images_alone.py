@@ -132,3 +132,11 @@ def test_a_brain(tmp_path, name, kind):
     files = {name: real_folder("ms_brain_ccby") / f"patient07_{kind}.nii.gz"}
     with pytest.raises(InputError, match=NOT_FOUND):
         mrigmm.predict_study(files, None, tmp_path / "out", study_id="s", device="cpu")
+
+
+def test_of_a_cine_the_frame_that_was_taken_is_told(images):
+    def cine(data, affine):
+        return np.stack([data, data], axis=-1), affine
+
+    _, _, told = images.changed(cine, only="bSSFP").segment("cine")
+    assert any("frame 0 was taken" in what for what in told), told
