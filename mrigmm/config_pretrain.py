@@ -109,17 +109,6 @@ _PLAIN_RANGES: dict[str, Any] = {
 }
 
 
-# Images alone, LGE alone, hearts of every size and in contraction.
-_ALONE_RANGES: dict[str, Any] = {
-    "lge_alone_chance": 0.42,
-    "nothing_given_chance": 0.6,
-    "epi_radius_mm": [22.0, 48.0],
-    "wall_share": [0.15, 0.65],
-    "background_chance": 0.65,
-    "real_chance": 0.2,
-}
-
-
 class PretrainConfig(BaseModel):
     """Configuration of the networks that learn from simulated slices alone."""
 
@@ -128,14 +117,14 @@ class PretrainConfig(BaseModel):
     kind: Literal["pretrained"] = "pretrained"
     version: Literal[1] = 1
     seeds: tuple[int, ...] = Field(
-        (0, 1, 2), description="One segmenter each; their probabilities are averaged."
+        (0, 1), description="One segmenter each; their probabilities are averaged."
     )
     ranges: GeneratorRanges = Field(
         GeneratorRanges.model_validate({}), description="What training slices are drawn from."
     )
 
     changed_ranges: dict[int, dict[str, Any]] = Field(
-        {1: _PLAIN_RANGES, 2: _ALONE_RANGES}, description="Changes of `ranges` for the segmenter of a seed."
+        {1: _PLAIN_RANGES}, description="Changes of `ranges` for the segmenter of a seed."
     )
 
     # Segmenter
