@@ -27,8 +27,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mrigmm.data import quality
 from mrigmm.data.manifest_file import read_manifest
+from mrigmm.data.quality.regions import cavity_contrast, misplaced, swapped
 from mrigmm.data.study import load_study
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.jobs.check import check
@@ -112,9 +112,9 @@ def noticed(study: StudyTensors, region: NDArray[np.uint8]) -> bool:
         for name, image, seen in zip(
             study.sequences, study.image.numpy(), study.observed.numpy(), strict=True
         )
-        if (contrast := quality.cavity_contrast(image, region, seen, study.spacing_mm)) is not None
+        if (contrast := cavity_contrast(image, region, seen, study.spacing_mm)) is not None
     }
-    return bool(list(quality.swapped(contrasts))) or quality.misplaced(contrasts) is not None
+    return bool(list(swapped(contrasts))) or misplaced(contrasts) is not None
 
 
 def wrong_regions(studies: list[StudyTensors]) -> Iterator[tuple[str, bool]]:

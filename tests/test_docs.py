@@ -46,10 +46,10 @@ def without_numbers(text):
 
 
 @pytest.mark.gate
-def test_readme_commands_run_in_their_order(tmp_path, cli, monkeypatch):
+def test_commands_of_readme_and_steps_run_in_their_order(tmp_path, cli, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    printed = ""
-    commands = [line for block in blocks(ROOT / "README.md", "console") for line in block.splitlines()]
+    pages, printed = (ROOT / "README.md", ROOT / "docs" / "steps.md"), ""
+    commands = [line for page in pages for block in blocks(page, "console") for line in block.splitlines()]
     assert len(commands) >= 10
     for command in commands:
         program, *arguments = shlex.split(command)
@@ -57,13 +57,14 @@ def test_readme_commands_run_in_their_order(tmp_path, cli, monkeypatch):
         result = cli(*arguments)
         assert result.code == 0, result.err
         printed += result.out
-    shown = blocks(ROOT / "README.md", "text")
+    shown = [block for page in pages for block in blocks(page, "text")]
     assert len(shown) >= 4
     for block in shown:
         assert without_numbers(block) in without_numbers(printed)
     # The site's first page goes on from the same cohort.
-    for code in [*blocks(ROOT / "README.md", "python"), *blocks(ROOT / "docs" / "index.md", "python")]:
-        run([sys.executable, "-c", code], tmp_path)
+    for page in (pages[1], ROOT / "docs" / "index.md"):
+        for code in blocks(page, "python"):
+            run([sys.executable, "-c", code], tmp_path)
     assert (tmp_path / "predictions" / "run" / "report.html").stat().st_size > 10_000
 
 

@@ -87,7 +87,7 @@ def test_microvascular_obstruction_has_its_id_where_the_scheme_has_one(tmp_path)
     for scheme, index in (("emidec", 4), ("myops", 2221)):
         mrigmm.export_predictions(source, tmp_path / scheme, format="nifti", scheme=scheme)
         assert set(data_of(tmp_path / scheme / "myops_test_201_labels.nii.gz")[mvo]) == {index}
-    assert "4 mvo 204 121 167 255" in (tmp_path / "emidec" / "labels_slicer.ctbl").read_text()
+    assert "4 mvo 160 80 255 255" in (tmp_path / "emidec" / "labels_slicer.ctbl").read_text()
 
 
 def test_classes_of_another_organ_have_no_ids_in_a_scheme(tmp_path):

@@ -91,11 +91,11 @@ def test_report_alone(out):
     ]
     page = (out / "report.html").read_text()
     study = page[page.index("<h3>bad</h3>") :].split("</details>")[0]
-    assert "scar 0.0 ml" in study
+    assert "infarct 0.0 g, 0.0 % of LV mass" in study
     assert EDITED in study
     assert "map-em, corrected by hand" in study
     assert f"{before['myocardium']['dice']:.3f}" not in study
-    assert "infarct mass" not in study
+    assert 'infarct mass (g)</th><td>0.0</td>' in study
     other = page[page.index("<h3>good</h3>") :].split("</details>")[0]
     assert "infarct mass" in other  # of the study that nobody changed
     assert 'id="agreement"' not in page
@@ -126,7 +126,7 @@ def test_measured_and_evaluated_anew(manifest, out):
     assert [p.severity for p in result.problems] == ["note"]
     page = (out / "report.html").read_text()
     study = page[page.index("<h3>bad</h3>") :].split("</details>")[0]
-    assert "scar 0.0 ml" in study
+    assert "infarct 0.0 g, 0.0 % of LV mass" in study
     assert f"{found['myocardium']['dice']:.3f}" in study
 
 
