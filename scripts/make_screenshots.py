@@ -13,11 +13,18 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from playwright.sync_api import Browser, Page, sync_playwright
 
 import mrigmm
+from mrigmm.labels import TISSUES
+from mrigmm.reporting.figures import png, shown
 
 WIDTH = 1280
+SEQUENCES = ("LGE", "T2", "bSSFP")
 STUDY = "study-2"  # shown in the pictures of the report
 OTHERS = "#agreement, #training, #viewer, #about, details.study:not([open])"
 ARGUMENTS = ["--no-sandbox", "--no-first-run", "--disable-gpu", "--enable-unsafe-swiftshader"]
@@ -43,13 +50,44 @@ def main() -> None:
         show(page, hidden=OTHERS, height=1480)
         page.screenshot(path=args.out / "report.png")
         page.locator(f"#{STUDY} .bulls-eye").screenshot(path=args.out / "bulls_eye.png")
-        show(page, hidden=OTHERS, height=1100, width=390)
-        page.screenshot(path=args.out / "report_phone.png")
         dark = open_page(browser, report, "dark")
         show(dark, hidden=f"header, #cohort, {OTHERS}", height=1300)
         dark.locator("#mode-fill").check()
         dark.screenshot(path=args.out / "report_dark.png")
         browser.close()
+    (args.out / "demo_study.png").write_bytes(study_picture(args.demo, "study_001"))
+
+
+def study_picture(demo: Path, study: str) -> bytes:
+    """A row per slice: the sequences, the label map from nothing but these, and the reference, on LGE."""
+    cohort = demo / "cohort"
+    with tempfile.TemporaryDirectory() as temporary:
+        files = {name: cohort / "images" / f"{study}_{name}.nii.gz" for name in SEQUENCES}
+        mrigmm.predict_study(files, None, temporary, study_id=study, device="cpu")
+        found = read(Path(temporary) / f"{study}_labels.nii.gz")
+    images = {name: read(file) for name, file in files.items()}
+    maps = {"label map": found, "reference": read(cohort / "labels" / f"{study}.nii.gz")}
+    x, y = (np.flatnonzero((found > 0).any(axis=axes)) for axes in ((1, 2), (0, 2)))
+    box = np.s_[max(x[0] - 15, 0) : x[-1] + 15, max(y[0] - 15, 0) : y[-1] + 15]
+    figure = Figure(figsize=(10, 2.05 * found.shape[2]), layout="constrained")
+    axes = figure.subplots(found.shape[2], len(images) + len(maps), squeeze=False)
+    for z, row in enumerate(axes):
+        for ax, name in zip(row, [*images, *maps], strict=True):
+            lge = images.get(name, images["LGE"])[..., z]
+            ax.imshow(shown(lge[box]), cmap="gray", vmax=np.quantile(lge[box], 0.995))
+            for tissue in TISSUES.values() if name in maps else ():
+                colour = np.array(tissue.colour) / 255
+                mask = shown(maps[name][..., z][box] == tissue.id)
+                ax.imshow(np.where(mask[..., None], [*colour, 0.6], 0.0))
+            ax.set(xticks=[], yticks=[], title=name if z == 0 else None)
+    handles = [Patch(color=np.array(t.colour) / 255, label=name) for name, t in TISSUES.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    return png(figure)
+
+
+def read(file: Path) -> np.ndarray:
+    """Return the array of an image."""
+    return np.asarray(nib.load(file).dataobj)
 
 
 def make_report(demo: Path, out: Path) -> Path:
