@@ -110,7 +110,8 @@ class PretrainedMethod:
         if quality:
             details["expected_dice"] = quality
         mixture, density = one_mixture(study, study.region, resp, classes)
-        labels = decided_labels(resp, study.region, classes)
+        volume = study.output.grid.voxel_volume_ml
+        labels = decided_labels(resp, study.region, classes, voxel_volume_ml=volume)
         return Segmentation(
             resp=resp,
             labels=labels,

@@ -32,4 +32,27 @@ def test_classes_in_any_order_and_number():
 def test_ids_inside_the_region_only():
     resp = voxels([0.0, 0.4, 0.3, 0.3], [0.0, 0.4, 0.2, 0.4])
     region = torch.tensor([2, 0], dtype=torch.uint8)[:, None, None]
-    assert decided_labels(resp, region, CLASSES).ravel().tolist() == [3, 0]
+    assert decided_labels(resp, region, CLASSES, voxel_volume_ml=2.0).ravel().tolist() == [3, 0]
+
+
+def line(*called):
+    """(K, N, 1, 1) of voxels that are certain to be of these rows."""
+    return torch.eye(4)[list(called)].T[:, :, None, None]
+
+
+def test_small_islands_go_and_the_largest_stays():
+    """Voxels of 0.4 ml: an island needs three of them."""
+    inside = torch.full((12, 1, 1), 2, dtype=torch.uint8)
+    resp = line(3, 3, 2, 1, 3, 2, 1, 2, 2, 2, 3, 1)
+    # Injured: 3, 2 and 4 voxels; the second becomes normal. Scar: the first is the largest and stays, the
+    # last becomes edema.
+    found = decided_labels(resp, inside, CLASSES, voxel_volume_ml=0.4).ravel().tolist()
+    assert found == [4, 4, 3, 2, 2, 2, 2, 3, 3, 3, 3, 2]
+
+
+def test_a_small_infarct_alone_stays():
+    inside = torch.full((4, 1, 1), 2, dtype=torch.uint8)
+    found = decided_labels(line(1, 3, 1, 1), inside, CLASSES, voxel_volume_ml=0.01).ravel().tolist()
+    assert found == [2, 4, 2, 2]
+    healthy = decided_labels(line(1, 1, 1, 1), inside, CLASSES, voxel_volume_ml=0.01)
+    assert healthy.unique().tolist() == [2]

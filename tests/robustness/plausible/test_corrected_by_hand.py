@@ -95,7 +95,7 @@ def test_report_alone(out):
     assert EDITED in study
     assert "map-em, corrected by hand" in study
     assert f"{before['myocardium']['dice']:.3f}" not in study
-    assert 'infarct mass (g)</th><td>0.0</td>' in study
+    assert "infarct mass (g)</th><td>0.0</td>" in study
     other = page[page.index("<h3>good</h3>") :].split("</details>")[0]
     assert "infarct mass" in other  # of the study that nobody changed
     assert 'id="agreement"' not in page
