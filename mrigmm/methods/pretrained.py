@@ -99,19 +99,21 @@ class PretrainedMethod:
         classes, calibration = self.task.classes, self.networks.calibration
         solved = self.solve(study)
         resp = solved.resp
+        volume = study.output.grid.voxel_volume_ml
+        labels = decided_labels(resp, study.region, classes, voxel_volume_ml=volume)
         details: dict[str, Any] = {}
         warnings: tuple[str, ...] = ()
-        verdict = judge_infarct(solved.features, calibration)
+        called_ml = int((labels.long() == class_ids(classes).get("scar", -1)).sum()) * volume
+        verdict = judge_infarct(solved.features, calibration, called_ml=called_ml)
         if verdict is not None:
             details["infarct"] = verdict.describe()
             if not verdict.found:
                 resp, warnings = set_aside(resp, classes), (NO_INFARCT,)
+                labels = decided_labels(resp, study.region, classes, voxel_volume_ml=volume)
         quality = expected_dice(solved.features, calibration)
         if quality:
             details["expected_dice"] = quality
         mixture, density = one_mixture(study, study.region, resp, classes)
-        volume = study.output.grid.voxel_volume_ml
-        labels = decided_labels(resp, study.region, classes, voxel_volume_ml=volume)
         return Segmentation(
             resp=resp,
             labels=labels,

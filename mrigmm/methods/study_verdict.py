@@ -131,14 +131,19 @@ def _slices_of(mask: Tensor) -> int:
 
 
 def judge_infarct(
-    features: Mapping[str, float], calibration: Mapping[str, Any] | None
+    features: Mapping[str, float], calibration: Mapping[str, Any] | None, *, called_ml: float
 ) -> InfarctVerdict | None:
-    """Judge whether there is an infarct; None where that cannot be told: no LGE, or not calibrated."""
+    """Judge whether there is an infarct; None where that cannot be told: no LGE, or not calibrated.
+
+    Args:
+        features: `FEATURES` of the segmentation.
+        calibration: of the networks.
+        called_ml: what the label map calls infarct.
+    """
     if not features or calibration is None:
         return None
     model = calibration["infarct"]
     probability = float(1 / (1 + np.exp(-_linear(features, model))))
-    called_ml = max(float(np.exp(features["log_ml"])) - _LEAST_ML, 0.0)
     return InfarctVerdict(probability, float(model["threshold"]), called_ml)
 
 

@@ -99,13 +99,13 @@ def test_without_lge_or_scar_there_is_no_verdict(ring, segmented):
     assert features_of(t2_alone, resp) == {}
     spread = torch.zeros(study.region.shape)
     assert study_features(study, resp[:2], resp[:2], resp[:2], spread, CLASSES[:2]) == {}
-    assert judge_infarct({}, CALIBRATION) is None
+    assert judge_infarct({}, CALIBRATION, called_ml=0.0) is None
     assert expected_dice({}, CALIBRATION) == {}
 
 
 def test_without_calibration_there_is_no_verdict(segmented):
     study, resp, _ = segmented
-    assert judge_infarct(features_of(study, resp), None) is None
+    assert judge_infarct(features_of(study, resp), None, called_ml=0.0) is None
     assert expected_dice(features_of(study, resp), None) == {}
 
 
@@ -113,7 +113,7 @@ def test_without_calibration_there_is_no_verdict(segmented):
 def test_the_threshold_belongs_to_the_infarct(share, found):
     """Logit 10 x share - 2: probability 1/2 at a share of .2."""
     ml = 4.0
-    verdict = judge_infarct({"share": share, "log_ml": math.log(ml + 0.05)}, CALIBRATION)
+    verdict = judge_infarct({"share": share}, CALIBRATION, called_ml=ml)
     assert verdict.probability == pytest.approx(1 / (1 + math.exp(2 - 10 * share)))
     assert verdict.found is found
     told = verdict.describe()
