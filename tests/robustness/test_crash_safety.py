@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock, Timeout
 
 import mrigmm
 from mrigmm.data.files import atomic, sole_writer, write_text
@@ -39,6 +40,19 @@ def wait_for(path, process, patience_s=120):
     while not path.exists():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def wait_until_held(lock, process):
+    """A lock's file is there a moment before it is held."""
+    wait_for(lock, process)
+    while True:
+        try:
+            with FileLock(lock, timeout=0):
+                pass
+        except Timeout:
+            return
+        assert process.poll() is None, process.communicate()
         time.sleep(0.002)
 
 
@@ -116,7 +130,7 @@ def test_an_interrupt_while_a_temporary_file_is_made_leaves_none(tmp_path, monke
 def test_two_predictions_into_one_folder(several, tmp_path):
     """The second is refused while the first is at it, also where it may overwrite."""
     first = started("predict", several, "-o", tmp_path / "out", "--method", "map-em", "--quiet")
-    wait_for(tmp_path / "out" / ".lock", first)
+    wait_until_held(tmp_path / "out" / ".lock", first)
     os.kill(first.pid, signal.SIGSTOP)  # keeps the folder while the other one tries
     try:
         with pytest.raises(InputError, match="another process is writing"):
