@@ -19,7 +19,7 @@ ANATOMY_CONFIG_VERSION: Literal[1] = 1
 class AnatomyConfig(BaseModel):
     """Configuration of a training of the anatomy stage. Lengths in mm.
 
-    The terms for unlabelled slices are off: none has helped yet (docs/results.md). Weights of Peng,
+    The terms for unlabelled slices are off: none has helped yet (docs/results/anatomy.md). Weights of Peng,
     Pedersoli and Desrosiers (2021): consistency 5 or 10, mutual information 0.1.
     """
 

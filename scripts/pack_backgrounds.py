@@ -15,7 +15,8 @@ from pathlib import Path
 
 from PIL import Image
 
-# The patients of docs/results.md: those with an epicardial contour in the HF-I stacks, and eleven others.
+# The patients of docs/results/networks.md: those with an epicardial contour in the HF-I stacks, and
+# eleven others.
 HELD_OUT = (
     *("SC-HF-I-01", "SC-HF-I-02", "SC-HF-I-04", "SC-HF-I-05"),
     *("SC-HF-NI-03", "SC-HF-NI-11", "SC-HF-NI-14", "SC-HF-NI-33"),

@@ -1,4 +1,4 @@
-"""Run the main job on the redistributable real data and write what docs/results.md quotes.
+"""Run the main job on the redistributable real data and write what docs/results/networks.md quotes.
 
 MS brain (T1, T2, FLAIR, T1 post-contrast; 3 patients): `deepsvg` without labels or prior, K = 4, beside
 EM-GMM; the lesion class is the component that is brightest in T2 + FLAIR; lesions also as outliers.
@@ -46,7 +46,7 @@ CLUSTERING = (
 SEEDS = (1, 2, 3)
 # One mixture per volume, and the same start for all: k-means++ where there is no prior.
 EM_SETTINGS = ("scope=study", "seed=1")
-# What docs/results.md was measured with; the preset has since got the published units and augmentation.
+# What docs/results/networks.md was measured with. The preset has got the published units and augmentation.
 DEEP_SETTINGS = ("standardise=region", "published_augmentation=false")
 
 

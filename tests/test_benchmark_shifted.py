@@ -153,6 +153,7 @@ def test_benchmark_computes_nothing_twice(tmp_path, monkeypatch, capsys):
     text = capsys.readouterr().out
     assert text == (tmp_path / "shifted.md").read_text()
     assert "| `em-gmm-sklearn` | mean | 1.00 | 1.00 |" in text  # wall and blood are given
+    assert (tmp_path / "shifted.png").stat().st_size > 1000
     content = json.loads((tmp_path / "shifted.json").read_text())
     assert content["cohorts"]["coarse"]["seed"] == 900
     monkeypatch.setattr(shifted, "predict_and_score", None)

@@ -404,7 +404,7 @@ def test_numbers_of_the_table_of_methods_are_those_of_the_page_that_it_names():
     assert len(rows) >= 20
     for row in rows:
         measured = "".join(
-            (page.parent / file).read_text() for file in set(re.findall(r"\]\((\w+\.md)", row))
+            (page.parent / file).read_text() for file in set(re.findall(r"\]\(([\w/]+\.md)", row))
         )
         for number in re.findall(r"(?<![\d.])\d*\.\d+", row):
             # .68 is 0.68, too.

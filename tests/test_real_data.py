@@ -27,7 +27,7 @@ def test_sunnybrook_cavity_and_wall(tmp_path):
     options = {"split": "training", "data_root": data}
     mrigmm.predict(manifest, tmp_path / "em", method="em-gmm", overrides=["scope=study"], **options)
     found = mrigmm.evaluate(tmp_path / "em", manifest, **options)
-    # docs/results.md: .835 and .785
+    # docs/results/networks.md: .835 and .785
     assert found.summary["blood"].dice_mean == pytest.approx(0.835, abs=0.002)
     assert found.summary["myocardium"].dice_mean == pytest.approx(0.785, abs=0.002)
 
@@ -68,4 +68,4 @@ def test_brain_lesions(tmp_path):
         assert own.studies[study]["lesion"].dice == pytest.approx(
             reference.studies[study]["lesion"].dice, abs=1e-3
         )
-    assert own.studies["patient19"]["lesion"].dice == pytest.approx(0.333, abs=0.002)  # docs/results.md
+    assert own.studies["patient19"]["lesion"].dice == pytest.approx(0.333, abs=0.002)

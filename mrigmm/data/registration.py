@@ -23,7 +23,7 @@ from mrigmm.data.volumes import Volume
 # What was found beyond these is no breath-hold, or no match: the slice is left where it is.
 MAX_SHIFT_MM = 8.0
 MAX_DEGREES = 5.0
-# Chosen on the phantom's tuning seed (docs/results.md, "Motion between sequences").
+# Chosen on the phantom's tuning seed (docs/results/robustness.md).
 NEIGHBOURHOOD_MM = 15.0  # the region is compared with its surroundings up to here
 PIXEL_MM = 1.0
 BINS = 32

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import matplotlib
@@ -29,6 +31,8 @@ HEALTHY_PANELS = {
     "scar": "volume_percent/scar",
     "both": "volume_percent/pathology",
 }
+
+_MARKERS = [("#999999", "s"), ("#e69f00", "^"), ("#0072b2", "o"), ("#009e73", "D")]
 
 
 def draw(summaries: Summaries, path: Path) -> None:
@@ -61,6 +65,46 @@ def draw(summaries: Summaries, path: Path) -> None:
                 axis.set_yticklabels([])
     if curves:
         _efficiency(axes[-1], curves, summaries)
+    with atomic(path) as temporary:
+        figure.savefig(temporary, dpi=90)
+    plt.close(figure)
+
+
+def draw_shifted(summaries: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path) -> None:
+    """Draw the Dice of scar in every shifted cohort: a panel for what was given, means as lines.
+
+    Args:
+        summaries: `quality.shifted.Summary` by title of the panel, method and cohort.
+        path: Picture to write.
+    """
+    names = list(dict.fromkeys(name for by_row in summaries.values() for name in by_row))
+    cohorts = list(dict.fromkeys(c for rows in summaries.values() for row in rows.values() for c in row))
+    figure, axes = plt.subplots(
+        1,
+        len(summaries),
+        figsize=(1.5 + 2.6 * len(summaries), 1.2 + 0.22 * len(cohorts)),
+        layout="constrained",
+        squeeze=False,
+        sharey=True,
+    )
+    for axis, (title, by_row) in zip(axes[0], summaries.items(), strict=True):
+        for number, name in enumerate(names):
+            means = {c: summary.dice["scar"].mean for c, summary in by_row.get(name, {}).items()}
+            means = {cohort: mean for cohort, mean in means.items() if not math.isnan(mean)}
+            if not means:
+                continue
+            colour, marker = _MARKERS[number % len(_MARKERS)]
+            axis.plot(
+                list(means.values()), [cohorts.index(c) for c in means], marker, color=colour, label=name
+            )
+            axis.axvline(fmean(means.values()), color=colour, linewidth=1)
+        axis.set_title(f"{title}: scar (Dice)", fontsize=8)
+        axis.set_yticks(range(len(cohorts)), cohorts, fontsize=8)
+        axis.set_xlim(0, 1)
+        axis.tick_params(axis="x", labelsize=8)
+        axis.grid(linewidth=0.4)
+    axes[0, 0].invert_yaxis()
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     with atomic(path) as temporary:
         figure.savefig(temporary, dpi=90)
     plt.close(figure)

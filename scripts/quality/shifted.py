@@ -37,6 +37,7 @@ from mrigmm.methods.registry import DEFAULT_METHOD
 from mrigmm.pretrained.folder import PretrainedFolder, shipped_folder
 from quality import competitors as rows_of
 from quality.cohorts import Cohort, given_to_predict, simulated_cohort
+from quality.figure import draw_shifted
 from quality.scoring import Competitor, Result, Store
 from quality.tables import NO_VALUE, number, table
 
@@ -93,7 +94,7 @@ Summaries = Mapping[str, Mapping[str, Summary]]
 
 
 def benchmark_shifted(options: argparse.Namespace, command: str, track: Track) -> str:
-    """Predict and score what is missing, then write `shifted.json` and `shifted.md`.
+    """Predict and score what is missing, then write `shifted.json`, `shifted.md` and `shifted.png`.
 
     Args:
         options: of `benchmark_quality.py`.
@@ -286,7 +287,7 @@ def _identities(cohorts: Mapping[str, Cohort]) -> dict[str, Any]:
 def _write(
     out: Path, results: Mapping[str, Mapping[str, Mapping[str, Result]]], command: str, header: dict[str, Any]
 ) -> str:
-    """`shifted.json` and `shifted.md` of what there is; returns the latter."""
+    """Write `shifted.json`, `shifted.md` and `shifted.png` of what there is; return the text."""
     summaries = {
         protocol: {name: _with_all(by_cohort) for name, by_cohort in by_row.items()}
         for protocol, by_row in results.items()
@@ -308,6 +309,11 @@ def _write(
     )
     text = markdown(summaries, f"```\n{command}\n```")
     write_text(out / "shifted.md", text)
+    panels = {
+        GIVEN[protocol]: {name: _cohorts_only(by_cohort) for name, by_cohort in by_row.items()}
+        for protocol, by_row in summaries.items()
+    }
+    draw_shifted(panels, out / "shifted.png")
     return text
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from mrigmm.phantom import PRESETS, PhantomConfig, preset_hash, simulate_study
 
-# Tables in docs/results.md hold for these presets (that of `myops-like` is of scripts/calibrate_phantom.py):
+# Tables in docs/results/ hold for these presets (that of `myops-like` is of scripts/calibrate_phantom.py):
 # run them again after a change.
 HASHES = {
     "myops-like": "817b77c695c99889",
