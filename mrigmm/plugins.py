@@ -1,4 +1,4 @@
-"""What other installed packages add to the program by entry points, as docs/extending.md shows."""
+"""Additions of other installed packages by entry points, as docs/extending.md shows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Value = TypeVar("Value")
 
 
 class Found(NamedTuple, Generic[Value]):
-    """What one package adds under one name.
+    """An entry point's value, and the package that it is from.
 
     Attributes:
         value: what the entry point names.

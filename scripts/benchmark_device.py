@@ -321,7 +321,7 @@ def training_table(rows: Sequence[Training]) -> str:
 
 
 def surroundings(device: torch.device) -> dict[str, Any]:
-    """What the numbers depend on."""
+    """Return the circumstances that the numbers depend on."""
     found = {
         "torch": torch.__version__,
         "python": platform.python_version(),

@@ -116,7 +116,7 @@ def seen_by_hourglass(study: StudyTensors, found: Reconstruction) -> StudyTensor
 
 
 def timed(job: Callable[[], Any]) -> tuple[Any, float]:
-    """What a job returns, and its CPU seconds: others may use the machine."""
+    """Return a job's result, and its CPU seconds: others may use the machine."""
     start = time.process_time()
     result = job()
     return result, time.process_time() - start

@@ -1,4 +1,4 @@
-"""What a cohort costs from its files to its label maps: CPU time and memory, stage by stage.
+"""Cost of a cohort from its files to its label maps: CPU time and memory, stage by stage.
 
 `mrigmm predict` as a user calls it, on simulated studies, by `map-em`, by a default run (random weights:
 the time does not depend on them) and by `em-gmm-sklearn`. A fourth program, `files`, only reads the same
@@ -272,7 +272,7 @@ def memory_table(rounds: Rounds) -> str:
 
 
 def ratios(rounds: Rounds) -> dict[str, Ratio]:
-    """What the targets are about."""
+    """Return the ratios that the targets are about."""
     beyond = [stage for stage in STAGES if stage != "network"]
     return {
         "default without the network's pass / reading and writing files with nibabel": Ratio.of(

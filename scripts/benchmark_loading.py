@@ -241,7 +241,7 @@ class Waiting:
 
     @property
     def share(self) -> float:
-        """Of the second epoch: waiting over all else."""
+        """Share of the second epoch: waiting over all else."""
         return self.waited[1] / (self.epochs[1] - self.waited[1])
 
 
@@ -315,7 +315,7 @@ def waiting_table(found: list[Waiting]) -> str:
 
 
 def verdict(ratio: float, target: float) -> str:
-    """What was asked for, and whether it was met."""
+    """Return what was asked for, and whether it was met."""
     return f"{target:g}{'' if ratio >= target else ', missed'}"
 
 

@@ -1,4 +1,4 @@
-"""What a command costs before and beside its work: the start, and the threads that it takes.
+"""Cost of a command before and beside its work: the start, and the threads that it takes.
 
 Start. `mrigmm --help`, `mrigmm info`, and `mrigmm predict` of one small simulated study by `map-em` and by a
 default run (random weights: the time does not depend on them), beside `python -c "import torch, monai"`.
@@ -150,7 +150,7 @@ def thread_table(rounds: Rounds) -> str:
 
 
 def medians(costs: Sequence[Cost]) -> tuple[str, str]:
-    """Of the clock and of the CPU time."""
+    """Return the medians of the clock and of the CPU time."""
     return f"{np.median([c.wall for c in costs]):.2f}", f"{np.median([c.cpu for c in costs]):.2f}"
 
 

@@ -98,7 +98,7 @@ def corrupted(study: StudyTensors, corruption: Corruption, seed: int) -> tuple[S
 
 
 def abnormality(finder: AnatomyFinder, study: StudyTensors) -> tuple[float, Tensor]:
-    """Of the study (infinite where no ventricle is seen), and of its pixels (X, Y, Z)."""
+    """Return the score of the study (infinite where no ventricle is seen), and of its pixels (X, Y, Z)."""
     _, typicality, quality = finder.look(study)
     known = quality[~quality.isnan()]
     return float(-known.median()) if len(known) else np.inf, -typicality

@@ -1,4 +1,4 @@
-"""What the speed benchmarks share: programs run in turn, ratios within a round, tables."""
+"""Shared by the speed benchmarks: programs run in turn, ratios within a round, tables."""
 
 from __future__ import annotations
 

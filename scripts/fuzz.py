@@ -101,7 +101,7 @@ def seeds(target: str) -> list[bytes]:
 
 
 def tried(target: str, data: bytes, folder: Path) -> str | None:
-    """What went wrong with these bytes, or None."""
+    """Return what went wrong with these bytes, or None."""
     try:
         TARGETS[target](data, folder)
     except InputError as error:
@@ -214,7 +214,7 @@ def coverage_guided(target: str, seconds: float, seed: int, corpus: Path) -> int
 
 
 def inside(arguments: list[str]) -> None:
-    """What `coverage_guided` starts; atheris ends the process."""
+    """Run atheris, which ends the process; `coverage_guided` starts it."""
     import atheris
 
     target, *options = arguments

@@ -88,7 +88,7 @@ def _exit_codes() -> dict[str, int | None]:
 
 
 def difference(name: str) -> str:
-    """What a mutant changes."""
+    """Return the lines that a mutant changes."""
     from mutmut.mutation.diff_apply import get_diff_for_mutant
 
     return f"# {name}\n{get_diff_for_mutant(name)}\n"

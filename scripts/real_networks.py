@@ -1,4 +1,4 @@
-"""What the pretrained networks find in the redistributable real images, with nothing given.
+"""Score the pretrained networks on the redistributable real images, with nothing given.
 
 Cavity: 15 patients of Sunnybrook (CC0) whose slices the shipped networks were not trained on, both heart
 phases; the slices come without a size, 1.3 mm and 10 mm are assumed. Wall: four end-diastolic stacks with

@@ -67,7 +67,7 @@ class TrainingSlices:
 
 @dataclass(frozen=True)
 class Forward:
-    """What a loss may use, for the B slices of a batch.
+    """Input of a loss, for the B slices of a batch.
 
     Attributes:
         log_prior: (B, K, A, A) of the network.

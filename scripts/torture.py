@@ -52,7 +52,7 @@ FLAT, LARGE_MIB, VOXELS = 0.15, 3072, 10_000
 
 
 def tallies(part: str, workshop: Workshop, arguments: argparse.Namespace, done: Any) -> Iterator[Any]:
-    """What a part found, command by command; each is yielded as soon as it can be saved."""
+    """Yield the findings of a part, command by command, each as soon as it can be saved."""
     names = [name for name in arguments.commands if name in workshop.jobs]
     found: dict[str, Any] = dict(done or {})
     for name in names if part != "writers" else ("predict",):

@@ -67,7 +67,7 @@ class Group(TyperGroup):
         _write(formatter, sections)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        """What the exit codes mean."""
+        """Write the meaning of the exit codes."""
         _write(formatter, {"Exit codes": [(str(code), meaning) for code, meaning in EXIT_CODES.items()]})
 
 

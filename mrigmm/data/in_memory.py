@@ -135,7 +135,7 @@ def map_in_memory(
 def _header_and_array(
     image: object, affine: NDArray[np.float64] | None, study: str, role: str
 ) -> tuple[nib.nifti1.Nifti1Header, NDArray[np.generic]]:
-    """What a NIfTI file of the image would hold: header, and array as scaled."""
+    """Return header and scaled array, as a NIfTI file of the image would hold them."""
     if isinstance(image, SpatialImage):
         return _of_nibabel(image, study, role)
     if isinstance(image, sitk.Image):

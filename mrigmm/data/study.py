@@ -219,7 +219,7 @@ def read_sequence(study: Study, name: str, labels: Mapping[str, Sequence[int]]) 
 
 
 def frame_chooser(study: Study, name: str, labels: Mapping[str, Sequence[int]]) -> ChooseFrame | None:
-    """What picks end-diastole of a cine, inside the study's own region where it has one; else None."""
+    """Return how end-diastole of a cine is picked, inside the study's region where it has one; else None."""
 
     def end_diastole(frames: NDArray[np.generic], grid: Grid) -> int:
         region = own_region(study, labels)

@@ -163,7 +163,7 @@ class _Ids:
         return warnings_of(prediction.study, texts)
 
     def file_name(self, study: str) -> str:
-        """Of a study's label map."""
+        """Return the name of a study's label map."""
         return f"{study}{LABELS_SUFFIX}"
 
     def finish(self) -> None:

@@ -104,7 +104,7 @@ class SegmentOptions(ReadingOptions):
     device: Annotated[str, Shown(HARDWARE)] = "auto"
     """auto, cpu, cuda or cuda:N."""
     runtime: Annotated[str, Shown(HARDWARE, typed=Runtime)] = "torch"
-    """What computes the run's network; onnx: after mrigmm export."""
+    """Program that computes the run's network; onnx: after mrigmm export."""
     mvo: Annotated[bool, Shown(METHOD, flag="--mvo/--no-mvo")] = True
     """Count dark cores within scar as infarct (`<id>_mvo.nii.gz`)."""
 

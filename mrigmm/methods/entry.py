@@ -1,4 +1,4 @@
-"""What an entry of the registry says of a method. Imports no torch, so that listing them is instant."""
+"""Entries of the registry of methods. Imports no torch, so that listing them is instant."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mrigmm.methods.settings import MethodSettings
 
 @dataclass(frozen=True)
 class Needs:
-    """What a method cannot do without; `needs.py` refuses what lacks it, before anything is segmented.
+    """Input that a method cannot do without; `needs.py` refuses studies without it before any is segmented.
 
     Attributes:
         prior: a population prior for the classes and sequences.

@@ -38,7 +38,7 @@ _MVO, _RV = SEGMENTER_CLASSES.index("mvo"), SEGMENTER_CLASSES.index("rv")
 
 @dataclass(frozen=True)
 class NetworkView:
-    """What the networks say of a study's region.
+    """The networks' output inside a study's region.
 
     Attributes:
         prior: (K, X, Y, Z) probabilities of the task's classes, sum 1 inside the region.
@@ -138,7 +138,7 @@ class PretrainedMethod:
         return Solved(resp, seen, fit.resp, features)
 
     def look(self, study: StudyTensors) -> NetworkView:
-        """What the networks say of a study."""
+        """Return the networks' output for a study."""
         present = present_sequences(study)
         view = given_view(study)
         mean, sd = self.networks.classes(view.slices)

@@ -1,4 +1,4 @@
-"""What a study's segmentation says of itself: is there an infarct, and how good is the map?
+"""Verdict on a study's segmentation: is there an infarct, and how good is the map?
 
 Both are regressed on simulated cohorts (`scripts/calibrate_pretrained.py`) from a few features of the
 segmentation; the coefficients stand in `calibration.json` beside the networks.

@@ -1,4 +1,4 @@
-"""What a scanner does to slices beyond blur, noise and coil shading; at neutral values it is nothing."""
+"""Effects of a scanner beyond blur, noise and coil shading; neutral values change nothing."""
 
 from __future__ import annotations
 

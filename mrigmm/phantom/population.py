@@ -54,7 +54,7 @@ class Population:
 
 @dataclass(frozen=True)
 class Corrections:
-    """What turns tabulated figures into those to draw with (see `tables`).
+    """Corrections of tabulated figures into those to draw with (see `tables`).
 
     Attributes:
         mean_shift: (K, C). width_factor: (K, C). field_shares: (K, C, S).

@@ -25,7 +25,7 @@ _SPREAD_EVENLY = 0.03  # weight of the wish for equal shares, where the data do 
 
 @dataclass(frozen=True)
 class Targets:
-    """What the studies should show: means and SDs (K, C) in LV z-score, autocorrelation (K, C, L)."""
+    """Targets of the studies: means and SDs (K, C) in LV z-score, autocorrelation (K, C, L)."""
 
     mean: FloatArray
     width: FloatArray
@@ -62,7 +62,7 @@ class Tables:
 def field_autocovariance(
     studies: Sequence[SimulatedStudy], *, psf_mm: float, rng: np.random.Generator
 ) -> FloatArray:
-    """What one unit of variance at each scale adds to a class's measured autocovariance.
+    """Return what one unit of variance at each scale adds to a class's measured autocovariance.
 
     A slice's class mean is subtracted before measuring, which takes most from the widest scale and from
     the smallest class; hence it is measured in the studies' own label maps.

@@ -1,1 +1,1 @@
-"""What scripts/benchmark_images.py is made of."""
+"""Parts of scripts/benchmark_images.py."""

@@ -1,4 +1,4 @@
-"""What is scored beside the methods of the program: the oracle, and a supervised U-Net."""
+"""Ceilings beside the methods of the program: the oracle, and a supervised U-Net."""
 
 from __future__ import annotations
 

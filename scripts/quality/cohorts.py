@@ -1,4 +1,4 @@
-"""What is segmented: protocols, simulated or given cohorts, and the studies or slices that are scored."""
+"""Protocols, simulated or given cohorts, and the studies or slices that are scored."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RegionKind = Literal["lv", "cavity-wall"]
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is given at test time and what counts as one object.
+    """A protocol: the region given at test time, and what counts as one object.
 
     Attributes:
         summary: in words, for the tables.

@@ -50,7 +50,7 @@ class Competitor:
 
 @dataclass(frozen=True)
 class Result:
-    """What one competitor scored on one protocol.
+    """Scores of one competitor on one protocol.
 
     Attributes:
         studies: study id -> metric -> value; NaN where it is not defined. Slices of a study are averaged.

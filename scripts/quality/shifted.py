@@ -66,7 +66,7 @@ LOG = Console(stderr=True, soft_wrap=True)
 
 @dataclass(frozen=True)
 class Row:
-    """What is predicted with: its identity as in the other tables, and the keywords of `mrigmm.predict`."""
+    """A method or run: its identity as in the other tables, and the keywords of `mrigmm.predict`."""
 
     competitor: Competitor
     keywords: Mapping[str, Any]

@@ -110,7 +110,7 @@ def labelled_studies_worth(supervised: Mapping[int, float], score: float) -> tup
 
 
 def _baselines(name: str) -> tuple[str, ...]:
-    """What a row is compared with; baselines only with those before them, so that no pair stands twice."""
+    """Return the rows to compare with; of baselines those before them, so that no pair stands twice."""
     return BASELINES[: BASELINES.index(name)] if name in BASELINES else BASELINES
 
 

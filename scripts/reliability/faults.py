@@ -23,7 +23,7 @@ CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
 
 @dataclass
 class Tally:
-    """What was tried and what was lost.
+    """Attempts of a part, and what was lost.
 
     Attributes:
         cases: commands that were started to be disturbed.

@@ -37,7 +37,7 @@ class Job:
     extension: str = ""
 
     def damage(self, out: Path) -> list[str]:
-        """What is wrong with what an interruption left: files that are not whole, and results that lie."""
+        """Return what is wrong after an interruption: files that are not whole, and results that lie."""
         folder = out.parent if self.extension else out
         return [f"{self.name}: {problem}" for problem in (*broken(folder), *self.half(folder))]
 
@@ -178,7 +178,7 @@ class Watch:
 
 
 def unclean(name: str, ended: Ended, codes: set[int]) -> list[str]:
-    """What is wrong with how a command ended."""
+    """Return what is wrong with how a command ended."""
     problems = [] if ended.code in codes else [f"{name}: exit code {ended.code}: {ended.text[-400:]}"]
     if "Traceback" in ended.text:
         problems.append(f"{name}: traceback: {ended.text[-1500:]}")

@@ -100,7 +100,7 @@ def half_run(folder: Path) -> list[str]:
 
 
 def content(path: Path) -> Any:
-    """What a file says, without times."""
+    """Return the content of a file, without times."""
     if path.suffix == ".json":
         return _timeless(json.loads(path.read_text()))
     if path.suffix == ".csv":

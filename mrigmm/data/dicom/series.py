@@ -46,7 +46,7 @@ class Part:
 
     @property
     def header(self) -> SeriesHeader:
-        """Of the first image."""
+        """Header of the first image."""
         return self.first.header
 
     @property

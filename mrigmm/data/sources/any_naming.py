@@ -41,7 +41,7 @@ _OPTION = "--images"
 
 @dataclass
 class _Found:
-    """What is known of the files so far."""
+    """Files as they have been understood so far."""
 
     folder: Folder
     options: Options
@@ -246,7 +246,7 @@ class _Reading:
     level: int
 
     def study(self, file: NamedFile) -> tuple[str, ...]:
-        """What names the study of a file."""
+        """Return the part of a file's key that names its study."""
         key = self.key(file)
         return key[self.common :][: self.level] if self.level else key[: self.common]
 
@@ -329,7 +329,7 @@ def _visits(keys: Sequence[tuple[str, ...]]) -> bool:
 
 
 def _best(files: Sequence[NamedFile]) -> list[NamedFile]:
-    """Of files for one sequence of a study, those that go first; several are rivals."""
+    """Return the files that go first, of those for one sequence of a study; several are rivals."""
 
     def order(file: NamedFile) -> tuple[int, bool, bool]:
         return (file.place or 0, file.psir, not file.short_axis)

@@ -1,4 +1,4 @@
-"""What the readers of folders share: the listing of a folder, entries, and what can be wrong with them.
+"""Shared by the readers of folders: the listing of a folder, entries, and errors in them.
 
 Paths are POSIX texts relative to the folder, as they stand in a manifest.
 """
@@ -71,7 +71,7 @@ def nobody(question: Question) -> None:
 
 @dataclass(frozen=True)
 class Cohort:
-    """What a folder holds.
+    """Content of a folder.
 
     Attributes:
         sequences: in channel order.
@@ -111,7 +111,7 @@ class Folder:
             raise InputError("the file cannot be read", file=self.root / file, got=str(error)) from None
 
     def describe(self) -> str:
-        """What is there, in one line: for the message that nothing fits."""
+        """Return a line on the content, for the message that nothing fits."""
         if not self.files:
             return "no file"
         shown = ", ".join(self.files[:5])
@@ -120,7 +120,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class Options:
-    """What a user says about a folder beside its layout.
+    """The user's options about a folder beside its layout.
 
     Attributes:
         images: sequence name -> patterns, of which the first that fits a study counts (`files` and `any`).

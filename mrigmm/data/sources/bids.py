@@ -106,7 +106,7 @@ def _files(folder: Folder, suffixes: Mapping[str, str]) -> Iterator[_Found]:
 
 
 def _role(name: str, suffixes: Mapping[str, str], *, derived: bool) -> tuple[str, str] | None:
-    """What a file is, and the end of its name that says so; the longest ending wins."""
+    """Return a file's role, and the end of its name that says so; the longest ending wins."""
     if derived:
         if name.lower().endswith("_dseg"):
             return LABEL, "dseg"
@@ -156,7 +156,7 @@ def _image_type(folder: Folder, file: str) -> list[str]:
 
 
 def _most_named(found: Sequence[_Found]) -> tuple[list[_Found], dict[str, list[str]]]:
-    """Of several files for one role of a study those with the longest ending; the others by the reason."""
+    """Return the files with the longest ending for each role of a study; the others by the reason."""
     longest: dict[tuple[str, str], int] = {}
     for one in found:
         key = one.study, one.role

@@ -1,4 +1,4 @@
-"""What NIfTI files of unknown meaning hold: their grid, and whether their values are ids."""
+"""Content of NIfTI files of unknown meaning: their grid, and whether their values are ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the name of a NIfTI file and its folders say, whatever they are: sequence, mask, and whose it is."""
+"""Sequence, mask and study, as the name of a NIfTI file and its folders tell them."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def _said(text: str, *tables: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _left(part: _Part, weak: Sequence[str]) -> tuple[str, str]:
-    """What is left of a name beside the words that say what it is, and the start of it before them."""
+    """Return a name without the words that say what it is, and its start before them."""
     table: Mapping[str, Any] = rules()["file_names"]
     telling = [*rules()["contrast"].values(), *table["contrast"].values(), table["mask"]]
     for words in (rules()["contrast_by_a_word"], table["contrast_by_a_word"]):

@@ -85,7 +85,7 @@ def _mixed(by_pattern: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
 
 
 def _matched(role: str, pattern: str, files: Sequence[tuple[str, str]]) -> str:
-    """What a pattern fits, from pairs (study id, file)."""
+    """Describe the files that a pattern fits, from pairs (study id, file)."""
     if not files:
         return f"{role}: '{pattern}' fits no file"
     study, file = files[0]

@@ -34,7 +34,7 @@ _TOLD = 5
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for, as far as it decides the results.
+    """A request, as far as it decides the results.
 
     Attributes:
         segmenter: what segments.
@@ -47,7 +47,7 @@ class Request:
     common: Mapping[str, Any]
 
     def made_with(self, study: Study) -> dict[str, Any]:
-        """What stands in the side file of a study: digests of its files, and what is common."""
+        """Return the side file's record of a study: digests of its files, and what is common."""
         rule = study.region if isinstance(study.region, RegionRule) else None
         region = study.label if rule is not None else study.region
         return {
@@ -169,7 +169,7 @@ def require_unedited(studies: Sequence[Study], out: Path) -> None:
 def _compared(
     method: str, settings: Mapping[str, Any], classes: Mapping[str, int], made_with: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What must be the same for a result to be kept."""
+    """Return the values that must be the same for a result to be kept."""
     return {"method": method, "settings": settings, "classes": classes, "made_with": made_with}
 
 

@@ -1,4 +1,4 @@
-"""What a caller of `mrigmm.segment` has in memory, as a study."""
+"""Images that a caller of `mrigmm.segment` has in memory, as a study."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class SegmentedStudy:
-    """What `mrigmm.segment` made of a study. Prints its numbers, in a notebook with a picture.
+    """Result of `mrigmm.segment` for a study. Prints its numbers, in a notebook with a picture.
 
     Maps are what the reference sequence (LGE, else the first) was given as: image of nibabel or SimpleITK
     on its grid, array or tensor of its shape. Of a path they are images of nibabel.
@@ -104,12 +104,12 @@ class SegmentedStudy:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a careful user would act on."""
+        """Messages that a careful user would act on."""
         return self.solved.side.warnings
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is good to know."""
+        """Messages that are good to know."""
         return self.solved.side.notes
 
     @property

@@ -1,4 +1,4 @@
-"""What `mrigmm predict` segments with: a method by name or a trained run, and how it reads its studies."""
+"""Segmenter of `mrigmm predict`: a method by name or a trained run, and how it reads its studies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written down of a result in `<id>.json`; see docs/data.md."""
+"""Record of a result in `<id>.json`; see docs/data.md."""
 
 from __future__ import annotations
 

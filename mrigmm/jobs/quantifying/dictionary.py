@@ -1,4 +1,4 @@
-"""What every column of the tables of `quantify` is: unit, definition, method; and REDCap's form of it."""
+"""Data dictionary of the tables of `quantify`: unit, definition, method; and REDCap's form of it."""
 
 from __future__ import annotations
 

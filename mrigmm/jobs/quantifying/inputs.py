@@ -1,4 +1,4 @@
-"""What `mrigmm quantify` reads: predictions and reference labels."""
+"""Input of `mrigmm quantify`: predictions and reference labels."""
 
 from __future__ import annotations
 

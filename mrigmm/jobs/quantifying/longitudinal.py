@@ -1,4 +1,4 @@
-"""What became of an infarct: an acute study and later ones of the same patient."""
+"""Change of an infarct between an acute study and later ones of the same patient."""
 
 from __future__ import annotations
 

@@ -305,7 +305,7 @@ def turned(prediction: Prediction, grid: Grid, role: str = "mask") -> Mask:
 
 
 def _id(path: str) -> str:
-    """What is left of folders and name beside the words that say what a file is; else its name."""
+    """Return folders and name without the words that say what a file is; if nothing is left, its name."""
     return "_".join(read_name(path).whole) or stem(path)
 
 

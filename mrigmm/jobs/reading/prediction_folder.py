@@ -63,7 +63,7 @@ class Prediction:
 
     @property
     def digest(self) -> str:
-        """Of the label map: figures of a study belong together when they are of the same."""
+        """Digest of the label map: figures of a study belong together when they are of the same map."""
         return record_of(self.labels.data, self.labels.grid).sha256
 
     @property

@@ -1,4 +1,4 @@
-"""What the report shows of all studies together: agreement with the reference, and the training."""
+"""The report's pages on all studies together: agreement with the reference, and the training."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def answer_table(found: Mapping[str, StudyAnswer]) -> ShownTable:
 
 
 def legend(found: Mapping[str, StudyAnswer]) -> list[str]:
-    """What the columns of the table mean that are not measured; nothing where no method told them."""
+    """Explain the columns of the table that are not measured; nothing where no method told them."""
     if all(answer.infarct_probability is None for answer in found.values()):
         return []
     return [

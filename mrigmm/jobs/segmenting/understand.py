@@ -1,4 +1,4 @@
-"""What `mrigmm segment` was given, whatever that is, as a manifest."""
+"""Manifest of the source that `mrigmm segment` was given, whatever that is."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Source = Path | str | Sequence[Path | str] | Mapping[str, Path | str]
 
 @dataclass(frozen=True)
 class Understood:
-    """What was given.
+    """A source, and the manifest made of it.
 
     Attributes:
         how: what it was taken for.
@@ -84,7 +84,7 @@ def _cell(file: object, study: Study, role: str) -> str:
 
 @dataclass(frozen=True)
 class Reading:
-    """What the user says of the source.
+    """The user's options about the source.
 
     Attributes:
         kind: layout, a key of `KINDS` or "dicom"; None: it is recognised.
@@ -343,7 +343,7 @@ def _written(how: str, folder: Folder, cohort: Cohort, out: Path, replaces: bool
 
 
 def as_json(understood: Understood) -> dict[str, Any]:
-    """What was given as plain JSON."""
+    """Return the source, as it was understood, as plain JSON."""
     root = understood.data_root
     return {
         "understood_as": understood.how,

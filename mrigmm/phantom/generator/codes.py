@@ -1,4 +1,4 @@
-"""What is known of a training pixel: one class, or a set of classes of which it is one."""
+"""Codes of a training pixel: one class, or a set of classes of which it is one."""
 
 from __future__ import annotations
 
