@@ -280,10 +280,13 @@ def test_commands_of_the_exports_page(tmp_path):
 
 
 @pytest.mark.slow
-def test_commands_of_the_page_on_masks(tmp_path):
-    for command in blocks(ROOT / "docs" / "measure.md", "console")[0].splitlines():
-        run([sys.executable, "-m", *shlex.split(command), "--quiet"], tmp_path)
-    assert "data:image" in (tmp_path / "measured" / "report.html").read_text()
+def test_commands_of_the_pages_on_masks_and_readers(tmp_path):
+    for page in ("measure.md", "readers.md"):
+        (tmp_path / page).mkdir()
+        for command in blocks(ROOT / "docs" / page, "console")[0].splitlines():
+            run([sys.executable, "-m", *shlex.split(command), "--quiet"], tmp_path / page)
+    assert "data:image" in (tmp_path / "measure.md" / "measured" / "report.html").read_text()
+    assert "ICC" in (tmp_path / "readers.md" / "agreement" / "agreement.md").read_text()
 
 
 @pytest.mark.slow
@@ -474,6 +477,16 @@ def test_links_lead_somewhere(page):
             file = page.parent / target if target else page
             assert file.exists(), target
             assert not anchor or anchor in anchors(file), f"{target}#{anchor}"
+
+
+def test_lines_of_prose_are_short():
+    """Tables, code and links cannot be wrapped; formulas stand indented."""
+    long = []
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+        lines = [line for line in text.splitlines() if len(line) > 100 and "](" not in line]
+        long += [f"{page.name}: {line}" for line in lines if not re.match(r"\s*(\||<http)", line)]
+    assert long == []
 
 
 SCRIPTS = sorted({script for page in PAGES for script in re.findall(r"scripts/\w+\.py", page.read_text())})

@@ -1,7 +1,7 @@
 """Defects of the published reference implementation that must not come back.
 
-The table "What is not as published" in docs/method.md says which test stands for which defect; those that
-fit nowhere else are here.
+The table "What is not as published" in docs/method_networks.md says which test stands for which
+defect; those that fit nowhere else are here.
 """
 
 import re
@@ -26,7 +26,7 @@ CLASSES = ("blood", "myocardium", "edema", "scar")
 
 
 def test_every_test_that_the_table_names_exists():
-    page = (ROOT / "docs" / "method.md").read_text()
+    page = (ROOT / "docs" / "method_networks.md").read_text()
     named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page)
     assert len(named) >= 10
     for path, name in named:

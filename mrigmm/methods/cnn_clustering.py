@@ -2,7 +2,7 @@
 
 A. Kanezaki, Unsupervised image segmentation by backpropagation, ICASSP 2018; W. Kim, A. Kanezaki and
 M. Tanaka, Unsupervised learning of image segmentation based on differentiable feature clustering, IEEE
-Trans. Image Process. 29, 8055 (2020). What is not as published stands in docs/method.md.
+Trans. Image Process. 29, 8055 (2020). What is not as published stands in docs/method_cnn.md.
 """
 
 from __future__ import annotations

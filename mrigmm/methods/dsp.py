@@ -138,7 +138,7 @@ class DSPGMM(DSP[DSPGMMSettings]):
     """A full-covariance mixture of the reconstruction, by MAP-EM where there is a population prior.
 
     The prior's covariances are those of intensities with their noise, of which the reconstruction has less.
-    They still hold classes in place that few voxels carry (docs/method.md).
+    They still hold classes in place that few voxels carry (docs/method_cnn.md).
     """
 
     name = "dsp-gmm"

@@ -201,7 +201,7 @@ class CNNContinuitySettings(CNNClusteringSettings):
 
 
 class ReconstructionSettings(MethodSettings):
-    """Settings of the deep segmentation prior; docs/method.md says which are the published ones."""
+    """Settings of the deep segmentation prior; docs/method_cnn.md says which are the published ones."""
 
     filters: int = Field(8, ge=1, le=1024)
     levels: int = Field(3, ge=1, le=6)

@@ -39,7 +39,7 @@ from quality import competitors as rows_of
 from quality.cohorts import Cohort, given_to_predict, simulated_cohort
 from quality.figure import draw_shifted
 from quality.scoring import Competitor, Result, Store
-from quality.tables import NO_VALUE, number, table
+from quality.tables import NO_VALUE, number, prose, table
 
 SEEDS = {"report": 901, "tuning": 900}
 STUDIES = 12
@@ -337,7 +337,7 @@ def _cohorts_only(by_cohort: Mapping[str, Summary]) -> dict[str, Summary]:
 
 def markdown(summaries: Mapping[str, Summaries], heading: str) -> str:
     """Mean and worst of every row, and a table of the cohorts for each."""
-    parts = [heading, LEGEND]
+    parts = [heading, prose(LEGEND)]
     for protocol, by_row in summaries.items():
         parts.append(f"### {protocol}: {GIVEN[protocol]}")
         lines = []

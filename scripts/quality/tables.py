@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -26,9 +27,14 @@ LEGEND = (
 )
 
 
+def prose(text: str) -> str:
+    """Return a paragraph as pages of the documentation wrap it."""
+    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
+
+
 def markdown(summaries: Summaries, heading: Sequence[str]) -> str:
     """The overview and, for each protocol, its tables."""
-    parts = [*heading, overview(summaries), LEGEND]
+    parts = [*heading, overview(summaries), prose(LEGEND)]
     for protocol, rows in summaries.items():
         parts += [f"### {protocol}: {PROTOCOLS[protocol].summary}", *_protocol(protocol, rows)]
     parts += label_efficiency(summaries)
@@ -221,7 +227,7 @@ def _notes(scored: Mapping[str, MethodSummary], missing: Mapping[str, MethodSumm
     notes += [
         f"`{name}`: no result in {len(row.failures)} studies." for name, row in scored.items() if row.failures
     ]
-    return " ".join(notes)
+    return prose(" ".join(notes))
 
 
 def _folded(title: str, text: str) -> str:

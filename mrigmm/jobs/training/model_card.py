@@ -56,7 +56,7 @@ def model_card(run: RunFolder) -> str:
     card = ModelCard(
         title=run.path.resolve().name,
         purpose="A network and a Gaussian mixture that label the tissues of cardiac MR, trained without "
-        "pixel labels by `mrigmm train` (objectives: docs/method.md).",
+        "pixel labels by `mrigmm train` (objectives: docs/method_networks.md).",
         tables={
             "Data": _data(record),
             "Population prior": _prior(prior),

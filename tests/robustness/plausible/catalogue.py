@@ -1,4 +1,4 @@
-"""The chapter "Plausible and wrong" of docs/reliability.md, from the tests beside this file.
+"""The chapter "Plausible and wrong" of docs/bad_input.md, from the tests beside this file.
 
 Each module has a `KIND`, a `CHECK` (which two sources of information are compared), and tests whose
 docstrings say "input -> what happens". They are read as text: what a module imports need not be installed.
@@ -12,10 +12,9 @@ from pathlib import Path
 
 HEADING = "## Plausible and wrong"
 _INTRO = """\
-Damaged input is refused, above. Here is input that agrees with itself and means something else: a header
-whose two scales disagree, a map with its ids exchanged, an image of another kind. What exposes it is on
-disk, and is compared. Each kind is a module of `tests/robustness/plausible/`; this chapter is made of them by
-`python -m tests.robustness.test_catalogue --write`."""
+Damaged input is refused, above. Here is input that agrees with itself and means something else: a
+header whose two scales disagree, a map with its ids exchanged, an image of another kind. What
+exposes it is on disk, and is compared. Each kind is a module of `tests/robustness/plausible/`."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +56,13 @@ def chapter() -> str:
     lines = [HEADING, "", _INTRO, "", f"{total} tests of {len(found)} kinds:", ""]
     lines += ["| kind | what is compared | tests |", "|---|---|---|"]
     lines += [
-        _row(kind.name, kind.check[:1].lower() + kind.check[1:], str(len(kind.cases))) for kind in found
+        table_row(kind.name, kind.check[:1].lower() + kind.check[1:], str(len(kind.cases))) for kind in found
     ]
     lines += ["", "| kind | input | what happens |", "|---|---|---|"]
-    lines += [_row(kind.name, given, happens) for kind in found for given, happens in kind.cases]
+    lines += [table_row(kind.name, given, happens) for kind in found for given, happens in kind.cases]
     return "\n".join(lines) + "\n"
 
 
-def _row(*cells: str) -> str:
+def table_row(*cells: str) -> str:
+    """Return a row of a Markdown table."""
     return "| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |"
