@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import colorsys
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import IntEnum
@@ -45,8 +45,9 @@ AGREEMENT_COLOURS: Mapping[str, tuple[int, int, int]] = {
     "false negative": (0, 200, 255),
 }
 
-# Names that a manifest's "labels" may use for ids that are no class of the mixture.
-AUXILIARY_NAMES = ("background", "rv_blood", "mvo")
+# Names that a manifest's "labels" may use for ids that are no class of the mixture. "ignore": nobody has
+# said what these voxels are.
+AUXILIARY_NAMES = ("background", "rv_blood", "mvo", "ignore")
 # Names whose ids may be ids of a class, too: microvascular obstruction is infarct.
 PARTS_OF_CLASSES = ("mvo",)
 
@@ -74,8 +75,9 @@ CLASS_SYNONYMS: Mapping[str, str] = {
     "rv": "rv_blood",
     "rv blood": "rv_blood",
     "right ventricle": "rv_blood",
-    # Voxels that a training is told to ignore.
-    "ignore": "background",
+    "unlabelled": "ignore",
+    "unlabeled": "ignore",
+    "unknown": "ignore",
 }
 # Names that may mean something else in another organ: a reason to ask, not to take them for it.
 _PERHAPS: Mapping[str, str] = {
@@ -348,3 +350,57 @@ def in_words(name: str) -> str:
 
 # Output classes of the pretrained segmenter, in the order of its logits; scar and mvo together are infarct.
 SEGMENTER_CLASSES = ("background", "blood", "myocardium", "edema", "scar", "mvo", "rv")
+
+_WALL_OF_SEGMENTER = ("myocardium", "edema", "scar", "mvo")
+# Classes of the segmenter that each code of a region allows.
+REGION_CLASSES: Mapping[Region, tuple[str, ...]] = {
+    Region.OUTSIDE: ("background", "rv"),
+    Region.LV: ("blood", *_WALL_OF_SEGMENTER),
+    Region.CAVITY: ("blood",),
+    Region.WALL: _WALL_OF_SEGMENTER,
+}
+
+
+def class_set(names: Iterable[str]) -> int:
+    """Return a set of `SEGMENTER_CLASSES` as a number: bit k stands for the class at position k."""
+    return sum(1 << SEGMENTER_CLASSES.index(name) for name in set(names))
+
+
+ANY_CLASS = class_set(SEGMENTER_CLASSES)  # nothing is known
+
+
+def label_sets(labels: Mapping[str, Sequence[int]]) -> dict[int, int]:
+    """Which classes a voxel of a reference label may be of, as `class_set`, by the voxel's id.
+
+    A tissue of the wall that the labels do not tell apart is part of their myocardium, and of the background
+    where they have none; whatever else they do not tell apart is part of the background. Scar holds
+    microvascular obstruction unless the labels number it. Names of other things say nothing.
+
+    Args:
+        labels: class name -> ids in the files.
+
+    Examples:
+        >>> label_sets({"background": (0,), "scar": (4,)})[4] == class_set(("scar", "mvo"))
+        True
+    """
+    told = {name for name, ids in labels.items() if ids}
+    parts = {
+        "blood": {"blood"},
+        "myocardium": {"myocardium"},
+        "edema": {"edema"},
+        "scar": {"scar"} if "mvo" in told else {"scar", "mvo"},
+        "mvo": {"mvo"},
+        "rv_blood": {"rv"},
+    }
+    if "edema" not in told:
+        parts["myocardium"] |= {"edema"}
+    if "scar" not in told:
+        parts["myocardium"] |= {"scar"} | ({"mvo"} - told)
+    named = {name: parts[name] for name in parts if name in told}
+    rest = {*SEGMENTER_CLASSES}.difference(*named.values())
+    sets = {i: class_set(rest) for i in labels.get("background", ())}
+    for name in labels:
+        if name != "background":
+            meant = class_set(named[name]) if name in named else ANY_CLASS
+            sets |= dict.fromkeys(labels[name], meant)
+    return sets | {i: class_set(("mvo",)) for i in labels.get("mvo", ())}

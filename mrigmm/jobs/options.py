@@ -131,6 +131,14 @@ class PredictOptions(SegmentOptions):
 class TrainOptions(ReadingOptions):
     """Options of `train`: how it learns, where it computes, and what it keeps."""
 
+    labels: Annotated[bool, Shown(METHOD)] = False
+    """Learn from the reference labels, from the pretrained networks on."""
+    folds: Annotated[int | None, Shown(METHOD, metavar="N")] = None
+    """With --labels: cross-validation, whose predictions are kept too."""
+    seeds: Annotated[int | None, Shown(METHOD, metavar="N")] = None
+    """Networks to train and average. Default: as many as it starts from."""
+    from_run: Annotated[Path | None, Shown(METHOD, metavar="RUN", flag="--from")] = None
+    """Go on from this run. Default: from the networks that ship."""
     preset: Annotated[str | None, Shown(METHOD)] = None
     """Preset (mrigmm info). Default: default."""
     overrides: Settings = field(default_factory=dict)
@@ -195,6 +203,10 @@ class PredictKeywords(SegmentKeywords, total=False):
 class TrainKeywords(ReadingKeywords, total=False):
     """Types of `TrainOptions` as a caller may give them."""
 
+    labels: bool
+    folds: int | None
+    seeds: int | None
+    from_run: Path | str | None
     preset: str | None
     overrides: Overrides
     config: Path | str | None

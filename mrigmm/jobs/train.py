@@ -1,4 +1,4 @@
-"""`mrigmm train`: learn a deep GMM from a cohort, without labels."""
+"""`mrigmm train`: go on from the pretrained networks, or learn a deep GMM from a cohort without labels."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ from mrigmm.jobs.common import (
     warnings_of,
 )
 from mrigmm.jobs.options import TrainKeywords, TrainOptions, read_options, takes
+from mrigmm.jobs.training.labels import learn_labels
+from mrigmm.jobs.training.learning import learn_networks
 from mrigmm.jobs.training.model_card import write_model_card
 from mrigmm.jobs.training.settings import (
     check_loading,
@@ -66,7 +68,7 @@ def train(
     tell: Tell = tell_nothing,
     **options: Unpack[TrainKeywords],
 ) -> Outcome:
-    """Train on the "training" split of a manifest; reference labels are not read.
+    """Train on the "training" split of a manifest; reference labels are only read with `labels`.
 
     Examples:
         >>> mrigmm.train("cohort/manifest.json", "runs/first", preset="tiny")  # doctest: +SKIP
@@ -85,9 +87,16 @@ def train(
         InputError: when training is not possible.
     """
     asked = read_options(TrainOptions, options)
-    cohort = read_manifest(Path(manifest), asked.data_root)
+    if asked.labels or asked.from_run is not None:
+        return learn_networks(Path(manifest), Path(out), asked, track, tell, learn_labels)
+    return _learn_deep_gmm(Path(manifest), Path(out), asked, track, tell)
+
+
+def _learn_deep_gmm(manifest: Path, out: Path, asked: TrainOptions, track: Track, tell: Tell) -> Outcome:
+    """Learn a deep GMM of a preset or configuration."""
+    cohort = read_manifest(manifest, asked.data_root)
     entries = training_entries(cohort, asked.also)
-    run = RunFolder(Path(out))
+    run = RunFolder(out)
     settings = run_config(run, asked)
     check_loading(asked.cache, asked.num_workers)
     hardware = chosen_hardware(asked)

@@ -48,8 +48,9 @@ if TYPE_CHECKING:
 RUNTIMES = ("torch", "onnx")
 
 
-# What segments where neither a method nor a run is named.
-DEFAULT_METHOD = "pretrained"
+# What segments with the networks of a folder, and where neither a method nor a run is named.
+NETWORKS_METHOD = "pretrained"
+DEFAULT_METHOD = NETWORKS_METHOD
 _COVERED = Needs(covered=True)
 _LGE_IN_WALL = Needs(classes=("myocardium", "scar"), wall=True, sequences=("LGE",))
 

@@ -44,7 +44,7 @@ class StudyView:
 def given_view(study: StudyTensors) -> StudyView:
     """The square around a given region, in z over that region."""
     view = network_view(study, spacing_mm=PIXEL_MM, crop_mm=SQUARE_MM, divisor=16)
-    image, present = _network_channels(study, view)
+    image, present = network_channels(study, view.image.as_tensor().permute(3, 0, 1, 2))
     wall_given = bool((study.region != Region.LV).all())
     kind = GIVEN_WALL if wall_given else GIVEN_VENTRICLE
     region = view.region.permute(2, 0, 1)
@@ -57,15 +57,20 @@ def centred_view(study: StudyTensors, centre: tuple[float, float]) -> StudyView:
     x, y = (min(max(round(c), 0), n - 1) for c, n in zip(centre, study.region.shape[:2], strict=True))
     region[x, y] = int(Region.LV)
     view = network_view(replace(study, region=region), spacing_mm=PIXEL_MM, crop_mm=SQUARE_MM, divisor=16)
-    image, present = _network_channels(study, view)
+    image, present = network_channels(study, view.image.as_tensor().permute(3, 0, 1, 2))
     image = _z_over_square(image, present)
     nothing = torch.zeros(image.shape[0], *image.shape[2:], dtype=torch.uint8)
     return StudyView(_slices(image, present, nothing, GIVEN_NOTHING), view)
 
 
-def _network_channels(study: StudyTensors, view: NetworkView) -> tuple[Tensor, Tensor]:
-    """Channels (Z, 3, A, A) in the networks' order, and which are there, (3,) bool."""
-    seen = view.image.as_tensor().float().permute(3, 0, 1, 2)  # (C, A, A, Z) -> (Z, C, A, A)
+def network_channels(study: StudyTensors, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """Channels (Z, 3, A, A) in the networks' order, and which are there, (3,) bool.
+
+    Args:
+        study: whose channels they are.
+        seen: (Z, C, A, A) its slices.
+    """
+    seen = seen.float()
     image = seen.new_zeros((seen.shape[0], len(NETWORK_SEQUENCES), *seen.shape[2:]))
     present = torch.zeros(len(NETWORK_SEQUENCES), dtype=torch.bool)
     there = [name for name, is_there in zip(study.sequences, study.present, strict=True) if is_there]

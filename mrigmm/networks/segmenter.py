@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mrigmm.labels import SEGMENTER_CLASSES, Region
+from mrigmm.labels import REGION_CLASSES, SEGMENTER_CLASSES, Region
 from mrigmm.networks.unet import UNet, at_least_single
 
 N_SEQUENCES = 3  # LGE, T2, bSSFP
@@ -16,13 +16,6 @@ N_PLANES = 2 * N_SEQUENCES + 5
 GIVEN_NOTHING, GIVEN_VENTRICLE, GIVEN_WALL = range(3)
 
 _FORBIDDEN = -1e4  # logit of a class that a given region rules out; finite, so that losses stay so
-_WALL = ("myocardium", "edema", "scar", "mvo")
-_ALLOWED = {  # where a region is given
-    Region.OUTSIDE: ("background", "rv"),
-    Region.LV: ("blood", *_WALL),
-    Region.CAVITY: ("blood",),
-    Region.WALL: _WALL,
-}
 
 
 @dataclass(frozen=True)
@@ -60,7 +53,7 @@ class SegmenterInput:
     def allowed(self) -> Tensor:
         """Classes (B, K, A, A) bool that the given region leaves."""
         table = torch.zeros(len(Region), len(SEGMENTER_CLASSES), dtype=torch.bool)
-        for code, names in _ALLOWED.items():
+        for code, names in REGION_CLASSES.items():
             table[int(code), [SEGMENTER_CLASSES.index(name) for name in names]] = True
         by_region = table.to(self.region.device)[self.region.long()].movedim(-1, 1)
         return by_region | (self.given == GIVEN_NOTHING)[:, None, None, None]

@@ -1,11 +1,14 @@
 """The folder that `mrigmm pretrain` writes, and that ships with the package as `mrigmm/pretrained/weights`.
 
+A run of `mrigmm train` that went on from such networks is one, too.
+
 config.yaml               resolved configuration
 locator.safetensors       finds the ventricle in whole slices (float16)
 segmenter_K.safetensors   segmenter of the seed K (float16)
 networks.json             sizes and hashes; its presence says that the training is finished
 calibration.json          thresholds and curves of the study's verdicts (absent in a run of one's own
                           until `scripts/calibrate_pretrained.py` wrote it)
+learning.json             what the networks have learnt since (`pretrained.learning`; only in runs of `train`)
 model_card.md             data, ranges, seeds, cohorts scored, limits, licence
 logs/                     one row per hundred steps
 checkpoints/              states to resume from
@@ -90,9 +93,22 @@ class PretrainedFolder:
         return self.path / "model_card.md"
 
     @property
+    def learning(self) -> Path:
+        """Cohorts that the networks have learnt from since."""
+        return self.path / "learning.json"
+
+    @property
     def locator(self) -> Path:
         """Weights of the locator."""
         return self.path / "locator.safetensors"
+
+    @property
+    def begun(self) -> bool:
+        """Whether this is such a folder, finished or not."""
+        try:
+            return self.config.read_text(encoding="utf-8").startswith("kind: pretrained\n")
+        except (OSError, UnicodeDecodeError):
+            return False
 
     def segmenter(self, seed: int) -> Path:
         """Weights of the segmenter of a seed."""
@@ -111,8 +127,8 @@ class PretrainedFolder:
             raise InputError(
                 "there are no finished networks",
                 file=self.record,
-                expected="a folder that mrigmm pretrain wrote",
-                remedy="the same command goes on with an interrupted training",
+                expected="a folder that mrigmm pretrain, or train without --preset, wrote",
+                remedy="go on with an interrupted training: the same command, of train with --resume",
             ) from None
         except (OSError, ValueError, RecursionError) as error:
             raise InputError(

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
@@ -45,6 +46,8 @@ def fit_steps(
     *,
     workers: int,
     track: Track,
+    stop: int | None = None,
+    watch: Any = None,
 ) -> None:
     """Train a network and leave it with the moving average of its weights.
 
@@ -57,8 +60,11 @@ def fit_steps(
         hardware: what to train on.
         workers: processes that draw slices beside the training.
         track: progress bar.
+        stop: steps that are done of the schedule; None: all.
+        watch: loader of what the averaged weights are validated on, every hundred steps.
     """
-    per_epoch = math.gcd(module.steps, _STEPS_PER_EPOCH)
+    stop = module.steps if stop is None else stop
+    per_epoch = math.gcd(stop, math.gcd(module.steps, _STEPS_PER_EPOCH))
     callbacks: list[Callback] = [
         EMAWeightAveraging(decay=module.config.average_decay),
         LogKeeper(files.log),
@@ -66,10 +72,10 @@ def fit_steps(
         EpochTrack(track),
     ]
     trainer = quiet_trainer(
-        hardware, callbacks, max_epochs=module.steps // per_epoch, clip_norm=module.config.clip_norm
+        hardware, callbacks, max_epochs=stop // per_epoch, clip_norm=module.config.clip_norm
     )
     batches = loader(draw, module, per_epoch, workers=workers)
-    run_trainer(trainer, module, batches, checkpoint=files.checkpoint)
+    run_trainer(trainer, module, batches, watch, checkpoint=files.checkpoint)
     # The last checkpoint holds the average, also where there was nothing left to train.
     state = torch.load(files.checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     module.load_state_dict(state)

@@ -107,7 +107,7 @@ def make_request(segmenter: Segmenter, studies: Sequence[Study], options: Predic
     """
     method = segmenter.method
     learns = isinstance(method, CohortMethod) and method.wants_cohort
-    run, anatomy, prior = options.run, options.anatomy, options.prior
+    run, anatomy, prior = segmenter.run, options.anatomy, options.prior
     common = {
         "weights": None if run is None else RunFolder(run).weights_sha256(),
         "anatomy_weights": None if anatomy is None else RunFolder(anatomy).weights_sha256(),

@@ -30,9 +30,17 @@ from mrigmm.jobs.processes import ALONE, Processes
 from mrigmm.methods.anatomy import Finder, load_found
 from mrigmm.methods.base import CohortMethod, Method, Segmentation, SharedCohortMethod
 from mrigmm.methods.mvo import with_mvo
-from mrigmm.methods.registry import DEFAULT_METHOD, METHODS, RUNTIMES, make_method, method_of_run
+from mrigmm.methods.registry import (
+    DEFAULT_METHOD,
+    METHODS,
+    NETWORKS_METHOD,
+    RUNTIMES,
+    make_method,
+    method_of_run,
+)
 from mrigmm.mixture import PopulationPrior
 from mrigmm.mixture.threads import one_thread
+from mrigmm.pretrained.folder import PretrainedFolder
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,8 @@ class Segmenter:
         finder: finds the ventricle of studies without a region map; None: they are refused.
         mvo: look for microvascular obstruction afterwards, where LGE and the wall are known.
         uses_scribbles: whether the method takes a user's scribbles.
-        run: folder of the trained run; None for a method by name.
+        run: folder of the trained run of a deep GMM; None for a method by name, or for networks, which
+            name themselves among its settings.
     """
 
     method: Method
@@ -170,11 +179,20 @@ def choose_segmenter(cohort: Manifest, options: SegmentOptions) -> Segmenter:
     problems = options.contradictions()
     if problems:
         raise InputError.from_problems(problems)
-    if options.run is not None:
+    if options.run is not None and PretrainedFolder(options.run).begun:
+        chosen = _by_name(cohort, NETWORKS_METHOD, _with_networks(options, options.run))
+    elif options.run is not None:
         chosen = _trained(cohort, options.run, options)
     else:
         chosen = _by_name(cohort, options.method or DEFAULT_METHOD, options)
     return replace(chosen, mvo=options.mvo)
+
+
+def _with_networks(options: SegmentOptions, run: Path) -> SegmentOptions:
+    """The options for the method of the pretrained networks with those of a run."""
+    if "networks" in options.overrides:
+        raise InputError("the networks are those of the run", remedy="leave out --run or --set networks")
+    return replace(options, overrides={**options.overrides, "networks": str(run)})
 
 
 def class_notes(cohort: Manifest, classes: Sequence[str]) -> list[Problem]:

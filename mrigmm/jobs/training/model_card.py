@@ -13,6 +13,8 @@ from mrigmm.data.run_folder import RunFolder, RunRecord, read_log
 from mrigmm.errors import InputError
 from mrigmm.jobs.common import DISCLAIMER
 from mrigmm.mixture import PopulationPrior
+from mrigmm.pretrained.folder import PretrainedFolder
+from mrigmm.pretrained.learning import LearntCohort, read_learning
 from mrigmm.reporting.model_card import ModelCard, render_model_card
 from mrigmm.settings_yaml import dump_config
 from mrigmm.training.module import HELD_OUT
@@ -69,6 +71,59 @@ def model_card(run: RunFolder) -> str:
         settings=dump_config(config),
     )
     return render_model_card(card, disclaimer=DISCLAIMER)
+
+
+def write_networks_card(folder: PretrainedFolder) -> None:
+    """Write the card of pretrained networks that have learnt more; it lists every cohort and names no study.
+
+    Raises:
+        InputError: the run is unfinished or damaged, or the card cannot be written.
+    """
+    config, networks = folder.read()
+    learning = read_learning(folder)
+    card = ModelCard(
+        title=folder.path.resolve().name,
+        purpose="Networks that label the tissues of cardiac MR: they learnt from simulated slices first "
+        "(`mrigmm pretrain`), then by `mrigmm train` from the cohorts below, in this order.",
+        tables={
+            "Start": {file: f"sha256 {digest}" for file, digest in learning.start.items()},
+            **{f"Cohort {n}": _learnt(cohort) for n, cohort in enumerate(learning.cohorts, start=1)},
+            "Networks": {
+                file.file: f"{file.parameters:,} parameters, sha256 {file.sha256}"
+                for file in (networks.locator, *networks.segmenters)
+            },
+            "Versions": learning.cohorts[-1].versions,
+        },
+        limits=(
+            "Nothing here was validated clinically.",
+            "Probability of an infarct and estimated Dice are those calibrated for the networks that it "
+            "started from.",
+            *_LIMITS[2:],
+        ),
+        licence=_LICENCE,
+        settings=dump_config(config),
+    )
+    write_text(folder.card, render_model_card(card, disclaimer=DISCLAIMER))
+
+
+def _learnt(cohort: LearntCohort) -> dict[str, str]:
+    """Facts of one training for the card."""
+
+    def figures(values: Mapping[str, float]) -> str:
+        return ", ".join(f"{name} {value:.3g}" for name, value in values.items()) or "not measured"
+
+    return {
+        "name": cohort.name,
+        "studies": str(len(cohort.studies)),
+        "use of reference labels": f"learnt from those of {len(cohort.labelled)} studies: {cohort.labels}"
+        if cohort.labelled
+        else "none",
+        "measured": cohort.measured,
+        "before": figures(cohort.before),
+        "after": figures(cohort.after),
+        "outcome": ("the networks were kept as they were: " if cohort.kept_start else "") + cohort.why,
+        "settings": ", ".join(f"{name} {value}" for name, value in cohort.settings.items()),
+    }
 
 
 def write_anatomy_card(run: RunFolder) -> None:

@@ -31,9 +31,9 @@ _SEQUENCE_SETS = (
 )
 GIVEN_NOTHING, GIVEN_VENTRICLE, GIVEN_WALL = range(3)
 _WALL_CHANCE = 0.37 / 0.64  # of a given region: cavity and wall, not the ventricle as a whole
-_FOUND_CHANCE = 0.35  # a given region that some program found: its borders are displaced
+FOUND_CHANCE = 0.35  # a given region that some program found: its borders are displaced
 _FOUND_MM = 1.2  # SD of that displacement
-_OUTLIER = 6.0  # z beyond which intensities are clipped
+OUTLIER = 6.0  # z beyond which intensities are clipped
 
 _CAVITY_CODES = (Code.BLOOD,)
 _WALL_CODES = (Code.MYOCARDIUM, Code.EDEMA, Code.SCAR, Code.MVO, Code.NO_SCAR)
@@ -63,27 +63,27 @@ def draw_examples(ranges: GeneratorRanges, backgrounds: Backgrounds, rng: np.ran
     slices = draw_slices(ranges, backgrounds, rng)
     codes, n = slices.codes.copy(), len(slices.codes)
     present = np.zeros((n, len(SEQUENCES)), bool)
-    present[:, list(_sequences(ranges, rng))] = True
-    given = _given(ranges, rng) if slices.simulated else GIVEN_NOTHING
+    present[:, list(draw_sequences(ranges, rng))] = True
+    given = draw_given(ranges, rng) if slices.simulated else GIVEN_NOTHING
     if not present[0, SEQUENCES.index("T2")]:
         codes[(codes == Code.EDEMA) | (codes == Code.MYOCARDIUM)] = Code.NO_SCAR
     region = np.zeros(codes.shape, np.uint8)
     if given != GIVEN_NOTHING:
         region = _region_of(codes)
-        if rng.random() < _FOUND_CHANCE:
-            region = _as_found(region, ranges, rng)
+        if rng.random() < FOUND_CHANCE:
+            region = as_found(region, ranges, rng)
         if given == GIVEN_VENTRICLE:
             region = np.where(region > 0, Region.LV, Region.OUTSIDE).astype(np.uint8)
-    image = _standardised(slices.image, region)
+    image = standardised(slices.image, region)
     image = changed_slices(image, ranges, rng)
     if given != GIVEN_NOTHING:
         codes[~_fits(codes, region)] = Code.UNKNOWN
-    image = np.clip(image, -_OUTLIER, _OUTLIER) * present[:, :, None, None]
+    image = np.clip(image, -OUTLIER, OUTLIER) * present[:, :, None, None]
     kinds = np.where(region.any(axis=(1, 2)), given, given)
     return Examples(image.astype(np.float32), present, region, kinds.astype(np.int64), codes)
 
 
-def _sequences(ranges: GeneratorRanges, rng: np.random.Generator) -> tuple[int, ...]:
+def draw_sequences(ranges: GeneratorRanges, rng: np.random.Generator) -> tuple[int, ...]:
     """Return which sequences a study has."""
     others = np.array([chance for _, chance in _SEQUENCE_SETS])
     alone = ranges.lge_alone_chance
@@ -91,7 +91,7 @@ def _sequences(ranges: GeneratorRanges, rng: np.random.Generator) -> tuple[int, 
     return _SEQUENCE_SETS[pick - 1][0] if pick else (SEQUENCES.index("LGE"),)
 
 
-def _given(ranges: GeneratorRanges, rng: np.random.Generator) -> int:
+def draw_given(ranges: GeneratorRanges, rng: np.random.Generator) -> int:
     """Return what is given of a study: nothing, the ventricle, or cavity and wall."""
     nothing = ranges.nothing_given_chance
     chances = [nothing, (1 - nothing) * (1 - _WALL_CHANCE), (1 - nothing) * _WALL_CHANCE]
@@ -105,7 +105,7 @@ def _region_of(codes: ByteArray) -> ByteArray:
     return region
 
 
-def _as_found(region: ByteArray, ranges: GeneratorRanges, rng: np.random.Generator) -> ByteArray:
+def as_found(region: ByteArray, ranges: GeneratorRanges, rng: np.random.Generator) -> ByteArray:
     """The region with displaced borders, as a program or another reader would draw it."""
     n, z = ranges.matrix, len(region)
     bend = smooth_fields((z, 2), sigma_px=6 / ranges.spacing_mm, size=(n, n), rng=rng)
@@ -137,7 +137,7 @@ def _fits(codes: ByteArray, region: ByteArray) -> NDArray[np.bool_]:
     )
 
 
-def _standardised(image: FloatArray, region: ByteArray) -> FloatArray:
+def standardised(image: FloatArray, region: ByteArray) -> FloatArray:
     """z-scores over the given ventricle of all slices, or over the slices' whole squares."""
     seen = np.moveaxis(image, 1, 0).astype(np.float32)  # (C, Z, A, A)
     inside = region > 0
