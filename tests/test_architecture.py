@@ -25,7 +25,9 @@ def layout() -> dict[str, set[str]]:
 
 
 MAY_IMPORT = {**layout(), "__main__": {"cli"}, "__init__": {"jobs"}}
-ANYONE = {"labels", "errors", "config", "config_anatomy", "config_pretrain", "settings_yaml", "plugins"}
+ANYONE = {"labels", "errors", "settings_yaml", "plugins"} | {
+    f"config{kind}" for kind in ("", "_anatomy", "_pretrain", "_learning")
+}
 IMPORTS = (ast.Import, ast.ImportFrom)
 LIGHTNING = {"lightning", "pytorch_lightning"}
 

@@ -10,12 +10,14 @@ from mrigmm.labels import (
     BACKGROUND_ID,
     PARTS_OF_CLASSES,
     SCHEMES,
+    SEGMENTER_CLASSES,
     TISSUES,
     Region,
     allowed_classes,
     class_colours,
     class_ids,
     in_words,
+    label_sets,
     nested_regions,
     scheme_ids,
 )
@@ -171,3 +173,42 @@ def test_our_classes_in_the_ids_of_data_sets(scheme, ids):
 )
 def test_names_of_metrics_and_quantities_in_words(name, words):
     assert in_words(name) == words
+
+
+def members(labels):
+    """Names of the classes that each id may be of."""
+    return {
+        i: {name for k, name in enumerate(SEGMENTER_CLASSES) if number >> k & 1}
+        for i, number in label_sets(labels).items()
+    }
+
+
+def test_what_labels_do_not_tell_apart_is_open():
+    outside = {"background", "rv"}
+    assert members(SCHEMES["mrigmm"]) == {
+        0: outside,
+        1: {"blood"},
+        2: {"myocardium"},
+        3: {"edema"},
+        4: {"scar", "mvo"},
+    }
+    # Obstruction and right ventricle by number, no edema.
+    assert members({**SCHEMES["emidec"], "rv_blood": (5,)}) == {
+        0: {"background"},
+        1: {"blood"},
+        2: {"myocardium", "edema"},
+        3: {"scar"},
+        4: {"mvo"},
+        5: {"rv"},
+    }
+    wall = {"myocardium", "edema", "scar", "mvo"}
+    assert members({"background": (0,), "blood": (1,), "myocardium": (2,)}) == {
+        0: outside,
+        1: {"blood"},
+        2: wall,
+    }
+    assert members({"background": (0,), "scar": (1,), "edema": (), "ignore": (9,)}) == {
+        0: {"background", "blood", "myocardium", "edema", "rv"},
+        1: {"scar", "mvo"},
+        9: {*SEGMENTER_CLASSES},
+    }

@@ -71,7 +71,8 @@ def complete_settings(ctx: typer.Context, incomplete: str) -> list[str]:
 
     known = info()
     if ctx.info_name == "train":
-        keys = [*known["train_settings"]]
+        kind = "train_labels_settings" if ctx.params.get("labels") else "train_settings"
+        keys = [*known[kind]]
     elif ctx.info_name == "train-anatomy":
         keys = [*known["train_anatomy_settings"]]
     elif ctx.info_name == "pretrain":

@@ -42,9 +42,11 @@ def train(
     verbose: Verbose = False,
     **options: Any,
 ) -> None:
-    """Train a deep GMM on the training split. Reference labels are not read.
+    """Train on the training split: a deep GMM without labels, or pretrained networks on labels.
 
     Examples:
+        mrigmm train cohort/manifest.json -o run --labels
+        mrigmm train cohort/manifest.json -o run --labels --folds 5
         mrigmm train cohort/manifest.json -o run --preset tiny
         mrigmm train cohort/manifest.json -o run --set epochs=50 --set filters=32
         mrigmm train cohort/manifest.json -o run --resume

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from mrigmm.config_labels import LabelsConfig
+from mrigmm.config_learning import LabelsConfig
 from mrigmm.data.files import sole_writer
 from mrigmm.data.known_classes import has_labels, known_classes
 from mrigmm.data.study import read_sequences, reference_sequence

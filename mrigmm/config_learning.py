@@ -1,4 +1,4 @@
-"""Every knob of `mrigmm train --labels`, typed and validated.
+"""Every knob of `mrigmm train` from the pretrained networks on, typed and validated.
 
 Imports no torch, so that `mrigmm info` stays instant.
 """
