@@ -28,7 +28,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
 from numpy.typing import NDArray
 from quality.cohorts import PROTOCOLS, SEEDS, Case, read_cases, simulated_cohort
 from scipy import ndimage
@@ -110,9 +109,9 @@ def compare(case: Case, task: Task, seed: int, limit: dict[str, int]) -> Iterato
 
 def seen_by_hourglass(study: StudyTensors, found: Reconstruction) -> StudyTensors:
     """The study with its reconstruction as images."""
-    image = torch.zeros_like(study.image.as_tensor())
+    image = torch.zeros_like(study.image)
     image[study.present] = found.images.permute(1, 2, 3, 0)
-    return replace(study, image=MetaTensor(image, affine=study.image.affine))
+    return replace(study, image=image)
 
 
 def timed(job: Callable[[], Any]) -> tuple[Any, float]:

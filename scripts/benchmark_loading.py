@@ -147,7 +147,7 @@ def largest_difference(ours: StudyTensors, theirs: Mapping[Hashable, Any]) -> fl
     for channel, name in zip(theirs["image"].as_tensor(), names, strict=True):
         if any(text.startswith(f"{name}: ") and "extreme" in text for text in ours.warnings):
             continue
-        expected = ours.image.as_tensor()[ours.sequences.index(name)]
+        expected = ours.image[ours.sequences.index(name)]
         seen = ours.observed[ours.sequences.index(name)]
         clipped = channel.clamp(expected.min(), expected.max())
         apart.append(float((clipped - expected)[seen].abs().max()))

@@ -128,7 +128,7 @@ def random_run(folder: Path, filters: int) -> RunFolder:
 def one_pass(method: Any, study: StudyTensors) -> Callable[[], object]:
     """Forward pass slice by slice and one full-covariance M-step on the region's pixels."""
     view = network_view(study, spacing_mm=0.75, crop_mm=120.0, divisor=method.network.unet.divisor)
-    image, inside = view.image.as_tensor().float(), view.region > 0
+    image, inside = view.image.float(), view.region > 0
     x = image[:, inside].T
 
     def run() -> Mixture:

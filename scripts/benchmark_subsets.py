@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
 from quality.cohorts import PROTOCOLS, SEEDS, read_cases, simulated_cohort
 from quality.scoring import score
 from rich.progress import track
@@ -45,9 +44,7 @@ def subsets(sequences: Sequence[str]) -> Iterator[tuple[str, ...]]:
 def only(study: StudyTensors, names: Sequence[str]) -> StudyTensors:
     """The study as if only these sequences had been acquired, without its label."""
     kept = torch.tensor([name in names for name in study.sequences])[:, None, None, None]
-    image = MetaTensor(study.image * kept, meta=study.image.meta)
-    image.applied_operations = study.image.applied_operations
-    return replace(study, image=image, observed=study.observed & kept, label=None)
+    return replace(study, image=study.image * kept, observed=study.observed & kept, label=None)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from benchmark_anatomy import SUPERVISED, cohort_of, unmapped
-from monai.data import MetaTensor
 from quality.cohorts import Cohort
 from rich.progress import track
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -89,9 +88,8 @@ CORRUPTIONS: Mapping[str, Corruption] = {
 
 def corrupted(study: StudyTensors, corruption: Corruption, seed: int) -> tuple[StudyTensors, Tensor | None]:
     """The study with a corruption, and where that is (X, Y, Z) if it has a place."""
-    image, place = corruption(study.image.as_tensor(), np.random.default_rng(seed))
-    n = image.shape[-1]
-    changed = MetaTensor(image, affine=study.image.affine)
+    changed, place = corruption(study.image, np.random.default_rng(seed))
+    n = changed.shape[-1]
     return replace(
         study, image=changed, region=study.region[..., :n], observed=study.observed[..., :n]
     ), place
@@ -126,7 +124,7 @@ def brain_studies(folder: Path, sequences: Sequence[str]) -> list[StudyTensors]:
         images = dict(zip(sequences, (study.images[name] for name in ("FLAIR", "T2", "T1")), strict=True))
         tensors = load_whole(replace(study, images=images), sequences, {})
         middle = slice(tensors.image.shape[-1] // 2 - 2, tensors.image.shape[-1] // 2 + 2)
-        image = MetaTensor(tensors.image.as_tensor()[..., middle], affine=tensors.image.affine)
+        image = tensors.image[..., middle]
         region, observed = tensors.region[..., middle], tensors.observed[..., middle]
         found.append(replace(tensors, image=image, region=region, observed=observed))
     return found

@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
 from quality.cohorts import PROTOCOLS, SEEDS, Case, read_cases, simulated_cohort
 from quality.scoring import score
 from rich.progress import track
@@ -184,11 +183,7 @@ def training_slices(case: Case, start: MapEM2Step, config: RunConfig, divisor: i
     wall = start.solve(study)
     view = wall_view(study, wall, config, divisor=divisor)
     inside = wall.region == Region.WALL
-    features = MetaTensor(
-        unpack(wall.features.float(), inside),
-        affine=study.image.affine,
-        applied_operations=study.image.applied_operations,
-    )
+    features = unpack(wall.features.float(), inside)
     assert config.spacing_mm is not None
     beside = network_view(
         replace(study, image=features, region=wall.region),
@@ -197,7 +192,7 @@ def training_slices(case: Case, start: MapEM2Step, config: RunConfig, divisor: i
         divisor=divisor,
     )
     used = (view.region == Region.WALL).flatten(0, 1).any(dim=0)  # (Z,)
-    maps = torch.cat([view.image.as_tensor(), beside.image.as_tensor()])[..., used].float()
+    maps = torch.cat([view.image, beside.image])[..., used].float()
     return TrainingSlices(maps.permute(3, 0, 1, 2), wall.prior)
 
 

@@ -25,7 +25,7 @@ def layout() -> dict[str, set[str]]:
 
 
 MAY_IMPORT = {**layout(), "__main__": {"cli"}, "__init__": {"jobs"}}
-ANYONE = {"labels", "errors", "settings_yaml", "plugins"} | {
+ANYONE = {"labels", "errors", "settings_yaml", "plugins", "lazy"} | {
     f"config{kind}" for kind in ("", "_anatomy", "_pretrain", "_learning")
 }
 IMPORTS = (ast.Import, ast.ImportFrom)

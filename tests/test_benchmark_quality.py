@@ -61,7 +61,7 @@ def test_only_slices_with_all_classes_and_each_alone(workshop):
     parts = list(cohorts.full_slices(replace(whole, label=label), range(4)))
     assert len(parts) == 2
     assert [part.region.shape[2] for part in parts] == [1, 1]
-    np.testing.assert_array_equal(parts[1].image.as_tensor()[..., 0], whole.image.as_tensor()[..., 2])
+    np.testing.assert_array_equal(parts[1].image[..., 0], whole.image[..., 2])
     np.testing.assert_array_equal(parts[1].label[..., 0], label[..., 2])
 
 
@@ -379,9 +379,7 @@ def test_network_sees_image_region_and_label_in_one_crop(study):
         there = study.label == index
         assert int((found.label == index).sum()) == int(there.sum())
         values = found.image.permute(1, 0, 2, 3)[:, found.label == index]
-        np.testing.assert_allclose(
-            values.sum(1), study.image.as_tensor()[:, there].sum(1), rtol=1e-3, atol=1e-2
-        )
+        np.testing.assert_allclose(values.sum(1), study.image[:, there].sum(1), rtol=1e-3, atol=1e-2)
     assert ((found.region > 0) == (found.label >= 0)).all()
 
 

@@ -103,7 +103,7 @@ def test_files_are_paired_by_the_manifest_not_by_a_folders_order(workshop):
             raw = torch.from_numpy(intensities(ventricle(), name, seed))
             raw = raw[ventricle() > 0]
             expected = (raw - raw.mean()) / raw.std(unbiased=False)
-            read = torch.from_numpy(tensors.to_input_grid(tensors.image.as_tensor()))[channel]
+            read = torch.from_numpy(tensors.to_input_grid(tensors.image))[channel]
             torch.testing.assert_close(read[ventricle() > 0], expected, atol=1e-4, rtol=0)
 
 

@@ -9,13 +9,19 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813 - its own name
 from numpy.typing import NDArray
 
 from mrigmm.data.geometry import Grid
 from mrigmm.data.volumes import Volume
+from mrigmm.lazy import LazyModule
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk  # noqa: N813 - its own name
+else:
+    sitk = LazyModule("SimpleITK")
 
 # Pixels of the estimate: coil fields are smooth, and full resolution takes minutes. Slices are never
 # merged: there are few.

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 from nibabel.affines import apply_affine
 from numpy.typing import NDArray
-from skimage.filters import threshold_otsu
 
 from mrigmm.data.geometry import Grid
+from mrigmm.lazy import LazyModule
+
+filters = LazyModule("skimage.filters")
 
 # The sequence that scanners acquire as a cine; of any other, the manifest has to name the frame.
 CINE_SEQUENCE = "bSSFP"
@@ -26,7 +28,7 @@ def end_diastolic_frame(values: NDArray[np.generic]) -> int:
     """
     if values.size == 0 or values.min() == values.max():
         return 0
-    return int((values > threshold_otsu(values)).sum(axis=0).argmax())
+    return int((values > filters.threshold_otsu(values)).sum(axis=0).argmax())
 
 
 def values_in_region(

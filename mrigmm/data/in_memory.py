@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import nibabel as nib
 import numpy as np
-import SimpleITK as sitk  # noqa: N813 - its own name
 import torch
 from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
@@ -20,9 +19,15 @@ from mrigmm.data.nifti_file import check_header
 from mrigmm.data.nifti_place import moved_to, placed, three_d_shape
 from mrigmm.data.volumes import ChooseFrame, Volume, image_volume, map_volume, read_image, read_map
 from mrigmm.errors import InputError
+from mrigmm.lazy import LazyModule
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk  # noqa: N813 - its own name
+else:
+    sitk = LazyModule("SimpleITK")
 
 # What an image may be given as.
-AnyImage: TypeAlias = Path | str | SpatialImage | sitk.Image | NDArray[Any] | torch.Tensor
+AnyImage: TypeAlias = "Path | str | SpatialImage | sitk.Image | NDArray[Any] | torch.Tensor"
 
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # SimpleITK's world axes in nibabel's
 _REAL = "iufb"  # kinds of numpy types

@@ -12,7 +12,6 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import torch
-from monai.data import MetaTensor
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
@@ -163,7 +162,7 @@ def photograph_study(photograph: Photograph, inside: NDArray[np.bool_]) -> Study
     return StudyTensors(
         id=photograph.file.name,
         sequences=photograph.channels,
-        image=MetaTensor(torch.from_numpy(image), affine=torch.eye(4, dtype=torch.float64)),
+        image=torch.from_numpy(image),
         observed=observed,
         region=torch.from_numpy(np.where(inside, int(Region.LV), 0).astype(np.uint8)[..., None]),
         label=None,

@@ -10,15 +10,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813 - its own name
 from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, map_coordinates
 
 from mrigmm.data.geometry import Grid, in_field_of_view
 from mrigmm.data.volumes import Volume
+from mrigmm.lazy import LazyModule
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk  # noqa: N813 - its own name
+else:
+    sitk = LazyModule("SimpleITK")
 
 # What was found beyond these is no breath-hold, or no match: the slice is left where it is.
 MAX_SHIFT_MM = 8.0

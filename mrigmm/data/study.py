@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -150,7 +149,7 @@ def load_study(
     return StudyTensors(
         id=study.id,
         sequences=tuple(sequences),
-        image=MetaTensor(turned(image), affine=torch.from_numpy(turn.affine)),
+        image=turned(image),
         observed=turned(observed),
         region=turned(region),
         label=None if label is None else turned(label),

@@ -10,7 +10,6 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from monai.data import MetaTensor
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -40,7 +39,7 @@ class StudyTensors:
         id: study id.
         sequences: names of the C channels.
         image: (C, X, Y, Z) float32, standardised inside the region, NaN-free, 0 for a missing
-            sequence; a MetaTensor, whose history will undo what a network's view does to it.
+            sequence.
         observed: (C, X, Y, Z) bool, where each sequence was acquired and varies; the image is 0
             elsewhere.
         region: (X, Y, Z) uint8 `labels.Region` codes; above 0 where at least one class is allowed.
@@ -62,7 +61,7 @@ class StudyTensors:
 
     id: str
     sequences: tuple[str, ...]
-    image: MetaTensor
+    image: Tensor
     observed: Tensor
     region: Tensor
     label: Tensor | None
@@ -97,7 +96,7 @@ class StudyTensors:
     @property
     def voxels(self) -> Tensor:
         """Intensities (N, C) of the region's voxels, in `region.nonzero()` order."""
-        return packed(self.image.as_tensor(), self.region).T
+        return packed(self.image, self.region).T
 
     def present_voxels(self) -> tuple[Tensor, Tensor | None]:
         """Intensities (N, C') of the sequences that the study has, and where they were acquired.

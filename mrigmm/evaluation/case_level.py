@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from scipy.stats import binomtest
-
 from mrigmm.evaluation.intervals import CONFIDENCE
 from mrigmm.evaluation.overlap import Overlap
+from mrigmm.lazy import LazyModule
+
+stats = LazyModule("scipy.stats")
 
 
 @dataclass(frozen=True)
@@ -61,5 +62,5 @@ def case_level(studies: Iterable[Overlap], *, minimum_ml: float = 0.0) -> CaseLe
 def _rate(count: int, total: int) -> Rate:
     if not total:
         return Rate(math.nan, math.nan, math.nan)
-    interval = binomtest(count, total).proportion_ci(CONFIDENCE, method="wilson")
+    interval = stats.binomtest(count, total).proportion_ci(CONFIDENCE, method="wilson")
     return Rate(count / total, float(interval.low), float(interval.high))

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import wilcoxon
+
+from mrigmm.lazy import LazyModule
+
+stats = LazyModule("scipy.stats")
 
 N_RESAMPLES = 10_000
 CONFIDENCE = 0.95
@@ -138,4 +141,4 @@ def _wilcoxon(differences: NDArray[np.float64]) -> float:
     if len(differences) == 0:
         return math.nan
     moved = differences[differences != 0]
-    return float(wilcoxon(moved).pvalue) if len(moved) else 1.0
+    return float(stats.wilcoxon(moved).pvalue) if len(moved) else 1.0

@@ -9,7 +9,6 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import cohen_kappa_score
 
 from mrigmm.evaluation.volume_agreement import (
     MeasuredAgreement,
@@ -17,6 +16,9 @@ from mrigmm.evaluation.volume_agreement import (
     intraclass_correlation,
     measured_agreement,
 )
+from mrigmm.lazy import LazyModule
+
+metrics = LazyModule("sklearn.metrics")
 
 # Upper ends (%) of the grades of transmurality after the first, which is exactly 0.
 GRADE_ENDS = (0, 25, 50, 75, 100)
@@ -104,5 +106,5 @@ def weighted_kappa(first: NDArray[np.float64], second: NDArray[np.float64]) -> K
     grades = np.searchsorted(GRADE_ENDS, known)  # (N', 2)
     if len(grades) == 0 or (grades == grades[0, 0]).all():
         return Kappa(math.nan, len(grades))
-    value = cohen_kappa_score(*grades.T, labels=range(len(GRADE_ENDS)), weights="linear")
+    value = metrics.cohen_kappa_score(*grades.T, labels=range(len(GRADE_ENDS)), weights="linear")
     return Kappa(float(value), len(grades))

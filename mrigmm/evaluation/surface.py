@@ -6,9 +6,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from monai.metrics.utils import get_mask_edges
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
+
+from mrigmm.lazy import LazyModule
+
+spatial = LazyModule("scipy.spatial")
+monai = LazyModule("monai.metrics.utils")
 
 # How far a boundary may be off and still count as found.
 TOLERANCE_MM = 2.0
@@ -90,7 +93,7 @@ def _distances_in_plane(
         if a[..., z].any() and b[..., z].any():
             pooled.append(_distances(a[..., z], b[..., z], axes_mm))
         else:
-            alone += sum(int(edge.sum()) for edge in get_mask_edges(a[..., z], b[..., z], crop=False))
+            alone += sum(int(edge.sum()) for edge in monai.get_mask_edges(a[..., z], b[..., z], crop=False))
     return np.concatenate(pooled), alone
 
 
@@ -101,9 +104,9 @@ def _distances(
 
     MONAI's `get_surface_distance` knows spacings only, and stored slices may be sheared.
     """
-    edges = get_mask_edges(a, b, crop=False)
+    edges = monai.get_mask_edges(a, b, crop=False)
     at_a, at_b = (np.argwhere(np.asarray(edge)) @ axes_mm.T for edge in edges)  # (N, 3) mm
-    return np.concatenate([KDTree(at_b).query(at_a)[0], KDTree(at_a).query(at_b)[0]])
+    return np.concatenate([spatial.KDTree(at_b).query(at_a)[0], spatial.KDTree(at_a).query(at_b)[0]])
 
 
 def _near(distances: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from mrigmm.evaluation.intervals import CONFIDENCE, Estimate, estimate_mean
+from mrigmm.lazy import LazyModule
+
+stats = LazyModule("scipy.stats")
 
 # With fewer studies nothing is said about agreement.
 MIN_STUDIES = 3

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813 - its own name
 import torch
 from numpy.typing import NDArray
 
 from mrigmm.data.study_tensors import OutputGrid
 from mrigmm.export.nifti import map_image
+from mrigmm.lazy import LazyModule
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk  # noqa: N813 - its own name
+else:
+    sitk = LazyModule("SimpleITK")
 
 
 def given_back(values: NDArray[np.generic], output: OutputGrid, like: object) -> Any:

@@ -162,7 +162,7 @@ def _labelled(study: Study, cohort: Manifest) -> tuple[StudyTensors, Tensor]:
 def _sample(study: StudyTensors, label: Tensor) -> Sample:
     """The voxels that have a class; a missing sequence is NaN, for it says nothing about its classes."""
     known = label >= 0
-    x = study.image.as_tensor()[:, known].T.double().numpy()  # (N, C)
+    x = study.image[:, known].T.double().numpy()  # (N, C)
     return np.where(study.present.numpy(), x, np.nan), label[known].numpy()
 
 

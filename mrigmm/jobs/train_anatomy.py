@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
 from torch import Tensor
 
 from mrigmm.config_anatomy import AnatomyConfig, load_anatomy_config, make_anatomy_config
@@ -181,19 +180,16 @@ def _read(
         except InputError as error:
             problems += error.problems
             continue
-        channels = whole.image.as_tensor()
+        image = whole.image
         if codes is not None:
-            channels = torch.cat([channels, anatomy_channels(whole, codes)])
-        image = MetaTensor(
-            channels, affine=whole.image.affine, applied_operations=whole.image.applied_operations
-        )
+            image = torch.cat([image, anatomy_channels(whole, codes)])
         view = middle_view(
             replace(whole, image=image),
             spacing_mm=config.spacing_mm,
             view_mm=config.view_mm,
             divisor=divisor,
         )
-        slices = view.image.as_tensor().float().movedim(-1, 0).contiguous()  # (Z, C [+ 3], A, A)
+        slices = view.image.float().movedim(-1, 0).contiguous()  # (Z, C [+ 3], A, A)
         n = len(config.sequences)
         anatomy = None if codes is None else slices[:, n:]
         studies.append(_Slices(study.id, study.patient or study.id, slices[:, :n].contiguous(), anatomy))

@@ -133,7 +133,7 @@ class AnatomyFinder:
             divisor=self.network.unet.divisor,
         )
         slices, quality = [], []
-        for x in view.image.as_tensor().float().movedim(-1, 0):
+        for x in view.image.float().movedim(-1, 0):
             found = self.network.features(x[None].to(self.device))
             inside = found.logits.softmax(dim=1)[0, 1:]
             slices.append(torch.cat([inside, found.typicality]))  # (3, A, A)
@@ -151,7 +151,7 @@ class AnatomyFinder:
         """
         probabilities, _, found_quality = self.look(study)
         if self.config.own_mixture:
-            image = study.image.as_tensor()[study.present]
+            image = study.image[study.present]
             probabilities = sharpened(probabilities, image, study.region > 0, study.spacing_mm)
         codes = closed_ventricle(probabilities.numpy())
         if not codes.any():

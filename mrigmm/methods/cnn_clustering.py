@@ -197,7 +197,7 @@ def stack_of(study: StudyTensors, inside: Tensor, members: Tensor) -> Stack:
         places = torch.full((int(members.max()) + 2,), NO_CLASS)  # the last one is that of NO_CLASS
         places[members] = torch.arange(len(members))
         scribbles = places[torch.where(inside, study.scribbles, NO_CLASS)].permute(2, 0, 1)
-    image = study.image.as_tensor()[study.present]
+    image = study.image[study.present]
     return Stack(image.permute(3, 0, 1, 2), inside.permute(2, 0, 1), study.spacing_mm[:2], scribbles)
 
 

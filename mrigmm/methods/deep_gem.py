@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from monai.data import MetaTensor
 from torch import Tensor
 
 from mrigmm.config import RunConfig
@@ -78,11 +77,8 @@ def wall_view(study: StudyTensors, wall: Wall, config: RunConfig, *, divisor: in
         ]
     )
     channels = torch.cat([wall_units(study, wall), anatomy, wall.resp])
-    stacked = MetaTensor(
-        channels, affine=study.image.affine, applied_operations=study.image.applied_operations
-    )
     return network_view(
-        replace(study, image=stacked, region=wall.region),
+        replace(study, image=channels, region=wall.region),
         spacing_mm=config.spacing_mm,
         crop_mm=config.crop_mm,
         divisor=divisor,
@@ -101,7 +97,7 @@ def wall_units(study: StudyTensors, wall: Wall) -> Tensor:
     mean, sd = torch.zeros(len(study.sequences)), torch.ones(len(study.sequences))
     mean[study.present] = wall.fit.mixture.means[normal, :n].float().cpu()
     sd[study.present] = wall.fit.mixture.covariances[normal].diagonal()[:n].sqrt().float().cpu()
-    units = (study.image.as_tensor() - mean[:, None, None, None]) / (UNIT_SDS * sd[:, None, None, None])
+    units = (study.image - mean[:, None, None, None]) / (UNIT_SDS * sd[:, None, None, None])
     return torch.where(study.observed, units, 0.0)
 
 
@@ -151,7 +147,7 @@ class DeepGEMMethod(TrainedMethod[SpatialPrior]):
         with all_threads():
             for z in range(view.region.shape[-1]):  # slice by slice: memory stays that of one slice
                 if (view.region[..., z] > 0).any():
-                    x = view.image.as_tensor()[None, :n_inputs, ..., z].float().to(self.device)
+                    x = view.image[None, :n_inputs, ..., z].float().to(self.device)
                     maps[..., z] = self.network(x)[0].exp().cpu()
         prior = view.to_study_grid(maps).clamp_min(_LOWEST_PRIOR)
         return (prior / prior.sum(dim=0)).log()

@@ -80,7 +80,7 @@ def slice_batch(view: NetworkView, slices: list[int], present: Tensor, allowed: 
         allowed: (R, K) anatomy constraint.
     """
     return SliceBatch(
-        image=view.image.as_tensor()[..., slices].movedim(-1, 0).float(),
+        image=view.image[..., slices].movedim(-1, 0).float(),
         region=view.region[..., slices].movedim(-1, 0),
         mixture_index=torch.zeros(len(slices), dtype=torch.long),
         present=present[None],

@@ -196,7 +196,7 @@ def reconstructed(
     Raises:
         InputError: a fit diverged.
     """
-    images = study.image.as_tensor()[study.present].permute(3, 0, 1, 2)  # (Z, C', X, Y)
+    images = study.image[study.present].permute(3, 0, 1, 2)  # (Z, C', X, Y)
     inside = (study.region > 0).permute(2, 0, 1)[:, None].float()  # (Z, 1, X, Y)
     near = torch.nn.functional.max_pool2d(inside, 2 * reach + 1, stride=1, padding=reach)[:, 0] > 0
     seen = study.observed[study.present].all(dim=0).permute(2, 0, 1)

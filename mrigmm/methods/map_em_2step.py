@@ -158,7 +158,7 @@ def wall_features(study: StudyTensors, wall: Tensor, sigmas_mm: Sequence[float])
     Returns:
         (N, len(sigmas_mm) * C') of the wall's voxels: all sequences at the first width, then at the next.
     """
-    images, observed = study.image.as_tensor()[study.present], study.observed[study.present]
+    images, observed = study.image[study.present], study.observed[study.present]
     options: dict[str, Any] = {"sigmas_mm": sigmas_mm, "spacing_mm": study.spacing_mm}
     # Nothing leaks in from the cavity, nor from where the sequence was not acquired.
     if bool(packed(observed, wall).all()):

@@ -62,7 +62,7 @@ class MRFGMM(SettableMethod[MRFSettings]):
             seed=settings.seed,
         )
         result = fit_potts(
-            study.image.as_tensor()[study.present].double().to(device),
+            study.image[study.present].double().to(device),
             region.long().to(device),
             start=start,
             beta=settings.beta,

@@ -45,7 +45,7 @@ def with_mvo(study: StudyTensors, found: Segmentation, classes: tuple[str, ...])
     if region is None:
         return found
     channel = study.sequences.index("LGE")
-    lge, acquired = study.image.as_tensor()[channel].numpy(), study.observed[channel].numpy()
+    lge, acquired = study.image[channel].numpy(), study.observed[channel].numpy()
     wall = (region == Region.WALL) & acquired
     labels, ids = found.labels.numpy(), class_ids(classes)
     core = np.zeros(wall.shape, dtype=bool)

@@ -117,7 +117,7 @@ class NetworkFinder:
     def locate(self, study: StudyTensors) -> tuple[tuple[float, float], float]:
         """Centre of the ventricle in voxels of X and Y, one for the stack, and how sure it is, 0 to 1."""
         view = middle_view(study, spacing_mm=_LOCATOR_PIXEL_MM, view_mm=_LOCATOR_SIDE_MM, divisor=16)
-        seen = view.image.as_tensor().float()[study.present]  # (C', A, A, Z)
+        seen = view.image.float()[study.present]  # (C', A, A, Z)
         n_channels, side, _, n_slices = seen.shape
         slices = seen.permute(0, 3, 1, 2).reshape(-1, side, side)  # (C' * Z, A, A)
         found = self.networks.cavity(slices).reshape(n_channels, n_slices, side, side).mean(dim=0)

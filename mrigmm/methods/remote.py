@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.filters import threshold_otsu
 from torch import Tensor
 
 from mrigmm.labels import Region
+from mrigmm.lazy import LazyModule
+
+filters = LazyModule("skimage.filters")
 
 SECTORS = 6
 # A sector with fewer voxels says nothing about mean and SD.
@@ -37,7 +39,7 @@ def otsu_threshold(values: Tensor) -> float:
     """
     x = values.double().numpy()
     half_bin = float(x.max() - x.min()) / (2 * _BINS)
-    return float(threshold_otsu(x, nbins=_BINS)) + half_bin
+    return float(filters.threshold_otsu(x, nbins=_BINS)) + half_bin
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ class SLICKMeans(SettableMethod[SLICKMeansSettings]):
                 than classes.
         """
         x = covered_voxels(study).double()
-        image = study.image.as_tensor()[study.present].double().numpy()  # (C', X, Y, Z)
+        image = study.image[study.present].double().numpy()  # (C', X, Y, Z)
         resp = torch.zeros((len(x), len(self.task.classes)))
         notes, n_iter, count = [], 0, 0
         for inside, members in parts(self.name, study, self.task):

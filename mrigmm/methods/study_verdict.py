@@ -98,7 +98,7 @@ def study_features(
     scar, normal = wall & (called == row), wall & (called == classes.index("myocardium"))
     n_wall, n_scar = max(int(wall.sum()), 1), int(scar.sum())
     in_wall = resp[row][wall].numpy()
-    lge = study.image.as_tensor()[channel]
+    lge = study.image[channel]
     contrast = 0.0
     if n_scar and int(normal.sum()) > 1:
         contrast = float((lge[scar].mean() - lge[normal].mean()) / (lge[normal].std() + 1e-3))

@@ -44,7 +44,7 @@ class StudyView:
 def given_view(study: StudyTensors) -> StudyView:
     """The square around a given region, in z over that region."""
     view = network_view(study, spacing_mm=PIXEL_MM, crop_mm=SQUARE_MM, divisor=16)
-    image, present = network_channels(study, view.image.as_tensor().permute(3, 0, 1, 2))
+    image, present = network_channels(study, view.image.permute(3, 0, 1, 2))
     wall_given = bool((study.region != Region.LV).all())
     kind = GIVEN_WALL if wall_given else GIVEN_VENTRICLE
     region = view.region.permute(2, 0, 1)
@@ -57,7 +57,7 @@ def centred_view(study: StudyTensors, centre: tuple[float, float]) -> StudyView:
     x, y = (min(max(round(c), 0), n - 1) for c, n in zip(centre, study.region.shape[:2], strict=True))
     region[x, y] = int(Region.LV)
     view = network_view(replace(study, region=region), spacing_mm=PIXEL_MM, crop_mm=SQUARE_MM, divisor=16)
-    image, present = network_channels(study, view.image.as_tensor().permute(3, 0, 1, 2))
+    image, present = network_channels(study, view.image.permute(3, 0, 1, 2))
     image = _z_over_square(image, present)
     nothing = torch.zeros(image.shape[0], *image.shape[2:], dtype=torch.uint8)
     return StudyView(_slices(image, present, nothing, GIVEN_NOTHING), view)

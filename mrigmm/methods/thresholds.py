@@ -66,7 +66,7 @@ class LGEWall:
 
 def lge_in_wall(study: StudyTensors) -> LGEWall:
     """LGE and wall of a study that has both (`needs.refuse_study`)."""
-    lge = study.image.as_tensor()[study.sequences.index("LGE")].double()
+    lge = study.image[study.sequences.index("LGE")].double()
     return LGEWall(lge, study.region == Region.WALL, study.zscores["LGE"])
 
 
@@ -75,7 +75,7 @@ def remote_myocardium(study: StudyTensors, given: LGEWall) -> Remote:
     t2 = observed = None
     if "T2" in present_sequences(study):
         channel = study.sequences.index("T2")
-        t2, observed = study.image.as_tensor()[channel], study.observed[channel]
+        t2, observed = study.image[channel], study.observed[channel]
     return find_remote(given.lge, study.region, spacing_mm=study.spacing_mm, t2=t2, t2_observed=observed)
 
 
@@ -187,7 +187,7 @@ class NSD(SettableMethod[NSDSettings]):
         if "edema" not in self.task.classes or "T2" not in present_sequences(study):
             return None, ()
         channel = study.sequences.index("T2")
-        t2, acquired = study.image.as_tensor()[channel].double(), study.observed[channel]
+        t2, acquired = study.image[channel].double(), study.observed[channel]
         normal = t2[remote.mask & acquired]
         if not len(normal):
             return None, ("T2 does not show the remote myocardium: no edema is sought",)

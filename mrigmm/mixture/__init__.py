@@ -1,9 +1,10 @@
 """Gaussian mixtures on images: exact, robust, differentiable. Mathematics only."""
 
+from typing import TYPE_CHECKING, Any
+
 from mrigmm.mixture.cavity import find_cavity
 from mrigmm.mixture.class_weights import constrained_weights, region_log_weights
 from mrigmm.mixture.em import fit_gmm, fit_svgmm
-from mrigmm.mixture.estimator import GaussianMixture
 from mrigmm.mixture.gaussian import Covariance, Mixture, log_gaussian, safe_log
 from mrigmm.mixture.map_prior import MapPrior, log_map_prior
 from mrigmm.mixture.missing import expected_statistics, log_gaussian_observed
@@ -31,6 +32,9 @@ from mrigmm.mixture.smoothing import (
 from mrigmm.mixture.study_sums import PARTIAL_SUMS, AddUp, StudySums
 from mrigmm.mixture.tables import ConvergenceWarning
 from mrigmm.mixture.updates import VARIANCE_FLOOR, m_step
+
+if TYPE_CHECKING:
+    from mrigmm.mixture.estimator import GaussianMixture
 
 __all__ = [
     "PARTIAL_SUMS",
@@ -79,6 +83,16 @@ __all__ = [
     "smooth_posterior",
     "statistics",
 ]
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name == "GaussianMixture":  # on first use: it takes scikit-learn, which nothing else here does
+            from mrigmm.mixture.estimator import GaussianMixture
+
+            return GaussianMixture
+        raise AttributeError(f"module 'mrigmm.mixture' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:

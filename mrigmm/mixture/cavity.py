@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import ndimage
-from scipy.spatial import ConvexHull, QhullError
 from torch import Tensor
 
 from mrigmm.mixture.smoothing import bounding_box, smooth_inside
@@ -77,6 +76,8 @@ def _slice_cavity(candidate: Mask, region: Mask, pixel_mm: tuple[float, float]) 
 
 def _convex_hull(mask: Mask) -> Mask:
     """Pixels whose centre lies in the convex hull of the mask's pixel centres."""
+    from scipy.spatial import ConvexHull, QhullError  # takes long to import, and few methods need it
+
     points = np.argwhere(mask)
     try:
         hull = ConvexHull(points)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from mrigmm.mixture.gaussian import Mixture
@@ -35,6 +34,8 @@ def match_to_prior(mixture: Mixture, prior: PopulationPrior) -> list[int]:
     offset = means[None, :, :] - prior.means[:, None, :]  # (class, component, C)
     precision = np.linalg.inv(prior.covariances)
     cost = np.einsum("kjc,kcd,kjd->kj", offset, precision, offset)
+    from scipy.optimize import linear_sum_assignment  # takes long to import
+
     _, components = linear_sum_assignment(cost)
     return [int(component) for component in components]
 

@@ -1,29 +1,43 @@
-"""The U-Net of Schwab, Mayr and Haltmeier (2024) in 2-D or 3-D, put together from MONAI's blocks."""
+"""The U-Net of Schwab, Mayr and Haltmeier (2024) in 2-D or 3-D.
+
+Torch's own layers under the names of MONAI's blocks, which weights on disk have: to import MONAI takes
+as long as to segment a study.
+"""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Literal
 
 import torch
-from monai.networks.blocks import Convolution, UpSample
-from monai.networks.layers.factories import Conv, Pool
 from torch import Tensor, nn
 
 _SLOPE = 0.01  # of the leaky ReLU
 
 Norm = Literal["instance", "batch"]
 
+_CONV: dict[int, type[nn.Conv2d | nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
+_NORM: dict[tuple[Norm, int], type[nn.Module]] = {
+    ("instance", 2): nn.InstanceNorm2d,
+    ("instance", 3): nn.InstanceNorm3d,
+    ("batch", 2): nn.BatchNorm2d,
+    ("batch", 3): nn.BatchNorm3d,
+}
+
 
 def _double_convolution(spatial_dims: int, channels_in: int, channels_out: int, norm: Norm) -> nn.Sequential:
     """3x3(x3) convolution, LeakyReLU, another without bias, normalisation, LeakyReLU."""
-    act = ("leakyrelu", {"negative_slope": _SLOPE})
-    layer = (norm, {"affine": True})
+    conv, layer = _CONV[spatial_dims], _NORM[norm, spatial_dims]
+    first = conv(channels_in, channels_out, 3, padding=1)
+    second = conv(channels_out, channels_out, 3, padding=1, bias=False)
     return nn.Sequential(
-        Convolution(spatial_dims, channels_in, channels_out, adn_ordering="A", act=act),
-        Convolution(
-            spatial_dims, channels_out, channels_out, adn_ordering="NA", act=act, norm=layer, bias=False
-        ),
+        _named(conv=first, adn=_named(A=nn.LeakyReLU(_SLOPE))),
+        _named(conv=second, adn=_named(N=layer(channels_out, affine=True), A=nn.LeakyReLU(_SLOPE))),
     )
+
+
+def _named(**layers: nn.Module) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(layers))
 
 
 class UNet(nn.Module):
@@ -55,7 +69,7 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         width = [filters * 2**level for level in range(levels + 1)]
-        pooling = (2, 2, 1)[:spatial_dims]
+        conv, pooling = _CONV[spatial_dims], (2, 2, 1)[:spatial_dims]
         self.divisor = 2**levels
         self.spatial_dims = spatial_dims
         self.n_features = width[-1]
@@ -65,14 +79,9 @@ class UNet(nn.Module):
         )
         # A 1x1 convolution commutes with nearest upsampling and costs a quarter before it.
         self.up = nn.ModuleList(
-            UpSample(
-                spatial_dims,
-                width[level + 1],
-                width[level],
-                scale_factor=pooling,
-                mode="nontrainable",
-                interp_mode="nearest",
-                align_corners=None,
+            _named(
+                preconv=conv(width[level + 1], width[level], 1),
+                upsample_non_trainable=nn.Upsample(scale_factor=pooling, mode="nearest"),
             )
             for level in reversed(range(levels))
         )
@@ -80,8 +89,8 @@ class UNet(nn.Module):
             _double_convolution(spatial_dims, 2 * width[level], width[level], norm)
             for level in reversed(range(levels))
         )
-        self.head = Conv[Conv.CONV, spatial_dims](width[0], channels_out, kernel_size=1)
-        self.pool = Pool[Pool.MAX, spatial_dims](pooling)
+        self.head = conv(width[0], channels_out, 1)
+        self.pool = (nn.MaxPool2d if spatial_dims == 2 else nn.MaxPool3d)(pooling)
         # A third quicker, on CPUs too: what is computed takes the weights' order. InstanceNorm is slower so.
         if spatial_dims == 2 and norm == "batch":
             nn.utils.convert_conv2d_weight_memory_format(self, torch.channels_last)

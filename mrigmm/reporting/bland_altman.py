@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from mrigmm.labels import segment_colours
-from mrigmm.reporting.figures import png
-from mrigmm.reporting.pictures import Picture, diagram, plain
+from mrigmm.reporting.figures import new_figure, png
+from mrigmm.reporting.pictures import Picture, plain, saved_diagram
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _COLUMNS = 3
 
@@ -46,15 +48,16 @@ def bland_altman_picture(pairs: Mapping[str, VolumePairs]) -> Picture:
     """
     rows = -(-len(pairs) // _COLUMNS)
     columns = min(len(pairs), _COLUMNS)
-    figure = Figure(figsize=(3.2 * columns, 2.6 * rows), layout="constrained")
+    figure = new_figure((3.2 * columns, 2.6 * rows))
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     colours = dict(zip(pairs, segment_colours(len(pairs)), strict=True))
     for axis, (name, volumes) in zip(axes, pairs.items(), strict=False):
         _panel(axis, volumes, colours[name], name, ("mean of the two", "predicted - reference"))
     for axis in axes[len(pairs) :]:
         axis.set_axis_off()
-    return diagram(
-        figure,
+    return saved_diagram(
+        png(figure, dpi=144),
+        sharper=1.5,
         title="Bland-Altman",
         alt="Predicted minus reference against their mean, per number, with limits of agreement",
     )
@@ -68,7 +71,7 @@ def bland_altman_figure(panels: Mapping[tuple[str, str], VolumePairs]) -> bytes:
     """
     quantities = list(dict.fromkeys(quantity for quantity, _ in panels))
     readers = list(dict.fromkeys(pair for _, pair in panels))
-    figure = Figure(figsize=(3.2 * len(quantities), 2.8 * len(readers)), layout="constrained")
+    figure = new_figure((3.2 * len(quantities), 2.8 * len(readers)))
     axes = figure.subplots(len(readers), len(quantities), squeeze=False)
     colours = segment_colours(len(quantities))
     for row, pair in enumerate(readers):

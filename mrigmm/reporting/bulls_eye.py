@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib import colormaps
 
 # Segments from the outside in: first segment, how many, where the first begins (degrees counter-clockwise
 # from the right: the septum at the left and the anterior wall on top), inner and outer radius.
@@ -17,8 +16,20 @@ TERRITORIES: Mapping[str, tuple[int, ...]] = {
     "RCA": (3, 4, 9, 10, 15),
     "LCx": (5, 6, 11, 12, 16),
 }
-# Equal to readers with and without colour vision deficiency, and rising in lightness.
-_COLOURS = "cividis"
+# Colour map cividis (place from 0 to 255, RGB): equal to readers with and without colour vision
+# deficiency, and rising in lightness.
+_COLOURS = (
+    (0, (0, 34, 77)),
+    (20, (0, 48, 112)),
+    (29, (20, 54, 111)),
+    (58, (61, 74, 107)),
+    (95, (96, 100, 110)),
+    (128, (124, 123, 120)),
+    (173, (168, 158, 115)),
+    (207, (203, 186, 100)),
+    (237, (236, 213, 74)),
+    (255, (253, 231, 55)),
+)
 
 
 @dataclass(frozen=True)
@@ -80,8 +91,7 @@ def bulls_eye(percent: Mapping[int, float | None], numbered_by: str) -> BullsEye
             value = percent.get(number)
             known = value is not None and np.isfinite(value)
             share = min(max(float(value or 0) / 100, 0.0), 1.0) if known else 0.0
-            red, green, blue, _ = colormaps[_COLOURS](share, bytes=True)
-            rgb = (int(red), int(green), int(blue))
+            rgb = _colour(share)
             path = _wedge(inner, outer, begin, begin + span)
             wedges.append(
                 Wedge(number, path, x, y, value if known else None, rgb if known else None, share < 0.5)
@@ -91,6 +101,13 @@ def bulls_eye(percent: Mapping[int, float | None], numbered_by: str) -> BullsEye
                 (a, b), (c, d) = _at(inner, begin), _at(outer, begin)
                 borders.append(f"M{a:.1f} {b:.1f}L{c:.1f} {d:.1f}")
     return BullsEye(tuple(wedges), "".join(borders), numbered_by)
+
+
+def _colour(share: float) -> tuple[int, int, int]:
+    """Return RGB of a share from 0 to 1."""
+    places, colours = zip(*_COLOURS, strict=True)
+    red, green, blue = (round(float(np.interp(share * 256, places, c))) for c in zip(*colours, strict=True))
+    return red, green, blue
 
 
 def _territory(segment: int) -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mrigmm.labels import class_colours
-from mrigmm.reporting.figures import png
+from mrigmm.reporting.figures import new_figure, png
 
 _HALF = 0.2  # of the distance between two classes
 
@@ -32,7 +31,7 @@ def comparison_figure(
     classes = list(next(iter(values.values())))
     colours = class_colours(classes)
     size = (1.3 * max(len(classes), 4) + 0.9, 2.6 * len(values) + 0.4)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = new_figure(size)
     panels = figure.subplots(len(values), 1, sharex=True, squeeze=False)[:, 0]
     for axis, (metric, by_class) in zip(panels, values.items(), strict=True):
         for x, name in enumerate(classes):

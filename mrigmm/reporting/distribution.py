@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
+
+from mrigmm.reporting.pictures import nice_ticks
 
 WIDTH, HEIGHT = 420.0, 110.0  # of the part with the dots
 _COLUMNS = 42  # that dots are stacked in
@@ -41,8 +42,8 @@ def distribution(values: Mapping[str, float], title: str) -> Distribution:
         title: of what, with the unit.
     """
     highest = max(max(values.values()), 1.0)
-    ticks = [t for t in MaxNLocator(6).tick_values(0, highest) if t >= 0]
-    across = WIDTH / float(ticks[-1])
+    ticks = nice_ticks(0, highest, 6)
+    across = WIDTH / ticks[-1]
     column = WIDTH / _COLUMNS
     placed: Counter[int] = Counter()
     stacks = []
@@ -58,7 +59,7 @@ def distribution(values: Mapping[str, float], title: str) -> Distribution:
             for index, level, study, value in stacks
         ),
         radius=radius,
-        ticks=tuple((float(t) * across, f"{t:g}") for t in ticks),
+        ticks=tuple((t * across, f"{t:g}") for t in ticks),
         median=(middle * across, f"{middle:.1f}"),
         title=title,
     )

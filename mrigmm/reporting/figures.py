@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-MAX_SLICES = 6
+from mrigmm.reporting.pictures import MAX_SLICES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _MARGIN = 12  # pixels shown around the labelled area
 
 
@@ -40,7 +43,7 @@ def motion_figure(
     rows = [(name, before[name], blank) for name in before if name not in captions]
     for name, texts in captions.items():
         rows += [(f"{name} before", before[name], blank), (f"{name} after", after[name], [*texts])]
-    figure = Figure(figsize=(1.9 * len(slices) + 0.5, 1.9 * len(rows) + 0.5), layout="compressed")
+    figure = new_figure((1.9 * len(slices) + 0.5, 1.9 * len(rows) + 0.5), layout="compressed")
     axes = figure.subplots(len(rows), len(slices), squeeze=False)
     for row, (name, volume, texts) in enumerate(rows):
         for column, z in enumerate(slices):
@@ -69,7 +72,7 @@ def loss_figure(log: Mapping[str, Sequence[float]]) -> bytes:
     Returns:
         A PNG file.
     """
-    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    figure = new_figure((6.4, 4.8))
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     for name, label in {"objective": "training", "held_out": "held-out studies"}.items():
         if name in log:
@@ -83,8 +86,19 @@ def loss_figure(log: Mapping[str, Sequence[float]]) -> bytes:
     return png(figure)
 
 
+def new_figure(
+    inches: tuple[float, float], layout: Literal["constrained", "compressed"] = "constrained"
+) -> Figure:
+    """Return an empty figure; matplotlib is imported for the first, because most runs draw none."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=inches, layout=layout)
+
+
 def png(figure: Figure, dpi: int = 90) -> bytes:
     """Return a figure as a PNG file, made without a display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     figure.set_dpi(dpi)
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from PIL import Image
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAX_SLICES = 6  # of a study that are shown
 _PHOTOGRAPH_QUALITY = 78  # of WebP, 0 to 100: contours stay sharp, noise is not stored
 _DIAGRAM_COLOURS = 128
-_SHOWN_DPI, _SHARPER = 96, 1.4
+_SHOWN_DPI = 96
+_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)  # between ticks, times a power of ten
 
 
 @dataclass(frozen=True)
@@ -26,10 +30,11 @@ class Picture:
     Attributes:
         title: short heading.
         alt: what it shows, for those who cannot see it.
-        data: a WebP file.
+        data: a file of this kind.
         width: in pixels, as shown.
         height: in pixels, as shown.
         legend: names of its colours (`labels`), where they are others than those of the classes.
+        kind: "webp" or "svg+xml".
     """
 
     title: str
@@ -38,11 +43,12 @@ class Picture:
     width: int
     height: int
     legend: tuple[str, ...] = ()
+    kind: str = "webp"
 
     @property
     def uri(self) -> str:
         """The file as a data address."""
-        return f"data:image/webp;base64,{base64.b64encode(self.data).decode()}"
+        return f"data:image/{self.kind};base64,{base64.b64encode(self.data).decode()}"
 
 
 def photograph(rgb: NDArray[np.uint8], *, title: str, alt: str, legend: tuple[str, ...] = ()) -> Picture:
@@ -53,29 +59,27 @@ def photograph(rgb: NDArray[np.uint8], *, title: str, alt: str, legend: tuple[st
     return Picture(title, alt, buffer.getvalue(), width, height, legend)
 
 
-def diagram(figure: Figure, *, title: str, alt: str) -> Picture:
-    """Return a figure on white, with more pixels than it is shown in."""
-    figure.set_dpi(_SHOWN_DPI * _SHARPER)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    return _few_colours(image, title=title, alt=alt, shrink=_SHARPER)
-
-
-def saved_diagram(png: bytes, *, title: str, alt: str) -> Picture:
-    """Return a diagram that is a PNG file already."""
-    return _few_colours(Image.open(io.BytesIO(png)).convert("RGB"), title=title, alt=alt, shrink=1)
-
-
-def _few_colours(image: Image.Image, *, title: str, alt: str, shrink: float) -> Picture:
-    buffer = io.BytesIO()
+def saved_diagram(png: bytes, *, title: str, alt: str, sharper: float = 1) -> Picture:
+    """Return a diagram that is a PNG file already, with `sharper` times the pixels it is shown in."""
+    image, buffer = Image.open(io.BytesIO(png)).convert("RGB"), io.BytesIO()
     # Median cut, the usual way, would move the colours of small areas, and so of the classes.
     reduced = image.quantize(
         _DIAGRAM_COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
     ).convert("RGB")
     reduced.save(buffer, "WEBP", lossless=True, method=4)
-    width, height = (round(n / shrink) for n in image.size)
+    width, height = (round(n / sharper) for n in image.size)
     return Picture(title, alt, buffer.getvalue(), width, height)
+
+
+def nice_ticks(low: float, high: float, most: int) -> list[float]:
+    """Return round numbers at equal distances, at most `most` steps of them, that enclose low to high."""
+    span = max(high - low, 1e-9)
+    power = 10.0 ** math.floor(math.log10(span / most))
+    for step in (power * s for s in (*_STEPS, 20.0)):
+        first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+        if last - first <= most:
+            break
+    return [round(n * step, 12) for n in range(first, last + 1)]
 
 
 def stacked(pictures: Sequence[Picture], *, title: str, legend: Mapping[str, tuple[int, int, int]]) -> Figure:
@@ -86,6 +90,9 @@ def stacked(pictures: Sequence[Picture], *, title: str, legend: Mapping[str, tup
         title: above all of them.
         legend: name -> colour (RGB, 0 to 255), below them.
     """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
     size = [max(p.width for p in pictures) / _SHOWN_DPI, sum(p.height for p in pictures) / _SHOWN_DPI]
     figure = Figure(figsize=(size[0] + 0.3, size[1] + 0.2 * len(pictures) + 0.8), layout="constrained")
     for axis, picture in zip(figure.subplots(len(pictures), squeeze=False)[:, 0], pictures, strict=True):

@@ -20,8 +20,7 @@ from scipy.ndimage import label
 from skimage.measure import find_contours
 
 from mrigmm.labels import AGREEMENT_COLOURS, KEY_SEQUENCES, class_colours
-from mrigmm.reporting.figures import MAX_SLICES
-from mrigmm.reporting.pictures import Picture, photograph
+from mrigmm.reporting.pictures import MAX_SLICES, Picture, photograph
 
 TILE = 240  # pixels of a slice's longer side
 # Islands below this volume have thin borders.

@@ -52,7 +52,7 @@ def training_study(study_id: str, view: NetworkView, present: Tensor) -> Trainin
         """Return each slice in one piece of memory: every epoch reads them one by one."""
         return x[..., used].movedim(-1, 0).contiguous().movedim(0, -1)
 
-    return TrainingStudy(study_id, in_pieces(view.image.as_tensor().float()), in_pieces(view.region), present)
+    return TrainingStudy(study_id, in_pieces(view.image.float()), in_pieces(view.region), present)
 
 
 def make_trainer(

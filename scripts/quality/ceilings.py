@@ -109,7 +109,7 @@ def labelled_slices(study: StudyTensors, settings: SupervisedSettings) -> Labell
     )
     used = (view.region > 0).flatten(0, 1).any(dim=0)
     code = view.region[..., used].permute(2, 0, 1).long()  # (A, B, Z) -> (Z, A, B)
-    image = view.image.as_tensor()[..., used].permute(3, 0, 1, 2).float()  # (C, A, B, Z) -> (Z, C, A, B)
+    image = view.image[..., used].permute(3, 0, 1, 2).float()  # (C, A, B, Z) -> (Z, C, A, B)
     return LabelledSlices(image, code // _CODE, code % _CODE - 1)
 
 
@@ -199,7 +199,7 @@ class Supervised:
             crop_mm=self.settings.crop_mm,
             divisor=self.network.divisor,
         )
-        slices = view.image.as_tensor().permute(3, 0, 1, 2).float()  # (C, A, B, Z) -> (Z, C, A, B)
+        slices = view.image.permute(3, 0, 1, 2).float()  # (C, A, B, Z) -> (Z, C, A, B)
         maps = self.network(slices).softmax(1).permute(1, 2, 3, 0)  # (Z, K, A, B) -> (K, A, B, Z)
         inside = study.region > 0
         flags = self.allowed[study.region[inside].long()]  # (N, K)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from calibrate_phantom import REPORT_SEED, TUNING_SEED
-from monai.data import MetaTensor
 
 from mrigmm.data.manifest import Manifest, RegionRule, Study
 from mrigmm.data.manifest_file import read_manifest
@@ -233,14 +232,13 @@ def full_slices(study: StudyTensors, classes: Sequence[int]) -> Iterator[StudyTe
     They keep the standardisation of the whole study, the units of priors and networks.
     """
     assert study.label is not None
-    image = study.image.as_tensor()
     for z in range(study.region.shape[2]):
         here = slice(z, z + 1)
         if all((study.label[..., z] == k).any() for k in classes):
             yield replace(
                 study,
                 id=f"{study.id} slice {z}",
-                image=MetaTensor(image[..., here], affine=study.image.affine),
+                image=study.image[..., here],
                 observed=study.observed[..., here],
                 region=study.region[..., here],
                 label=study.label[..., here],

@@ -129,7 +129,7 @@ def score(
             row[f"volume_percent/{name}"] = _percent(overlaps[name].predicted_ml, wall_ml)
     # Every voxel that all of the study's sequences show: the same ones for every method.
     used = (study.region > 0) & study.observed[study.present].all(dim=0)
-    x = study.image.as_tensor()[study.present][:, used].T  # (N, C)
+    x = study.image[study.present][:, used].T  # (N, C)
     row["nll"] = refit_nll(x, segmentation.resp[:, used].T) if used.any() else math.nan
     return row
 

@@ -121,5 +121,5 @@ def test_a_study_is_read_with_and_without(tmp_path):
     expected = shaded.data / bias_field(shaded.data, shaded.grid)[0]
     inside = region > 0
     expected = (expected - expected[inside].mean()) / expected[inside].std()
-    found = after.to_input_grid(after.image.as_tensor())[0]
+    found = after.to_input_grid(after.image)[0]
     np.testing.assert_allclose(found[inside], expected[inside], atol=1e-3)

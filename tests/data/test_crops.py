@@ -36,10 +36,10 @@ def make(folder, *, shape=(48, 44, 3), spacing=(1.2, 1.2, 10.0), box=((14, 30), 
 def test_a_smooth_map_survives_the_round_trip(tmp_path, spacing, to_mm, tolerance):
     study = make(tmp_path, spacing=spacing)
     view = network_view(study, spacing_mm=to_mm, crop_mm=60, divisor=8)
-    back = view.to_study_grid(view.image.as_tensor())
+    back = view.to_study_grid(view.image)
     assert back.shape == study.image.shape
     inside = study.region > 0
-    difference = (back[0] - study.image.as_tensor()[0])[inside].abs().max()
+    difference = (back[0] - study.image[0])[inside].abs().max()
     assert difference < tolerance  # z-score units; the picture's SD is 1
 
 
@@ -73,10 +73,10 @@ def test_a_region_at_the_edge_is_padded_with_zeros(tmp_path):
     study = make(tmp_path, box=((0, 6), (38, 44)))
     view = network_view(study, spacing_mm=1.2, crop_mm=60, divisor=8)
     assert int((view.region > 0).sum()) == int((study.region > 0).sum())
-    assert int((view.image.as_tensor() == 0).sum()) > view.image.numel() // 3
-    back = view.to_study_grid(view.image.as_tensor())
+    assert int((view.image == 0).sum()) > view.image.numel() // 3
+    back = view.to_study_grid(view.image)
     inside = study.region > 0
-    torch.testing.assert_close(back[:, inside], study.image.as_tensor()[:, inside])
+    torch.testing.assert_close(back[:, inside], study.image[:, inside])
 
 
 def test_outside_the_square_the_way_back_is_0(tmp_path):
@@ -103,7 +103,7 @@ def crop_input(study, **changes):
 def test_zscores_over_the_crop_slice_by_slice(tmp_path, spacing_mm):
     # The slices of this study differ by an offset: standardised one by one, they are alike.
     _, view = crop_input(make(tmp_path, box=MIDDLE), spacing_mm=spacing_mm)
-    x = view.image.as_tensor()[0]  # (A, B, Z), no padding here
+    x = view.image[0]  # (A, B, Z), no padding here
     assert (x != 0).all()
     torch.testing.assert_close(x.mean(dim=(0, 1)), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(x.std(dim=(0, 1), unbiased=False), torch.ones(3), atol=1e-5, rtol=0)
@@ -113,21 +113,21 @@ def test_zscores_over_the_crop_slice_by_slice(tmp_path, spacing_mm):
 def test_the_study_gets_the_map_of_its_crop(tmp_path):
     study = make(tmp_path, box=MIDDLE)
     changed, view = crop_input(study)
-    before = network_view(study, spacing_mm=1.2, crop_mm=40, divisor=8).image.as_tensor()[0]
+    before = network_view(study, spacing_mm=1.2, crop_mm=40, divisor=8).image[0]
     for z in range(3):
         centre, scale = before[..., z].mean(), before[..., z].std(unbiased=False)
-        expected = (study.image.as_tensor()[0, ..., z] - centre) / scale
-        torch.testing.assert_close(changed.image.as_tensor()[0, ..., z], expected, atol=1e-5, rtol=0)
-    back = view.to_study_grid(view.image.as_tensor())
+        expected = (study.image[0, ..., z] - centre) / scale
+        torch.testing.assert_close(changed.image[0, ..., z], expected, atol=1e-5, rtol=0)
+    back = view.to_study_grid(view.image)
     inside = study.region > 0
-    torch.testing.assert_close(back[0][inside], changed.image.as_tensor()[0][inside], atol=1e-4, rtol=0)
-    assert changed.to_input_grid(changed.image.as_tensor()).shape == (1, 48, 44, 3)
+    torch.testing.assert_close(back[0][inside], changed.image[0][inside], atol=1e-4, rtol=0)
+    assert changed.to_input_grid(changed.image).shape == (1, 48, 44, 3)
 
 
 def test_padding_does_not_count(tmp_path):
     study = make(tmp_path, box=((0, 10), (0, 12)))
     _, view = crop_input(study, crop_mm=60)
-    x = view.image.as_tensor()[0, ..., 1]
+    x = view.image[0, ..., 1]
     assert (x == 0).sum() > x.numel() // 3
     seen = x[x != 0]
     assert seen.mean().item() == pytest.approx(0, abs=1e-5)
@@ -138,16 +138,14 @@ def test_region_units_are_left_alone(tmp_path):
     study = make(tmp_path)
     same, view = crop_input(study, standardise="region")
     assert same is study
-    assert torch.equal(
-        view.image.as_tensor(), network_view(study, spacing_mm=1.2, crop_mm=40, divisor=8).image.as_tensor()
-    )
+    assert torch.equal(view.image, network_view(study, spacing_mm=1.2, crop_mm=40, divisor=8).image)
 
 
 def test_one_slice_and_slices_along_the_first_file_axis(tmp_path):
     single = make(tmp_path, shape=(48, 44, 1))
     view = network_view(single, spacing_mm=1.5, crop_mm=60, divisor=8)
     assert view.image.shape[-1] == 1
-    assert view.to_study_grid(view.image.as_tensor()).shape == single.image.shape
+    assert view.to_study_grid(view.image).shape == single.image.shape
 
 
 def test_pixels_become_square(tmp_path):
@@ -171,14 +169,14 @@ def test_percentiles_inside_the_region_become_minus_one_and_one(tmp_path):
     """The same whatever the units of the file, negative ones too; outside the region it is the same map."""
     study = make(tmp_path, box=MIDDLE)
     changed, view = crop_input(study, standardise="percentile")
-    x, inside = changed.image.as_tensor()[0], study.region > 0
+    x, inside = changed.image[0], study.region > 0
     low, high = np.percentile(x[inside].numpy(), [1, 99])
     assert (low, high) == pytest.approx((-1, 1), abs=1e-5)
-    z = study.image.as_tensor()[0]
+    z = study.image[0]
     p01, p99 = np.percentile(z[inside].double().numpy(), [1, 99])
     expected = (z - (p01 + p99) / 2) * 2 / (p99 - p01)
     torch.testing.assert_close(x, expected, atol=1e-5, rtol=0, check_dtype=False)
     torch.testing.assert_close(
-        view.image.as_tensor(),
-        network_view(changed, spacing_mm=1.2, crop_mm=40, divisor=8).image.as_tensor(),
+        view.image,
+        network_view(changed, spacing_mm=1.2, crop_mm=40, divisor=8).image,
     )

@@ -32,7 +32,7 @@ def load(study, classes=CLASSES, **options):
 
 
 def in_file_order(tensors):
-    return tensors.to_input_grid(tensors.image.as_tensor())
+    return tensors.to_input_grid(tensors.image)
 
 
 def region_in_file_order(tensors):

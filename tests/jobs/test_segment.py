@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import nibabel as nib
 import numpy as np
@@ -16,6 +18,9 @@ from mrigmm.jobs.segmenting.understand import Reading, understand
 from ..conftest import SEQUENCES
 
 QUICK = {"method": "map-em"}
+# What takes longer to import than a study to segment, and `segment` with the shipped networks does not need.
+NOT_FOR_SEGMENT = ("lightning", "matplotlib", "monai", "pandas", "SimpleITK", "sklearn")
+NOT_FOR_SEGMENT += ("scipy.optimize", "scipy.spatial", "scipy.stats")
 
 
 @pytest.fixture
@@ -55,6 +60,24 @@ def test_files_are_recognised_segmented_and_measured(lab, tmp_path, cli):
     assert numbers["lv_mass_g"] == pytest.approx(float(row["lv_mass_g"]), rel=1e-4)
     assert numbers["infarct_probability"] is None  # of the pretrained networks alone
     assert content["label_maps"] == {"P01": str(out / "P01_labels.nii.gz")}
+
+
+@pytest.mark.gate
+def test_segmenting_imports_only_what_it_needs(lab, tmp_path):
+    program = (
+        "import sys\nfrom mrigmm.cli import app\n"
+        "try:\n    app()\nfinally:\n    print(*sys.modules, sep='\\n', file=sys.stderr)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program, "segment", lab, "-o", tmp_path / "out"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    loaded = result.stderr.splitlines()
+    assert "segmented 2 studies" in result.stdout, result.stderr
+    assert "torch" in loaded
+    assert not {*NOT_FOR_SEGMENT} & {*loaded}
 
 
 def test_another_manifest_is_not_replaced_without_being_asked(lab, tmp_path):

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from monai.data import MetaTensor
 
 import mrigmm
 from mrigmm.data.manifest_file import read_manifest
@@ -105,14 +104,14 @@ def test_the_network_has_less_to_say_without_the_sequences_that_show_scar_or_ede
 
 def test_network_sees_distances_from_normal_wall(run, study):
     wall = method_of_run(RunFolder(run), CPU).method.start.solve(study)
-    image = study.image.as_tensor().clone()
+    image = study.image.clone()
     mean = wall.fit.mixture.means[0, :3].float()  # myocardium; LGE, T2, bSSFP at the finest scale
     sd = wall.fit.mixture.covariances[0].diagonal()[:3].sqrt().float()
     image[:, 5, 6, 1] = mean
     image[:, 6, 6, 1] = mean + 4 * sd
     observed = study.observed.clone()
     observed[2, 5:7, 5:7] = False
-    units = wall_units(replace(study, image=MetaTensor(image), observed=observed), wall)
+    units = wall_units(replace(study, image=image, observed=observed), wall)
     torch.testing.assert_close(units[:, 5, 6, 1], torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(units[:, 6, 6, 1], torch.tensor([2.0, 2.0, 0.0]), atol=1e-4, rtol=0)
 

@@ -3,7 +3,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from monai.data import MetaTensor
 
 from mrigmm.errors import InputError
 from mrigmm.labels import Region
@@ -28,7 +27,7 @@ def picture(ring):
         channels = torch.cat([image, -image[:1]])[..., None]  # (3, n, n, 1)
         study = replace(
             ring.study,
-            image=MetaTensor(channels, affine=ring.study.image.affine),
+            image=channels,
             observed=torch.ones_like(channels, dtype=torch.bool),
             region=torch.full((n, n, 1), int(Region.LV), dtype=torch.uint8),
         )
@@ -71,7 +70,7 @@ def test_the_mixture_is_that_of_the_intensities_not_of_the_reconstruction(ring, 
     """The cavity is one class: its mean is that of its voxels."""
     study = lesion(ring)
     result = segment(name, study, prior=prior(), **QUICK)
-    cavity = study.image.as_tensor()[:2, study.region == Region.CAVITY].double()
+    cavity = study.image[:2, study.region == Region.CAVITY].double()
     torch.testing.assert_close(result.mixture.means[0, 0].double(), cavity.mean(dim=1))
 
 

@@ -165,7 +165,7 @@ def test_without_a_prior_classes_follow_brightness(lv_study):
     result = make_method("em-gmm", task, {"scope": "study"}).segment(lv_study)
     bssfp = result.mixture.means[0, :, 2]
     assert (bssfp.diff() > 0).all()
-    intensity = lv_study.image[2].as_tensor()
+    intensity = lv_study.image[2]
     dark, bright = (intensity[result.labels == i].mean() for i in (1, 3))
     assert dark < bright
     assert any("brightness in bSSFP" in text for text in result.warnings)

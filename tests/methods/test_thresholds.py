@@ -123,7 +123,7 @@ def test_intensities_of_the_file_are_known_again(ring):
     zscore = ring.study.zscores["LGE"]
     inside = ventricle() > 0
     assert zscore.centre == pytest.approx(lge[inside].mean(), rel=1e-6)
-    z = ring.study.to_input_grid(ring.study.image.as_tensor())[0]
+    z = ring.study.to_input_grid(ring.study.image)[0]
     assert zscore.undo(float(z[8, 10, 1])) == pytest.approx(lge[8, 10, 1], rel=1e-5)
     assert set(ring.study.zscores) == set(SEQUENCES)
 

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from mrigmm.labels import AGREEMENT_COLOURS, TISSUES
-from mrigmm.reporting.figures import MAX_SLICES
+from mrigmm.reporting.pictures import MAX_SLICES
 from mrigmm.reporting.slices import TILE, chosen_slices, flat_pictures, study_slices
 
 IDS = {"blood": 1, "myocardium": 2, "edema": 3, "scar": 4}

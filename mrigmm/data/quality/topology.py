@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.spatial import ConvexHull
 
 from mrigmm.data.geometry import plane_box
 from mrigmm.data.limits import (
@@ -332,7 +333,24 @@ def _solidity(mask: Mask) -> float:
     """Area of a mask (X, Y) by that of its convex hull, which goes through the corners of its pixels."""
     border = np.argwhere(mask & ~ndimage.binary_erosion(mask))
     corners = np.concatenate([border + np.array(corner) for corner in ((0, 0), (0, 1), (1, 0), (1, 1))])
-    return float(mask.sum() / ConvexHull(corners).volume)  # the volume of two dimensions
+    return float(mask.sum() / _hull_area(corners))
+
+
+def _hull_area(points: NDArray[np.integer[Any]]) -> float:
+    """Area of the convex hull of points (N, 2), by Andrew's monotone chains."""
+    ordered = sorted({(int(x), int(y)) for x, y in points})
+    twice = 0
+    for line in (ordered, ordered[::-1]):
+        chain: list[tuple[int, int]] = []
+        for x, y in line:
+            while len(chain) > 1:
+                (a, b), (c, d) = chain[-2:]
+                if (c - a) * (y - b) > (d - b) * (x - a):
+                    break
+                chain.pop()  # not a left turn
+            chain.append((x, y))
+        twice += sum(a * d - b * c for (a, b), (c, d) in pairwise(chain))
+    return twice / 2
 
 
 def _elongation(mask: Mask, spacing_mm: tuple[float, float]) -> float:

@@ -191,7 +191,7 @@ class SegmentedStudy:
 
         tensors, result = self.solved.tensors, self.solved.result
         grid = tensors.output.grid
-        channels = zip(tensors.sequences, tensors.image.as_tensor(), tensors.present.tolist(), strict=True)
+        channels = zip(tensors.sequences, tensors.image, tensors.present.tolist(), strict=True)
         view = short_axis_view(slices_last_grid(grid).affine)
         slices = study_slices(
             {

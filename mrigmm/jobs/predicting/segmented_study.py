@@ -185,7 +185,7 @@ def _motion_picture(before: StudyTensors, after: StudyTensors) -> bytes:
     grid = after.output.grid
 
     def slices_last(study: StudyTensors) -> dict[str, NDArray[np.float32]]:
-        maps = np.moveaxis(study.to_input_grid(study.image.as_tensor()), grid.slice_axis + 1, -1)
+        maps = np.moveaxis(study.to_input_grid(study.image), grid.slice_axis + 1, -1)
         return {name: maps[study.sequences.index(name)] for name in study.inputs}
 
     region = np.moveaxis(after.to_input_grid(after.region[None])[0] > 0, grid.slice_axis, -1)

@@ -270,7 +270,7 @@ def labelled_study(entry: Entry, sequences: Sequence[str], finder: NetworkFinder
     images = read_sequences(entry.study, wanted, entry.labels)
     whole = load_whole(entry.study, wanted, entry.labels, images=images)
     known = known_classes(entry.study, whole, images, reference_sequence(images), entry.labels)
-    image, present = network_channels(whole, whole.image.as_tensor().permute(3, 0, 1, 2))
+    image, present = network_channels(whole, whole.image.permute(3, 0, 1, 2))
     region = torch.zeros_like(whole.region) if known.region is None else known.region
     chosen = known.slices
     return LabelledStudy(
