@@ -91,4 +91,4 @@ def test_any_name_of_a_sequence_is_written(name):
 
 
 def test_points_do_not_make_the_file_large():
-    assert len(draw(3, n=50_000).data) < 25_000
+    assert len(draw(3, n=50_000).data) < 30_000
