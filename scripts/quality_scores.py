@@ -69,7 +69,7 @@ def features_of(network: Segmenter, x: SegmenterInput) -> Tensor:
 
 
 def fit_head(network: Segmenter, steps: int) -> GMMHead:
-    """Fit the head on frozen features of simulated slices: mixtures by Sinkhorn EM, the embedding by labels."""
+    """Fit the head on frozen features of simulated slices: mixtures by Sinkhorn EM, embedding by labels."""
     torch.manual_seed(HEAD_SEED)
     config, backgrounds = PretrainConfig(), read_backgrounds()
     head = GMMHead(config.filters, len(SEGMENTER_CLASSES))

@@ -18,6 +18,7 @@ from mrigmm.data.whole import middle_view
 from mrigmm.errors import InputError, Problem
 from mrigmm.labels import SEGMENTER_CLASSES, Region
 from mrigmm.methods.anatomy import Anatomy
+from mrigmm.methods.located_contrast import located_contrast, misnamed
 from mrigmm.methods.study_views import NETWORK_SEQUENCES, OTHER, centred_view
 from mrigmm.pretrained.folder import PretrainedFolder
 from mrigmm.pretrained.networks import PretrainedNetworks, read_networks, shipped_networks
@@ -49,6 +50,21 @@ class FoundAnatomy(Anatomy):
     located: float
 
 
+@dataclass(frozen=True)
+class Located:
+    """What the locator sees of a study.
+
+    Attributes:
+        centre: of the ventricle in voxels of X and Y, one for the stack.
+        sure: how sure it is, 0 to 1.
+        contrasts: sequence -> `located_contrast`, of those that show a cavity.
+    """
+
+    centre: tuple[float, float]
+    sure: float
+    contrasts: dict[str, float]
+
+
 class NetworkFinder:
     """Locator, then segmenter with nothing given.
 
@@ -75,7 +91,8 @@ class NetworkFinder:
         Raises:
             InputError: there is no ventricle.
         """
-        centre, located = self.locate(study)
+        located = self.locate(study)
+        centre = located.centre
         probabilities, codes = self._segmented(study, centre)
         if not codes.any():
             raise _no_ventricle(study)
@@ -86,14 +103,9 @@ class NetworkFinder:
             if not codes.any():
                 raise _no_ventricle(study)
         quality = _slice_quality(probabilities, codes)
-        if located < LOWEST_LOCATED and float(np.nanmedian(quality)) < LOWEST_QUALITY:
+        if located.sure < LOWEST_LOCATED and float(np.nanmedian(quality)) < LOWEST_QUALITY:
             raise _no_ventricle(study)
-        return FoundAnatomy(
-            codes,
-            quality,
-            (),
-            located=located,
-        )
+        return FoundAnatomy(codes, quality, tuple(misnamed(located.contrasts)), located=located.sure)
 
     def told(self, found: Anatomy) -> Problem:
         """Return that the region is the program's own; a warning where the networks are unsure of it."""
@@ -112,10 +124,11 @@ class NetworkFinder:
             "quality_0_to_1": found.study_quality,
             "slice_quality": found.slice_qualities,
             "located_0_to_1": found.located,
+            "misnamed": list(found.warnings),
         }
 
-    def locate(self, study: StudyTensors) -> tuple[tuple[float, float], float]:
-        """Centre of the ventricle in voxels of X and Y, one for the stack, and how sure it is, 0 to 1."""
+    def locate(self, study: StudyTensors) -> Located:
+        """Find the ventricle in the whole slices of all sequences together."""
         view = middle_view(study, spacing_mm=_LOCATOR_PIXEL_MM, view_mm=_LOCATOR_SIDE_MM, divisor=16)
         seen = view.image.float()[study.present]  # (C', A, A, Z)
         n_channels, side, _, n_slices = seen.shape
@@ -133,7 +146,14 @@ class NetworkFinder:
         peak[0, middle[0], middle[1]] = 1
         on_study = view.to_study_grid(ndimage_blur(peak))[0].sum(dim=-1).numpy()
         x, y = ndimage.center_of_mass(on_study + 1e-12)
-        return (float(x), float(y)), sure
+        names = [name for name, there in zip(study.sequences, study.present, strict=True) if there]
+        contrasts = {
+            name: located_contrast(image.numpy(), found.numpy(), _LOCATOR_PIXEL_MM)
+            for name, image in zip(names, seen, strict=True)
+        }
+        return Located(
+            (float(x), float(y)), sure, {name: c for name, c in contrasts.items() if c is not None}
+        )
 
     def _segmented(self, study: StudyTensors, centre: tuple[float, float]) -> tuple[Tensor, np.ndarray]:
         """Class probabilities (K, X, Y, Z) and the closed ventricle (X, Y, Z)."""

@@ -111,7 +111,8 @@ class PretrainedMethod:
                 resp, warnings = set_aside(resp, classes), (NO_INFARCT,)
                 labels = decided_labels(resp, study.region, classes, voxel_volume_ml=volume)
         quality = expected_dice(solved.features, calibration)
-        if quality:
+        # Calibrated on sequences that are what they are named.
+        if quality and not (study.found_region or {}).get("misnamed"):
             details["expected_dice"] = quality
         mixture, density = one_mixture(study, study.region, resp, classes)
         return Segmentation(

@@ -193,6 +193,24 @@ def test_the_ventricle_is_found_where_nothing_is_given(files, study):
     assert "found by the pretrained networks and not given" in finder.told(found).what
 
 
+def test_sequences_that_look_like_another_one_are_told(files):
+    """LGE and T2 exchanged: both are told, and no Dice is expected of the map."""
+    entry, labels, _ = files
+    given = {"LGE": entry.images["T2"], "T2": entry.images["LGE"], "bSSFP": entry.images["bSSFP"]}
+    exchanged = replace(entry, images=given, region=None)
+    study = load_found(exchanged, SEQUENCES, CLASSES, NetworkFinder(), labels=labels)
+    told = [str(problem) for problem in study.findings if "rather than" in problem.what]
+    assert len(told) == 2
+    assert "LGE looks like T2 rather than LGE" in told[0]
+    assert "T2 looks like LGE or bSSFP rather than T2" in told[1]
+    found = method(calibration=ALWAYS).segment(study)
+    assert "infarct" in found.details
+    assert "expected_dice" not in found.details
+    right = load_found(replace(entry, region=None), SEQUENCES, CLASSES, NetworkFinder(), labels=labels)
+    assert not any("rather than" in problem.what for problem in right.findings)
+    assert "expected_dice" in method(calibration=ALWAYS).segment(right).details
+
+
 def test_noise_has_no_ventricle(files):
     entry, labels, _ = files
     whole = load_whole(entry, SEQUENCES, labels)

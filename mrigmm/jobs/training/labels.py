@@ -281,7 +281,7 @@ def labelled_study(entry: Entry, sequences: Sequence[str], finder: NetworkFinder
         region.permute(2, 0, 1)[chosen].numpy(),
         _given(known.region),
         (whole.spacing_mm[0], whole.spacing_mm[1]),
-        _centre(region) if region.any() else finder.locate(whole)[0],
+        _centre(region) if region.any() else finder.locate(whole).centre,
     )
 
 
