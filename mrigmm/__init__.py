@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mrigmm.jobs.prior import prior
     from mrigmm.jobs.quantify import quantify
     from mrigmm.jobs.report import report
+    from mrigmm.jobs.review import review
     from mrigmm.jobs.segment import segment_folder
     from mrigmm.jobs.segment_image import segment_image
     from mrigmm.jobs.segment_study import segment
@@ -75,6 +76,7 @@ __all__ = [
     "prior",
     "quantify",
     "report",
+    "review",
     "segment",
     "segment_folder",
     "segment_image",

@@ -15,6 +15,7 @@ from mrigmm.cli.export import export
 from mrigmm.cli.help import Command, Group, text_and_examples
 from mrigmm.cli.info import info
 from mrigmm.cli.predict import predict, segment_image
+from mrigmm.cli.review import review
 from mrigmm.cli.segment import segment
 from mrigmm.cli.train import pretrain, prior, train, train_anatomy
 
@@ -24,7 +25,7 @@ COMMANDS: Mapping[str, Sequence[Callable[..., None]]] = {
     "Cohort": (simulate, manifest, check),
     "Training": (train, train_anatomy, pretrain, prior),
     "Segmentation": (segment, predict, segment_image),
-    "Evaluation": (evaluate, compare, agreement, quantify, measure, report),
+    "Evaluation": (evaluate, compare, agreement, quantify, measure, report, review),
     "Exchange": (export,),
 }
 

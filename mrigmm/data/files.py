@@ -53,10 +53,32 @@ def sole_writer(folder: Path) -> Iterator[None]:
     Raises:
         InputError: another process writes to the folder, or it cannot be written to.
     """
+    new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(folder, error) from None
+    try:
+        with locked(folder):
+            for pattern in (f"{_PARTIAL}*", f"*/{_PARTIAL}*"):
+                for left in folder.glob(pattern):
+                    remove(left)
+            yield
+    finally:
+        if new:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Let no other process that asks the same write to a folder that is there.
+
+    Raises:
+        InputError: another process writes to the folder, or it cannot be written to.
+    """
     lock_file = folder / _LOCK
     try:
-        new = not folder.exists()
-        folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(lock_file, timeout=_LOCK_PATIENCE_S)
         lock.acquire()
     except Timeout:
@@ -68,16 +90,10 @@ def sole_writer(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise _cannot_write(folder, error) from None
     try:
-        for pattern in (f"{_PARTIAL}*", f"*/{_PARTIAL}*"):
-            for left in folder.glob(pattern):
-                remove(left)
         yield
     finally:
         lock_file.unlink(missing_ok=True)  # while it is held: who waits for it looks for it anew
         lock.release()
-        if new:
-            with suppress(OSError):
-                folder.rmdir()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,62 @@ class SavedMixture:
         return cls(sequences, str(content["units"]), weights, means, covariances)
 
 
+VERDICTS = ("accepted", "rejected")
+# Which slice of the file is the basal one.
+BASES = ("first", "last")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Review:
+    """What somebody who looked at a study decided; times are ISO 8601 in UTC.
+
+    Attributes:
+        verdict: one of `VERDICTS`; None where it is still open.
+        comment: in the reviewer's words.
+        insertion_mm: anterior insertion of the right ventricle, RAS+; None where nobody moved it.
+        base: one of `BASES`; None where nobody named it.
+        by: who saved last.
+        at: when.
+        edited_by: who changed the label map last; None where nobody did.
+        edited_at: when.
+    """
+
+    verdict: str | None = None
+    comment: str = ""
+    insertion_mm: tuple[float, float, float] | None = None
+    base: str | None = None
+    by: str = ""
+    at: str = ""
+    edited_by: str | None = None
+    edited_at: str | None = None
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Review:
+        """Read what `dataclasses.asdict` gives.
+
+        Raises:
+            LookupError, TypeError or ValueError: it is damaged.
+        """
+        verdict, base, point = (content.get(key) for key in ("verdict", "base", "insertion_mm"))
+        if verdict not in (None, *VERDICTS) or base not in (None, *BASES):
+            raise ValueError(f"verdict {verdict}, base {base}")
+        if point is not None:
+            x, y, z = (float(value) for value in point)
+            if not np.isfinite([x, y, z]).all():
+                raise ValueError("an insertion that is not finite")
+            point = (x, y, z)
+        return cls(
+            verdict=verdict,
+            comment=str(content.get("comment", "")),
+            insertion_mm=point,
+            base=base,
+            by=str(content.get("by", "")),
+            at=str(content.get("at", "")),
+            edited_by=_name(content, "edited_by"),
+            edited_at=_name(content, "edited_at"),
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class SideFile:
     """Everything that is known of a label map beside its voxels.
@@ -143,6 +199,7 @@ class SideFile:
         versions: package -> version.
         command: command line.
         disclaimer: what the results are not for.
+        review: what somebody who looked at it decided (`mrigmm review`).
     """
 
     classes: Mapping[str, int]
@@ -173,6 +230,7 @@ class SideFile:
     versions: Mapping[str, str] = field(default_factory=dict)
     command: str | None = None
     disclaimer: str | None = None
+    review: Review | None = None
 
     def describes(self, labels: Volume) -> bool:
         """Return whether a label map is still the one that was written.
@@ -221,6 +279,7 @@ class SideFile:
             "command": self.command,
             "disclaimer": self.disclaimer,
             **({} if self.scribbles is None else {"scribbles": str(self.scribbles)}),
+            **({} if self.review is None else {"review": asdict(self.review)}),
             "made_with": self.made_with,
             "seconds": self.seconds,
         }
@@ -238,6 +297,7 @@ class SideFile:
         label_map, mixture, quantities = (content.get(key) for key in ("label_map", "mixture", "quantities"))
         command, disclaimer, seconds = (content.get(key) for key in ("command", "disclaimer", "seconds"))
         prior, region, made_with = content.get("prior"), content.get("region"), _mapping(content, "made_with")
+        review = _mapping(content, "review")
         _mapping(made_with, "images")
         return cls(
             classes=classes,
@@ -268,6 +328,7 @@ class SideFile:
             versions={str(name): str(number) for name, number in _mapping(content, "versions").items()},
             command=None if command is None else str(command),
             disclaimer=None if disclaimer is None else str(disclaimer),
+            review=Review.from_json(review) if review else None,
         )
 
     @property

@@ -43,6 +43,8 @@ LONGITUDINAL_FILE = "longitudinal.csv"
 REDCAP_FILES = ("redcap_dictionary.csv", "redcap_import.csv")
 SEGMENTS_FILE = "segments.csv"
 REPORT_FILE = "report.html"
+CORRECTED_FILE = "corrected.json"
+ORIGINAL_SUFFIX = "_labels_original.nii.gz"
 COMPARISON_FILE = "comparison.json"
 
 # Wraps an iterable for a progress bar: (items, description) -> items.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from mrigmm.jobs.quantifying.insertions import (
     check_studies,
     landmarks,
     require_base,
+    reviewed_landmarks,
     without_effect,
 )
 from mrigmm.jobs.quantifying.plausible import map_problems
@@ -51,6 +52,8 @@ from mrigmm.jobs.quantifying.tables import (
     write_quantities,
 )
 from mrigmm.jobs.reading.failures import failures, no_prediction
+from mrigmm.jobs.reading.json_files import read_json
+from mrigmm.jobs.reading.label_maps import is_of, label_map_digests
 from mrigmm.jobs.reading.prediction_folder import EDITED, Prediction, predicted_studies, read_prediction
 from mrigmm.jobs.shown import ShownTable, figure
 from mrigmm.labels import class_ids
@@ -149,12 +152,14 @@ def quantify(
             maps, rv, point = prediction.maps, None if reference is None else reference.rv, points.get(name)
             doubts = [] if point is None or at is None else check_place(point, maps, name, at)
             doubts += [] if base is None else check_base(base, maps, rv, name)
-            base_first, degrees = landmarks(maps, rv, point, None if base is None else base == "first")
+            point_seen, base_seen = reviewed_landmarks(prediction.prediction.side)
+            point = point_seen if point is None else point
+            base_first, degrees = landmarks(maps, rv, point, base_seen if base is None else base == "first")
             rows[name] = _measure(
                 prediction,
                 reference,
                 [read_measured(Path(member), name) for member in members],
-                None if base_first is None or degrees is None else Orientation(base_first, degrees),
+                _orientation(base_first, degrees),
                 base_first,
             )
         except InputError as error:
@@ -210,21 +215,41 @@ def predicted_quantities(
     return {**row, SEQUENCES: present}
 
 
-def write_recorded(folder: Path) -> list[Problem]:
+def measure_now(study: MeasuredStudy) -> dict[str, Any]:
+    """The numbers of a study as it is now, numbered by insertion and base of its review where it has them."""
+    base_first, degrees = landmarks(study.maps, None, *reviewed_landmarks(study.prediction.side))
+    return _measure(study, None, [], _orientation(base_first, degrees), base_first)
+
+
+def _orientation(base_first: bool | None, degrees: float | None) -> Orientation | None:
+    return None if base_first is None or degrees is None else Orientation(base_first, degrees)
+
+
+def write_recorded(folder: Path, *, changed: Collection[str] | None = None) -> list[Problem]:
     """Write the tables of a folder from the numbers that stand in its side files; returns what is damaged.
 
-    Label maps that somebody changed are measured as they are now.
+    Label maps that somebody changed are measured as they are now, and so are reviewed studies.
+
+    Args:
+        folder: that `predict` wrote.
+        changed: studies whose rows are made anew, with the references that they had; the other rows of the
+            tables stay while they are of their label maps. Default: all rows are made anew.
     """
     rows: dict[str, dict[str, Any]] = {}
     maps: dict[str, Prediction] = {}
     problems: list[Problem] = []
+    before, digests = ({}, {}) if changed is None else _recorded_rows(folder)
     for path in sorted(folder.glob(f"*{LABELS_SUFFIX}")):
         name = path.name.removesuffix(LABELS_SUFFIX)
         try:
             prediction = read_prediction(folder, name)
-            recorded = prediction.side.quantities
-            if prediction.edited:
-                rows[name] = _measure(measured(prediction), None, [], None)
+            recorded, point_and_base = prediction.side.quantities, reviewed_landmarks(prediction.side)
+            if name in before and name not in (changed or ()) and is_of(digests.get(name), prediction):
+                rows[name] = before[name]
+            elif prediction.edited or any(named is not None for named in point_and_base):
+                rows[name] = measure_now(measured(prediction))
+                if "reference" in before.get(name, {}):
+                    rows[name] |= {"reference": before[name]["reference"], "crps": {}}
             elif recorded is not None:
                 rows[name] = {**shown(recorded, prediction.side.method), SEQUENCES: prediction.sequences}
         except InputError as error:
@@ -232,6 +257,21 @@ def write_recorded(folder: Path) -> list[Problem]:
             continue
         maps[name] = prediction
     return problems + write_quantities(folder, rows, maps, failures(folder))
+
+
+def _recorded_rows(folder: Path) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Rows of the tables of a folder and the label maps that they are of; none where they are damaged."""
+    try:
+        return read_json(
+            folder / QUANTITIES_FILE,
+            lambda content: ({**content["studies"]}, label_map_digests(content)),
+            missing="the folder has not been quantified",
+            write_it="run mrigmm quantify",
+            damaged="the quantities cannot be read",
+            write_again="run mrigmm quantify again",
+        )
+    except InputError:
+        return {}, {}
 
 
 def _measure(

@@ -23,6 +23,8 @@ _SEPTUM_MM = 6.0
 _BASETO_APEX = 1.5
 # An insertion found by the program is not used beyond it: half an AHA segment.
 _MOST_SPREAD_DEGREES = 30.0
+# From the cavity's centre to the outer border of the wall it is less.
+_WIDEST_MM = 80.0
 # From base to apex in patients (RAS+): to the left, front and feet; and the cosine within which a stack's
 # direction is taken for it: stacks without directions in their header are farther off.
 TO_APEX = np.array([-0.76, 0.44, -0.48])
@@ -117,6 +119,28 @@ def insertion_of_point(point_mm: Floats, cavity: Mask, wall: Mask, affine: Float
     z = min(usable, key=lambda z: abs(z - index[2]))
     offset = in_plane @ index[:2] - centre_mm(bodies[z], in_plane)
     return float(np.rad2deg(np.arctan2(offset[1], offset[0])) % 360)
+
+
+def epicardium_at(degrees: float, cavity: Mask, wall: Mask, affine: Floats) -> Floats:
+    """Return index and slice (N, 3) of the wall's outer border at an angle of `plane_axes`.
+
+    A row for each slice with cavity and wall, but those whose wall is open there.
+    """
+    _, in_plane = plane_axes(affine)
+    direction = np.array([np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))])
+    to_index, radii = np.linalg.inv(in_plane), np.arange(0, _WIDEST_MM, 0.25)
+    found = []
+    for z in range(cavity.shape[2]):
+        body = cavity_body(cavity[..., z], wall[..., z])
+        if not body.any():
+            continue
+        ray = to_index @ (centre_mm(body, in_plane)[:, None] + direction[:, None] * radii)  # (2, R)
+        x, y = np.rint(ray).astype(np.int64)
+        inside = (x >= 0) & (x < wall.shape[0]) & (y >= 0) & (y < wall.shape[1])
+        hit = np.flatnonzero(inside)[wall[x[inside], y[inside], z]]
+        if hit.size:
+            found.append([*ray[:, hit[-1]], z])
+    return np.array(found).reshape(-1, 3)
 
 
 def distance_mm(point_mm: Floats, mask: Mask, affine: Floats) -> float:

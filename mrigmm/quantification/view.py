@@ -46,6 +46,21 @@ class View:
         """Return an array (rows from the top, columns from the left, slices from the base)."""
         return np.ascontiguousarray(np.flip(array.transpose(self.down, 1 - self.down, 2), self.flipped))
 
+    def turn_back(self, turned: NDArray[Any]) -> NDArray[Any]:
+        """Return the array that `turn` made another of."""
+        return np.ascontiguousarray(np.flip(turned, self.flipped).transpose(self.down, 1 - self.down, 2))
+
+    def index_affine(self, shape: tuple[int, int, int]) -> Floats:
+        """Return the affine (4, 4) from an index of the turned array to the array's, which has this shape."""
+        axes = (self.down, 1 - self.down, 2)
+        affine = np.zeros((4, 4))
+        affine[3, 3] = 1.0
+        for turned, axis in enumerate(axes):
+            against = turned in self.flipped
+            affine[axis, turned] = -1.0 if against else 1.0
+            affine[axis, 3] = shape[axis] - 1 if against else 0
+        return affine
+
     def numbers(self, n_slices: int) -> list[int]:
         """Return the number of each turned slice in the file, from 1."""
         numbers = range(1, n_slices + 1)

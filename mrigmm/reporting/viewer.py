@@ -47,8 +47,9 @@ def viewer_study(
     *,
     spacing_mm: tuple[float, float, float],
     numbers: Sequence[int],
+    cropped: bool = True,
 ) -> ViewerStudy:
-    """Crop a study around its labels.
+    """Return a study as the viewer wants it.
 
     The volumes lie straight in space, so that the viewer shows the slices as the pictures of the page do.
 
@@ -57,15 +58,28 @@ def viewer_study(
         labels: class ids, of the same shape.
         spacing_mm: between rows, columns and slices.
         numbers: of the slices in the file, from 1.
+        cropped: around the labels, to be small.
     """
     used = np.flatnonzero((labels > 0).any(axis=(0, 1)))
-    first, last = (int(used[0]), int(used[-1])) if used.size else (0, labels.shape[2] - 1)
-    box = (*region_window(labels > 0, spacing_mm), slice(first, last + 1))
+    first, last = (int(used[0]), int(used[-1])) if used.size and cropped else (0, labels.shape[2] - 1)
+    window = region_window(labels > 0, spacing_mm) if cropped else (slice(None), slice(None))
+    box = (*window, slice(first, last + 1))
     return ViewerStudy(
         numbers=tuple(numbers[first : last + 1]),
         sequences={name: _nifti(_eight_bits(image[box]), spacing_mm) for name, image in images.items()},
         labels=_nifti(labels[box], spacing_mm),
     )
+
+
+def voxels_of_viewer(content: bytes, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Return the array (rows, columns, slices) of the voxels of a viewer's volume, in the order of its file.
+
+    Raises:
+        ValueError: another number of voxels.
+    """
+    rows, columns, slices = shape
+    upright = np.frombuffer(content, np.uint8).reshape((columns, rows, slices), order="F")
+    return upright.swapaxes(0, 1)[::-1]
 
 
 def viewer_classes(class_ids: Mapping[str, int]) -> list[dict[str, Any]]:

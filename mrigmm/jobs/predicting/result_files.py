@@ -10,6 +10,7 @@ from mrigmm.data.manifest import Study
 from mrigmm.errors import InputError
 from mrigmm.jobs.common import (
     COMPARISON_FILE,
+    CORRECTED_FILE,
     DICTIONARY_FILE,
     INTERVALS_FILE,
     LABELS_SUFFIX,
@@ -17,6 +18,7 @@ from mrigmm.jobs.common import (
     METRICS_FILE,
     MOTION_SUFFIX,
     MVO_SUFFIX,
+    ORIGINAL_SUFFIX,
     PROBABILITIES_SUFFIX,
     QUANTITIES_FILE,
     REDCAP_FILES,
@@ -38,6 +40,7 @@ _DERIVED = (
     *REDCAP_FILES,
     SEGMENTS_FILE,
     REPORT_FILE,
+    CORRECTED_FILE,
     *(str(Path(name).with_suffix(".csv")) for name in (METRICS_FILE, QUANTITIES_FILE)),
     *(str(Path(COMPARISON_FILE).with_suffix(suffix)) for suffix in (".json", ".md", ".png")),
 )
@@ -47,6 +50,7 @@ def result_files(study_id: str, out: Path) -> dict[str, Path]:
     """The files of one study."""
     return {
         "labels": out / f"{study_id}{LABELS_SUFFIX}",
+        "original": out / f"{study_id}{ORIGINAL_SUFFIX}",
         "probabilities": out / f"{study_id}{PROBABILITIES_SUFFIX}",
         **{name: out / f"{study_id}_{name}.nii.gz" for name in (*EXTRA_MAPS, *UNCERTAINTY_MAPS)},
         "mvo": out / f"{study_id}{MVO_SUFFIX}",

@@ -39,7 +39,7 @@ _REDCAP_COLUMNS = (
 _REDCAP_LENGTH = 26
 _REDCAP_SHORTER = {"_percent_of_lv_mass": "_pct_lv", "_percent_of_area_at_risk": "_pct_aar"}
 _FLAGS = ("edited",)
-_TEXTS = ("study", "patient", "visit", "sequences")
+_TEXTS = ("study", "patient", "visit", "sequences", "review")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mrigmm.data.side_file import BASES, SideFile
 from mrigmm.errors import InputError, Problem, near_misses, some_of
 from mrigmm.quantification.segments import base_by_rv, distance_mm, insertion_by_rv, insertion_of_point
 from mrigmm.quantification.study import Maps
@@ -22,7 +23,6 @@ _FLIPPED = (
     "and y_mm with the other sign"
 )
 
-BASES = ("first", "last")
 Points = Mapping[str, NDArray[np.float64]]
 
 
@@ -160,6 +160,14 @@ def without_effect(
 def _plain(name: str) -> str:
     """An id without what people write differently: case, and what separates words."""
     return "".join(c for c in name.casefold() if c.isalnum())
+
+
+def reviewed_landmarks(side: SideFile) -> tuple[NDArray[np.float64] | None, bool | None]:
+    """Return what a reviewer named, None where not: the insertion (3,) in RAS+ mm; first slice basal."""
+    if side.review is None:
+        return None, None
+    point, base = side.review.insertion_mm, side.review.base
+    return None if point is None else np.array(point), None if base is None else base == "first"
 
 
 def landmarks(

@@ -32,7 +32,7 @@ from mrigmm.jobs.reading.prediction_folder import Prediction
 from mrigmm.quantification.transmurality import BIN_NAMES
 
 SEQUENCES = "sequences"
-_LAST = (SEQUENCES, EDITED_COLUMN, "patient", "visit")
+_LAST = (SEQUENCES, EDITED_COLUMN, "patient", "visit", "review")
 # What stands in the second table: all that is of the probabilities.
 _OF_PROBABILITIES = (EXPECTED, "interval_", "crps_")
 
@@ -95,7 +95,8 @@ def write_quantities(
                 **{n: value for n, value in columns.items() if n not in second},
                 SEQUENCES: "+".join(row.get(SEQUENCES, ())),
                 EDITED_COLUMN: yes_or_no(maps[name].edited),
-                **dict(zip(_LAST[2:], visits.get(name, ()), strict=False)),
+                **dict(zip(_LAST[2:4], visits.get(name, ()), strict=False)),
+                **_verdict(maps[name]),
             }
         )
         intervals += [{"study": name, **second}] if second else []
@@ -124,6 +125,12 @@ def write_quantities(
         for file in REDCAP_FILES:
             remove(folder / file)
     return problems
+
+
+def _verdict(prediction: Prediction) -> dict[str, str]:
+    """The column of what a reviewer decided, where one did."""
+    review = prediction.side.review
+    return {} if review is None or review.verdict is None else {"review": review.verdict}
 
 
 def _numbered(row: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -205,12 +205,16 @@ def _quantities(found: Mapping[str, Any]) -> StudyQuantities:
             _segment(part["segment"]): _number(part["transmurality_percent"])
             for part in found.get("segments", ())
         },
-        numbering=_orientation(found["numbering"]) if found.get("numbering") else None,
+        numbering=orientation_of(found),
         notes=tuple(str(text) for text in found.get("notes", ())),
     )
 
 
-def _orientation(found: Mapping[str, Any]) -> Orientation:
+def orientation_of(row: Mapping[str, Any]) -> Orientation | None:
+    """Return what the segments of a study's quantities are numbered by; None where they are not."""
+    found = row.get("numbering")
+    if not found:
+        return None
     return Orientation(
         bool(found["base_first"]), float(found["insertion_degrees"]), _number(found["spread_degrees"])
     )

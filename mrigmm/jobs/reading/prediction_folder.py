@@ -16,7 +16,7 @@ from mrigmm.data.side_file import SideFile, record_of
 from mrigmm.data.study_tensors import OutputGrid
 from mrigmm.data.volumes import Volume, read_map, read_probabilities
 from mrigmm.errors import InputError, Problem, near_misses
-from mrigmm.jobs.common import LABELS_SUFFIX, MVO_SUFFIX, PROBABILITIES_SUFFIX, RV_SUFFIX
+from mrigmm.jobs.common import LABELS_SUFFIX, MVO_SUFFIX, ORIGINAL_SUFFIX, PROBABILITIES_SUFFIX, RV_SUFFIX
 from mrigmm.jobs.reading.failures import failure_of, failures, no_prediction
 from mrigmm.jobs.reading.json_files import read_json
 from mrigmm.labels import BACKGROUND_ID
@@ -88,6 +88,20 @@ class Prediction:
         found = read_probabilities(file, study=self.study, n_classes=len(self.classes))
         require_grid(found, self.labels.grid, self.study, "probability")
         return found
+
+    def original(self) -> Volume | None:
+        """Return the label map that the program wrote; None where an edited one has replaced it.
+
+        Raises:
+            InputError: the copy of it is damaged, or on another grid.
+        """
+        file = self.folder / f"{self.study}{ORIGINAL_SUFFIX}"
+        if not self.edited or not file.exists():
+            return None if self.edited else self.labels
+        found = read_map(
+            file, study=self.study, role="original label", known=(BACKGROUND_ID, *self.classes.values())
+        )
+        return on_grid(found, self.labels.grid, self.study, "original label")
 
     def right_ventricle(self) -> NDArray[np.bool_] | None:
         """Return where (X, Y, Z) the method found blood of the right ventricle; None where it did not look.

@@ -68,7 +68,7 @@ def study_page(
     """
     side, edited = study.side, study.prediction.edited
     notes = [*([_EDITED_NOTE] if edited else []), *side.notes, *quantities.notes]
-    view = _view(study, quantities.numbering)
+    view = view_of(study.prediction, quantities.numbering)
     picture = None
     if study.note is not None:
         notes.append(f"The images cannot be shown: {study.note}.")
@@ -90,7 +90,7 @@ def study_page(
         warnings=side.warnings,
         notes=notes,
         slices=None if study.note is not None else _slices(study, view),
-        bulls_eye=bulls_eye(quantities.transmurality, _numbered_by(quantities.numbering))
+        bulls_eye=bulls_eye(quantities.transmurality, numbered_by(quantities.numbering))
         if quantities.transmurality
         else None,
         mixture=picture,
@@ -100,9 +100,9 @@ def study_page(
     )
 
 
-def _view(study: PredictedStudy, numbering: Orientation | None) -> View:
-    """Return how its slices are looked at: as the bull's eye, where its segments are numbered."""
-    affine = slices_last_grid(study.prediction.labels.grid).affine
+def view_of(prediction: Prediction, numbering: Orientation | None) -> View:
+    """Return how slices are looked at: as the bull's eye, where the segments are numbered."""
+    affine = slices_last_grid(prediction.labels.grid).affine
     if numbering is None:
         return short_axis_view(affine)
     return short_axis_view(
@@ -110,7 +110,8 @@ def _view(study: PredictedStudy, numbering: Orientation | None) -> View:
     )
 
 
-def _numbered_by(numbering: Orientation | None) -> str:
+def numbered_by(numbering: Orientation | None) -> str:
+    """Return what segments are numbered by, in words."""
     if numbering is None:
         return "numbered by an older version of mrigmm"
     if numbering.automatic:
