@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ import pytest
 from mrigmm.cli import main
 from mrigmm.cli.console import err_console, out_console
 from mrigmm.phantom import simulate_cohort
+from tests.browsing import ARGUMENTS, CHROMIUM, TIMEOUT_MS
 
 SEQUENCES = ("LGE", "T2", "bSSFP")
 SHAPE = (16, 14, 3)
@@ -203,6 +204,18 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return CliResult(code, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, driven by playwright; skipped where one of them is not installed."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed (apt-get install chromium)")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS, timeout=TIMEOUT_MS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

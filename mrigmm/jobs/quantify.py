@@ -248,10 +248,10 @@ def write_recorded(folder: Path, *, changed: Collection[str] | None = None) -> l
                 rows[name] = before[name]
             elif prediction.edited or any(named is not None for named in point_and_base):
                 rows[name] = measure_now(measured(prediction))
-                if "reference" in before.get(name, {}):
-                    rows[name] |= {"reference": before[name]["reference"], "crps": {}}
             elif recorded is not None:
                 rows[name] = {**shown(recorded, prediction.side.method), SEQUENCES: prediction.sequences}
+            if name in rows and "reference" in before.get(name, {}):
+                rows[name] |= {"reference": before[name]["reference"]}
         except InputError as error:
             problems += [replace(problem, severity="warning") for problem in error.problems]
             continue

@@ -1,4 +1,4 @@
-"""`mrigmm review`: a page on this computer to look at predictions, correct them, and accept or reject them."""
+"""`mrigmm review`: a page on this computer to correct predictions, and to accept or reject them."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ Skipped where no Chromium is installed (`apt-get install chromium`).
 
 import io
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -14,33 +13,10 @@ from PIL import Image
 import mrigmm
 from mrigmm.labels import TISSUES
 
+from ..browsing import TIMEOUT_MS, Messages
 from ..conftest import Workshop
 
 EVIL = "<script>document.title='run'</script>"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-ARGUMENTS = [
-    "--no-sandbox",  # of the operating system's; tests run as root in containers
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-gpu",
-    "--enable-unsafe-swiftshader",  # WebGL in software
-]
-TIMEOUT_MS = 300_000  # of busy machines; nothing here is timed
-
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium is installed (apt-get install chromium)"
-)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as engine:
-        browser = engine.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS, timeout=TIMEOUT_MS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -62,15 +38,6 @@ def report(tmp_path_factory):
     content["studies"]["p1"]["segments"] = [{"segment": 4, "transmurality_percent": 60.0}]
     path.write_text(json.dumps(content))
     return mrigmm.report(out, out=folder / "report.html", interactive=True).output
-
-
-class Messages(list):
-    """What the browser complained about."""
-
-    def watch(self, page):
-        page.on("console", lambda message: self.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: self.append(str(error)))
-        page.on("request", lambda request: self.append(request.url) if "://" in request.url[5:] else None)
 
 
 @pytest.fixture

@@ -17,9 +17,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from mrigmm.errors import InputError, missing_extra
-from mrigmm.jobs.reviewing.workbench import Changed, Save, Workbench, problem_text
+from mrigmm.jobs.reviewing.workbench import ChangedError, Save, Workbench, problem_text
 
 try:
+    from waitress import wasyncore
     from waitress.server import create_server
     from werkzeug.exceptions import (
         Conflict,
@@ -74,11 +75,22 @@ class ReviewServer:
     def __init__(self, bench: Workbench, port: int = 0) -> None:
         self.bench = bench
         self.token = secrets.token_urlsafe(24)
+        self._channels: dict[int, Any] = {}
+        self._running = False
         try:
+            if port not in range(2**16):
+                raise OverflowError("no port")
             self._server = create_server(
-                self, host=HOST, port=port, threads=4, max_request_body_size=_LARGEST_BODY, ident=None
+                self,
+                map=self._channels,
+                host=HOST,
+                port=port,
+                threads=4,
+                max_request_body_size=_LARGEST_BODY,
+                ident=None,
             )
-        except (OSError, OverflowError, ValueError) as error:
+        except (OSError, OverflowError) as error:
+            wasyncore.close_all(self._channels)
             raise InputError(
                 "the port cannot be used",
                 expected="a number from 1024 to 65535 that no other program listens on",
@@ -105,13 +117,18 @@ class ReviewServer:
         return f"http://{HOST}:{self.port}/{self.token}/"
 
     def run(self) -> None:
-        """Serve until interrupted or closed."""
+        """Serve until interrupted, or closed by another thread."""
+        self._running = True
         self._server.run()
+        self._running = False
 
     def close(self) -> None:
-        """Stop listening; what is being saved is finished first."""
-        self._server.close()
+        """Stop; what is being saved is finished first."""
         self._server.task_dispatcher.shutdown()
+        if self._running:
+            self._server.trigger.pull_trigger(lambda: wasyncore.close_all(self._channels))
+        else:
+            wasyncore.close_all(self._channels)
 
     def __call__(self, environ: dict[str, Any], start_response: _StartResponse) -> Iterable[bytes]:
         """Answer a request (WSGI)."""
@@ -166,7 +183,7 @@ class ReviewServer:
             raise UnprocessableEntity(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
         try:
             return _json(self.bench.save(study, asked))
-        except Changed as error:
+        except ChangedError as error:
             raise Conflict(
                 f"Not saved: the study was changed{error} since this page read it. Reload it to go on; what "
                 "you have drawn here is then lost."

@@ -27,16 +27,16 @@ class Tables:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._lock = threading.Lock()
-        self._waiting: set[str] = set()
+        self._waiting: dict[str, bool] = {}
         self._thread: threading.Thread | None = None
         self._failed: InputError | None = None
         for study in self._left_over():
-            self.changed(study)
+            self.changed(study, anew=True)
 
-    def changed(self, study: str) -> None:
-        """Write the tables soon, with the numbers of a study as they are now."""
+    def changed(self, study: str, *, anew: bool) -> None:
+        """Write the tables soon, with the review of a study and, `anew`, the numbers that it has now."""
         with self._lock:
-            self._waiting.add(study)
+            self._waiting[study] = anew or self._waiting.get(study, False)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._write)
                 self._thread.start()
@@ -66,12 +66,12 @@ class Tables:
     def _write(self) -> None:
         while True:
             with self._lock:
-                names, self._waiting = self._waiting, set()
-                if not names:
+                saved, self._waiting = self._waiting, {}
+                if not saved:
                     self._thread = None
                     return
             try:
-                write_recorded(self.folder, changed=names)
+                write_recorded(self.folder, changed={study for study, anew in saved.items() if anew})
                 write_checked(self.folder)
                 self._failed = None
             except InputError as error:

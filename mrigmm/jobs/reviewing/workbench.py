@@ -32,7 +32,7 @@ from mrigmm.export.nifti import write_labels
 from mrigmm.export.side_files import finite, write_json
 from mrigmm.jobs.common import DISCLAIMER, ORIGINAL_SUFFIX
 from mrigmm.jobs.quantify import measure_now
-from mrigmm.jobs.quantifying.inputs import MeasuredStudy, measured, slices_last_grid
+from mrigmm.jobs.quantifying.inputs import MeasuredStudy, measured
 from mrigmm.jobs.quantifying.insertions import check_place
 from mrigmm.jobs.quantifying.plausible import map_problems
 from mrigmm.jobs.reading.evaluated import orientation_of
@@ -58,7 +58,7 @@ _KEPT = 3
 _WITHOUT_IMAGES = "label map"
 
 
-class Changed(Exception):
+class ChangedError(Exception):
     """The study is no longer as the page that wants to save had read it."""
 
 
@@ -159,14 +159,14 @@ class Workbench:
         """Write label map and review of a study; returns its state, measured anew.
 
         Raises:
-            Changed: somebody else saved it since it was read.
+            ChangedError: somebody else saved it since it was read.
             InputError: a map that does not fit, an insertion far from the heart, files that cannot be read or
                 written.
         """
         with self._saving, locked(self.folder):
             prediction = read_prediction(self.folder, study)
             if asked.revision != _revision(prediction):
-                raise Changed(_who(prediction))
+                raise ChangedError(_who(prediction))
             view = self._view(prediction)
             before = prediction.side.review or Review()
             now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -182,7 +182,8 @@ class Workbench:
                 at=now,
             )
             labels = None if asked.labels is None else _file_order(asked.labels, prediction, view)
-            if labels is not None and (labels != prediction.labels.data).any():
+            drawn = labels is not None and bool((labels != prediction.labels.data).any())
+            if labels is not None and drawn:
                 self._keep_original(prediction)
                 write_labels(prediction.labels.path or Path(), labels, prediction.output)
                 review = replace(review, edited_by=self.by, edited_at=now)
@@ -191,7 +192,8 @@ class Workbench:
             write_json(side_file, {**content, "review": asdict(review)})
             self.saved[study] = None
             state = self._state(measured(read_prediction(self.folder, study)), view)
-        self.tables.changed(study)
+        moved = (review.insertion_mm, review.base) != (before.insertion_mm, before.base)
+        self.tables.changed(study, anew=drawn or moved)
         return {**state, **self.tables.told()}
 
     def body_limit(self, study: str) -> int:
@@ -349,5 +351,3 @@ def problem_text(error: InputError) -> str:
 
 def _shown(problem: Problem) -> str:
     return problem.line if problem.file is None else f"{problem.line} [{Path(problem.file).name}]"
-
-

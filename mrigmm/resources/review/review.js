@@ -23,6 +23,7 @@ let insertion = "keep"; // or [x, y, slice], or null: as the program finds it
 let view = { zoom: 1, x: 0, y: 0 }; // the voxel in the middle
 let opacityBefore = 45;
 let busy = false;
+let wanted = null; // the study that was chosen last, while another is read
 
 function tell(text, reload = false) {
   $("message").querySelector("p").textContent = text;
@@ -117,13 +118,19 @@ function unsaved() {
 }
 
 async function openStudy(id, sure = false) {
+  wanted = id;
   if (busy || (!sure && unsaved() && !confirm(`Leave ${open.id} without saving?`))) return;
   busy = true;
   try {
-    const found = await ask(address(id));
-    await showStudy(found);
+    while (wanted !== null) {
+      const next = wanted;
+      const found = await ask(address(next));
+      await showStudy(found);
+      if (wanted === next) wanted = null;
+    }
     $("message").hidden = true;
   } catch (error) {
+    wanted = null;
     tell(error.message);
   } finally {
     busy = false;
@@ -748,7 +755,8 @@ document.addEventListener("keydown", (event) => {
     action();
     return;
   }
-  if (event.altKey || event.target.matches("textarea, select, input:not([type='checkbox'])")) return;
+  if (event.altKey || event.target.matches("textarea, select, input[type='search']")) return;
+  if (event.target.matches("input[type='range']") && /^(Arrow|Page)/.test(event.key)) return;
   const number = Number(event.key);
   const action = keys[event.key] ?? (open.classes[number - 1] && (() => choose(open.classes[number - 1].id)));
   if (!action) return;
