@@ -251,7 +251,7 @@ def write_recorded(folder: Path, *, changed: Collection[str] | None = None) -> l
             elif recorded is not None:
                 rows[name] = {**shown(recorded, prediction.side.method), SEQUENCES: prediction.sequences}
             if name in rows and "reference" in before.get(name, {}):
-                rows[name] |= {"reference": before[name]["reference"]}
+                rows[name] |= {"reference": before[name]["reference"], "crps": {}}
         except InputError as error:
             problems += [replace(problem, severity="warning") for problem in error.problems]
             continue

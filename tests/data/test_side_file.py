@@ -5,7 +5,7 @@ import pytest
 
 from mrigmm.data.geometry import Grid
 from mrigmm.data.maps import on_grid
-from mrigmm.data.side_file import SavedMixture, SideFile, record_of
+from mrigmm.data.side_file import Review, SavedMixture, SideFile, record_of
 from mrigmm.data.volumes import read_map
 
 from ..conftest import SHAPE, oblique_affine, save_nifti, ventricle
@@ -110,3 +110,21 @@ def test_a_grid_that_the_header_names_twice():
     assert read.label_map is not None
     assert read.label_map.grid.same_as(Grid(SHAPE, scaled))
     assert read.label_map.grid.voxel_volume_ml == pytest.approx(0.0144)
+
+
+def test_a_review_is_read_as_it_was_written():
+    review = Review(
+        verdict="rejected", comment="µ", insertion_mm=(1.0, -2.5, 3.0), base="last", by="A", at="t"
+    )
+    assert through_json(side(review=review).as_json()).review == review
+    assert "review" not in side().as_json()
+
+
+@pytest.mark.parametrize(
+    "review",
+    [{"verdict": "x"}, {"base": 1}, {"insertion_mm": [1, 2]}, {"insertion_mm": [1, 2, float("inf")]}, "x"],
+    ids=str,
+)
+def test_a_damaged_review(review):
+    with pytest.raises((TypeError, ValueError)):
+        through_json({"classes": CLASSES, "review": review})

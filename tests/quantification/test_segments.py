@@ -9,6 +9,7 @@ from mrigmm.quantification.segments import (
     automatic_orientation,
     base_by_header,
     base_by_rv,
+    epicardium_at,
     insertion_by_rv,
     insertion_of_point,
     plane_axes,
@@ -212,3 +213,17 @@ def test_the_base_by_the_header():
     assert base_by_header(short_axis_affine()) is True
     assert base_by_header(short_axis_affine(base_first=False)) is False
     assert base_by_header(np.diag([MM, MM, 8.0, 1.0])) is None
+
+
+def test_the_outer_border_at_an_angle_is_the_radius_away():
+    """A tube of 30 mm around the middle (48 mm from the first pixel's centre), pixels of 0.8 mm."""
+    labels = tube()
+    labels[..., 2] = 0
+    labels[..., 1][labels[..., 1] == 2] = 0  # a cavity without a wall
+    affine = np.diag([0.8, 0.8, 8.0, 1.0])
+    (place,) = epicardium_at(30.0, labels == 1, labels == 2, affine)
+    x, y = place[:2] * 0.8 - 48.0
+    assert np.hypot(x, y) == pytest.approx(30.0, abs=0.8)
+    assert np.rad2deg(np.arctan2(y, x)) == pytest.approx(30.0, abs=1e-6)
+    assert place[2] == 0
+    assert epicardium_at(30.0, labels == 1, labels == 9, affine).shape == (0, 3)

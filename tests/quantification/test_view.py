@@ -4,6 +4,7 @@ from itertools import permutations, product
 
 import numpy as np
 import pytest
+from nibabel.affines import apply_affine
 
 from mrigmm.data.geometry import Grid, with_slices_last
 from mrigmm.jobs.quantifying.inputs import slices_last_grid
@@ -11,6 +12,8 @@ from mrigmm.quantification.segments import Orientation
 from mrigmm.quantification.study import Maps, quantify_maps
 from mrigmm.quantification.view import short_axis_view
 from mrigmm.reporting.bulls_eye import bulls_eye
+
+from ..conftest import oblique_affine
 
 IDS = {"blood": 1, "myocardium": 2, "edema": 3, "scar": 4}
 # A short-axis stack as a scanner writes it (RAS+): across to the patient's left and back, down to the feet.
@@ -126,3 +129,15 @@ def test_slices_of_any_direction_are_shown_as_radiologists_show_them(columns, ed
     assert view.edges == edges
     assert view.spacing_mm == (1.0, 1.0, 6.0)
     assert view.base_known == known
+
+
+@pytest.mark.parametrize(("order", "flips"), ALL_48[::7])
+def test_turned_back_and_index_by_index(order, flips):
+    affine = oblique_affine((1.0, 1.2, 8.0), order=order, flips=flips)
+    array = np.arange(4 * 5 * 3).reshape(4, 5, 3)
+    view = short_axis_view(affine)
+    turned = view.turn(array)
+    np.testing.assert_array_equal(view.turn_back(turned), array)
+    index = np.argwhere(turned >= 0)
+    back = apply_affine(view.index_affine(array.shape), index).astype(int)
+    np.testing.assert_array_equal(array[tuple(back.T)], turned[tuple(index.T)])

@@ -76,6 +76,13 @@ class Tables:
                 self._failed = None
             except InputError as error:
                 self._failed = error
+            except Exception as error:  # the thread must go on, and the user must know
+                self._failed = InputError(
+                    "the tables could not be written",
+                    file=self.folder,
+                    got=f"{type(error).__name__}: {error}",
+                    remedy="run mrigmm quantify; please report it",
+                )
 
     def _left_over(self) -> list[str]:
         """Return studies that were saved by a server that ended before it could write the tables."""

@@ -241,6 +241,19 @@ def test_while_another_process_writes_nothing_is_saved(page, folder):
     assert "review" not in json.loads((folder / f"{STUDY}.json").read_text())
 
 
+def test_that_tables_cannot_be_written_is_told(page, folder):
+    (folder / "quantities.json").unlink()
+    (folder / "quantities.json").mkdir()
+    assert page.save(verdict="accepted").status_code == 200
+    with pytest.raises(InputError, match="quantities"):
+        page.server.bench.tables.finish()
+    assert "quantities" in page.ask("studies").json["tables_failed"]
+    (folder / "quantities.json").rmdir()
+    page.save(verdict="rejected")
+    page.server.bench.tables.finish()
+    assert page.ask("studies").json["tables_failed"] is None
+
+
 def test_reviews_that_a_killed_server_left_get_into_the_tables(page, folder):
     page.save(verdict="accepted")
     page.server.bench.tables.finish()
