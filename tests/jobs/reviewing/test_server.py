@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import shlex
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -182,7 +183,8 @@ def test_tables_and_the_manifest_of_checked_maps(page, folder, predicted):
     assert rows[STUDY]["reference_infarct_mass_g"] == rows[TURNED]["reference_infarct_mass_g"] != ""
     command = shlex.split(told["train"])
     assert command[:4] == ["mrigmm", "train", str(folder / "corrected.json"), "--labels"]
-    manifest = read_manifest(folder / "corrected.json", data_root=command[command.index("--data-root") + 1])
+    root = Path(command[command.index("--data-root") + 1])
+    manifest = read_manifest(folder / "corrected.json", data_root=root)
     (study,) = manifest.split("training")
     assert (study.id, study.label) == (STUDY, (folder / f"{STUDY}_labels.nii.gz").resolve())
     assert all(file.exists() for file in study.images.values())
