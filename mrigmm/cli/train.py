@@ -30,6 +30,7 @@ from mrigmm.cli.options import (
 )
 from mrigmm.jobs.options import TrainOptions
 
+_GOES_ON = "with --resume goes on from the last completed epoch"
 RunToWrite = Annotated[Path, option(OUTPUT, "Run folder to write.", "-o", "--out", metavar="RUN")]
 
 
@@ -54,7 +55,8 @@ def train(
     from mrigmm.jobs.train import train as job
 
     voice = Voice(quiet, verbose)
-    with _resumable():
+    of_networks = options["labels"] or options["from_run"] is not None
+    with _resumable("starts anew" if of_networks else _GOES_ON):
         result = job(manifest, out, track=voice.track, tell=voice.tell, **options)
     voice.finish(result, f"trained on {studies_text(len(result.done))}; run: {result.output}")
 
@@ -81,7 +83,7 @@ def train_anatomy(
     from mrigmm.jobs.train_anatomy import train_anatomy as job
 
     voice = Voice(quiet, verbose)
-    with _resumable():
+    with _resumable(_GOES_ON):
         result = job(
             manifest,
             out,
@@ -175,10 +177,10 @@ def prior(
 
 
 @contextmanager
-def _resumable() -> Iterator[None]:
-    """Tell who interrupts a training how to go on."""
+def _resumable(what: str) -> Iterator[None]:
+    """Tell who interrupts a training what the same command does next."""
     try:
         yield
     except KeyboardInterrupt:
-        err_console.print("interrupted: the same command with --resume goes on from the last completed epoch")
+        err_console.print(f"interrupted: the same command {what}")
         raise typer.Exit(EXIT_INTERRUPTED) from None

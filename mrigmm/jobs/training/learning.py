@@ -49,7 +49,7 @@ class LearningJob:
     Attributes:
         cohort: the manifest; others of `--also` have no other sequences.
         entries: studies to learn from.
-        folder: the run, begun; working files may stand in it.
+        folder: the run; working files may stand in it.
         asked: the options.
         start: what it goes on from.
         hardware: where it computes.
@@ -113,10 +113,7 @@ def learn_networks(
             last = read_learning(folder).cohorts[-1]
             return Outcome(out, last.studies)
         if not asked.resume:
-            require_new_folder(
-                out, holds="config.yaml", instead="continue an interrupted training with --resume"
-            )
-        write_text(folder.config, start.networks.source.config.read_text(encoding="utf-8"))
+            require_new_folder(out, holds="config.yaml", instead="keep a finished run with --resume")
         learnt = learner(LearningJob(cohort, entries, folder, asked, start, hardware, track, tell))
         write_run(folder, start, learnt)
     return Outcome(out, learnt.cohort.studies, learnt.problems)

@@ -1,0 +1,185 @@
+"""`train --labels` from tiny networks: runs, folds, and going on from a run."""
+
+import json
+
+import pytest
+
+import mrigmm
+from mrigmm.config_learning import LabelsConfig
+from mrigmm.data.manifest import Study
+from mrigmm.data.manifest_file import read_manifest
+from mrigmm.errors import InputError
+from mrigmm.jobs.pretrain import pretrain
+from mrigmm.jobs.training.labels import _best, _divisions, _Labelled
+from mrigmm.jobs.training.studies import Entry
+from mrigmm.pretrained.folder import PretrainedFolder
+from mrigmm.pretrained.learning import LearningRecord, read_learning
+from mrigmm.training.label_tuning import Candidate
+from tests.training.test_labelled import labelled
+from tests.training.test_pretraining import TINY
+
+FEW = ["steps=2", "few_steps=1", "batch=2", "simulated=1"]
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """Networks that learnt nearly nothing."""
+    folder = tmp_path_factory.mktemp("start") / "networks"
+    pretrain(folder, overrides={**TINY, "seeds": [3, 4], "steps": 2}, device="cpu", workers=0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def labelled_run(start, cohort, tmp_path_factory):
+    """A run in folds on the three training studies of the small cohort, three networks each."""
+    out = tmp_path_factory.mktemp("labels") / "run"
+    told = []
+    result = mrigmm.train(
+        cohort, out, labels=True, folds=3, seeds=3, from_run=start, overrides=FEW, tell=told.extend
+    )
+    return result, out
+
+
+def test_a_run_holds_networks_and_what_they_have_learnt(labelled_run, start, cohort):
+    result, out = labelled_run
+    ids = tuple(study.id for study in read_manifest(cohort).split("training"))
+    assert result.done == ids
+    config, record = PretrainedFolder(out).read()
+    assert [file.file for file in record.segmenters] == [f"segmenter_{k}.safetensors" for k in range(3)]
+    assert config == PretrainedFolder(start).read()[0]
+    assert (out / "locator.safetensors").read_bytes() == (start / "locator.safetensors").read_bytes()
+    learning = read_learning(PretrainedFolder(out))
+    assert learning.start == read_learning(PretrainedFolder(start)).start
+    [learnt] = learning.cohorts
+    assert (learnt.use, learnt.labelled, set(learnt.held_out)) == ("labels", ids, set(ids))
+    assert learnt.before.keys() == learnt.after.keys()
+    assert "infarct, wall given" in learnt.before
+    assert learnt.settings["steps"] == 2
+    assert not list(out.rglob("*.ckpt"))
+
+
+def test_every_study_is_predicted_by_networks_that_have_not_seen_it(labelled_run, cohort):
+    _, out = labelled_run
+    predictions = out / "folds" / "predictions"
+    for n in range(3):
+        [learnt] = read_learning(PretrainedFolder(out / "folds" / f"fold_{n}")).cohorts
+        [seen_by_others] = learnt.held_out
+        assert seen_by_others not in learnt.labelled
+        side = json.loads((predictions / f"{seen_by_others}.json").read_text())
+        files = PretrainedFolder(out / "folds" / f"fold_{n}").read()[1].segmenters
+        assert {file.sha256 for file in files} <= {*side["settings"]["networks"].values()}
+    result = mrigmm.evaluate(predictions, cohort, split="training")
+    assert len(result.done) == 3
+
+
+def test_the_card_lists_cohorts_and_names_no_study(labelled_run, cohort):
+    _, out = labelled_run
+    text = (out / "model_card.md").read_text()
+    assert "Cohort 1" in text
+    assert "learnt from those of 3 studies: blood" in text
+    assert all(study.id not in text for study in read_manifest(cohort).split("all"))
+
+
+def test_a_run_predicts_with_its_networks(labelled_run, cohort, tmp_path):
+    _, out = labelled_run
+    result = mrigmm.predict(cohort, tmp_path / "predictions", run=out)
+    [study] = result.done
+    side = json.loads((tmp_path / "predictions" / f"{study}.json").read_text())
+    assert side["method"] == "pretrained"
+    again = mrigmm.predict(cohort, tmp_path / "predictions", run=out, resume=True)
+    assert again.done == (study,)
+    with pytest.raises(InputError, match="otherwise than is asked for"):
+        mrigmm.predict(cohort, tmp_path / "predictions", resume=True)
+    with pytest.raises(InputError, match="networks are those of the run"):
+        mrigmm.predict(cohort, tmp_path / "other", run=out, overrides={"networks": str(out)})
+
+
+def test_a_run_is_gone_on_from(labelled_run, workshop, tmp_path):
+    """One labelled study of another cohort: few steps, nobody held out, the card lists both."""
+    _, before = labelled_run
+    manifest = workshop.manifest([], training=[workshop.study("a", region="cavity-wall")], name="second.json")
+    out = tmp_path / "run"
+    mrigmm.train(manifest, out, labels=True, seeds=1, from_run=before, overrides=FEW)
+    first, second = read_learning(PretrainedFolder(out)).cohorts
+    assert len(first.studies) == 3
+    assert (second.studies, second.held_out, second.before) == (("a",), (), {})
+    assert "none is held out" in second.measured
+    assert "Cohort 2" in (out / "model_card.md").read_text()
+    done = mrigmm.train(manifest, out, labels=True, from_run=before, overrides=FEW, resume=True)
+    assert done.done == ("a",)
+    with pytest.raises(InputError, match="already has results"):
+        mrigmm.train(manifest, out, labels=True, from_run=before)
+
+
+def test_some_are_held_out_of_three_and_a_start_that_is_best_is_kept(start, cohort, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "mrigmm.jobs.training.labels._best", lambda folds: _best([[c for f in folds for c in f][:1]])
+    )
+    out = tmp_path / "run"
+    mrigmm.train(cohort, out, labels=True, from_run=start, overrides=FEW)
+    [learnt] = read_learning(PretrainedFolder(out)).cohorts
+    assert (len(learnt.held_out), learnt.kept_start, learnt.before) == (1, True, learnt.after)
+    for seed, number in ((3, 0), (4, 1)):
+        kept, was = (out / f"segmenter_{number}.safetensors"), (start / f"segmenter_{seed}.safetensors")
+        assert kept.read_bytes() == was.read_bytes()
+
+
+def divisions(patients, n_folds=None):
+    studies = [
+        _Labelled(Entry(Study(f"s{number}", {}, patient=patient), {}), labelled())
+        for number, patient in enumerate(patients)
+    ]
+    return [
+        ([s.entry.study.id for s in d.used], [s.entry.study.id for s in d.held_out])
+        for d in _divisions(LabelsConfig(), studies, n_folds)
+    ]
+
+
+def test_who_is_held_out():
+    assert divisions([None, None]) == []
+    [(used, held_out)] = divisions([None] * 10)
+    assert (len(used), len(held_out)) == (8, 2)
+    folds = divisions(["A", "A", "B", "C", "B"], 3)
+    assert sorted(s for _, held_out in folds for s in held_out) == ["s0", "s1", "s2", "s3", "s4"]
+    for used, held_out in folds:
+        assert not {"s0", "s1"} & {*used} or not {"s0", "s1"} & {*held_out}  # one patient
+        assert not {"s2", "s4"} & {*used} or not {"s2", "s4"} & {*held_out}
+    with pytest.raises(InputError, match="not enough labelled patients"):
+        divisions(["A", "A", "B"], 3)
+
+
+def test_the_best_mean_over_folds_is_chosen_and_the_start_of_equals():
+    def fold(*scores):
+        return [Candidate(step, share, score, {}) for (step, share), score in zip(tried, scores, strict=True)]
+
+    tried = [(0, 0.0), (100, 0.5), (100, 1.0)]
+    assert vars(_best([fold(0.5, 0.6, 0.7), fold(0.5, 0.6, 0.3)])) == {"step": 100, "share": 0.5}
+    assert vars(_best([fold(0.6, 0.6, 0.6)])) == {"step": 0, "share": 0.0}
+    assert vars(_best([fold(*[float("nan")] * 3)])) == {"step": 0, "share": 0.0}
+
+
+def test_what_cannot_be_asked_for(workshop, start, cohort, tmp_path):
+    out = tmp_path / "run"
+    with pytest.raises(InputError, match="does not have these options") as error:
+        mrigmm.train(cohort, out, labels=True, preset="tiny", precision="bf16-mixed")
+    assert "--preset, --precision" in str(error.value)
+    with pytest.raises(InputError, match="stepps"):
+        mrigmm.train(cohort, out, labels=True, from_run=start, overrides=["stepps=3"])
+    with pytest.raises(InputError, match="no run of pretrained networks"):
+        mrigmm.train(cohort, out, labels=True, from_run=tmp_path)
+    bare = workshop.study("a")
+    del bare["label"], bare["region"]
+    with pytest.raises(InputError, match="no study is labelled"):
+        mrigmm.train(workshop.manifest([], training=[bare]), out, labels=True, from_run=start)
+    assert not (out / "networks.json").exists()
+
+
+def test_a_damaged_record_is_named(labelled_run, tmp_path):
+    _, out = labelled_run
+    copy = PretrainedFolder(tmp_path)
+    for file in (copy.config.name, copy.record.name):
+        (tmp_path / file).write_bytes((out / file).read_bytes())
+    assert read_learning(copy) == LearningRecord(start=read_learning(copy).start)
+    copy.learning.write_text("{")
+    with pytest.raises(InputError, match="record of what the networks have learnt is damaged"):
+        read_learning(copy)
