@@ -93,6 +93,19 @@ def test_commands_and_scripts_of_the_training_page_run_in_their_order(tmp_path, 
     assert (tmp_path / "seeds" / "2" / "run.json").exists()
 
 
+@pytest.mark.gate
+def test_commands_of_the_few_labels_page(tmp_path, cli, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks_of_page = blocks(ROOT / "docs" / "few_labels.md", "console")
+    commands = [line for block in blocks_of_page for line in block.splitlines()]
+    assert len(commands) == 7
+    for command in commands:
+        result = cli(*shlex.split(command)[1:], "--quiet")
+        assert result.code == 0, result.err
+    assert (tmp_path / "run_folds" / "folds" / "predictions" / "metrics.json").exists()
+    assert "Cohort 2" in (tmp_path / "run_later" / "model_card.md").read_text()
+
+
 @pytest.fixture
 def cluster(tmp_path, monkeypatch):
     """Runs a SLURM script as a task of the only node: `cluster(script, array_task=2)`."""

@@ -1,0 +1,267 @@
+"""What labels are worth: Dice over the number of labelled studies, from the pretrained start and from others.
+
+    python scripts/few_labels.py -o few_labels
+
+For each cohort (presets of the phantom whose scanner the pretraining has not met) 24 studies to learn
+from and 12 others to score are simulated. Three ways learn from the labels of the first N of them:
+`train --labels` from the networks that ship, with one network; the same network from random weights, on
+the same loss and changes of slices; and `train-anatomy`, which has the images of all 24, too, and knows
+cavity and wall alone. The networks are scored by themselves (each slice seen once, no mixture), in a
+square about the true centre. What is finished is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from benchmark_anatomy import Case, dice, unmapped
+from rich.console import Console
+from rich.progress import track
+
+import mrigmm
+from mrigmm.config_pretrain import PretrainConfig
+from mrigmm.data.files import write_text
+from mrigmm.data.manifest import Manifest
+from mrigmm.data.manifest_file import read_manifest
+from mrigmm.evaluation.intervals import estimate_mean, paired_difference
+from mrigmm.export.side_files import write_json
+from mrigmm.jobs.common import no_progress, versions
+from mrigmm.jobs.training.labels import labelled_study
+from mrigmm.jobs.training.learning import read_start
+from mrigmm.jobs.training.studies import Entry
+from mrigmm.methods.anatomy import read_anatomy_finder
+from mrigmm.methods.network_finder import NetworkFinder
+from mrigmm.mixture.threads import one_thread
+from mrigmm.networks.segmenter import Segmenter
+from mrigmm.phantom.generator import read_backgrounds
+from mrigmm.pretrained.folder import PretrainedFolder
+from mrigmm.pretrained.networks import read_networks
+from mrigmm.training.hardware import single_device
+from mrigmm.training.label_tuning import HeldOut, LabelModule, label_batch, log_files
+from mrigmm.training.labelled import LabelledStudy
+from mrigmm.training.pretrain_fit import fit_steps
+
+SEEDS = {"report": 901, "tuning": 900}
+TRAINING_SEED = 10  # more than the seed of the scored studies
+COUNTS = (0, 1, 2, 5, 10, 24)
+ARMS = ("pretrained", "random", "anatomy")
+BASE = "random"
+COLUMNS = (
+    "blood, nothing given",
+    "wall, nothing given",
+    "infarct, nothing given",
+    "infarct, wall given",
+    "pathology, wall given",
+)
+_OF_ANATOMY = {"cavity": COLUMNS[0], "wall": COLUMNS[1]}
+
+# Part -> Dice of each scored study.
+Scores = dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """Studies to learn from, and studies to score."""
+
+    training: Manifest
+    tested: Manifest
+
+
+class FromRandom(LabelModule):
+    """A segmenter that begins with random weights."""
+
+    def on_train_batch_start(self, *_: object) -> None:
+        """Learn the batch statistics, too: there are none yet."""
+
+
+def simulated(folder: Path, preset: str, seed: int, n_training: int, n_tested: int) -> Simulated:
+    """The two cohorts of a preset, simulated if need be."""
+    found = []
+    for n, of in ((n_training, seed + TRAINING_SEED), (n_tested, seed)):
+        out = folder / f"{preset}_{of}_{n}"
+        if not (out / "manifest.json").exists():
+            mrigmm.simulate(out, studies=n, seed=of, preset=preset, region="cavity-wall")
+        manifest = read_manifest(out / "manifest.json")
+        studies = tuple(sorted(manifest.split("all"), key=lambda study: study.id))
+        found.append(replace(manifest, splits={"training": studies}))
+    return Simulated(*found)
+
+
+@one_thread()
+def slices_of(cohort: Manifest, n: int | None = None) -> list[LabelledStudy]:
+    """Labelled slices of the first n studies."""
+    finder = NetworkFinder("cpu")  # not needed: every study has a label
+    studies = cohort.split("training")[:n]
+    return [
+        labelled_study(Entry(study, cohort.labels, cohort.name), cohort.sequences, finder)
+        for study in studies
+    ]
+
+
+def pretrained(cohort: Simulated, count: int, seed: int, run: Path, settings: Sequence[str]) -> Segmenter:
+    """The network of `train --labels` on the first studies; of none, the one that ships."""
+    if count == 0:
+        return read_start(None, "cpu").networks.segmenters[0]
+    if not PretrainedFolder(run).record.exists():
+        content = json.loads(cohort.training.path.read_text())
+        chosen = {study.id for study in cohort.training.split("training")[:count]}
+        studies = [s for split in ("training", "validation", "test") for s in content.pop(split, [])]
+        write_json(
+            run.with_suffix(".json"), {**content, "training": [s for s in studies if s["id"] in chosen]}
+        )
+        mrigmm.train(
+            run.with_suffix(".json"),
+            run,
+            labels=True,
+            seeds=1,
+            data_root=cohort.training.path.parent,
+            overrides=[f"seed={seed}", *settings],
+            device="cpu",
+        )
+    return read_networks(PretrainedFolder(run), torch.device("cpu")).segmenters[0]
+
+
+def from_random(
+    studies: Sequence[LabelledStudy], seed: int, config: PretrainConfig, steps: int, folder: Path
+) -> Segmenter:
+    """The same network on the same slices, from random weights, by the schedule of the pretraining."""
+    torch.manual_seed(seed)
+    network = Segmenter(filters=config.filters, levels=config.levels)
+    if not studies:
+        return network.eval()
+    config = config.model_copy(
+        update={"ranges": config.ranges_of(config.seeds[0]), "changed_ranges": {}, "average_decay": 0.99}
+    )
+    module = FromRandom(network, config, steps, None)
+    files = log_files(folder, f"random_{len(studies)}")
+    files.checkpoint.unlink(missing_ok=True)
+    files.log.parent.mkdir(parents=True, exist_ok=True)
+    draw = partial(label_batch, config, studies, read_backgrounds(), 0, seed)
+    hardware = single_device(torch.device("cpu"), config.precision, asked_for=True)
+    fit_steps(module, draw, files, hardware, workers=0, track=no_progress)
+    return network.eval()
+
+
+def anatomy(cohort: Simulated, count: int, seed: int, run: Path) -> Scores:
+    """Dice of cavity and wall by `train-anatomy` with a few labelled studies and the images of all."""
+    manifest = unmapped(cohort.training.path, run.with_suffix(".json"))
+    root = cohort.training.path.parent
+    mrigmm.train_anatomy(
+        manifest,
+        run,
+        labelled=count,
+        overrides=[f"seed={seed}"],
+        data_root=root,
+        device="cpu",
+        resume=(run / "config.yaml").exists(),
+    )
+    finder, _ = read_anatomy_finder(run, torch.device("cpu"))
+    tested = cohort.tested.split("training")
+    case = Case("few labels", seed, manifest, root, count, {}, tested, cohort.tested)
+    found = dice(case, finder)
+    return {column: [row[name] for row in found.values()] for name, column in _OF_ANATOMY.items()}
+
+
+def scores(
+    options: argparse.Namespace, preset: str, cohort: Simulated, tested: HeldOut, arm: str, count: int
+) -> Scores:
+    """Dice of every scored study by an arm with so many labels, computed or kept."""
+    file = options.out / "results" / f"{preset}_{arm}_{count}.json"
+    if file.exists():
+        kept: Scores = json.loads(file.read_text())
+        return {name: [math.nan if v is None else v for v in values] for name, values in kept.items()}
+    run = options.out / "runs" / f"{preset}_{arm}_{count}"
+    run.parent.mkdir(parents=True, exist_ok=True)
+    if arm == "anatomy":
+        found = anatomy(cohort, count, options.train_seed, run)
+    else:
+        if arm == "pretrained":
+            network = pretrained(cohort, count, options.train_seed, run, options.set)
+        else:
+            config = read_start(None, "cpu").networks.config
+            network = from_random(
+                slices_of(cohort.training, count), options.train_seed, config, options.random_steps, run
+            )
+        found = tested.score([network]).dice
+    file.parent.mkdir(parents=True, exist_ok=True)
+    plain = {name: [None if math.isnan(v) else v for v in values] for name, values in found.items()}
+    write_json(file, plain)
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("-o", "--out", type=Path, required=True)
+    add("--cohorts", nargs="*", default=["second-centre", "low-contrast"], help="presets of the phantom")
+    add("--counts", type=int, nargs="*", default=list(COUNTS), help="labelled studies")
+    add("--arms", nargs="*", choices=ARMS, default=list(ARMS))
+    add("--tuning", action="store_true", help="score seed 900 instead of the report's 901")
+    add("--studies", type=int, default=12, help="scored studies (default: %(default)s)")
+    add("--train-studies", type=int, default=24, help="to learn from (default: %(default)s)")
+    add("--train-seed", type=int, default=1, help="of the trainings (default: %(default)s)")
+    add("--random-steps", type=int, default=400, help="steps from random weights (default: %(default)s)")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="of train --labels")
+    options = parser.parse_args(given)
+    options.out.mkdir(parents=True, exist_ok=True)
+    seed = SEEDS["tuning" if options.tuning else "report"]
+    config = read_start(None, "cpu").networks.config
+    command = "python scripts/few_labels.py " + shlex.join(given)
+    content: dict[str, dict[str, dict[int, Scores]]] = {}
+    for preset in options.cohorts:
+        cohort = simulated(options.out / "cohorts", preset, seed, options.train_studies, options.studies)
+        tested = HeldOut(slices_of(cohort.tested), config)
+        trials = [(arm, n) for n in options.counts for arm in options.arms if n or arm != "anatomy"]
+        for arm, n in track(trials, preset, console=Console(stderr=True)):
+            found = scores(options, preset, cohort, tested, arm, n)
+            content.setdefault(preset, {}).setdefault(arm, {})[n] = found
+    text = f"```\n{command}\n```\n" + "".join(markdown(preset, rows) for preset, rows in content.items())
+    header = {"command": command, "seed": seed, "versions": versions()}
+    write_json(options.out / "few_labels.json", {**header, "cohorts": content})
+    write_text(options.out / "few_labels.md", text)
+    sys.stdout.write(text)
+    return 0
+
+
+def markdown(preset: str, arms: Mapping[str, Mapping[int, Scores]]) -> str:
+    """Mean Dice by arm and number of labels, with the paired difference to the random start."""
+    columns = [c for c in COLUMNS if any(c in found for rows in arms.values() for found in rows.values())]
+    lines = [
+        f"\n{preset}:\n",
+        f"| labelled | start | {' | '.join(columns)} |",
+        "|---" * (len(columns) + 2) + "|",
+    ]
+    for n in sorted({n for rows in arms.values() for n in rows}):
+        for arm, rows in arms.items():
+            if n in rows:
+                base = arms.get(BASE, {}).get(n) if arm != BASE else None
+                cells = [_cell(rows[n].get(c), base and base.get(c)) for c in columns]
+                lines.append(f"| {n} | {arm} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(values: Sequence[float] | None, base: Sequence[float] | None) -> str:
+    if values is None or np.isnan(values).all():
+        return "–"
+    text = f"{estimate_mean(values).mean:.2f}"
+    if base is None:
+        return text
+    pair = paired_difference(*({str(i): v for i, v in enumerate(x)} for x in (values, base)))
+    return f"{text} ({pair.mean:+.2f} [{pair.low:+.2f}, {pair.high:+.2f}])"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""scripts/few_labels.py: the smallest curve, and its table by hand."""
+
+import json
+import math
+
+import few_labels
+import pytest
+
+
+def test_a_table_by_hand():
+    """Two studies: .5 and .7 against .4 and .4; a part that no study has."""
+    wall, infarct = "wall, nothing given", "infarct, wall given"
+    arms = {
+        "pretrained": {1: {wall: [0.5, 0.7], infarct: [math.nan, math.nan]}},
+        "random": {1: {wall: [0.4, 0.4]}},
+        "anatomy": {2: {wall: [0.25, 0.75]}},
+    }
+    rows = few_labels.markdown("coarse", arms).splitlines()
+    assert rows[1:4] == ["coarse:", "", f"| labelled | start | {wall} | {infarct} |"]
+    assert rows[5:] == [
+        "| 1 | pretrained | 0.60 (+0.20 [+0.10, +0.30]) | – |",
+        "| 1 | random | 0.40 | – |",
+        "| 2 | anatomy | 0.50 | – |",
+    ]
+
+
+@pytest.mark.gate
+def test_the_smallest_curve_and_that_it_is_kept(tmp_path, capsys):
+    command = ["-o", str(tmp_path), "--cohorts", "small", "--counts", "0", "1", "--studies", "1"]
+    command += ["--train-studies", "2", "--arms", "pretrained", "random", "--random-steps", "1"]
+    command += ["--set", "few_steps=1", "--set", "batch=2", "--set", "simulated=1"]
+    assert few_labels.main(command) == 0
+    first = capsys.readouterr().out
+    content = json.loads((tmp_path / "few_labels.json").read_text())
+    assert content["seed"] == 901
+    assert set(content["cohorts"]["small"]) == {"pretrained", "random"}
+    none, one = (content["cohorts"]["small"]["pretrained"][n] for n in "01")
+    assert none.keys() == one.keys()
+    assert none != one
+    for weights in tmp_path.rglob("segmenter_0.safetensors"):
+        weights.unlink()  # nothing is computed again
+    assert few_labels.main(command) == 0
+    assert capsys.readouterr().out == first
