@@ -218,6 +218,12 @@ def _read_settings(path: Path, *, of_run: bool) -> dict[str, Any]:
         raise InputError(
             "this run finds the ventricle, and segments no tissue", file=path, remedy="give it with --anatomy"
         )
+    if values.get("kind") == "pretrained":
+        raise InputError(
+            "these are pretrained networks, and no deep GMM",
+            file=path,
+            remedy="segment with predict --run, or train on with --from; they cannot be exported",
+        )
     version = values.get("version", None if of_run else CONFIG_VERSION)
     if version != CONFIG_VERSION:
         raise wrong_version(path, CONFIG_VERSION, version)

@@ -139,6 +139,7 @@ def test_the_configuration_of_a_run_is_a_file_of_settings(preset, tmp_path):
         ("epochs: 0", "greater than or equal to 1"),
         ("version: 1", "another version"),
         ("kind: anatomy", "finds the ventricle"),
+        ("kind: pretrained", "pretrained networks, and no deep GMM"),
         ("epochs: [", "cannot be read"),
         ("7", "not a mapping"),
     ],
