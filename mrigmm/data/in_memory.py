@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import nibabel as nib
 import numpy as np
@@ -27,7 +27,8 @@ else:
     sitk = LazyModule("SimpleITK")
 
 # What an image may be given as.
-AnyImage: TypeAlias = "Path | str | SpatialImage | sitk.Image | NDArray[Any] | torch.Tensor"
+# `|` would need SimpleITK here, and a text could not be part of another type.
+AnyImage: TypeAlias = Union[Path, str, SpatialImage, "sitk.Image", NDArray[Any], torch.Tensor]
 
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # SimpleITK's world axes in nibabel's
 _REAL = "iufb"  # kinds of numpy types
