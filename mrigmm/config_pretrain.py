@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from mrigmm.settings_yaml import Overrides, parse_overrides, read_config_file, validated
 
 Range = tuple[float, float]
+ClassTable = tuple[tuple[float, float, float], ...]
 
 
 class GeneratorRanges(BaseModel):
@@ -35,6 +36,9 @@ class GeneratorRanges(BaseModel):
     # Hearts
     epi_radius_mm: Range = Field((25.0, 48.0), description="Epicardial radius at the base.")
     wall_share: Range = Field((0.17, 0.5), description="Wall thickness relative to the epicardial radius.")
+    usual_chance: float = Field(
+        0.67, ge=0, le=1, description="Hearts about the usual size; the others lie anywhere in the ranges."
+    )
     height_share: Range = Field(
         (-0.14, 1.08), description="Slice heights relative to base (0) and apex (1): beyond both too."
     )
@@ -52,6 +56,10 @@ class GeneratorRanges(BaseModel):
     # Contrast
     centre_mix: Range = Field((-0.3, 1.3), description="LGE figures between centre one (0) and two (1).")
     between_study: Range = Field((0.8, 1.6), description="Factor on the tabulated spread of class means.")
+    class_mean: ClassTable | None = Field(
+        None, description="A study's class means (blood, myocardium, edema, scar; LGE, T2, bSSFP), z."
+    )
+    class_width: ClassTable | None = Field(None, description="The SDs to these means.")
     width_log_sd: float = Field(0.2, ge=0, description="Log-SD of the within-class SD over studies.")
     low_contrast_chance: float = Field(0.25, ge=0, le=1)
     low_contrast: Range = Field((0.5, 1.0), description="Factor on the distances of the class means.")

@@ -67,8 +67,8 @@ def _root_of_correlation() -> FloatArray:
     return root
 
 
-def draw_contrast(ranges: GeneratorRanges, *, chronic: bool, rng: np.random.Generator) -> Contrast:
-    """Draw the contrast of a study."""
+def draw_class_figures(ranges: GeneratorRanges, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    """Draw mean and SD (K, C) in z of a study's classes."""
     figures = population()
     deviation = (_root_of_correlation() @ rng.standard_normal(figures.mean.size)).reshape(figures.mean.shape)
     spread = rng.uniform(*ranges.between_study)
@@ -94,6 +94,15 @@ def draw_contrast(ranges: GeneratorRanges, *, chronic: bool, rng: np.random.Gene
     scar_above = mean[_SCAR, _LGE] - mean[_MYO, _LGE]
     if scar_above < ranges.least_scar_contrast:
         mean[_SCAR, _LGE] = mean[_MYO, _LGE] + ranges.least_scar_contrast + abs(rng.normal(0, 0.3))
+    return mean, width
+
+
+def draw_contrast(ranges: GeneratorRanges, *, chronic: bool, rng: np.random.Generator) -> Contrast:
+    """Draw the contrast of a study."""
+    if ranges.class_mean is None or ranges.class_width is None:
+        mean, width = draw_class_figures(ranges, rng)
+    else:
+        mean, width = np.array(ranges.class_mean), np.array(ranges.class_width)
     if chronic:
         mean[_SCAR, _T2] = mean[_MYO, _T2] + rng.normal(0, 0.1)
 

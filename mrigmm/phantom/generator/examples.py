@@ -58,13 +58,31 @@ class Examples:
     codes: ByteArray
 
 
-def draw_examples(ranges: GeneratorRanges, backgrounds: Backgrounds, rng: np.random.Generator) -> Examples:
-    """Draw one study and what is known of it; its slices are standardised together, then changed singly."""
+def draw_examples(
+    ranges: GeneratorRanges,
+    backgrounds: Backgrounds,
+    rng: np.random.Generator,
+    *,
+    sequences: tuple[int, ...] | None = None,
+    given: int | None = None,
+) -> Examples:
+    """Draw one study and what is known of it; its slices are standardised together, then changed singly.
+
+    Args:
+        ranges: of everything.
+        backgrounds: real slices.
+        rng: for everything.
+        sequences: that the study has; None: drawn.
+        given: `GIVEN_*` of a simulated study; None: drawn.
+    """
     slices = draw_slices(ranges, backgrounds, rng)
     codes, n = slices.codes.copy(), len(slices.codes)
     present = np.zeros((n, len(SEQUENCES)), bool)
-    present[:, list(draw_sequences(ranges, rng))] = True
-    given = draw_given(ranges, rng) if slices.simulated else GIVEN_NOTHING
+    present[:, list(draw_sequences(ranges, rng) if sequences is None else sequences)] = True
+    if not slices.simulated:
+        given = GIVEN_NOTHING
+    elif given is None:
+        given = draw_given(ranges, rng)
     if not present[0, SEQUENCES.index("T2")]:
         codes[(codes == Code.EDEMA) | (codes == Code.MYOCARDIUM)] = Code.NO_SCAR
     region = np.zeros(codes.shape, np.uint8)
@@ -79,8 +97,8 @@ def draw_examples(ranges: GeneratorRanges, backgrounds: Backgrounds, rng: np.ran
     if given != GIVEN_NOTHING:
         codes[~_fits(codes, region)] = Code.UNKNOWN
     image = np.clip(image, -OUTLIER, OUTLIER) * present[:, :, None, None]
-    kinds = np.where(region.any(axis=(1, 2)), given, given)
-    return Examples(image.astype(np.float32), present, region, kinds.astype(np.int64), codes)
+    kinds = np.full(n, given, dtype=np.int64)
+    return Examples(image.astype(np.float32), present, region, kinds, codes)
 
 
 def draw_sequences(ranges: GeneratorRanges, rng: np.random.Generator) -> tuple[int, ...]:

@@ -41,13 +41,13 @@ class DrawnHeart:
 
 
 def draw_hearts(ranges: GeneratorRanges, rng: np.random.Generator) -> DrawnHeart:
-    """Draw a heart: two thirds about the usual size, a third anywhere in the ranges."""
+    """Draw a heart: `usual_chance` about the usual size, the others anywhere in the ranges."""
     length = draw_length(rng) * float(rng.uniform(0.85, 1.1))
     heights = _draw_heights(ranges, length, rng)
     infarct = _draw_infarct(ranges, length, heights, rng)
     thinning = float(rng.uniform(0, 0.6)) if infarct.kind == "chronic" else 0.0
     heart = draw_heart(length_mm=length, infarct=infarct, thinning=thinning, rng=rng)
-    usual = rng.random() < 0.67
+    usual = rng.random() < ranges.usual_chance
     radius = rng.normal(36, 3.5) if usual else rng.uniform(*ranges.epi_radius_mm)
     share = rng.normal(0.33, 0.05) if usual else rng.uniform(*ranges.wall_share)
     radius = float(np.clip(radius, *ranges.epi_radius_mm))
