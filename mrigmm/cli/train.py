@@ -43,9 +43,10 @@ def train(
     verbose: Verbose = False,
     **options: Any,
 ) -> None:
-    """Train on the training split: a deep GMM without labels, or pretrained networks on labels.
+    """Adapt the pretrained networks to the training split; or on labels; or a deep GMM.
 
     Examples:
+        mrigmm train cohort/manifest.json -o run
         mrigmm train cohort/manifest.json -o run --labels
         mrigmm train cohort/manifest.json -o run --labels --folds 5
         mrigmm train cohort/manifest.json -o run --preset tiny

@@ -29,6 +29,7 @@ from mrigmm.jobs.common import (
     warnings_of,
 )
 from mrigmm.jobs.options import TrainKeywords, TrainOptions, read_options, takes
+from mrigmm.jobs.training.adapt import adapt
 from mrigmm.jobs.training.labels import learn_labels
 from mrigmm.jobs.training.learning import learn_networks
 from mrigmm.jobs.training.model_card import write_model_card
@@ -47,6 +48,7 @@ from mrigmm.methods.needs import intensity_doubts
 from mrigmm.mixture import PopulationPrior
 from mrigmm.mixture.threads import one_thread
 from mrigmm.networks.deep_gmm import DeepGMM
+from mrigmm.pretrained.folder import PretrainedFolder
 from mrigmm.reporting.figures import loss_figure
 from mrigmm.training.batches import TrainingStudy
 from mrigmm.training.cache import StudyStore, study_store
@@ -70,6 +72,8 @@ def train(
 ) -> Outcome:
     """Train on the "training" split of a manifest; reference labels are only read with `labels`.
 
+    Without labels, and without a preset or settings, the networks that ship are adapted to the cohort.
+
     Examples:
         >>> mrigmm.train("cohort/manifest.json", "runs/first", preset="tiny")  # doctest: +SKIP
 
@@ -87,9 +91,18 @@ def train(
         InputError: when training is not possible.
     """
     asked = read_options(TrainOptions, options)
-    if asked.labels or asked.from_run is not None:
+    if asked.labels:
         return learn_networks(Path(manifest), Path(out), asked, track, tell, learn_labels)
+    if asked.from_run is not None or _adapts(Path(out), asked):
+        return learn_networks(Path(manifest), Path(out), asked, track, tell, adapt)
     return _learn_deep_gmm(Path(manifest), Path(out), asked, track, tell)
+
+
+def _adapts(out: Path, asked: TrainOptions) -> bool:
+    """Whether nothing asks for a deep GMM: no preset and no setting, and no run of one to go on with."""
+    if asked.preset is not None or asked.config is not None or asked.overrides:
+        return False
+    return PretrainedFolder(out).begun or not (asked.resume and RunFolder(out).config.exists())
 
 
 def _learn_deep_gmm(manifest: Path, out: Path, asked: TrainOptions, track: Track, tell: Tell) -> Outcome:

@@ -23,10 +23,12 @@ class OwnFit:
     Attributes:
         resp: (K, X, Y, Z) responsibilities, smoothed in plane inside the region; 0 outside.
         mixture: one, with the mean responsibilities as weights.
+        nll_v: mean over voxels of `-log sum_k pi_k(x) N(x | k)`.
     """
 
     resp: Tensor
     mixture: Mixture
+    nll_v: float
 
 
 def own_fit(study: StudyTensors, region: Tensor, prior: Tensor) -> OwnFit:
@@ -46,7 +48,8 @@ def own_fit(study: StudyTensors, region: Tensor, prior: Tensor) -> OwnFit:
     for _ in range(ITERATIONS):
         resp = (log_pi + class_log_density(x, mixture, observed)).softmax(dim=1)
         mixture = responsible_mixture(x, resp, observed)
+    nll_v = -(log_pi + class_log_density(x, mixture, observed)).logsumexp(dim=1).mean()
     smooth = smooth_posterior(
         unpack(resp.float(), region), region.long(), sigma_mm=_SMOOTHING_MM, spacing_mm=study.spacing_mm
     )
-    return OwnFit(smooth, mixture)
+    return OwnFit(smooth, mixture, float(nll_v))

@@ -28,6 +28,8 @@ class LearntCohort(BaseModel):
         after: figures of the networks that it left.
         kept_start: the networks that it started from were kept as they were.
         why: in words, why they were kept, or what was chosen.
+        knobs: without labels, what the cohort says of the simulator's knobs
+            (`phantom.generator.cohort.CohortKnobs.table`).
         versions: of packages.
     """
 
@@ -45,6 +47,7 @@ class LearntCohort(BaseModel):
     after: dict[str, float] = {}
     kept_start: bool = False
     why: str = ""
+    knobs: dict[str, dict[str, float]] = {}
     versions: dict[str, str] = {}
 
 

@@ -170,14 +170,14 @@ class HeldOut:
             for view in views:
                 x = SegmenterInput(*(part.to(device) for part in vars(view.x).values()))
                 p = torch.stack([network(x).softmax(dim=1) for network in networks]).mean(dim=0).cpu()
-                for name, (hard, smooth) in _overlaps(p, view).items():
+                for name, (hard, smooth) in overlaps(p, view).items():
                     dice.setdefault(name, []).append(hard)
                     of_study.append(smooth)
             scores += [float(np.mean(of_study))] if of_study else []
         return HeldOutScores(dice, float(np.mean(scores)) if scores else float("nan"))
 
 
-def _overlaps(p: Tensor, view: SeenSlices) -> dict[str, tuple[float, float]]:
+def overlaps(p: Tensor, view: SeenSlices) -> dict[str, tuple[float, float]]:
     """Dice, and the Dice that forgives, of the parts that are known and not given."""
     inside, outside = known_parts(allowed_classes_of(view.sets))
     is_told = told_parts(view.sets)
