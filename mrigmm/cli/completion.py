@@ -71,8 +71,9 @@ def complete_settings(ctx: typer.Context, incomplete: str) -> list[str]:
 
     known = info()
     if ctx.info_name == "train":
-        kind = "train_labels_settings" if ctx.params.get("labels") else "train_settings"
-        keys = [*known[kind]]
+        labels = ctx.params.get("labels")
+        kinds = ("train_labels_settings",) if labels else ("train_cohort_settings", "train_settings")
+        keys = list(dict.fromkeys(key for kind in kinds for key in known[kind]))
     elif ctx.info_name == "train-anatomy":
         keys = [*known["train_anatomy_settings"]]
     elif ctx.info_name == "pretrain":

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from mrigmm.config import DEFAULT_PRESET, PRESET_DESCRIPTIONS, RunConfig
 from mrigmm.config_anatomy import AnatomyConfig
-from mrigmm.config_learning import LabelsConfig
+from mrigmm.config_learning import AdaptConfig, LabelsConfig
 from mrigmm.config_pretrain import PretrainConfig
 from mrigmm.labels import NESTED_REGIONS, TISSUES
 from mrigmm.methods.registry import METHODS
@@ -39,6 +39,7 @@ def info() -> dict[str, Any]:
         "presets": dict(PRESET_DESCRIPTIONS),
         "default_preset": DEFAULT_PRESET,
         "train_settings": _settings(RunConfig, without=("version", "preset")),
+        "train_cohort_settings": _settings(AdaptConfig),
         "train_labels_settings": _settings(LabelsConfig),
         "train_anatomy_settings": _settings(AnatomyConfig, without=("version", "kind")),
         "pretrain_settings": _settings(PretrainConfig, without=("version", "kind")),

@@ -140,7 +140,7 @@ class TrainOptions(ReadingOptions):
     from_run: Annotated[Path | None, Shown(METHOD, metavar="RUN", flag="--from")] = None
     """Go on from this run. Default: from the networks that ship."""
     preset: Annotated[str | None, Shown(METHOD)] = None
-    """Preset (mrigmm info). Default: default."""
+    """Train a deep GMM of this preset (mrigmm info) instead of adapting networks."""
     overrides: Settings = field(default_factory=dict)
     """Change a setting (mrigmm info)."""
     config: Annotated[Path | None, Shown(METHOD, metavar="FILE")] = None

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from mrigmm.config import RunConfig
+from mrigmm.config_learning import AdaptConfig
 from mrigmm.data.crops import median_spacing_mm
 from mrigmm.data.files import atomic, require_new_folder, sole_writer
 from mrigmm.data.manifest_file import read_manifest
@@ -99,9 +100,13 @@ def train(
 
 
 def _adapts(out: Path, asked: TrainOptions) -> bool:
-    """Whether nothing asks for a deep GMM: no preset and no setting, and no run of one to go on with."""
-    if asked.preset is not None or asked.config is not None or asked.overrides:
+    """Whether nothing asks for a deep GMM: no preset, none of its settings, no run of one to go on with."""
+    if asked.preset is not None or asked.config is not None:
         return False
+    if asked.overrides:
+        return not set(asked.overrides) <= set(RunConfig.model_fields) and set(asked.overrides) <= set(
+            AdaptConfig.model_fields
+        )
     return PretrainedFolder(out).begun or not (asked.resume and RunFolder(out).config.exists())
 
 

@@ -96,7 +96,7 @@ def adapt(job: LearningJob) -> Learnt:
     decision = decide(now[0] - was[0], now[1] - was[1], then - nll, most_lost=settings.most_lost)
     before = {_OWN: _mean(was[0]), _BEFORE: _mean(was[1]), _NLL: nll}
     after = {_OWN: _mean(now[0]), _BEFORE: _mean(now[1]), _NLL: then}
-    verdict = "adapted" if decision.taken else "the pretrained networks are kept"
+    verdict = "adapted" if decision.taken else "the networks are kept as they were"
     note = Problem(f"{verdict}: {decision.why}", file=str(job.cohort.path), severity="note")
     return Learnt(
         networks if decision.taken else starts,
