@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mrigmm.config import RunConfig
-from mrigmm.config_learning import AdaptConfig
+from mrigmm.config_learning import AdaptConfig, LabelsConfig
 from mrigmm.data.crops import median_spacing_mm
 from mrigmm.data.files import atomic, require_new_folder, sole_writer
 from mrigmm.data.manifest_file import read_manifest
@@ -51,6 +51,7 @@ from mrigmm.mixture.threads import one_thread
 from mrigmm.networks.deep_gmm import DeepGMM
 from mrigmm.pretrained.folder import PretrainedFolder
 from mrigmm.reporting.figures import loss_figure
+from mrigmm.settings_yaml import validated
 from mrigmm.training.batches import TrainingStudy
 from mrigmm.training.cache import StudyStore, study_store
 from mrigmm.training.fit import fit, make_trainer, training_study
@@ -92,10 +93,11 @@ def train(
         InputError: when training is not possible.
     """
     asked = read_options(TrainOptions, options)
-    if asked.labels:
-        return learn_networks(Path(manifest), Path(out), asked, track, tell, learn_labels)
-    if asked.from_run is not None or _adapts(Path(out), asked):
-        return learn_networks(Path(manifest), Path(out), asked, track, tell, adapt)
+    if asked.labels or asked.from_run is not None or _adapts(Path(out), asked):
+        # Before anything is written.
+        validated(LabelsConfig if asked.labels else AdaptConfig, asked.overrides, source="--set")
+        learner = learn_labels if asked.labels else adapt
+        return learn_networks(Path(manifest), Path(out), asked, track, tell, learner)
     return _learn_deep_gmm(Path(manifest), Path(out), asked, track, tell)
 
 
@@ -107,7 +109,7 @@ def _adapts(out: Path, asked: TrainOptions) -> bool:
         return not set(asked.overrides) <= set(RunConfig.model_fields) and set(asked.overrides) <= set(
             AdaptConfig.model_fields
         )
-    return PretrainedFolder(out).begun or not (asked.resume and RunFolder(out).config.exists())
+    return PretrainedFolder(out).begun or not asked.resume
 
 
 def _learn_deep_gmm(manifest: Path, out: Path, asked: TrainOptions, track: Track, tell: Tell) -> Outcome:

@@ -10,6 +10,7 @@ import pytest
 from mrigmm.cli import completion
 from mrigmm.config import PRESETS, RunConfig
 from mrigmm.config_anatomy import AnatomyConfig
+from mrigmm.config_learning import AdaptConfig
 from mrigmm.data.manifest import SPLITS
 from mrigmm.data.sources.table import KINDS
 from mrigmm.data.standardise import STANDARDISATIONS
@@ -69,7 +70,7 @@ def test_units_are_those_that_a_prior_can_have():
 
 
 def test_settings_are_those_of_the_command(offered):
-    keys = RunConfig.model_fields.keys() - {"version", "preset"}
+    keys = (RunConfig.model_fields.keys() - {"version", "preset"}) | AdaptConfig.model_fields.keys()
     assert set(offered("train", "--set", "")) == {f"{key}=" for key in keys}
     assert offered("train", "--set", "epo") == ["epochs="]
     keys = AnatomyConfig.model_fields.keys() - {"version", "kind"}

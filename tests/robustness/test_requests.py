@@ -223,13 +223,15 @@ def test_spoilt_training_is_refused_before_anything_is_written(cli, workshop, tm
         (["--set", "spacing_mm=1e-9"], "greater than or equal to 0.05"),
         (["--set", "filters=1000000"], "less than or equal to 1024"),
         (["--set", "epochs=x\x1b[2Jx"], "'epochs' "),
-        (["--num-workers", "-1"], "negative"),
-        (["--cache", "tape"], "unknown cache"),
-        (["--precision", "64"], "precision"),
-        (["--devices", "0,0"], "devices"),
+        (["--preset", "tiny", "--num-workers", "-1"], "negative"),
+        (["--preset", "tiny", "--cache", "tape"], "unknown cache"),
+        (["--preset", "tiny", "--precision", "64"], "precision"),
+        (["--preset", "tiny", "--devices", "0,0"], "devices"),
         (["--set", "preset=tiny"], "choose it with --preset"),
         (["--resume"], "the run has no configuration"),
         (["--device", "cuda:99"], "is not there"),
+        (["--preset", "tiny", "--device", "cuda:99"], "is not there"),
+        (["--set", "steps=0"], "greater than or equal to 1"),
     ):
         result = cli("train", manifest, "-o", tmp_path / "run", *arguments)
         assert_clean(result, 2)
