@@ -213,7 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--studies", type=int, default=12, help="scored studies (default: %(default)s)")
     add("--train-studies", type=int, default=24, help="to learn from (default: %(default)s)")
     add("--train-seed", type=int, default=1, help="of the trainings (default: %(default)s)")
-    add("--random-steps", type=int, default=400, help="steps from random weights (default: %(default)s)")
+    add("--random-steps", type=int, default=300, help="steps from random weights (default: %(default)s)")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="of train --labels")
     options = parser.parse_args(given)
     options.out.mkdir(parents=True, exist_ok=True)
