@@ -46,6 +46,13 @@ def test_the_console_script_and_the_version():
     assert mrigmm.__version__ == PROJECT["version"]
 
 
+def test_hooks_of_pre_commit_are_the_pinned_versions():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    revisions = {hook["repo"]: hook.get("rev") for hook in hooks}
+    assert revisions["https://github.com/astral-sh/ruff-pre-commit"] == f"v{pins()['ruff']}"
+    assert all(re.fullmatch(r"v\d+\.\d+\.\d+", rev) for repo, rev in revisions.items() if repo != "local")
+
+
 def test_citation():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["cff-version"] == "1.2.0"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from nibabel.affines import apply_affine
@@ -138,7 +138,7 @@ def sampling_index(
     return np.asarray(apply_affine(np.linalg.inv(moving.affine), points))
 
 
-def sample(data: NDArray[np.generic], index: NDArray[np.float64]) -> NDArray[np.float32]:
+def sample(data: NDArray[Any], index: NDArray[np.float64]) -> NDArray[np.float32]:
     """Intensities at voxel positions (..., 3), linear, the border repeated beyond the last voxel."""
     values = map_coordinates(data, np.moveaxis(index, -1, 0), order=1, mode="nearest", output=np.float64)
     return np.asarray(values, dtype=np.float32)

@@ -69,7 +69,7 @@ def _slice_cavity(candidate: Mask, region: Mask, pixel_mm: tuple[float, float]) 
     squared = ((positions - points.mean(axis=0)) ** 2).sum(axis=-1)
     centrality = np.exp(-0.5 * squared / (_CENTRAL_SHARE * radius) ** 2)
     scores = ndimage.sum_labels(centrality, labels, index=np.arange(1, count + 1))
-    chosen = ndimage.binary_fill_holes(labels == 1 + int(np.argmax(scores)))
+    chosen = np.asarray(ndimage.binary_fill_holes(labels == 1 + int(np.argmax(scores))))
     hull: Mask = _convex_hull(chosen) & region
     return hull
 
@@ -84,5 +84,5 @@ def _convex_hull(mask: Mask) -> Mask:
     except (QhullError, ValueError):  # one pixel, or all on a line
         return mask
     positions = np.indices(mask.shape).reshape(2, -1)
-    inside: Mask = (hull.equations[:, :2] @ positions + hull.equations[:, 2:] <= 1e-9).all(axis=0)
+    inside = np.asarray(np.all(hull.equations[:, :2] @ positions + hull.equations[:, 2:] <= 1e-9, axis=0))
     return inside.reshape(mask.shape)

@@ -83,7 +83,7 @@ def _read_heart(path: Path) -> RealHeart:
     contours = path.with_name(path.name.replace("_ED.nii.gz", "_ED_label.nii.gz"))
     if not contours.is_file():
         raise InputError("a stack has no contours", file=path, expected=contours.name)
-    image, drawn = nib.load(path), nib.load(contours)
+    image, drawn = nib.Nifti1Image.from_filename(path), nib.Nifti1Image.from_filename(contours)
     frame, label = image.get_fdata(dtype=np.float32), np.asarray(drawn.dataobj)
     if frame.shape != label.shape or frame.shape[0] != frame.shape[1]:
         raise InputError(

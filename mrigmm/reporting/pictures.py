@@ -101,7 +101,9 @@ def stacked(pictures: Sequence[Picture], *, title: str, legend: Mapping[str, tup
         axis.set_axis_off()
     figure.suptitle(title, fontsize=8, wrap=True)
     figure.legend(
-        handles=[Patch(color=np.array(rgb) / 255, label=plain(name)) for name, rgb in legend.items()],
+        handles=[
+            Patch(color=(r / 255, g / 255, b / 255), label=plain(name)) for name, (r, g, b) in legend.items()
+        ],
         loc="outside lower center",
         ncols=min(len(legend), 6),
         fontsize=8,

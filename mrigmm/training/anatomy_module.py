@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -123,7 +124,7 @@ class AnatomyModule(lightning.LightningModule):
             for kept, now in zip(self.teacher.buffers(), self.network.buffers(), strict=True):
                 kept.copy_(now)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW; the rate rises linearly, then falls as a cosine, step by step."""
         config = self.config
         optimiser = torch.optim.AdamW(

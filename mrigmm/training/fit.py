@@ -81,7 +81,7 @@ def make_trainer(
         last_checkpoint(run.checkpoint),
         EpochTrack(track),
     ]
-    several = hardware.n_processes > 1
+    ddp = PatientDDP(timeout=_PATIENCE) if hardware.n_processes > 1 else None
     try:
         trainer = quiet_trainer(
             hardware,
@@ -89,15 +89,16 @@ def make_trainer(
             max_epochs=config.epochs,
             clip_norm=config.clip_norm,
             num_nodes=hardware.num_nodes,
-            strategy=PatientDDP(timeout=_PATIENCE) if several else "auto",
+            strategy=ddp or "auto",
             logger=TensorBoardLogger(run.path, name=run.tensorboard.name, version="")
             if tensorboard
             else False,
             log_every_n_steps=1,
             use_distributed_sampler=False,
         )
-        if several:  # Lightning itself would look only after all studies are prepared
-            trainer.strategy.cluster_environment.validate_settings(
+        # Lightning itself would look only after all studies are prepared.
+        if ddp is not None and ddp.cluster_environment is not None:
+            ddp.cluster_environment.validate_settings(
                 num_devices=hardware.n_processes // hardware.num_nodes, num_nodes=hardware.num_nodes
             )
     # What Lightning finds wrong with torchrun's, SLURM's and the user's numbers.
@@ -146,13 +147,18 @@ def quiet_trainer(
 
 
 def run_trainer(
-    trainer: lightning.Trainer, module: lightning.LightningModule, *loaders: Any, checkpoint: Path | None
+    trainer: lightning.Trainer,
+    module: lightning.LightningModule,
+    batches: Any = None,
+    held_out: Any = None,
+    *,
+    checkpoint: Path | None,
 ) -> None:
     """Train, from a checkpoint where it is there; Ctrl-C is one again, of which Lightning makes an exit."""
     known = checkpoint if checkpoint is not None and checkpoint.exists() else None
     try:
         with lightning_noises():
-            trainer.fit(module, *loaders, ckpt_path=known, weights_only=True)
+            trainer.fit(module, batches, held_out, ckpt_path=known, weights_only=True)
     except SystemExit:
         raise KeyboardInterrupt from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -12,8 +12,9 @@ from mrigmm.errors import InputError, near_misses
 
 ACCELERATORS = ("auto", "cpu", "gpu")
 # Others of Lightning's would turn intensities or mixtures into half precision.
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-DEFAULT_PRECISION = "32-true"
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+DEFAULT_PRECISION: Precision = "32-true"
 # Names of SLURM jobs that are a shell.
 _INTERACTIVE = ("bash", "interactive")
 
@@ -26,13 +27,13 @@ class Hardware:
         accelerator: "cpu" or "gpu".
         devices: number of processes per node, or the indices of the GPUs of this node.
         num_nodes: number of computers.
-        precision: one of `PRECISIONS`.
+        precision: arithmetic of the network.
     """
 
     accelerator: str
     devices: int | tuple[int, ...]
     num_nodes: int
-    precision: str
+    precision: Precision
 
     @property
     def n_processes(self) -> int:
@@ -70,7 +71,8 @@ def single_device(device: torch.device, precision: str, *, asked_for: bool) -> H
             remedy="use --accelerator gpu, and let torchrun's --nproc-per-node say how many",
         )
     devices = per_node if device.index is None else (device.index,)
-    return _checked(Hardware("gpu" if device.type == "cuda" else "cpu", devices, nodes, precision))
+    accelerator = "gpu" if device.type == "cuda" else "cpu"
+    return _checked(Hardware(accelerator, devices, nodes, _precision(precision)))
 
 
 def several_devices(
@@ -100,7 +102,8 @@ def several_devices(
     per_node, nodes = _launched()
     launched = per_node * nodes > 1
     wanted = _devices(devices or (str(per_node) if launched else "auto"), accelerator, n_gpus)
-    hardware = Hardware(accelerator, wanted, nodes if num_nodes is None else num_nodes, precision)
+    asked_nodes = nodes if num_nodes is None else num_nodes
+    hardware = Hardware(accelerator, wanted, asked_nodes, _precision(precision))
     if launched and hardware.n_processes != per_node * nodes:
         raise InputError(
             "the devices do not fit the processes that torchrun started",
@@ -187,12 +190,14 @@ def _launched() -> tuple[int, int]:
     return per_node, max(total // max(per_node, 1), 1)
 
 
+def _precision(name: str) -> Precision:
+    for known in PRECISIONS:
+        if name == known:
+            return known
+    raise InputError(f"unknown precision '{name}'", remedy=near_misses(name, PRECISIONS))
+
+
 def _checked(hardware: Hardware) -> Hardware:
-    if hardware.precision not in PRECISIONS:
-        raise InputError(
-            f"unknown precision '{hardware.precision}'",
-            remedy=near_misses(hardware.precision, PRECISIONS),
-        )
     if hardware.precision == "16-mixed" and hardware.accelerator == "cpu":
         raise InputError("a CPU has no 16-mixed precision", remedy="use bf16-mixed or 32-true")
     if hardware.num_nodes < 1:

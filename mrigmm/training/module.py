@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import lightning
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from mrigmm.config import RunConfig
@@ -74,7 +73,7 @@ class EpochModule(lightning.LightningModule):
             sync_dist=self.trainer.world_size > 1,  # equal everywhere already, but Lightning cannot know
         )
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with polynomial decay `(1 - epoch / epochs) ** 0.9`."""
         optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
@@ -94,6 +93,8 @@ class DeepGMMModule(EpochModule):
         config: of the run.
         prior_means: (K, C) population means for the mean regulariser, or None.
     """
+
+    prior_means: Tensor | None
 
     def __init__(self, network: DeepGMM, config: RunConfig, prior_means: Tensor | None) -> None:
         super().__init__(network, config)

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 
 # Private, of GE: 1, 2 and 3 where the pixels are not the magnitude; their Image Type does not say it.
 _GE_RAW_DATA_TYPE = 0x0043102F
 _GE_COMPONENTS = {1: "PHASE", 2: "REAL", 3: "IMAGINARY"}
 
 # What `frames_of` reads; nothing else of a header is kept in memory.
-HEADER_TAGS: list[str | int] = [
+_READ: list[str | int] = [
     _GE_RAW_DATA_TYPE,
     *("SOPClassUID", "SOPInstanceUID", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber"),
     *("PatientName", "PatientBirthDate", "FrameOfReferenceUID"),
@@ -32,6 +33,7 @@ HEADER_TAGS: list[str | int] = [
     *("SeriesDate", "SeriesTime", "InstanceNumber", "RescaleSlope", "RescaleIntercept"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 ]
+HEADER_TAGS = [Tag(tag) for tag in _READ]
 
 SMALLEST_LENGTH_MM = 0.01  # of a pixel or slice
 _LARGEST = 1e12  # of any number, so that no sum or square overflows

@@ -149,7 +149,7 @@ def _read_image(file: Path) -> tuple[str, list[Frame]] | None:
 def _read_header(file: Path) -> tuple[FileDataset, str | None]:
     """Header of a file without its pixels, and why the file is cut short, if it is."""
     with file.open("rb") as stream:
-        data = pydicom.dcmread(stream, stop_before_pixels=True, force=False, specific_tags=list(HEADER_TAGS))
+        data = pydicom.dcmread(stream, stop_before_pixels=True, force=False, specific_tags=HEADER_TAGS)
         left = file.stat().st_size - stream.tell()
     syntax = UID(data.file_meta.get("TransferSyntaxUID", ""))
     if syntax.is_private or not syntax.is_transfer_syntax or syntax.is_compressed:
