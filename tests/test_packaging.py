@@ -78,7 +78,7 @@ def test_public_names_are_there():
 def test_every_public_name_is_known_without_the_extras():
     """Help pages and `import *` ask for all of them."""
     extras = ("pydicom", "highdicom", "onnx", "onnxruntime", "onnxscript", "fire", "tensorboard")
-    extras += ("werkzeug", "waitress")
+    extras += ("werkzeug", "waitress", "playwright")
     code = f"""
 import pydoc, sys
 sys.modules.update(dict.fromkeys({extras}))

@@ -279,6 +279,7 @@ def report(
     interactive: Annotated[
         bool, option(OUTPUT, "Put the volumes and a viewer into the page.", "--interactive")
     ] = False,
+    pdf: Annotated[bool, option(OUTPUT, "Print it into a PDF file beside it, too.", "--pdf")] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -291,8 +292,11 @@ def report(
     from mrigmm.jobs.report import report as job
 
     voice = Voice(quiet, verbose)
-    result = job(predictions, out=out, beside=beside or (), interactive=interactive, track=voice.track)
-    voice.finish(result, f"report: {result.output}")
+    result = job(
+        predictions, out=out, beside=beside or (), interactive=interactive, pdf=pdf, track=voice.track
+    )
+    printed = f", {result.output.with_suffix('.pdf')}" if pdf else ""
+    voice.finish(result, f"report: {result.output}{printed}")
 
 
 def _conclude(

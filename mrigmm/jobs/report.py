@@ -33,6 +33,7 @@ from mrigmm.jobs.reading.failures import failures, no_prediction
 from mrigmm.jobs.reading.label_maps import is_of
 from mrigmm.jobs.reading.prediction_folder import predicted_studies, require_predictions
 from mrigmm.jobs.reporting.cohort import loss_picture, number_pairs
+from mrigmm.jobs.reporting.pdf import PDF_MARK, write_pdf
 from mrigmm.jobs.reporting.study import read_study, study_page
 from mrigmm.reporting.bland_altman import bland_altman_picture
 from mrigmm.reporting.page import REPORT_MARK, Report, StudyPage, render_report
@@ -44,6 +45,7 @@ def report(
     out: Path | str | None = None,
     beside: Sequence[Path | str] = (),
     interactive: bool = False,
+    pdf: bool = False,
     track: Track = no_progress,
 ) -> Outcome:
     """Write a report of a folder of predictions (docs/report.md).
@@ -56,6 +58,7 @@ def report(
         out: HTML file; default `report.html` in `predictions`.
         beside: other evaluated folders whose agreement is shown for comparison.
         interactive: put the volumes and a viewer into the page.
+        pdf: print it, too, into a PDF file of the same name beside it (extra `pdf`).
         track: progress bar.
 
     Returns:
@@ -67,6 +70,16 @@ def report(
     folder = Path(predictions)
     path = folder / REPORT_FILE if out is None else Path(out)
     require_own(path, mark=REPORT_MARK)
+    paper = path.with_suffix(".pdf")
+    if pdf:
+        if paper == path:
+            raise InputError(
+                "the report is a page, and its print stands beside it",
+                file=path,
+                expected="a name that ends in .html",
+                remedy=f"-o {path.with_suffix('.html')}",
+            )
+        require_own(paper, mark=PDF_MARK)
     others, problems = _evaluations(folder, beside)
     found = sorted(predicted_studies(folder), key=_natural)
     own = None
@@ -121,6 +134,8 @@ def report(
         )
     )
     write_text(path, html)
+    if pdf:
+        write_pdf(path, paper)
     return Outcome(path, tuple(page.id for page in pages), (*problems, *no_prediction(failed)))
 
 

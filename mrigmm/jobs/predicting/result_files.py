@@ -40,6 +40,7 @@ _DERIVED = (
     *REDCAP_FILES,
     SEGMENTS_FILE,
     REPORT_FILE,
+    str(Path(REPORT_FILE).with_suffix(".pdf")),
     CORRECTED_FILE,
     *(str(Path(name).with_suffix(".csv")) for name in (METRICS_FILE, QUANTITIES_FILE)),
     *(str(Path(COMPARISON_FILE).with_suffix(suffix)) for suffix in (".json", ".md", ".png")),
