@@ -22,6 +22,7 @@ class ExportFormat(StrEnum):
     bids = "bids"
     myops_submission = "myops-submission"
     dicom_seg = "dicom-seg"
+    dicom_sr = "dicom-sr"
 
 
 def export(
@@ -38,13 +39,13 @@ def export(
         option(METHOD, "nifti: whose label ids, for example myops or emidec.", complete=complete_schemes),
     ] = None,
     dicom: Annotated[
-        Path | None, option(INPUT, "dicom-seg: the series that were segmented.", metavar="FOLDER")
+        Path | None, option(INPUT, "dicom-seg, dicom-sr: the series that were segmented.", metavar="FOLDER")
     ] = None,
     record: Annotated[
         Path | None,
         option(
             INPUT,
-            "dicom-seg: images.json of manifest dicom. Default: found beside the images.",
+            "dicom-seg, dicom-sr: images.json of manifest dicom. Default: found beside the images.",
             metavar="FILE",
         ),
     ] = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ _MAY_BE_EMPTY = (
     *("AccessionNumber", "StudyID", "StudyDate", "StudyTime"),
 )
 # Class -> category, type and region, as SNOMED CT codes that DICOM's own context groups use.
-_CONCEPTS: Mapping[str, tuple[Any, Any, Any]] = {
+CONCEPTS: Mapping[str, tuple[Any, Any, Any]] = {
     "blood": (codes.SCT.Tissue, codes.SCT.Blood, codes.SCT.LeftVentricle),
     "myocardium": (codes.SCT.AnatomicalStructure, codes.SCT.LeftVentricleMyocardium, codes.SCT.LeftVentricle),
     "edema": (
@@ -49,6 +50,14 @@ _CONCEPTS: Mapping[str, tuple[Any, Any, Any]] = {
 }
 
 
+@dataclass(frozen=True)
+class DicomSeg:
+    """A segmentation that was written, and the headers of the images that it refers to."""
+
+    segmentation: pydicom.Dataset
+    images: Sequence[pydicom.Dataset]
+
+
 def write_dicom_seg(
     path: Path,
     source: Source,
@@ -58,7 +67,7 @@ def write_dicom_seg(
     method: str,
     edited: bool,
     description: str,
-) -> None:
+) -> DicomSeg:
     """Write a label map as a binary DICOM SEG that refers to the images of its series.
 
     One segment per class, numbered from 1 in the order of the classes; geometry, patient, study and frame of
@@ -76,12 +85,12 @@ def write_dicom_seg(
     Raises:
         InputError: classes without a code, or a series that lacks what every DICOM image has.
     """
-    unknown = [name for name in classes if name not in _CONCEPTS]
+    unknown = [name for name in classes if name not in CONCEPTS]
     if unknown:
         raise InputError(
             f"there is no DICOM code for the class '{unknown[0]}'",
             study=study,
-            expected=", ".join(_CONCEPTS),
+            expected=", ".join(CONCEPTS),
             got=", ".join(classes),
             remedy="export the label map in another format",
         )
@@ -136,6 +145,9 @@ def write_dicom_seg(
         _name_all_series(segmentation, series)
         with atomic(path) as temporary:
             segmentation.save_as(temporary)
+        for image in images:
+            image.SeriesInstanceUID = series[str(image.SOPInstanceUID)]
+    return DicomSeg(segmentation, images)
 
 
 def _keep_frames(image: pydicom.Dataset, indices: Sequence[int]) -> None:
@@ -187,7 +199,7 @@ def _segments(classes: Mapping[str, int], method: str, *, edited: bool) -> list[
     )
     segments = []
     for number, name in enumerate(classes, start=1):
-        category, kind, region = _CONCEPTS[name]
+        category, kind, region = CONCEPTS[name]
         segments.append(
             SegmentDescription(
                 number,

@@ -19,7 +19,8 @@ from mrigmm.jobs.common import DISCLAIMER, LABELS_SUFFIX, Outcome, Track, no_pro
 from mrigmm.jobs.reading.prediction_folder import Prediction, predicted_studies, read_prediction
 from mrigmm.labels import SCHEMES, scheme_ids
 
-FORMATS = ("nifti", "bids", "myops-submission", "dicom-seg")
+FORMATS = ("nifti", "bids", "myops-submission", "dicom-seg", "dicom-sr")
+_OF_DICOM = ("dicom-seg", "dicom-sr")
 
 _MYOPS_TEST = re.compile(r"(?:myops_test_)?(?P<number>\d+)", re.IGNORECASE)
 
@@ -44,10 +45,11 @@ def export_predictions(
         predictions: folder that `predict` wrote.
         out: new folder.
         format: "nifti": label ids of a `scheme`; "bids": a BIDS derivative data set; "myops-submission":
-            names and ids of the MyoPS 2020 challenge; "dicom-seg": a DICOM segmentation object.
+            names and ids of the MyoPS 2020 challenge; "dicom-seg": a DICOM segmentation object;
+            "dicom-sr": that, and a structured report of the measurements which refers to it.
         scheme: for "nifti": whose label ids (`labels.SCHEMES`).
-        dicom: for "dicom-seg": folder with the series that the studies were segmented on.
-        record: for "dicom-seg": `images.json` of the import, which says which series they are; default the
+        dicom: for "dicom-seg" and "dicom-sr": folder with the series that the studies were segmented on.
+        record: for them: `images.json` of the import, which says which series they are; default the
             one beside the images that `<id>.json` names. Without any, `dicom` holds the series of one study.
         studies: ids of those to export; default all.
         track: progress bar.
@@ -73,7 +75,9 @@ def export_predictions(
         from mrigmm.jobs.dicom.export_seg import DicomSegs  # its packages are an extra
 
         by_hand = None if record is None else Path(record)
-        export = DicomSegs(out, Path(dicom), by_hand, alone=len(chosen) == 1, track=track)
+        export = DicomSegs(
+            out, Path(dicom), by_hand, alone=len(chosen) == 1, report=format == "dicom-sr", track=track
+        )
     done: list[str] = []
     problems: list[Problem] = []
     for study in track(chosen, "Exporting"):
@@ -113,9 +117,9 @@ def _check_scheme(format: str, scheme: str | None) -> None:
 
 
 def _check_dicom(format: str, dicom: Path | str | None, record: Path | str | None) -> None:
-    if (format == "dicom-seg") != (dicom is not None):
+    if (format in _OF_DICOM) != (dicom is not None):
         raise InputError(
-            "a DICOM SEG needs the series that it refers to"
+            "DICOM objects need the series that they refer to"
             if dicom is None
             else f"the format '{format}' takes no DICOM series",
             remedy="--format dicom-seg --dicom FOLDER",

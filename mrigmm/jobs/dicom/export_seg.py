@@ -1,4 +1,4 @@
-"""DICOM segmentation objects of predictions. Needs the extra `dicom`."""
+"""DICOM segmentation objects of predictions, and reports of what they measure. Needs the extra `dicom`."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ from mrigmm.data.dicom.recognise import SEQUENCES
 from mrigmm.data.dicom.record import IMAGES, RECORD_FILE, Origin, image_name, read_record
 from mrigmm.data.dicom.source import matching_source, read_folder, recorded_source
 from mrigmm.errors import InputError, Problem
-from mrigmm.export.dicom_seg import write_dicom_seg
+from mrigmm.export.dicom_seg import DicomSeg, write_dicom_seg
+from mrigmm.export.dicom_sr import measured_values, write_dicom_sr
 from mrigmm.jobs.common import DISCLAIMER, Track
 from mrigmm.jobs.predicting.finished import sha256
+from mrigmm.jobs.quantify import measure_now
+from mrigmm.jobs.quantifying.inputs import measured
 from mrigmm.jobs.reading.prediction_folder import Prediction
 
 
 class DicomSegs:
     """Writes one object per study, which refers to the series that was segmented."""
 
-    def __init__(self, out: Path, dicom: Path, record: Path | None, *, alone: bool, track: Track) -> None:
+    def __init__(
+        self, out: Path, dicom: Path, record: Path | None, *, alone: bool, report: bool, track: Track
+    ) -> None:
         """Read the headers of the DICOM folder once, for all studies.
 
         Args:
@@ -25,6 +30,7 @@ class DicomSegs:
             dicom: folder with the series.
             record: of the import; None looks for it beside the images of each study.
             alone: whether there is one study only, whose series may be found by its geometry.
+            report: write a structured report of the measurements beside each.
             track: progress bar.
 
         Raises:
@@ -34,6 +40,7 @@ class DicomSegs:
         self.record = None if record is None else _existing_record(record)
         self.folder = read_folder(dicom, track)
         self.alone = alone
+        self.report = report
 
     def add(self, prediction: Prediction) -> list[Problem]:
         """Write one study; returns which series it refers to."""
@@ -54,7 +61,7 @@ class DicomSegs:
                 expected=f"{RECORD_FILE} of mrigmm manifest dicom, beside the images or with --record",
                 remedy="name one study with --study, and give the folder of its series",
             )
-        write_dicom_seg(
+        seg = write_dicom_seg(
             self.out / f"{study}_seg.dcm",
             source,
             prediction.classes,
@@ -63,8 +70,28 @@ class DicomSegs:
             edited=prediction.edited,
             description=DISCLAIMER,
         )
+        if self.report:
+            self._write_report(prediction, seg)
         text = source.said + (f"; {source.doubt}" if source.doubt else "")
         return [Problem(text, study, severity="warning" if source.doubt else "note")]
+
+    def _write_report(self, prediction: Prediction, seg: DicomSeg) -> None:
+        ml = prediction.labels.grid.voxel_volume_ml
+        volume_ml = {
+            name: float((prediction.labels.data == index).sum()) * ml
+            for name, index in prediction.classes.items()
+            if name != "edema" or prediction.edema_sought
+        }
+        numbers = measure_now(measured(prediction))["volumes"]
+        review = prediction.side.review
+        editor = review.edited_by if prediction.edited and review is not None else None
+        write_dicom_sr(
+            self.out / f"{prediction.study}_sr.dcm",
+            seg,
+            measured_values(volume_ml, numbers),
+            method=prediction.method,
+            editor=editor,
+        )
 
     def finish(self) -> None:
         """Nothing more."""

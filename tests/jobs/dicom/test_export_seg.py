@@ -338,7 +338,7 @@ def test_bad_requests(tmp_path, converted):
     predicted(tmp_path / "out", converted, study="P2")
     with pytest.raises(InputError, match="a DICOM series belongs to one study"):
         export(tmp_path)
-    with pytest.raises(InputError, match="needs the series that it refers to"):
+    with pytest.raises(InputError, match="need the series that they refer to"):
         export(tmp_path, dicom=None)
     with pytest.raises(InputError, match="takes no DICOM series"):
         export(tmp_path, format="bids")
