@@ -147,7 +147,7 @@ def densities(parameters: Parameters, allowed: Tensor, reach: float) -> Densitie
 
 def _log_weights(weights: Array, allowed: Tensor) -> Array:
     """``(R, K)`` as ``region_log_prior`` has it for each region value, but never -inf."""
-    if len(allowed) == 1 and bool(allowed.all()):
+    if len(allowed) == 1 and allowed.numpy().all():  # quicker than torch on so few
         with np.errstate(divide="ignore"):
             table = np.log(weights / weights.sum(-1, keepdims=True))[None]
     else:

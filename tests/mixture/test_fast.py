@@ -107,3 +107,20 @@ def test_an_outlier_does_not_blur_the_others(dtype, distance, tolerance, covaria
     torch.testing.assert_close(
         evidence.double(), log_likelihood(log_prior, density), rtol=1e-6, atol=10 * tolerance
     )
+
+
+@pytest.mark.parametrize(("dtype", "distance"), [(torch.float32, 20.0), (torch.float64, 60.0)])
+def test_a_voxel_far_from_all_classes_has_its_share_and_its_density(dtype, distance):
+    """Two classes of weight 1/2 and variance 1 at 0 and 1: exp of minus half the squared distance is 0 in
+    this precision; the log density is not, and the voxel belongs to the nearer class."""
+    x = torch.tensor([[0.0], [1.0], [distance]], dtype=dtype)
+    mixture = Mixture(torch.ones(2) / 2, torch.tensor([[0.0], [1.0]]), torch.ones(2, 1, 1))
+    allowed = torch.ones(1, 2, dtype=torch.bool)
+    found = expand_voxels(x, 1, None, "full")
+    given = densities(Parameters.of(mixture, found.centre, diagonal=False), allowed, found.reach)
+    sums, evidence = fast.e_step(found, given, fast._blocks(found, 2))
+    near = 1 / (1 + math.exp(-0.5))  # of a voxel on a class
+    heads = 2 * math.log((1 + math.exp(-0.5)) / 2) - 0.5 * (distance - 1) ** 2 - math.log(2)
+    assert evidence == pytest.approx(heads - 1.5 * math.log(2 * math.pi), rel=1e-5)
+    np.testing.assert_allclose(sums[:, 0], [1.0, 2.0], atol=1e-6)  # near + (1 - near), and 1 of the far one
+    assert sums[0, 1] + found.centre[0] * 1.0 == pytest.approx(1 - near, rel=1e-3)  # sum of x of the first
