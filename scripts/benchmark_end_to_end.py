@@ -1,8 +1,8 @@
 """Cost of a cohort from its files to its label maps: CPU time and memory, stage by stage.
 
 `mrigmm predict` as a user calls it, on simulated studies, by `map-em`, by a default run (random weights:
-the time does not depend on them) and by `em-gmm-sklearn`. A fourth program, `files`, only reads the same
-files and writes the same label maps with nibabel: the floor.
+the time does not depend on them), by `pretrained` and by `em-gmm-sklearn`. A fifth program, `files`, only
+reads the same files and writes the same label maps with nibabel: the floor.
 
 Every program runs in a process of its own, one thread, the programs in turn in each of several rounds;
 times are CPU time, which other work on the machine disturbs less than the clock. Tables give medians over
@@ -38,7 +38,7 @@ import numpy as np
 from benchmarking import Ratio, markdown_table
 
 STAGES = ("read", "preprocess", "network", "mixture", "undo", "quantities", "write", "other")
-PROGRAMS = ("files", "map-em", "default", "em-gmm-sklearn")
+PROGRAMS = ("files", "map-em", "default", "pretrained", "em-gmm-sklearn")
 SEED = 7
 
 
@@ -104,14 +104,17 @@ def watch(clock: StageClock) -> None:
     from mrigmm.data import maps, study, study_tensors
     from mrigmm.data.crops import NetworkView
     from mrigmm.jobs.predicting import segmented_study, segmenter, side_file
-    from mrigmm.methods import deep_gem
+    from mrigmm.methods import deep_gem, pretrained
     from mrigmm.networks.spatial_prior import SpatialPrior
+    from mrigmm.pretrained.networks import PretrainedNetworks
 
     clock.wrap(study, "read_image", "read")
     clock.wrap(maps, "read_map", "read")
     clock.wrap(segmenter.Segmenter, "read", "preprocess")
     clock.wrap(deep_gem, "wall_view", "preprocess")
     clock.wrap(SpatialPrior, "forward", "network")
+    clock.wrap(pretrained, "given_view", "preprocess")
+    clock.wrap(PretrainedNetworks, "classes", "network")
     clock.wrap(segmenter.Segmenter, "segment", "mixture")
     clock.wrap(NetworkView, "to_study_grid", "undo")
     clock.wrap(study_tensors.StudyTensors, "to_input_grid", "undo")
@@ -280,6 +283,18 @@ def ratios(rounds: Rounds) -> dict[str, Ratio]:
         ),
         "map-em / reading and writing files with nibabel": Ratio.of(
             totals(rounds, "map-em"), totals(rounds, "files")
+        ),
+        "pretrained / em-gmm-sklearn, files to files": Ratio.of(
+            totals(rounds, "pretrained"), totals(rounds, "em-gmm-sklearn")
+        ),
+        "pretrained without the network's pass / em-gmm-sklearn, files to files": Ratio.of(
+            totals(rounds, "pretrained", beyond), totals(rounds, "em-gmm-sklearn")
+        ),
+        "pretrained / reading and writing files with nibabel": Ratio.of(
+            totals(rounds, "pretrained"), totals(rounds, "files")
+        ),
+        "quantities of pretrained / reading files with nibabel": Ratio.of(
+            totals(rounds, "pretrained", ["quantities"]), totals(rounds, "files", ["read"])
         ),
         "em-gmm-sklearn / map-em, arrays to labels": Ratio.of(
             totals(rounds, "em-gmm-sklearn", ["mixture"]), totals(rounds, "map-em", ["mixture"])

@@ -63,10 +63,11 @@ def test_what_lies_beyond_the_network_is_compared_with_the_files():
         "files": [{"read": 3.0, "write": 1.0}],
         "default": [{"network": 50.0, "read": 4.0, "mixture": 8.0}],
         "map-em": [{"read": 2.0, "mixture": 2.0}],
+        "pretrained": [{"network": 40.0, "read": 2.0, "quantities": 6.0}],
         "em-gmm-sklearn": [{"read": 2.0, "mixture": 22.0}],
     }
     found = {name: ratio.median for name, ratio in script.ratios(rounds).items()}
-    assert list(found.values()) == [3.0, 1.0, 11.0, 6.0]
+    assert list(found.values()) == [3.0, 1.0, 2.0, 8 / 24, 12.0, 2.0, 11.0, 6.0]
 
 
 @pytest.mark.slow

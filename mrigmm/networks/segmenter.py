@@ -59,6 +59,11 @@ class SegmenterInput:
         return by_region | (self.given == GIVEN_NOTHING)[:, None, None, None]
 
 
+def within(logits: Tensor, allowed: Tensor) -> Tensor:
+    """Return logits (B, K, A, A) with those of classes that are not allowed far below all others."""
+    return logits.masked_fill(~allowed, _FORBIDDEN)
+
+
 class Segmenter(nn.Module):
     """U-Net for every combination of sequences and given regions.
 
@@ -73,8 +78,7 @@ class Segmenter(nn.Module):
 
     def forward(self, x: SegmenterInput) -> Tensor:
         """Logits (B, K, A, A) in the order of `SEGMENTER_CLASSES`; forbidden classes far below all others."""
-        logits = at_least_single(self.unet(x.planes()))
-        return logits.masked_fill(~x.allowed(), _FORBIDDEN)
+        return within(at_least_single(self.unet(x.planes())), x.allowed())
 
 
 class Locator(nn.Module):

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from mrigmm.config_pretrain import PretrainConfig
 from mrigmm.errors import InputError
 from mrigmm.mixture.threads import all_threads
-from mrigmm.networks.segmenter import Locator, Segmenter, SegmenterInput
+from mrigmm.networks.segmenter import Locator, Segmenter, SegmenterInput, within
+from mrigmm.networks.unet import UNet, at_least_single, for_inference
 from mrigmm.pretrained.folder import (
     NetworkFile,
     NetworksRecord,
@@ -72,7 +73,8 @@ class PretrainedNetworks:
         x = (x - mean) / (sd + 1e-6)
         total = torch.zeros_like(x)
         for symmetry in SYMMETRIES:
-            total += turned_back(self.locator(turned(x, symmetry)).sigmoid(), symmetry)
+            logits = at_least_single(self._locator(turned(x, symmetry)[:, None]))[:, 0]
+            total += turned_back(logits.sigmoid(), symmetry)
         return (total / len(SYMMETRIES)).cpu()
 
     @all_threads()
@@ -94,23 +96,34 @@ class PretrainedNetworks:
 
     def _classes(self, x: SegmenterInput) -> tuple[Tensor, Tensor]:
         x = map_slices(x, lambda t: t.to(self.device))
-        total, squares = torch.zeros(()), torch.zeros(())
+        planes, allowed = x.planes(), x.allowed()
+        total, squares = (torch.zeros(allowed.shape, device=self.device) for _ in range(2))
         views = self._views()
         for network, symmetry in views:
-            seen = replace(x, image=turned(x.image, symmetry), region=turned(x.region, symmetry))
-            p = turned_back(network(seen).softmax(dim=1), symmetry).cpu()
-            total, squares = total + p, squares + p.square()
+            logits = turned_back(at_least_single(network(turned(planes, symmetry))), symmetry)
+            p = within(logits, allowed).softmax(dim=1)
+            total += p
+            squares.addcmul_(p, p)
         n = len(views)
-        mean = total / n
+        mean, squares = (total / n).cpu(), squares.cpu()
         return mean, (squares / n - mean.square()).clamp_min(0).sqrt()
 
-    def _views(self) -> list[tuple[Segmenter, tuple[int, bool]]]:
+    @cached_property
+    def _locator(self) -> UNet:
+        return for_inference(self.locator.unet)
+
+    @cached_property
+    def _segmenters(self) -> tuple[UNet, ...]:
+        return tuple(for_inference(segmenter.unet) for segmenter in self.segmenters)
+
+    def _views(self) -> list[tuple[UNet, tuple[int, bool]]]:
         """Return which network sees which symmetries."""
-        if len(self.segmenters) == 1:
-            return [(self.segmenters[0], symmetry) for symmetry in SYMMETRIES]
+        networks = self._segmenters
+        if len(networks) == 1:
+            return [(networks[0], symmetry) for symmetry in SYMMETRIES]
         half = len(SYMMETRIES) // 2
         halves = (SYMMETRIES[:half], SYMMETRIES[half:])
-        return [(network, s) for k, network in enumerate(self.segmenters) for s in halves[k % 2]]
+        return [(network, s) for k, network in enumerate(networks) for s in halves[k % 2]]
 
 
 def turned(x: Tensor, symmetry: tuple[int, bool]) -> Tensor:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mrigmm.networks.unet import UNet
+from mrigmm.networks.unet import UNet, for_inference
 
 
 def n_parameters(network):
@@ -54,3 +54,19 @@ def test_volume_tells_slices_about_each_other():
     other = volume.clone()
     other[..., 2] += torch.randn(8, 8)
     assert not torch.allclose(network(volume)[..., 0], network(other)[..., 0])
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_a_copy_for_inference_says_the_same(norm):
+    """With running means and variances that are not 0 and 1; the network itself stays as it is."""
+    torch.manual_seed(0)
+    network = UNet(2, 3, filters=3, levels=2, norm=norm)
+    network(torch.randn(4, 2, 16, 16) * 3 + 1)  # in training: batch statistics are kept
+    network.eval()
+    before, x = {k: v.clone() for k, v in network.state_dict().items()}, torch.randn(2, 2, 16, 16)
+    with torch.inference_mode():
+        ready = for_inference(network)
+        torch.testing.assert_close(ready(x), network(x), rtol=1e-4, atol=1e-5)
+    assert any(isinstance(m, torch.nn.BatchNorm2d) for m in network.modules()) == (norm == "batch")
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in ready.modules())
+    assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())

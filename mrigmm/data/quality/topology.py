@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -331,15 +330,15 @@ def _edges_mm(mask: Mask, other: Mask, spacing_mm: tuple[float, float]) -> float
 
 def _solidity(mask: Mask) -> float:
     """Area of a mask (X, Y) by that of its convex hull, which goes through the corners of its pixels."""
-    border = np.argwhere(mask & ~ndimage.binary_erosion(mask))
-    corners = np.concatenate([border + np.array(corner) for corner in ((0, 0), (0, 1), (1, 0), (1, 1))])
-    return float(mask.sum() / _hull_area(corners))
+    rows = np.flatnonzero(mask.any(axis=1))
+    first, last = mask[rows].argmax(axis=1), mask.shape[1] - mask[rows, ::-1].argmax(axis=1)
+    ends = zip([*rows, *rows], [*first, *last], strict=True)
+    return float(mask.sum()) / _hull_area({(int(x) + dx, int(y)) for x, y in ends for dx in (0, 1)})
 
 
-def _hull_area(points: NDArray[np.integer[Any]]) -> float:
-    """Area of the convex hull of points (N, 2), by Andrew's monotone chains."""
-    ordered = sorted({(int(x), int(y)) for x, y in points})
-    twice = 0
+def _hull_area(points: set[tuple[int, int]]) -> float:
+    """Area of the convex hull, by Andrew's monotone chains."""
+    ordered, twice = sorted(points), 0
     for line in (ordered, ordered[::-1]):
         chain: list[tuple[int, int]] = []
         for x, y in line:

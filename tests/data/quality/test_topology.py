@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mrigmm.data.quality import exchanged, slice_shapes
-from mrigmm.data.quality.topology import doubtful_parts
+from mrigmm.data.quality.topology import _solidity, doubtful_parts
 from mrigmm.labels import Region
 
 SPACING = (2.0, 2.0, 10.0)
@@ -41,6 +41,17 @@ def test_shapes_in_mm():
     assert (shape.open, shape.apart, shape.hole) == (0, 0, 0)
     assert shape.solidity > 0.95
     assert shape.elongation == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("cut", "expected"), [((), 1), ((0, 0), 3 / 3.5), ((1, 1), 8 / 9)])
+def test_solidity_by_hand(cut, expected):
+    """Squares of 2 and 3 pixels: without a corner the hull lacks half a pixel, without the middle nothing."""
+    side = 3 if cut == (1, 1) else 2
+    mask = np.zeros((6, 7), dtype=bool)
+    mask[1 : 1 + side, 2 : 2 + side] = True
+    if cut:
+        mask[1 + cut[0], 2 + cut[1]] = False
+    assert _solidity(mask) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("spacing", [(2.0, 2.0, 10.0), (1.0, 2.0, 10.0)])
