@@ -30,16 +30,19 @@ class AdaptConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     seed: int = Field(0, ge=0, lt=2**32, description="Draws the simulated studies.")
-    pool: int = Field(240, ge=20, description="Simulated studies that figures are told from knobs by.")
-    steps: int = Field(300, ge=1, description="Steps of a segmenter.")
+    pool: int = Field(200, ge=20, description="Simulated studies that figures are told from knobs by.")
+    steps: int = Field(200, ge=1, description="Steps of a segmenter.")
     batch: int = Field(8, ge=2, description="Slices per step.")
     rehearsed: int = Field(
         4, ge=0, description="Of the pretraining's ranges among them: nothing is forgotten."
     )
     learning_rate: float = Field(3e-4, gt=0, description="Highest of the one-cycle schedule.")
     average_decay: float = Field(0.99, ge=0, lt=1, description="Of the moving average of the weights.")
-    judged: int = Field(48, ge=2, description="Fresh simulated studies of either kind that judge it.")
-    measured: int = Field(40, ge=1, description="Studies of the cohort whose likelihood is measured at most.")
+    own_statistics: float = Field(
+        0.5, ge=0, le=1, description="How far batch statistics go to those of the cohort's slices."
+    )
+    judged: int = Field(32, ge=2, description="Fresh simulated studies of either kind that judge it.")
+    measured: int = Field(40, ge=1, description="Studies of the cohort at most for statistics and NLL_V.")
     most_lost: float = Field(
         0.005, ge=0, description="Dice that it may lose on the pretraining's ranges; NLL_V it may rise by."
     )

@@ -18,6 +18,7 @@ from mrigmm.evaluation.intervals import Estimate, estimate_mean
 from mrigmm.jobs.common import cohort_task
 from mrigmm.jobs.training.learning import LearningJob, Learnt, cohort_name
 from mrigmm.jobs.training.studies import Entry
+from mrigmm.labels import Region
 from mrigmm.methods.anatomy import load_found
 from mrigmm.methods.network_finder import NetworkFinder
 from mrigmm.methods.own_mixture import own_fit
@@ -38,6 +39,7 @@ from mrigmm.training.adaptation import (
     figures_of,
     find_knobs,
     weights_between,
+    with_own_statistics,
 )
 from mrigmm.training.label_tuning import log_files
 
@@ -53,20 +55,23 @@ class _Seen:
         kind: what there is of it.
         figures: (F,) `phantom.generator.cohort.study_figures`.
         tensors: its voxels, of as many studies as are measured.
+        views: of the same, its slices as they are given and with less given.
     """
 
     entry: Entry
     kind: StudyKind
     figures: FloatArray
     tensors: StudyTensors | None
+    views: tuple[SegmenterInput, ...]
 
 
 def adapt(job: LearningJob) -> Learnt:
     """Adapt the segmenters to a cohort by slices that are simulated as its studies were made.
 
-    No label is read, and nothing that a network says of a study becomes a label: the studies only tell the
+    No label is read, and nothing that a network says of a study becomes a label: the studies tell the
     simulator how large hearts are, how thick walls, how far apart and how wide the classes' intensities, and
-    how sharp images. Where `decide` finds no gain, the networks that it started from are kept.
+    how sharp images, and give the networks' batch statistics. Where `decide` finds no gain, the networks
+    that it started from are kept.
 
     Raises:
         InputError: no study can be read.
@@ -84,11 +89,15 @@ def adapt(job: LearningJob) -> Learnt:
         tensors = [s.tensors for s in studies if s.tensors is not None]
         nll = nll_v(method, starts, tensors)
         was = judge.scores(starts)
+    views = [view for s in studies for view in s.views]
     adapted = _train(job, starts, cohort, settings, backgrounds)
     tried = []
     for share in SHARES:
-        networks = [weights_between(s, w, share) for s, w in zip(starts, adapted, strict=True)]
         with one_thread():
+            networks = [
+                with_own_statistics(weights_between(s, w, share), views, settings.own_statistics)
+                for s, w in zip(starts, adapted, strict=True)
+            ]
             tried.append((networks, judge.scores(networks), share))
     networks, now, share = max(tried, key=lambda t: float(np.nanmean(t[1][0]) + np.nanmean(t[1][1])))
     with one_thread():
@@ -146,26 +155,31 @@ def _look(
     for number, entry in enumerate(job.track(job.entries, "Reading")):
         try:
             study = load_found(entry.study, sequences, classes, finder, labels=entry.labels)
-            view = _view(study)
+            views = _views(study)
         except InputError as error:
             problems += error.problems
             continue
         problems += study.findings
+        # A region that was only found is not given.
+        view = views[0] if study.found_region is not None else views[-1]
         there = tuple(view.present[0].nonzero()[:, 0].tolist())
         kind = StudyKind(there, int(view.given[0]))
         figures = figures_of(networks.segmenters, view, kind)
-        seen.append(_Seen(entry, kind, figures, study if number in measured else None))
+        kept = number in measured
+        seen.append(_Seen(entry, kind, figures, study if kept else None, views if kept else ()))
     if not seen:
         raise InputError.from_problems(problems)
     return seen, problems
 
 
-def _view(study: StudyTensors) -> SegmenterInput:
-    """What the segmenter sees of a study: a region that was only found is not given to it."""
-    if study.found_region is None:
-        return given_view(study).slices
+def _views(study: StudyTensors) -> tuple[SegmenterInput, ...]:
+    """What the segmenter sees of a study with nothing given, with the ventricle, and with cavity and wall."""
     x, y = (float(c) for c in study.region.nonzero()[:, :2].float().mean(dim=0))
-    return centred_view(study, (x, y)).slices
+    ventricle = (study.region != Region.OUTSIDE).to(study.region.dtype) * int(Region.LV)
+    given = [replace(study, region=ventricle)]
+    if not (study.region == Region.LV).any():
+        given.append(study)
+    return (centred_view(study, (x, y)).slices, *(given_view(s).slices for s in given))
 
 
 def _simulator(
