@@ -12,6 +12,7 @@ from mrigmm.cli.console import EXIT_PROBLEMS, Voice, out_console, print_json, st
 from mrigmm.cli.options import (
     HARDWARE,
     INPUT,
+    MESSAGES,
     METHOD,
     OUTPUT,
     AnatomyFolder,
@@ -201,6 +202,9 @@ def check(
     prior: PriorFile = None,
     anatomy: AnatomyFolder = None,
     num_workers: Annotated[int, option(HARDWARE, "Processes that read studies at the same time.", min=0)] = 0,
+    anonymous: Annotated[
+        bool, option(MESSAGES, "JSON for a bug report: headers and problems, without names.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -210,7 +214,9 @@ def check(
     Examples:
         mrigmm check cohort/manifest.json
         mrigmm check cohort/manifest.json --json --num-workers 4
+        mrigmm check cohort/manifest.json --anonymous
     """
+    from mrigmm.jobs.anonymous import anonymous_report
     from mrigmm.jobs.check import as_json as content
     from mrigmm.jobs.check import check as job
 
@@ -222,7 +228,9 @@ def check(
         num_workers=num_workers,
         track=Voice(quiet, verbose).track,
     )
-    if as_json:
+    if anonymous:
+        print_json(anonymous_report(Path(manifest), result.problems, data_root))
+    elif as_json:
         print_json(content(result))
     else:
         if result.problems:

@@ -117,8 +117,18 @@ def _has_images(folder: Path) -> bool:
     return any(file.name.lower().endswith(_NIFTI_SUFFIXES) for file in folder.glob("*"))
 
 
-def _header(content: bytes, *, packed: bool) -> nib.nifti1.Nifti1Header:
-    """The header at the start of a file.
+def stored_header(path: Path) -> nib.nifti1.Nifti1Header:
+    """Read the header of a file as it is stored, nothing of it checked or mended.
+
+    Raises:
+        InputError: there is none.
+    """
+    with _readable(path, "", "image"), path.open("rb") as file:
+        return _stored_header(file.read(_START_BYTES), packed=path.suffix.lower() == ".gz")
+
+
+def _stored_header(content: bytes, *, packed: bool) -> nib.nifti1.Nifti1Header:
+    """Return the header at the start of a file.
 
     Raises:
         ImageFileError: there is none.
@@ -132,8 +142,16 @@ def _header(content: bytes, *, packed: bool) -> nib.nifti1.Nifti1Header:
             break
     else:
         raise ImageFileError("no NIfTI header at the start of the file")
-    block = start[: kind.header_class.sizeof_hdr]
-    stored = kind.header_class(block, check=False)
+    return kind.header_class(start[: kind.header_class.sizeof_hdr], check=False)
+
+
+def _header(content: bytes, *, packed: bool) -> nib.nifti1.Nifti1Header:
+    """Return the header at the start of a file, as it can be used.
+
+    Raises:
+        ImageFileError: there is none.
+    """
+    stored = _stored_header(content, packed=packed)
     header = stored.copy()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
