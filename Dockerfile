@@ -3,9 +3,11 @@
 FROM python:3.12-slim
 
 WORKDIR /src
-COPY constraints.txt pyproject.toml README.md LICENSE ./
+COPY constraints.txt requirements.lock pyproject.toml README.md LICENSE ./
 COPY mrigmm ./mrigmm
-RUN pip install --no-cache-dir -c constraints.txt ".[dicom]" \
+# Versions and hashes of the lock; PyTorch, in its build for the CPU, by its version (scripts/lock.py).
+RUN pip install --no-cache-dir uv==0.13.9 \
+    && uv pip install --system --no-cache --torch-backend cpu -c constraints.txt -c requirements.lock ".[dicom]" \
     && rm -rf /src/* \
     && useradd --create-home --uid 10001 mrigmm
 

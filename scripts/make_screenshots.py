@@ -1,6 +1,6 @@
 """Take the pictures of docs/report.md and README.md: the report of the demo's cohort in headless Chromium.
 
-Needs Chromium and the `[test]` extra, and the folder of the demo:
+Needs Chromium and the extra `pdf`, and the folder of the demo:
 
     mrigmm demo
     python scripts/make_screenshots.py mrigmm_demo -o docs/images

@@ -465,7 +465,7 @@ def test_the_reference_has_every_public_name():
 
 
 def test_the_site_is_built_without_a_warning_and_asks_for_nothing_from_elsewhere(tmp_path):
-    pytest.importorskip("material", reason="the extra [docs] is not installed; the gate builds the site")
+    pytest.importorskip("material", reason="the group docs is not installed; the gate builds the site")
     run([sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)], ROOT)
     pages = list(tmp_path.glob("**/*.html"))
     assert len(pages) > 30

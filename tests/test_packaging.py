@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from lock import LOCK, without_torch
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -13,12 +14,15 @@ from packaging.version import Version
 import mrigmm
 
 ROOT = Path(__file__).parent.parent
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
 
 
 def requirements() -> list[Requirement]:
     extras = PROJECT["optional-dependencies"].values()
-    found = [Requirement(text) for group in (PROJECT["dependencies"], *extras) for text in group]
+    groups = PYPROJECT["dependency-groups"].values()
+    texts = [text for group in (PROJECT["dependencies"], *extras, *groups) for text in group]
+    found = [Requirement(text) for text in texts if isinstance(text, str)]  # else another group
     return [requirement for requirement in found if requirement.name != "mrigmm"]  # its other extras
 
 
@@ -39,6 +43,22 @@ def test_every_dependency_has_a_lower_bound_that_its_pin_meets():
     for requirement in requirements():
         assert [s.operator for s in requirement.specifier] == [">="], f"{requirement}: a lower bound, no more"
         assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), requirement
+
+
+def test_the_lock_has_a_hash_of_every_pin_but_that_of_pytorch():
+    locked = re.findall(r"^(\S+)==(\S+) \\\n    --hash=sha256:", LOCK.read_text(), flags=re.MULTILINE)
+    assert {canonicalize_name(name): Version(text) for name, text in locked} == {
+        name: version for name, version in pins().items() if name != "torch"
+    }
+    assert "://" not in LOCK.read_text()
+
+
+def test_constraints_are_those_of_the_lock():
+    lock = "numpy==2.4.6 \\\n    --hash=sha256:aa\ntorch==2.13.0+cpu \\\n    --hash=sha256:bb\n"
+    assert without_torch(lock) == (
+        "numpy==2.4.6 \\\n    --hash=sha256:aa\n",
+        ["numpy==2.4.6", "torch==2.13.0"],
+    )
 
 
 def test_the_console_script_and_the_version():
