@@ -1,4 +1,4 @@
-"""Take the pictures of docs/report.md and README.md: the report of the demo's cohort in headless Chromium.
+"""Take the pictures of the report and of the page of `mrigmm review`: the demo's cohort in headless Chromium.
 
 Needs Chromium and the extra `pdf`, and the folder of the demo:
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
+import threading
 from pathlib import Path
 
 import nibabel as nib
@@ -20,6 +21,8 @@ from matplotlib.patches import Patch
 from playwright.sync_api import Browser, Page, sync_playwright
 
 import mrigmm
+from mrigmm.jobs.reviewing.server import ReviewServer
+from mrigmm.jobs.reviewing.workbench import Workbench
 from mrigmm.labels import TISSUES
 from mrigmm.reporting.figures import png, shown
 
@@ -54,6 +57,7 @@ def main() -> None:
         show(dark, hidden=f"header, #cohort, {OTHERS}", height=1300)
         dark.locator("#mode-fill").check()
         dark.screenshot(path=args.out / "report_dark.png")
+        review_page(browser, report.parent, args.out / "review.png")
         browser.close()
     (args.out / "demo_study.png").write_bytes(study_picture(args.demo, "study_001"))
 
@@ -96,6 +100,22 @@ def make_report(demo: Path, out: Path) -> Path:
     mrigmm.predict(manifest, out, split="all", device="cpu")
     mrigmm.evaluate(out, manifest, split="all")
     return mrigmm.report(out, interactive=True).output
+
+
+def review_page(browser: Browser, predictions: Path, out: Path) -> None:
+    """The first study, as the page opens it."""
+    server = ReviewServer(Workbench(predictions, "A. Reader"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    page = browser.new_context(viewport={"width": WIDTH, "height": 760}).new_page()
+    page.set_default_timeout(TIMEOUT_MS)
+    page.goto(server.url)
+    page.locator("#panels[data-drawn]").wait_for()
+    page.wait_for_timeout(1000)
+    page.screenshot(path=out)
+    page.close()
+    server.close()
+    thread.join()
 
 
 def open_page(browser: Browser, report: Path, scheme: str) -> Page:

@@ -127,7 +127,11 @@ def _group(measured: Measured, segmentation: pydicom.Dataset, algorithm: Any) ->
         finding, site = _WITHOUT_SEGMENT[measured.name]
     else:
         _, finding, site = CONCEPTS[measured.name]
-    common = {"finding_type": finding, "finding_sites": [sr.FindingSite(site)], "measurements": items}
+    common: dict[str, Any] = {
+        "finding_type": finding,
+        "finding_sites": [sr.FindingSite(site)],
+        "measurements": items,
+    }
     number = next(
         (s.SegmentNumber for s in segmentation.SegmentSequence if s.SegmentLabel == measured.name), None
     )

@@ -80,6 +80,7 @@ class StudyPage:
         facts: name -> text: method, seconds, files, versions, command line.
         volumes: for the interactive viewer; None without it, or without images.
         edited: whether somebody has changed the label map since it was predicted.
+        verdict: of a reviewer: "accepted" or "rejected"; None where there is none.
     """
 
     id: str
@@ -93,6 +94,7 @@ class StudyPage:
     facts: Mapping[str, str] = field(default_factory=dict)
     volumes: ViewerStudy | None = None
     edited: bool = False
+    verdict: str | None = None
 
     @property
     def numbers(self) -> dict[str, float | None]:

@@ -230,6 +230,21 @@ def test_a_hostile_study_is_shown_and_not_run(predicted):
         assert f"&lt;script&gt;{text}&lt;/script&gt;" in html
 
 
+def test_what_a_reviewer_decided_is_on_the_page(predicted):
+    _, out = predicted
+    review = {
+        "verdict": "rejected",
+        "comment": "<b>motion</b>",
+        "by": "Ann",
+        "at": "2026-01-01T00:00:00+00:00",
+    }
+    change(out / "a.json", review=review)
+    html = mrigmm.report(out).output.read_text()
+    assert '>a</a> <span class="none">rejected</span></th>' in html
+    assert "rejected, Ann, 2026-01-01T00:00:00+00:00: &lt;b&gt;motion&lt;/b&gt;" in html
+    assert html.count("rejected") == 2
+
+
 def test_images_that_are_gone(predicted, workshop):
     _, out = predicted
     for file in workshop.folder.glob("a_*"):

@@ -96,6 +96,7 @@ def study_page(
         mixture=picture,
         facts=_study_facts(study.prediction),
         edited=edited,
+        verdict=None if side.review is None else side.review.verdict,
         volumes=_volumes_to_view(study, view) if interactive else None,
     )
 
@@ -236,6 +237,10 @@ def _study_facts(prediction: Prediction) -> dict[str, str]:
     }
     if side.seconds is not None:
         facts["seconds"] = f"{side.seconds:.1f}"
+    if side.review is not None:
+        review = side.review
+        said = f"{review.verdict or 'open'}, {review.by}, {review.at}"
+        facts["review"] = f"{said}: {review.comment}" if review.comment else said
     if side.run is not None:
         facts["run"] = side.run.name
     if side.command is not None:
