@@ -49,7 +49,7 @@ def located_contrast(
         ring = (distance > _RING_MM[0]) & (distance < _RING_MM[1])
         values = image[..., z]
         spread = float(values[distance < _NEAR_MM].std())
-        if spread > 0:
+        if spread > 0 and ring.any():
             found.append(float(np.median(values[inner]) - np.median(values[ring])) / spread)
     return float(np.median(found)) if found else None
 

@@ -87,16 +87,13 @@ def learn_labels(job: LearningJob) -> Learnt:
     tuning = _Tuning(job, settings, read_backgrounds())
     folds = _divisions(settings, studies, job.asked.folds)
     if not folds:
-        segmenters = tuning.fit_few([s.slices for s in studies])
-        cohort = _record(settings, studies, ()).model_copy(
-            update={
-                "measured": "nothing: with fewer than three labelled patients none is held out",
-                "why": f"{settings.few_steps} small steps, not chosen by any study",
-            }
+        return _unwatched(
+            tuning, studies, problems, "with fewer than three labelled patients none is held out"
         )
-        return Learnt(segmenters, cohort, tuple(problems))
 
     tried = [tuning.try_out(division, n) for n, division in enumerate(folds)]
+    if not any(np.isfinite(c.score) for fold in tried for network in fold for c in network):
+        return _unwatched(tuning, studies, problems, "the labels of held-out studies tell too little")
     n_networks = len(tried[0])
     before, after = [], []
     for n, division in enumerate(folds):
@@ -215,6 +212,19 @@ class _Tuning:
             hardware=self.job.hardware,
             track=self.job.track,
         )
+
+
+def _unwatched(
+    tuning: _Tuning, studies: Sequence[_Labelled], problems: Sequence[Problem], why: str
+) -> Learnt:
+    """Few small steps, where no study can choose."""
+    segmenters = tuning.fit_few([s.slices for s in studies])
+    words = {
+        "measured": f"nothing: {why}",
+        "why": f"{tuning.settings.few_steps} small steps, not chosen by any study",
+    }
+    cohort = _record(tuning.settings, studies, ()).model_copy(update=words)
+    return Learnt(segmenters, cohort, tuple(problems))
 
 
 def _read(job: LearningJob) -> tuple[list[_Labelled], list[Problem]]:

@@ -10,8 +10,9 @@ from mrigmm.data.manifest import Study
 from mrigmm.data.manifest_file import read_manifest
 from mrigmm.errors import InputError
 from mrigmm.jobs.pretrain import pretrain
-from mrigmm.jobs.training.labels import _best, _divisions, _Labelled
+from mrigmm.jobs.training.labels import _best, _divisions, _Labelled, labelled_study
 from mrigmm.jobs.training.studies import Entry
+from mrigmm.methods.network_finder import NetworkFinder
 from mrigmm.pretrained.folder import PretrainedFolder
 from mrigmm.pretrained.learning import LearningRecord, read_learning
 from mrigmm.training.label_tuning import Candidate
@@ -122,6 +123,24 @@ def test_some_are_held_out_of_three_and_a_start_that_is_best_is_kept(start, coho
     for seed, number in ((3, 0), (4, 1)):
         kept, was = (out / f"segmenter_{number}.safetensors"), (start / f"segmenter_{seed}.safetensors")
         assert kept.read_bytes() == was.read_bytes()
+
+
+def test_where_nothing_tells_the_ventricle_the_locator_does(start, workshop):
+    """Scar alone: no region, the square about the place that the locator finds."""
+    manifest = read_manifest(
+        workshop.manifest(
+            [],
+            training=[{**workshop.study("a"), "region": None}],
+            labels={"background": [0, 1, 2, 3], "scar": 4},
+        )
+    )
+    [study] = manifest.split("training")
+    finder = NetworkFinder("cpu", start)
+    found = labelled_study(Entry(study, manifest.labels), manifest.sequences, finder)
+    assert (found.given, found.region.max(), len(found.sets)) == (0, 0, 3)
+    assert all(0 <= c < n for c, n in zip(found.centre, found.sets.shape[1:], strict=True))
+    with pytest.raises(InputError, match="networks know none of the sequences"):
+        labelled_study(Entry(study, manifest.labels), ("T1",), finder)
 
 
 def divisions(patients, n_folds=None):
