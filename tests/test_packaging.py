@@ -73,6 +73,19 @@ def test_hooks_of_pre_commit_are_the_pinned_versions():
     assert all(re.fullmatch(r"v\d+\.\d+\.\d+", rev) for repo, rev in revisions.items() if repo != "local")
 
 
+def test_the_conda_recipe_has_version_and_requirements_of_the_project():
+    recipe = yaml.safe_load((ROOT / "conda" / "recipe.yaml").read_text())
+    assert recipe["context"]["version"] == PROJECT["version"]
+    names = {"torch": "pytorch", "isal": "python-isal", "matplotlib": "matplotlib-base"}  # conda-forge's
+    needed = [f"python {PROJECT['requires-python']}"]
+    for text in PROJECT["dependencies"]:
+        requirement = Requirement(text)
+        name = names.get(requirement.name, requirement.name.lower())
+        needed.append(f"{name} {requirement.specifier}")
+    assert recipe["requirements"]["run"] == needed
+    assert recipe["requirements"]["host"][-1] == PYPROJECT["build-system"]["requires"][0].replace(">", " >", 1)
+
+
 def test_citation():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["cff-version"] == "1.2.0"
