@@ -83,7 +83,8 @@ def test_the_conda_recipe_has_version_and_requirements_of_the_project():
         name = names.get(requirement.name, requirement.name.lower())
         needed.append(f"{name} {requirement.specifier}")
     assert recipe["requirements"]["run"] == needed
-    assert recipe["requirements"]["host"][-1] == PYPROJECT["build-system"]["requires"][0].replace(">", " >", 1)
+    (backend,) = PYPROJECT["build-system"]["requires"]
+    assert recipe["requirements"]["host"][-1] == backend.replace(">", " >", 1)
 
 
 def test_citation():
