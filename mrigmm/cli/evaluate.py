@@ -119,7 +119,7 @@ def compare(
         mrigmm compare predictions/run predictions/em-gmm cohort/manifest.json
         mrigmm compare reader_a reader_b --labels emidec -o comparison
     """
-    from mrigmm.jobs.agreement import Agreement
+    from mrigmm.jobs.agreement_files import Agreement
     from mrigmm.jobs.compare import compare as job
 
     voice = Voice(quiet, verbose)

@@ -14,7 +14,7 @@ from mrigmm.errors import Problem, printable
 from mrigmm.labels import in_words
 
 if TYPE_CHECKING:
-    from mrigmm.jobs.agreement import Agreement
+    from mrigmm.jobs.agreement_files import Agreement
     from mrigmm.jobs.compare import Compared
     from mrigmm.jobs.evaluate import Evaluation
     from mrigmm.jobs.quantify import Quantified

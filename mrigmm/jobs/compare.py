@@ -14,7 +14,8 @@ from mrigmm.errors import InputError
 from mrigmm.evaluation.comparison import Comparison, compare_scores
 from mrigmm.evaluation.scores import Scores
 from mrigmm.export.side_files import write_json
-from mrigmm.jobs.agreement import Agreement, agreement
+from mrigmm.jobs.agreement import agreement
+from mrigmm.jobs.agreement_files import Agreement
 from mrigmm.jobs.common import COMPARISON_FILE, DISCLAIMER, Outcome, Track, no_progress, versions
 from mrigmm.jobs.reading.masks import open_readers
 from mrigmm.jobs.reading.prediction_folder import folder_names

@@ -1,68 +1,38 @@
-"""A folder of NIfTI files of any naming: what each is and whose, by names, values and grids.
+"""A folder of NIfTI files of any naming: what each file is, by names, values and grids.
 
-Sequence words stand in the names of files or folders (`file_names` in `resources/dicom_sequences.yaml`); what
-is left of them tells the studies apart. What cannot be told is asked, or left out and said.
+Sequence words stand in the names of files or folders (`file_names` in `resources/dicom_sequences.yaml`);
+`any_studies` tells whose a file is. What cannot be told is asked, or left out and said.
 """
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from mrigmm.data.cine import CINE_SEQUENCE
-from mrigmm.data.manifest import check_study_id
+from mrigmm.data.sources.any_studies import (
+    IGNORE,
+    OPTION,
+    REGION,
+    SEQUENCES,
+    FoundFiles,
+    studies_of,
+    with_scheme,
+)
 from mrigmm.data.sources.base import (
     LABEL,
     NIFTI,
     Cohort,
-    Entry,
     Folder,
     Kind,
     Options,
     Question,
-    natural_key,
     stem,
 )
-from mrigmm.data.sources.contents import Contents, schemes_of
+from mrigmm.data.sources.contents import Contents
 from mrigmm.data.sources.file_names import NamedFile, read_name, sequences_in
-from mrigmm.data.visits import visit_of
-from mrigmm.errors import InputError, Problem, some_of
-
-SEQUENCES = ("LGE", "T2", "bSSFP")
-REGION, IGNORE = "region", "ignore"
-# A reading of the names in which more of the files than this have a rival is not the right one; nor one in
-# which so many studies lack what others of the same name have.
-_MOST_FAULTS = 1 / 3
-_OPTION = "--images"
-
-
-@dataclass
-class _Found:
-    """Files as they have been understood so far."""
-
-    folder: Folder
-    options: Options
-    contents: Contents
-    images: list[NamedFile] = field(default_factory=list)
-    masks: list[NamedFile] = field(default_factory=list)
-    left_out: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # why -> files
-    notes: list[str] = field(default_factory=list)
-    taken: list[str] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-    answers: dict[tuple[str, ...], int | None] = field(default_factory=dict)
-
-    def leave_out(self, why: str, *files: str) -> None:
-        """Leave files out, and say why."""
-        self.left_out[why] += files
-
-    def ask(self, key: tuple[str, ...], question: Question) -> int | None:
-        """Put a question once."""
-        if key not in self.answers:
-            self.answers[key] = self.options.ask(question)
-        return self.answers[key]
+from mrigmm.errors import InputError, some_of
 
 
 def read(folder: Folder, options: Options) -> Cohort:
@@ -71,7 +41,7 @@ def read(folder: Folder, options: Options) -> Cohort:
     Raises:
         InputError: no image in the folder, or nothing says which sequences they are.
     """
-    found = _Found(folder, options, Contents(folder.root))
+    found = FoundFiles(folder, options, Contents(folder.root))
     files = [file for file in folder.files if re.search(NIFTI + "$", file, re.IGNORECASE)]
     if not files:
         raise InputError(
@@ -85,8 +55,8 @@ def read(folder: Folder, options: Options) -> Cohort:
     _sort(_as_the_folder_says(named, found), found)
     if not found.images:
         raise _nothing(found)
-    entries = _entries(found)
-    labels = _labelled(entries, found)
+    entries = studies_of(found)
+    labels = with_scheme(entries, found)
     names = {name for entry in entries for name in entry.images}
     sequences = (*(name for name in SEQUENCES if name in names), *sorted(names.difference(SEQUENCES)))
     told = [f"left out, {why}: {len(lost)} ({some_of(lost)})" for why, lost in found.left_out.items() if lost]
@@ -103,7 +73,7 @@ def read(folder: Folder, options: Options) -> Cohort:
 
 
 def _as_told(
-    named: Sequence[NamedFile], patterns: Mapping[str, Sequence[str]], found: _Found
+    named: Sequence[NamedFile], patterns: Mapping[str, Sequence[str]], found: FoundFiles
 ) -> list[NamedFile]:
     """The files with what the user's patterns say of them; a sequence with a pattern has no other files."""
     result = []
@@ -119,16 +89,16 @@ def _as_told(
         if not fits:
             others = tuple(name for name in file.sequences if name not in patterns)
             if file.sequences and not others and not file.mask:
-                found.leave_out(f"other {' and '.join(file.sequences)} than {_OPTION} names", file.file)
+                found.leave_out(f"other {' and '.join(file.sequences)} than {OPTION} names", file.file)
             else:
                 result.append(replace(file, sequences=others))
         elif len({role for role, _ in fits}) > 1:
             roles = " and ".join(dict.fromkeys(role for role, _ in fits))
             raise InputError(
-                f"the file fits {_OPTION} of {roles}", file=file.file, remedy="narrow the patterns"
+                f"the file fits {OPTION} of {roles}", file=file.file, remedy="narrow the patterns"
             )
         elif fits[0][0] == IGNORE:
-            found.leave_out(f"as {_OPTION} says", file.file)
+            found.leave_out(f"as {OPTION} says", file.file)
         else:
             role, place = fits[0]
             result.append(replace(file, sequences=(role,), weak=False, left_out=None, place=place))
@@ -136,7 +106,7 @@ def _as_told(
         for place, pattern in enumerate(several):
             if (role, place) not in used:
                 raise InputError(
-                    f"{_OPTION} {role}={pattern} fits no file",
+                    f"{OPTION} {role}={pattern} fits no file",
                     file=found.folder.root,
                     got=found.folder.describe(),
                     remedy="* stands for any text; a pattern with / is compared from the folder on",
@@ -150,7 +120,7 @@ def _fits(file: str, pattern: str) -> bool:
     return fnmatchcase((file if "/" in pattern else file.rsplit("/", 1)[-1]).casefold(), pattern)
 
 
-def _as_the_folder_says(named: Sequence[NamedFile], found: _Found) -> list[NamedFile]:
+def _as_the_folder_says(named: Sequence[NamedFile], found: FoundFiles) -> list[NamedFile]:
     """The files as the one sequence of the folder's own name, where no file or folder in it says any."""
     said = sequences_in(found.folder.root.resolve().name)
     if len(said) != 1 or any(file.sequences for file in named):
@@ -159,7 +129,7 @@ def _as_the_folder_says(named: Sequence[NamedFile], found: _Found) -> list[Named
     return [file if file.mask else replace(file, sequences=said) for file in named]
 
 
-def _sort(named: Sequence[NamedFile], found: _Found) -> None:
+def _sort(named: Sequence[NamedFile], found: FoundFiles) -> None:
     """Tell images, masks and other files apart."""
     unknown: list[NamedFile] = []
     for file in named:
@@ -185,14 +155,14 @@ def _sort(named: Sequence[NamedFile], found: _Found) -> None:
     _ask_for_sequences(unknown, found)
 
 
-def _ask_for_sequences(unknown: Sequence[NamedFile], found: _Found) -> None:
+def _ask_for_sequences(unknown: Sequence[NamedFile], found: FoundFiles) -> None:
     """Ask which sequence images are whose names say none or several; nameless ones only where all are so."""
     for sequences in dict.fromkeys(file.sequences for file in unknown):
         files = [file for file in unknown if file.sequences == sequences]
         names = [file.file for file in files]
         answers = sequences or SEQUENCES
         text = f"which sequence is {names[0]}" + (f" (and {len(names) - 1} more)" if len(names) > 1 else "")
-        option = f"{_OPTION} {answers[0]}='{_pattern(names)}'"
+        option = f"{OPTION} {answers[0]}='{_pattern(names)}'"
         chosen = None
         if sequences or not found.images:
             chosen = found.ask(("sequence", *sequences), Question(text, answers, option))
@@ -210,7 +180,7 @@ def _pattern(names: Sequence[str]) -> str:
     return names[0].rsplit("/", 1)[-1] if len(names) == 1 else "*.nii*"
 
 
-def _nothing(found: _Found) -> InputError:
+def _nothing(found: FoundFiles) -> InputError:
     """Why there is no image."""
     if found.problems:
         return InputError.from_problems(found.problems)
@@ -220,277 +190,8 @@ def _nothing(found: _Found) -> InputError:
         file=found.folder.root,
         expected=f"{', '.join(SEQUENCES)} or words for them in the names of files or folders",
         got="; ".join(told) or found.folder.describe(),
-        remedy=f"say it with a pattern, for example {_OPTION} LGE='*.nii.gz'",
+        remedy=f"say it with a pattern, for example {OPTION} LGE='*.nii.gz'",
     )
-
-
-# --- whose
-
-
-def _plain_key(key: Sequence[str]) -> tuple[str, ...]:
-    return tuple(re.sub(r"[\s_\-.]+", "_", part.casefold()) for part in key)
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """One way to tell studies from names.
-
-    Attributes:
-        key: what is left of a file's name.
-        common: how many of the first folders all files share.
-        level: how many parts of the rest name a study; 0: all files are of one, named by those folders.
-    """
-
-    key: Callable[[NamedFile], tuple[str, ...]]
-    common: int
-    level: int
-
-    def study(self, file: NamedFile) -> tuple[str, ...]:
-        """Return the part of a file's key that names its study."""
-        key = self.key(file)
-        return key[self.common :][: self.level] if self.level else key[: self.common]
-
-
-def _entries(found: _Found) -> list[Entry]:
-    """The studies, each with one file per sequence and what masks belong to it."""
-    reading = _reading(found.images)
-    groups: dict[tuple[str, ...], list[NamedFile]] = defaultdict(list)
-    written: dict[tuple[str, ...], tuple[str, ...]] = {}
-    for file in found.images:
-        key = _plain_key(reading.study(file))
-        groups[key].append(file)
-        written.setdefault(key, reading.study(file))
-    visits = _visits(list(groups))
-    masks = _masks_by_study(reading, groups, found)
-    entries = []
-    for key in sorted(groups, key=lambda key: natural_key("/".join(key))):
-        study = re.sub(r'[\\/:*?"<>|]', "_", "_".join(written[key])) or found.folder.root.resolve().name
-        reason = check_study_id(study)
-        images = None if reason else _one_each(study, groups[key], found)
-        if reason:
-            found.problems.append(Problem(reason, study, got=study, remedy="rename the files"))
-        if not images:
-            continue
-        patient, visit = tuple(written[key]) if visits else visit_of(study) or (study, None)
-        entry = Entry(
-            study,
-            patient,
-            {name: file.file for name, file in images.items()},
-            split="test",
-            frames=dict(_frames(study, images, found)),
-            visit=visit,
-        )
-        region, label = _maps(entry, masks.get(key, []), found)
-        entries.append(replace(entry, region=region, label=label))
-    return entries
-
-
-def _reading(images: Sequence[NamedFile]) -> _Reading:
-    """The reading with the fewest studies and few faults; else the one that leaves the user to decide."""
-    readings = []
-    for key in (lambda file: file.whole, lambda file: file.start):
-        keys = [_plain_key(key(file)) for file in images]
-        depth, common = max(map(len, keys)), 0
-        while all(len(k) > common + 1 and k[common] == keys[0][common] for k in keys) and len(images) > 1:
-            common += 1
-        # Numbers alone are those of series, where the files can be those of one study.
-        numbers = all(re.fullmatch(r"[\d_]*", part) for k in keys for part in k[common:])
-        levels = range(0 if numbers else 1, max(depth - common, 1) + 1)
-        readings += [_Reading(key, common, level) for level in levels]
-    faults = {id(found): _faults(found, images) for found in readings}
-
-    def order(found: _Reading) -> tuple[bool, int, int]:
-        studies, bare, rivals = faults[id(found)]
-        fits = rivals <= _MOST_FAULTS * len(images) and bare < _MOST_FAULTS * studies
-        return not fits, 0 if fits else bare, studies if fits else rivals
-
-    return min(readings, key=order)
-
-
-def _faults(reading: _Reading, images: Sequence[NamedFile]) -> tuple[int, int, int]:
-    """Number of studies, of those without the main sequence of their kin, and of files with a rival."""
-    by_study: dict[tuple[str, ...], dict[str, list[NamedFile]]] = defaultdict(lambda: defaultdict(list))
-    for file in images:
-        by_study[_plain_key(reading.study(file))][file.sequences[0]].append(file)
-    firsts = [len(_best(files)) for roles in by_study.values() for files in roles.values()]
-    present = {role for roles in by_study.values() for role in roles}
-    first = next(name for name in (*SEQUENCES, *sorted(present)) if name in present)
-    whole = {key for key, roles in by_study.items() if first in roles}
-    folders, names = {key[:1] for key in whole}, tuple(f"{'_'.join(key)}_" for key in whole)
-    bare = sum(
-        key not in whole and (key[:1] in folders or "_".join(key).startswith(names)) for key in by_study
-    )
-    return len(by_study), bare, sum(number for number in firsts if number > 1)
-
-
-def _visits(keys: Sequence[tuple[str, ...]]) -> bool:
-    """Whether second parts of the keys are visits of patients, and not patients of a centre."""
-    return all(len(key) == 2 for key in keys) and len({key[1] for key in keys}) < len(keys)
-
-
-def _best(files: Sequence[NamedFile]) -> list[NamedFile]:
-    """Return the files that go first, of those for one sequence of a study; several are rivals."""
-
-    def order(file: NamedFile) -> tuple[int, bool, bool]:
-        return (file.place or 0, file.psir, not file.short_axis)
-
-    first = [file for file in files if order(file) == min(map(order, files))]
-    packed = {file.file.casefold().removesuffix(".gz"): file for file in sorted(first, key=lambda f: f.file)}
-    return list(packed.values())  # of x.nii and x.nii.gz the latter
-
-
-def _one_each(study: str, files: Sequence[NamedFile], found: _Found) -> dict[str, NamedFile]:
-    """One file per sequence; none where the user has to decide."""
-    images: dict[str, NamedFile] = {}
-    undecided = []
-    for name in dict.fromkeys(file.sequences[0] for file in files):
-        of_it = [file for file in files if file.sequences[0] == name]
-        best = _best(of_it)
-        if len(best) > 1:
-            chosen = _decide(study, name, best, found)
-            if chosen is None:
-                undecided.append((name, best))
-                continue
-            best = [best[chosen]]
-        images[name] = best[0]
-        others = [file.file for file in of_it if file is not best[0]]
-        if others:
-            found.leave_out(f"{name} beside the one that is taken{_why(best[0], of_it)}", *others)
-    for name, best in undecided:
-        found.problems.append(
-            Problem(
-                f"two files for {name}",
-                study,
-                str(found.folder.root),
-                expected="one file per study and sequence; the study is left out",
-                got=" and ".join(file.file for file in best),
-                remedy=f"say which, for example {_choice(study, name, best[0])}",
-            )
-        )
-    return {} if undecided else images
-
-
-def _why(taken: NamedFile, files: Sequence[NamedFile]) -> str:
-    if any(file.psir and not taken.psir for file in files):
-        return " (magnitude before PSIR)"
-    if any(taken.short_axis and not file.short_axis for file in files):
-        return " (short axis in its name)"
-    return ""
-
-
-def _choice(study: str, name: str, file: NamedFile) -> str:
-    return f"{_OPTION} {name}='{_of_any_study(study, file)}'"
-
-
-def _of_any_study(study: str, file: NamedFile) -> str:
-    """The name of a file with * where the study's name stands."""
-    name = file.file.rsplit("/", 1)[-1]
-    start = file.whole[-1] if file.whole else study
-    found = [part for part in (study, start) if part and part in name]
-    return name.replace(found[0], "*", 1) if found else name
-
-
-def _decide(study: str, name: str, files: Sequence[NamedFile], found: _Found) -> int | None:
-    """Ask which of rivals is meant, once for all studies with files of such names."""
-    kinds = tuple(_of_any_study(study, file) for file in files)
-    names = tuple(file.file for file in files)
-    question = Question(f"which file is the {name} of {study}?", names, _choice(study, name, files[0]))
-    return found.ask((name, *kinds), question)
-
-
-def _frames(study: str, images: Mapping[str, NamedFile], found: _Found) -> Iterator[tuple[str, int]]:
-    """The frame of each file with several; of a cine none, as end-diastole is found when it is read."""
-    for name, file in images.items():
-        count = found.contents.frames(file.file)
-        if count > 1 and name == CINE_SEQUENCE:
-            found.taken.append(
-                f"{study}: of the {count} frames of {file.file} the one at end-diastole is taken"
-            )
-        elif count > 1:
-            found.notes.append(f"{study}: of the {count} volumes of {file.file} ({name}) the first is taken")
-            yield name, 0
-
-
-# --- masks
-
-
-def _masks_by_study(
-    reading: _Reading, studies: Mapping[tuple[str, ...], object], found: _Found
-) -> dict[tuple[str, ...], list[NamedFile]]:
-    """Masks by the study in whose folder they lie, or whose name theirs begins with."""
-    by_name = {"_".join(key): key for key in studies}
-    result: dict[tuple[str, ...], list[NamedFile]] = defaultdict(list)
-    for mask in found.masks:
-        texts = ["_".join(_plain_key(key)) for key in (reading.study(mask), mask.whole, mask.whole[-1:])]
-        texts += ["_".join(_plain_key(mask.whole[reading.common :]))]
-        fitting = [
-            name
-            for name in by_name
-            if any(text == name or (name and text.startswith(f"{name}_")) for text in texts)
-        ]
-        if len(by_name) == 1 or fitting:
-            result[by_name[max(fitting, key=len, default=next(iter(by_name)))]].append(mask)
-        else:
-            found.leave_out("masks of no study", mask.file)
-    return result
-
-
-def _maps(entry: Entry, masks: Sequence[NamedFile], found: _Found) -> tuple[str | None, str | None]:
-    """Region map and reference label of a study."""
-    reference = next(entry.images[name] for name in (*SEQUENCES, *entry.images) if name in entry.images)
-    regions, labels = [], []
-    for mask in masks:
-        told = mask.sequence if mask.place is not None else None
-        ids = found.contents.ids(mask.file)
-        if ids is None:
-            found.leave_out("called masks, but they hold no ids", mask.file)
-        elif not found.contents.same_grid(mask.file, reference):
-            found.leave_out(f"masks on another grid than {reference.rsplit('/', 1)[-1]}'s", mask.file)
-        elif told == LABEL or (told is None and max(ids, default=0) > max(_REGION_IDS)):
-            labels.append(mask)
-        elif told is None and (why := found.contents.no_region(mask.file, mask.part)):
-            found.leave_out(why, mask.file)
-        else:
-            regions.append(mask)
-    return _only(entry.id, REGION, regions, found), _only(entry.id, LABEL, labels, found)
-
-
-_REGION_IDS = (0, 1, 2)
-
-
-def _only(study: str, role: str, masks: Sequence[NamedFile], found: _Found) -> str | None:
-    """The mask for a role: of several the one with most ids, else the user's choice, else none."""
-    if not masks:
-        return None
-    number = {mask.file: len(found.contents.ids(mask.file) or ()) for mask in masks}
-    best = [mask for mask in _best(masks) if number[mask.file] == max(number.values())] or list(masks)
-    chosen = 0 if len(best) == 1 else _decide(study, role, best, found)
-    rest = [mask.file for mask in masks if chosen is None or mask is not best[chosen]]
-    if rest:
-        how = (
-            "beside the one that is taken"
-            if chosen is not None
-            else f"several for one study; {_OPTION} decides"
-        )
-        found.leave_out(f"{role} maps, {how}", *rest)
-    return None if chosen is None else best[chosen].file
-
-
-def _labelled(entries: list[Entry], found: _Found) -> Mapping[str, Sequence[int]]:
-    """The scheme of the labels; where their ids do not tell it, they are left out."""
-    files = [entry.label for entry in entries if entry.label is not None]
-    if found.options.labels or not files:
-        return found.options.labels or {}
-    ids = sorted({i for file in files for i in found.contents.ids(file) or ()})
-    schemes = schemes_of(ids)
-    if len(schemes) == 1:
-        ((name, scheme),) = schemes.items()
-        found.taken.append(f"the ids of {len(files)} label maps are taken for those of {name} (--labels)")
-        return scheme
-    known = " or ".join(schemes) or "no known scheme"
-    found.leave_out(f"label maps with the ids {some_of([str(i) for i in ids])}: {known} (--labels)", *files)
-    entries[:] = [replace(entry, label=None) for entry in entries]
-    return {}
 
 
 KIND = Kind(None, read, ("images",))

@@ -13,7 +13,7 @@ from typing import Any
 from mrigmm.data.files import write_text
 from mrigmm.data.manifest import SPLITS, Manifest, Study, check_study_id
 from mrigmm.data.manifest_file import parse_manifest, read_manifest
-from mrigmm.data.sources.any_naming import REGION
+from mrigmm.data.sources.any_studies import REGION
 from mrigmm.data.sources.base import (
     LABEL,
     Ask,
