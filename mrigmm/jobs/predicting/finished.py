@@ -28,6 +28,10 @@ _WOULD_BE_LOST: dict[str, Any] = {
     "remedy": "keep it with --resume, choose another -o, or delete it",
     "severity": "error",
 }
+_REVIEW_WOULD_BE_LOST: dict[str, Any] = {
+    "what": "what a reviewer decided of the study would be lost",
+    "remedy": "keep it with --resume, choose another -o, or delete the study's results",
+}
 # So many differences are told of a study.
 _TOLD = 5
 
@@ -151,7 +155,7 @@ def finished_studies(
 
 
 def require_unedited(studies: Sequence[Study], out: Path) -> None:
-    """Refuse to replace label maps that somebody has corrected: that work cannot be done again by a program.
+    """Refuse to replace what somebody has corrected or reviewed: a program cannot do that work again.
 
     Raises:
         InputError: there are some; each one is named.
@@ -162,6 +166,9 @@ def require_unedited(studies: Sequence[Study], out: Path) -> None:
             prediction = read_prediction(out, study.id)
             if prediction.edited:
                 problems.append(replace(prediction.notes()[0], **_WOULD_BE_LOST))
+            elif prediction.side.review is not None:
+                file = str(result_files(study.id, out)["json"])
+                problems.append(Problem(**_REVIEW_WOULD_BE_LOST, study=study.id, file=file))
     if problems:
         raise InputError.from_problems(problems)
 

@@ -39,6 +39,7 @@ except ImportError as error:
 HOST = "127.0.0.1"
 # Label maps of 512 x 512 x 100 voxels fit.
 _LARGEST_BODY = 64 * 2**20
+_IN_MEMORY = 2**30
 # File of the page -> package, path in it, type.
 _PAGE: Mapping[str, tuple[str, str, str]] = {
     "": ("mrigmm.resources", "review/index.html", "text/html"),
@@ -87,6 +88,9 @@ class ReviewServer:
                 port=port,
                 threads=4,
                 max_request_body_size=_LARGEST_BODY,
+                # Images go to no temporary file.
+                inbuf_overflow=_IN_MEMORY,
+                outbuf_overflow=_IN_MEMORY,
                 ident=None,
             )
         except (OSError, OverflowError) as error:

@@ -256,6 +256,14 @@ def test_that_tables_cannot_be_written_is_told(page, folder):
     assert page.ask("studies").json["tables_failed"] is None
 
 
+def test_predict_replaces_no_review(page, folder, predicted):
+    page.save(comment="kept")
+    with pytest.raises(InputError, match="what a reviewer decided") as caught:
+        mrigmm.predict(predicted / "data" / "manifest.json", folder, method="map-em", overwrite=True)
+    assert [problem.study for problem in caught.value.problems] == [STUDY]
+    assert review_of(folder)["comment"] == "kept"
+
+
 def test_reviews_that_a_killed_server_left_get_into_the_tables(page, folder):
     page.save(verdict="accepted")
     page.server.bench.tables.finish()
