@@ -5,8 +5,13 @@ import csv
 import gzip
 import io
 import json
+import re
 import shlex
+import signal
+import subprocess
+import sys
 from pathlib import Path
+from urllib.request import urlopen
 
 import nibabel as nib
 import numpy as np
@@ -374,3 +379,29 @@ def test_a_port_that_is_taken_and_a_folder_without_predictions(page, folder, tmp
         ReviewServer(page.server.bench, 70_000)
     with pytest.raises(InputError, match="no label maps"):
         mrigmm.review(tmp_path / "out" / "..", browser=False)
+
+
+def test_the_command_tells_the_address_and_opens_it(cli, folder, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    monkeypatch.setattr(ReviewServer, "run", lambda server: None)  # ended at once
+    result = cli("review", folder, "--by", "Ann")
+    assert (result.code, result.out) == (0, f"reviewed 0 studies: {folder}\n")
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/[\w-]{32}/", opened[0])
+    assert f"review: {opened[0]}\n" in result.err
+    assert cli("review", folder, "--no-browser").code == 0
+    assert len(opened) == 1
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_it_in_order(folder, number):
+    command = [sys.executable, "-m", "mrigmm", "review", str(folder), "--no-browser"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        address = process.stderr.readline().removeprefix("review: ").strip()
+        with urlopen(address, timeout=60) as answer:  # it is running
+            assert answer.status == 200
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, f"reviewed 0 studies: {folder}\n")
+    assert "Traceback" not in err
