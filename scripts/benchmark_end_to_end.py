@@ -275,33 +275,26 @@ def memory_table(rounds: Rounds) -> str:
 
 
 def ratios(rounds: Rounds) -> dict[str, Ratio]:
-    """Return the ratios that the targets are about."""
+    """What the targets are about, of the programs that ran."""
     beyond = [stage for stage in STAGES if stage != "network"]
+    arrays, quantities, reading = ["mixture"], ["quantities"], ["read"]
+    compared = {
+        "default without the network's pass / files": (("default", beyond), ("files", STAGES)),
+        "map-em / files": (("map-em", STAGES), ("files", STAGES)),
+        "pretrained / em-gmm-sklearn": (("pretrained", STAGES), ("em-gmm-sklearn", STAGES)),
+        "pretrained without the network's pass / em-gmm-sklearn": (
+            ("pretrained", beyond),
+            ("em-gmm-sklearn", STAGES),
+        ),
+        "pretrained / files": (("pretrained", STAGES), ("files", STAGES)),
+        "quantities of pretrained / reading of files": (("pretrained", quantities), ("files", reading)),
+        "em-gmm-sklearn / map-em, arrays to labels": (("em-gmm-sklearn", arrays), ("map-em", arrays)),
+        "em-gmm-sklearn / map-em": (("em-gmm-sklearn", STAGES), ("map-em", STAGES)),
+    }
     return {
-        "default without the network's pass / reading and writing files with nibabel": Ratio.of(
-            totals(rounds, "default", beyond), totals(rounds, "files")
-        ),
-        "map-em / reading and writing files with nibabel": Ratio.of(
-            totals(rounds, "map-em"), totals(rounds, "files")
-        ),
-        "pretrained / em-gmm-sklearn, files to files": Ratio.of(
-            totals(rounds, "pretrained"), totals(rounds, "em-gmm-sklearn")
-        ),
-        "pretrained without the network's pass / em-gmm-sklearn, files to files": Ratio.of(
-            totals(rounds, "pretrained", beyond), totals(rounds, "em-gmm-sklearn")
-        ),
-        "pretrained / reading and writing files with nibabel": Ratio.of(
-            totals(rounds, "pretrained"), totals(rounds, "files")
-        ),
-        "quantities of pretrained / reading files with nibabel": Ratio.of(
-            totals(rounds, "pretrained", ["quantities"]), totals(rounds, "files", ["read"])
-        ),
-        "em-gmm-sklearn / map-em, arrays to labels": Ratio.of(
-            totals(rounds, "em-gmm-sklearn", ["mixture"]), totals(rounds, "map-em", ["mixture"])
-        ),
-        "em-gmm-sklearn / map-em, files to files": Ratio.of(
-            totals(rounds, "em-gmm-sklearn"), totals(rounds, "map-em")
-        ),
+        name: Ratio.of(totals(rounds, *above), totals(rounds, *below))
+        for name, (above, below) in compared.items()
+        if above[0] in rounds and below[0] in rounds
     }
 
 
@@ -336,55 +329,51 @@ def region_voxels(cohort: Path) -> int:
 
 
 def measured(
-    folder: Path, *, studies: int, cohorts: Sequence[int], stacks: Sequence[int], rounds: int
+    folder: Path,
+    *,
+    studies: int,
+    cohorts: Sequence[int],
+    stacks: Sequence[int],
+    rounds: int,
+    programs: Sequence[str] = PROGRAMS,
 ) -> tuple[str, dict[str, Any]]:
-    """All tables as Markdown, and the numbers behind them."""
+    """All tables as Markdown, and the numbers behind them; no growth without sizes to grow to."""
     run = random_run(folder / "run")
-    largest = cohort_of(folder / "cohort", max(studies, *cohorts))
+    largest = cohort_of(folder / "cohort", max(studies, 3, *cohorts))
     cohort = part_of(largest, studies)
 
-    stages = in_turn({name: (name, cohort) for name in PROGRAMS}, run, rounds)
-    memory = in_turn({name: (name, cohort) for name in PROGRAMS[1:]}, run, 1, memory=True)
-
-    by_studies = in_turn(
-        {
-            f"{name}, {n} studies": (name, part_of(largest, n))
-            for name in ("map-em", "default")
-            for n in cohorts
-        },
-        run,
-        rounds,
-    )
-    of_slices = {n: cohort_of(folder / f"slices_{n}", 4, slices=(n, n)) for n in stacks}
-    by_slices = in_turn(
-        {f"{name}, {n} slices": (name, path) for name in PROGRAMS[1:] for n, path in of_slices.items()},
-        run,
-        rounds,
-    )
-    text = "\n\n".join(
-        [
-            f"CPU milliseconds per study, {studies} studies, medians of {rounds} rounds:",
-            stage_table(stages, studies),
-            markdown_table(["ratio within a round", ""], [[n, str(r)] for n, r in ratios(stages).items()]),
-            "Peak resident memory while in a stage:",
-            memory_table(memory),
-            "As the cohort grows:",
-            growth_table(
-                by_studies,
-                {f"{n} studies": n for n in cohorts},
-                f"{cohorts[0]} studies",
-                "study",
-            ),
-            "As the volume grows:",
-            growth_table(
-                by_slices,
-                {f"{n} slices": float(region_voxels(path)) for n, path in of_slices.items()},
-                f"{stacks[0]} slices",
-                "voxel of the region",
-            ),
-        ]
-    )
-    return text, {"stages": stages, "memory": memory, "studies": by_studies, "slices": by_slices}
+    stages = in_turn({name: (name, cohort) for name in programs}, run, rounds)
+    own = [name for name in programs if name != "files"]
+    memory = in_turn({name: (name, cohort) for name in own}, run, 1, memory=True)
+    numbers = {"stages": stages, "memory": memory}
+    parts = [
+        f"CPU milliseconds per study, {studies} studies, medians of {rounds} rounds:",
+        stage_table(stages, studies),
+        markdown_table(["ratio within a round", ""], [[n, str(r)] for n, r in ratios(stages).items()]),
+        "Peak resident memory while in a stage:",
+        memory_table(memory),
+    ]
+    if cohorts:
+        growing = [name for name in own if name in ("map-em", "default")]
+        numbers["studies"] = in_turn(
+            {f"{name}, {n} studies": (name, part_of(largest, n)) for name in growing for n in cohorts},
+            run,
+            rounds,
+        )
+        sizes = {f"{n} studies": float(n) for n in cohorts}
+        table = growth_table(numbers["studies"], sizes, f"{cohorts[0]} studies", "study")
+        parts += ["As the cohort grows:", table]
+    if stacks:
+        of_slices = {n: cohort_of(folder / f"slices_{n}", 4, slices=(n, n)) for n in stacks}
+        numbers["slices"] = in_turn(
+            {f"{name}, {n} slices": (name, path) for name in own for n, path in of_slices.items()},
+            run,
+            rounds,
+        )
+        sizes = {f"{n} slices": float(region_voxels(path)) for n, path in of_slices.items()}
+        table = growth_table(numbers["slices"], sizes, f"{stacks[0]} slices", "voxel of the region")
+        parts += ["As the volume grows:", table]
+    return "\n\n".join(parts), numbers
 
 
 def main() -> None:
@@ -394,9 +383,12 @@ def main() -> None:
     )
     parser.add_argument("-o", "--out", type=Path, help="JSON file for the numbers")
     parser.add_argument("--studies", type=int, default=40, help="of the table of stages")
-    parser.add_argument("--cohorts", default="5,40,200", help="numbers of studies of growing cohorts")
-    parser.add_argument("--slices", default="3,6,12,24", help="numbers of slices of growing volumes")
+    parser.add_argument(
+        "--cohorts", default="5,40,200", help="numbers of studies of growing cohorts, or none"
+    )
+    parser.add_argument("--slices", default="3,6,12,24", help="numbers of slices of growing volumes, or none")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--programs", default=",".join(PROGRAMS), help="which, by name")
     for hidden in ("--program", "--cohort", "--run"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     parser.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
@@ -408,9 +400,10 @@ def main() -> None:
         text, numbers = measured(
             Path(folder),
             studies=given.studies,
-            cohorts=[int(n) for n in given.cohorts.split(",")],
-            stacks=[int(n) for n in given.slices.split(",")],
+            cohorts=[int(n) for n in filter(None, given.cohorts.split(","))],
+            stacks=[int(n) for n in filter(None, given.slices.split(","))],
             rounds=given.rounds,
+            programs=given.programs.split(","),
         )
     print(text)
     if given.out:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mrigmm.cli.completion import complete_methods
-from mrigmm.cli.console import EXIT_INTERRUPTED, Voice, err_console, studies_text
+from mrigmm.cli.console import EXIT_INTERRUPTED, Voice, err_console, first_imports, studies_text
 from mrigmm.cli.options import (
     INPUT,
     METHOD,
@@ -68,8 +68,9 @@ def predict(
         mrigmm predict cohort/manifest.json -o all --method map-em --split all
         mrigmm predict --image LGE=l.nii.gz --region lv.nii.gz -o one --method em-gmm
     """
-    from mrigmm.jobs.predict import label_maps, predict_study
-    from mrigmm.jobs.predict import predict as job
+    with first_imports():
+        from mrigmm.jobs.predict import label_maps, predict_study
+        from mrigmm.jobs.predict import predict as job
 
     voice = Voice(quiet, verbose)
     chosen = read_options(PredictOptions, options)

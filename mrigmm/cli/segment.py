@@ -10,7 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from mrigmm.cli.completion import complete_kinds, complete_schemes
-from mrigmm.cli.console import EXIT_INTERRUPTED, Voice, err_console, out_console, studies_text
+from mrigmm.cli.console import (
+    EXIT_INTERRUPTED,
+    Voice,
+    err_console,
+    first_imports,
+    out_console,
+    studies_text,
+)
 from mrigmm.cli.options import (
     INPUT,
     OUTPUT,
@@ -83,10 +90,11 @@ def segment(
         mrigmm segment patients -o results --images LGE='*_lge*.nii.gz'
         mrigmm segment p01_lge.nii.gz p01_t2.nii.gz -o results
     """
-    from mrigmm.jobs.common import DISCLAIMER
-    from mrigmm.jobs.segment import as_json as content
-    from mrigmm.jobs.segment import segment_folder
-    from mrigmm.jobs.segmenting.answer import legend, to_look_at
+    with first_imports():
+        from mrigmm.jobs.common import DISCLAIMER
+        from mrigmm.jobs.segment import as_json as content
+        from mrigmm.jobs.segment import segment_folder
+        from mrigmm.jobs.segmenting.answer import legend, to_look_at
 
     voice = Voice(quiet, verbose)
     if bool(sources) == bool(image):

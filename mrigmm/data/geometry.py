@@ -248,9 +248,13 @@ def with_slices_last(array: NDArray[Any], grid: Grid) -> NDArray[Any]:
     return np.moveaxis(array, array.ndim - 3 + grid.slice_axis, -1)
 
 
-def plane_box(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """The part of the plane that holds a mask (X, Y) or (X, Y, Z); one pixel if it is empty."""
+def plane_box(mask: NDArray[np.bool_], margin: int = 0) -> tuple[slice, slice]:
+    """The part of the plane that holds a mask (X, Y) or (X, Y, Z), with some pixels around it where there
+    are any; one pixel if the mask is empty.
+    """
     others = tuple(range(2, mask.ndim))
     ends = [np.flatnonzero(mask.any(axis=(axis, *others))) for axis in (1, 0)]
-    x, y = (slice(int(i[0]), int(i[-1]) + 1) if i.size else slice(0, 1) for i in ends)
+    x, y = (
+        slice(max(int(i[0]) - margin, 0), int(i[-1]) + 1 + margin) if i.size else slice(0, 1) for i in ends
+    )
     return x, y

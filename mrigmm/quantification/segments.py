@@ -13,6 +13,7 @@ from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from mrigmm.data.geometry import plane_box
 from mrigmm.quantification.transmurality import cavity_body, centre_mm
 
 N_SEGMENTS = 16
@@ -190,6 +191,8 @@ def contact_ends(rv: Mask, cavity: Mask, wall: Mask, affine: Floats, *, base_fir
     _, in_plane = plane_axes(affine)
     spacing = np.linalg.norm(in_plane, axis=0)
     way = towards_septum(base_first)
+    box = plane_box(cavity | wall, margin=int(np.ceil(_SEPTUM_MM / spacing.min())))
+    rv, cavity, wall = rv[box], cavity[box], wall[box]
     ends = []
     for z in range(rv.shape[2]):
         body = cavity_body(cavity[..., z], wall[..., z])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, WebPImagePlugin  # noqa: F401 - else Pillow imports all formats to find this one
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -65,8 +65,9 @@ def test_files_are_recognised_segmented_and_measured(lab, tmp_path, cli):
 @pytest.mark.gate
 def test_segmenting_imports_only_what_it_needs(lab, tmp_path):
     program = (
-        "import sys\nfrom mrigmm.cli import app\n"
-        "try:\n    app()\nfinally:\n    print(*sys.modules, sep='\\n', file=sys.stderr)"
+        "import gc, sys\nfrom mrigmm.cli import app\n"
+        "try:\n    app()\nfinally:\n"
+        "    print(*sys.modules, gc.isenabled(), gc.get_freeze_count() > 10_000, sep='\\n', file=sys.stderr)"
     )
     result = subprocess.run(
         [sys.executable, "-c", program, "segment", lab, "-o", tmp_path / "out"],
@@ -77,6 +78,7 @@ def test_segmenting_imports_only_what_it_needs(lab, tmp_path):
     loaded = result.stderr.splitlines()
     assert "segmented 2 studies" in result.stdout, result.stderr
     assert "torch" in loaded
+    assert loaded[-2:] == ["True", "True"]  # garbage is collected again, and not among what was imported
     assert not {*NOT_FOR_SEGMENT} & {*loaded}
 
 
