@@ -166,10 +166,10 @@ def adapt_segmenter(
 
     Args:
         network: what it starts from; it is left as it is.
-        config: of the pretraining.
+        config: of the pretraining, with the ranges of this network.
         cohort: the cohort's simulator.
         settings: of the steps.
-        seed: of the ranges, and of everything drawn.
+        seed: of everything drawn.
         backgrounds: real slices.
         files: log and checkpoint.
         hardware: where it computes.
@@ -200,11 +200,13 @@ def with_own_statistics(network: Segmenter, slices: Sequence[SegmenterInput], sh
     Args:
         network: the segmenter.
         slices: of the cohort's studies, as they are given and with less given.
-        share: 0 leaves the statistics as they are.
+        share: 0 leaves the statistics as they are, as do networks that have none.
     """
     moved = deepcopy(network).eval()
     device = next(moved.parameters()).device
     norms = [layer for layer in moved.modules() if isinstance(layer, nn.BatchNorm2d)]
+    if not norms or share == 0:
+        return moved
     for norm in norms:
         norm.train()
         norm.reset_running_stats()

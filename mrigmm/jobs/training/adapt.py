@@ -149,10 +149,9 @@ def _look(
     networks = job.start.networks
     finder = NetworkFinder(str(networks.device), networks.source.path)
     classes, sequences = method.task.classes, method.task.sequences
-    measured = set(np.linspace(0, len(job.entries) - 1, settings.measured).round().astype(int).tolist())
     seen: list[_Seen] = []
     problems: list[Problem] = []
-    for number, entry in enumerate(job.track(job.entries, "Reading")):
+    for entry in job.track(job.entries, "Reading"):
         try:
             study = load_found(entry.study, sequences, classes, finder, labels=entry.labels)
             views = _views(study)
@@ -165,7 +164,7 @@ def _look(
         there = tuple(view.present[0].nonzero()[:, 0].tolist())
         kind = StudyKind(there, int(view.given[0]))
         figures = figures_of(networks.segmenters, view, kind)
-        kept = number in measured
+        kept = len(seen) < settings.measured
         seen.append(_Seen(entry, kind, figures, study if kept else None, views if kept else ()))
     if not seen:
         raise InputError.from_problems(problems)
@@ -205,12 +204,14 @@ def _train(
     config, adapted = job.start.networks.config, []
     for k, network in enumerate(starts):
         files = log_files(job.folder.path, f"segmenter_{k}")
+        # Each rehearses the ranges that it has learnt from, on slices of its own.
+        ranges = config.ranges_of(config.seeds[k % len(config.seeds)])
         weights = adapt_segmenter(
             network,
-            config,
+            config.model_copy(update={"ranges": ranges, "changed_ranges": {}}),
             cohort,
             settings,
-            seed=config.seeds[k % len(config.seeds)],
+            seed=settings.seed + k,
             backgrounds=backgrounds,
             files=files,
             hardware=job.hardware,
