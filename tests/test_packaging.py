@@ -87,6 +87,11 @@ def test_the_conda_recipe_has_version_and_requirements_of_the_project():
     assert recipe["requirements"]["host"][-1] == backend.replace(">", " >", 1)
 
 
+def test_the_newest_changes_are_those_of_this_version():
+    headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert headings == [PROJECT["version"], "0.1.0"]
+
+
 def test_citation():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["cff-version"] == "1.2.0"
