@@ -139,8 +139,9 @@ def from_random(
     network = Segmenter(filters=config.filters, levels=config.levels)
     if not studies:
         return network.eval()
+    # No moving average of the weights: of so few steps it would still hold the random ones.
     config = config.model_copy(
-        update={"ranges": config.ranges_of(config.seeds[0]), "changed_ranges": {}, "average_decay": 0.99}
+        update={"ranges": config.ranges_of(config.seeds[0]), "changed_ranges": {}, "average_decay": 0.0}
     )
     module = FromRandom(network, config, steps, None)
     files = log_files(folder, f"random_{len(studies)}")
