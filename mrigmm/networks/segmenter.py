@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mrigmm.labels import REGION_CLASSES, SEGMENTER_CLASSES, Region
-from mrigmm.networks.unet import UNet, at_least_single
+from mrigmm.networks.unet import Norm, UNet, at_least_single
 
 N_SEQUENCES = 3  # LGE, T2, bSSFP
 # Images, which of them are there, ventricle, cavity, wall, and whether those two kinds of region are given.
@@ -70,11 +70,12 @@ class Segmenter(nn.Module):
     Args:
         filters: at full resolution, doubled at each of the `levels` poolings.
         levels: number of poolings.
+        norm: over the batch, or per slice, which keeps nothing of a slice's own gain and offset.
     """
 
-    def __init__(self, *, filters: int, levels: int) -> None:
+    def __init__(self, *, filters: int, levels: int, norm: Norm = "batch") -> None:
         super().__init__()
-        self.unet = UNet(N_PLANES, len(SEGMENTER_CLASSES), filters=filters, levels=levels, norm="batch")
+        self.unet = UNet(N_PLANES, len(SEGMENTER_CLASSES), filters=filters, levels=levels, norm=norm)
 
     def forward(self, x: SegmenterInput) -> Tensor:
         """Logits (B, K, A, A) in the order of `SEGMENTER_CLASSES`; forbidden classes far below all others."""

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from mrigmm.config_pretrain import PretrainConfig
 from mrigmm.errors import InputError
 from mrigmm.mixture.threads import all_threads
 from mrigmm.networks.segmenter import Locator, Segmenter, SegmenterInput, within
-from mrigmm.networks.unet import UNet, at_least_single, for_inference
+from mrigmm.networks.unet import Norm, UNet, at_least_single, for_inference
 from mrigmm.pretrained.folder import (
     NetworkFile,
     NetworksRecord,
@@ -164,11 +165,12 @@ def read_networks(folder: PretrainedFolder | None, device: torch.device) -> Pret
     folder = shipped_folder() if folder is None else folder
     config, record = folder.read()
     locator = Locator(filters=config.locator_filters, levels=config.levels)
-    _load(locator, folder, record.locator)
+    _load(locator, folder, record.locator, _read(folder, record.locator))
     segmenters = []
     for file in record.segmenters:
-        segmenter = Segmenter(filters=config.filters, levels=config.levels)
-        _load(segmenter, folder, file)
+        weights = _read(folder, file)
+        segmenter = Segmenter(filters=config.filters, levels=config.levels, norm=_norm_of(weights))
+        _load(segmenter, folder, file, weights)
         segmenters.append(segmenter.to(device).eval())
     return PretrainedNetworks(
         locator.to(device).eval(),
@@ -187,20 +189,38 @@ def shipped_networks(device: str) -> PretrainedNetworks:
     return read_networks(None, torch.device(device))
 
 
-def _load(network: nn.Module, folder: PretrainedFolder, recorded: NetworkFile) -> None:
+def _norm_of(weights: Mapping[str, Tensor]) -> Norm:
+    """Batch normalisation keeps running statistics beside its weights."""
+    return "batch" if any(name.endswith("running_mean") for name in weights) else "instance"
+
+
+def _read(folder: PretrainedFolder, recorded: NetworkFile) -> dict[str, Tensor]:
+    """Read the tensors of a file that is what the record says."""
     file = folder.path / recorded.file
     try:
         if describe_file(file, recorded.parameters) != recorded:
             raise RuntimeError("another size or hash than in the record")
-        weights = load_file(file)
+        return load_file(file)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise _damaged(file, error) from None
+
+
+def _load(
+    network: nn.Module, folder: PretrainedFolder, recorded: NetworkFile, weights: Mapping[str, Tensor]
+) -> None:
+    """Put weights, float16 on disk, into a network."""
+    try:
         own = network.state_dict()
-        # float16 on disk
         network.load_state_dict({key: value.to(own[key].dtype) for key, value in weights.items()})
-    except (OSError, SafetensorError, RuntimeError, KeyError) as error:
-        raise InputError(
-            "the weights cannot be read",
-            file=file,
-            expected="the file that mrigmm pretrain wrote, of this version",
-            got=str(error).splitlines()[0],
-            remedy="install the package again, or pretrain again",
-        ) from None
+    except (RuntimeError, KeyError) as error:
+        raise _damaged(folder.path / recorded.file, error) from None
+
+
+def _damaged(file: Path, error: Exception) -> InputError:
+    return InputError(
+        "the weights cannot be read",
+        file=file,
+        expected="the file that mrigmm pretrain wrote, of this version",
+        got=str(error).splitlines()[0],
+        remedy="install the package again, or pretrain again",
+    )
