@@ -25,7 +25,8 @@ from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.whole import load_whole
 from mrigmm.methods.located_contrast import misnamed
 from mrigmm.methods.network_finder import NetworkFinder
-from mrigmm.phantom import SHIFTED, simulate_cohort
+from mrigmm.phantom import simulate_cohort
+from mrigmm.phantom.config import SHIFTED
 
 SEED = 901
 GIVEN: Mapping[str, Mapping[str, str]] = {  # name -> what it really is
