@@ -332,7 +332,6 @@ def _sent(page, change):
         (lambda *_: {"insertion": "there"}, "insertion"),
         (lambda *_: {"path": "/tmp/x"}, "path"),
     ],
-    ids=str,
 )
 def test_what_does_not_fit_is_refused_and_nothing_is_written(page, folder, change, text):
     files = {file: file.read_bytes() for file in folder.iterdir()}
