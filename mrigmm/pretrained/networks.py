@@ -101,8 +101,12 @@ class PretrainedNetworks:
         total, squares = (torch.zeros(allowed.shape, device=self.device) for _ in range(2))
         views = self._views()
         for network, symmetry in views:
-            logits = turned_back(at_least_single(network(turned(planes, symmetry))), symmetry)
-            p = within(logits, allowed).softmax(dim=1)
+            if isinstance(network, UNet):
+                logits = turned_back(at_least_single(network(turned(planes, symmetry))), symmetry)
+                p = within(logits, allowed).softmax(dim=1)
+            else:  # of another package: docs/extending.md
+                seen = replace(x, image=turned(x.image, symmetry), region=turned(x.region, symmetry))
+                p = turned_back(network(seen).softmax(dim=1), symmetry)
             total += p
             squares.addcmul_(p, p)
         n = len(views)
@@ -114,10 +118,10 @@ class PretrainedNetworks:
         return for_inference(self.locator.unet)
 
     @cached_property
-    def _segmenters(self) -> tuple[UNet, ...]:
-        return tuple(for_inference(segmenter.unet) for segmenter in self.segmenters)
+    def _segmenters(self) -> tuple[nn.Module, ...]:
+        return tuple(for_inference(s.unet) if isinstance(s, Segmenter) else s for s in self.segmenters)
 
-    def _views(self) -> list[tuple[UNet, tuple[int, bool]]]:
+    def _views(self) -> list[tuple[nn.Module, tuple[int, bool]]]:
         """Return which network sees which symmetries."""
         networks = self._segmenters
         if len(networks) == 1:

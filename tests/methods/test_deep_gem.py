@@ -162,7 +162,7 @@ def test_default_without_a_prior_names_the_remedy(cohort, tmp_path):
     other = cohort.parent / "other.json"
     other.write_text(json.dumps(content))
     with pytest.raises(InputError, match="needs a population prior") as error:
-        mrigmm.train(other, tmp_path / "run", device="cpu")
+        mrigmm.train(other, tmp_path / "run", preset="default", device="cpu")
     assert "--preset deepsvg" in str(error.value)
 
 

@@ -77,7 +77,7 @@ def answer_table(found: Mapping[str, StudyAnswer]) -> ShownTable:
             study,
             *(figure(v, 1) for v in (a.infarct_g, a.infarct_percent, a.edema_g, a.lv_mass_g)),
             "–" if a.infarct_probability is None else f"{100 * a.infarct_probability:.0f} %",
-            figure(a.estimated_dice, 2),
+            figure(a.estimated_dice if a.infarct_g else None, 2),  # of no infarct there is none
         )
         for study, a in found.items()
     ]

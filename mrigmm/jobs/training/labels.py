@@ -129,6 +129,8 @@ def learn_labels(job: LearningJob) -> Learnt:
             else f"on the held-out studies {words}",
         }
     )
+    if kept:
+        problems.append(Problem(f"the networks were kept as they were: {cohort.why}", severity="note"))
     return Learnt(segmenters, cohort, tuple(problems))
 
 
