@@ -1,4 +1,4 @@
-"""What is known of the voxels of a labelled study: label maps, parts of them, region maps, scribbles."""
+"""Knowledge of the voxels of a labelled study: label maps, parts of them, region maps, scribbles."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SCRIBBLE_IDS = {name: (tissue.id,) for name, tissue in TISSUES.items()}
 
 @dataclass(frozen=True)
 class KnownClasses:
-    """What is known of a study's voxels, slices along the last axis.
+    """Possible classes of a study's voxels, slices along the last axis.
 
     Attributes:
         sets: (X, Y, Z) uint8 `labels.class_set` of the classes that a voxel may be of.

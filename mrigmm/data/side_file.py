@@ -114,7 +114,7 @@ BASES = ("first", "last")
 
 @dataclass(frozen=True, kw_only=True)
 class Review:
-    """What somebody who looked at a study decided; times are ISO 8601 in UTC.
+    """Decision of somebody who looked at a study; times are ISO 8601 in UTC.
 
     Attributes:
         verdict: one of `VERDICTS`; None where it is still open.

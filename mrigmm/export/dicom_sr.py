@@ -39,7 +39,7 @@ _WITHOUT_SEGMENT: Mapping[str, tuple[Code, Code]] = {
 
 @dataclass(frozen=True)
 class Measured:
-    """What is measured of a class, or of the wall or the obstruction: kind (`_KINDS`) -> value."""
+    """Return the measurements of a class, or of the wall or the obstruction: kind (`_KINDS`) -> value."""
 
     name: str
     values: Mapping[str, float]

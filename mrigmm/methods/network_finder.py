@@ -52,7 +52,7 @@ class FoundAnatomy(Anatomy):
 
 @dataclass(frozen=True)
 class Located:
-    """What the locator sees of a study.
+    """Place of the ventricle by the locator.
 
     Attributes:
         centre: of the ventricle in voxels of X and Y, one for the stack.

@@ -1,4 +1,4 @@
-"""What pretrained networks have learnt since: `learning.json` of a run of `mrigmm train`, by cohort."""
+"""Record of what pretrained networks have learnt since: `learning.json` of a run of `mrigmm train`, by cohort."""
 
 from __future__ import annotations
 

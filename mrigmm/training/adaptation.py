@@ -38,7 +38,7 @@ SHARES = (0.5, 1.0)
 
 @dataclass(frozen=True)
 class StudyKind:
-    """What there is of a study.
+    """Sequences and region of a study.
 
     Attributes:
         sequences: channels, of LGE, T2, bSSFP.

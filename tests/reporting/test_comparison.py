@@ -29,7 +29,8 @@ def test_every_class_is_drawn_in_its_colour():
 
 @pytest.mark.parametrize("name", ["$x$", "a$", "$\\frac", "<b>"])
 def test_names_are_no_formulas(name):
-    figure({"Dice": {name: np.array([[0.1, 0.2]])}}, names=(name, name))
+    values = {"Dice": {name: np.array([[0.1, 0.2]])}}
+    assert not np.array_equal(figure(values, (name, name)), figure(values, ("b", "b")))
 
 
 def test_cells_end_no_line_and_no_column():

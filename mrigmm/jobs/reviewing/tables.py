@@ -1,4 +1,4 @@
-"""What is written beside reviewed studies: the tables of quantities, and the manifest of checked maps."""
+"""Files beside reviewed studies: the tables of quantities, and the manifest of checked maps."""
 
 from __future__ import annotations
 

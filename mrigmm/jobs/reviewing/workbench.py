@@ -63,7 +63,7 @@ class ChangedError(Exception):
 
 
 class Save(BaseModel):
-    """What a page wants to save of a study.
+    """Changes of a study that a page sends.
 
     Attributes:
         revision: of the study when the page read it.

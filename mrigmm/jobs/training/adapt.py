@@ -48,7 +48,7 @@ _OWN, _BEFORE, _NLL = "Dice, simulated like the cohort", "Dice, simulated as in 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What is kept of a study.
+    """A study as it is kept.
 
     Attributes:
         entry: the study.
@@ -172,7 +172,7 @@ def _look(
 
 
 def _views(study: StudyTensors) -> tuple[SegmenterInput, ...]:
-    """What the segmenter sees of a study with nothing given, with the ventricle, and with cavity and wall."""
+    """Return the views of a study with nothing given, with the ventricle, and with cavity and wall."""
     x, y = (float(c) for c in study.region.nonzero()[:, :2].float().mean(dim=0))
     ventricle = (study.region != Region.OUTSIDE).to(study.region.dtype) * int(Region.LV)
     given = [replace(study, region=ventricle)]

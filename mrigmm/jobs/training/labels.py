@@ -357,7 +357,7 @@ def _weights(candidates: Sequence[Candidate], choice: _Choice) -> Mapping[str, t
 def _record(
     settings: LabelsConfig, studies: Sequence[_Labelled], held_out: Sequence[_Labelled]
 ) -> LearntCohort:
-    """What is learnt from, before anything is known of the outcome."""
+    """Return the record of the studies learnt from, before anything is known of the outcome."""
     return LearntCohort(
         name=cohort_name(s.entry for s in studies),
         use="labels",
@@ -370,7 +370,7 @@ def _record(
 
 
 def _told(studies: Sequence[LabelledStudy]) -> str:
-    """What labels tell apart, in words: parts, and how many slices say so."""
+    """Return in words what labels tell apart: parts, and how many slices say so."""
     counts = sum(len(s.sets) * told_parts(torch.from_numpy(s.sets)).numpy() for s in studies)
     assert isinstance(counts, np.ndarray)
     told = [f"{name} ({n} slices)" for name, n in zip(PARTS, counts, strict=True) if n]
@@ -378,7 +378,7 @@ def _told(studies: Sequence[LabelledStudy]) -> str:
 
 
 def _in_words(choices: Sequence[_Choice]) -> str:
-    """What was chosen for each network."""
+    """Return in words the choice for each network."""
     words = [
         "the start"
         if choice.share == 0

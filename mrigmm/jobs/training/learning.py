@@ -31,7 +31,7 @@ _OF_DEEP_GMM = (
 
 @dataclass(frozen=True)
 class Start:
-    """What a training goes on from.
+    """Start of a training: networks and record.
 
     Attributes:
         networks: those that ship, or of `--from`.
@@ -69,7 +69,7 @@ class LearningJob:
 
 @dataclass(frozen=True)
 class Learnt:
-    """What a training leaves.
+    """Result of a training.
 
     Attributes:
         segmenters: the networks of the run; those of the start, where they were kept.

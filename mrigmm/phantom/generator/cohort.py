@@ -1,4 +1,4 @@
-"""What an unlabelled cohort's hearts and scanner look like, in the terms of the generator.
+"""Hearts and scanner of an unlabelled cohort, in the terms of the generator.
 
 Simulated studies whose knobs are known are described by the same figures as the cohort's studies, with the
 probabilities of the same networks. A ridge regression from figures to knobs then says what a study of the
