@@ -1,4 +1,4 @@
-"""Record of what pretrained networks have learnt since: `learning.json` of a run of `mrigmm train`, by cohort."""
+"""Record of what networks have learnt since the pretraining: `learning.json` of `mrigmm train`, by cohort."""
 
 from __future__ import annotations
 
