@@ -103,7 +103,7 @@ def watch(clock: StageClock) -> None:
     """Count the functions of the package where they are used."""
     from mrigmm.data import maps, study, study_tensors
     from mrigmm.data.crops import NetworkView
-    from mrigmm.jobs.predicting import segmented_study, segmenter, side_file
+    from mrigmm.jobs.predicting import segmented_study, segmenter
     from mrigmm.methods import deep_gem, pretrained
     from mrigmm.networks.spatial_prior import SpatialPrior
     from mrigmm.pretrained.networks import PretrainedNetworks
@@ -118,7 +118,7 @@ def watch(clock: StageClock) -> None:
     clock.wrap(segmenter.Segmenter, "segment", "mixture")
     clock.wrap(NetworkView, "to_study_grid", "undo")
     clock.wrap(study_tensors.StudyTensors, "to_input_grid", "undo")
-    clock.wrap(side_file, "predicted_quantities", "quantities")
+    clock.wrap(segmented_study, "predicted_quantities", "quantities")
     tables = "write_recorded write_itksnap_labels write_slicer_colours"
     clock.wrap(segmented_study, f"write_labels write_json {tables}", "write")
 

@@ -29,9 +29,9 @@ from mrigmm.data.study import load_study
 from mrigmm.errors import InputError
 from mrigmm.methods.anatomy import load_found
 from mrigmm.methods.base import Task
-from mrigmm.methods.decision import decide
 from mrigmm.methods.network_finder import NetworkFinder
 from mrigmm.methods.pretrained import PretrainedMethod, Solved
+from mrigmm.methods.study_verdict import decide
 from mrigmm.phantom import PRESETS, simulate_cohort
 
 CLASSES = ("blood", "myocardium", "edema", "scar")

@@ -19,24 +19,36 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from mrigmm.config import RunConfig, load_config
-from mrigmm.data.files import write_text
+from mrigmm.config_anatomy import AnatomyConfig, load_anatomy_config
+from mrigmm.data.files import atomic, write_text
 from mrigmm.data.priors.multiscale import MultiscalePrior
 from mrigmm.data.priors.prior_file import load_multiscale_prior, load_prior, save_multiscale_prior, save_prior
 from mrigmm.data.standardise import STANDARDISATIONS
-from mrigmm.data.tensors import write_tensors
 from mrigmm.errors import InputError
 from mrigmm.mixture import PopulationPrior
 from mrigmm.settings_yaml import dump_config
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors, each in one piece of memory, as safetensors.
+
+    Raises:
+        InputError: the folder cannot be written to, or the disk is full.
+    """
+    with atomic(path) as temporary:
+        # `save_file` makes files that nobody else may read, and has words of its own for a full disk.
+        temporary.write_bytes(save(dict(tensors)))
 
 
 class RunRecord(BaseModel):
@@ -222,3 +234,59 @@ def _misfits(expected: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]
     ]
     problems += [f"{name} has NaN or infinite values" for name in found if not found[name].isfinite().all()]
     return sorted(problems)
+
+
+class AnatomyRecord(BaseModel):
+    """Record of an anatomy run beside configuration and weights.
+
+    Attributes:
+        sequences: C sequence names, the network's input channels.
+        labelled_studies: ids of the studies whose anatomy it learnt from.
+        unlabelled_studies: ids of the studies of which it saw the images only.
+        lowest_quality: quality that 95 of 100 training slices exceed; below it a slice is flagged.
+        versions: package versions that trained it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sequences: tuple[str, ...]
+    labelled_studies: tuple[str, ...]
+    unlabelled_studies: tuple[str, ...]
+    lowest_quality: float
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class AnatomyRun:
+    """An anatomy run; paths and weights are those of a `RunFolder`."""
+
+    folder: RunFolder
+
+    def read(self) -> tuple[AnatomyConfig, AnatomyRecord]:
+        """Configuration and record of a finished run.
+
+        Raises:
+            InputError: no run folder, not finished, damaged, or a run of `mrigmm train`.
+        """
+        if not self.folder.path.is_dir():
+            raise InputError(
+                "the run folder does not exist",
+                file=self.folder.path,
+                remedy="train one: mrigmm train-anatomy",
+            )
+        config = load_anatomy_config(self.folder.config)
+        try:
+            record = AnatomyRecord.model_validate(json.loads(self.folder.record.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise InputError(
+                "the run is not finished",
+                file=self.folder.record,
+                remedy="continue it: mrigmm train-anatomy ... --resume",
+            ) from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise InputError("the run's record is damaged", file=self.folder.record, got=str(error)) from None
+        return config, record
+
+    def write_record(self, record: AnatomyRecord) -> None:
+        """Write the record; its presence says that the run is finished."""
+        write_text(self.folder.record, json.dumps(record.model_dump(mode="json"), indent=1) + "\n")

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from mrigmm.data.files import atomic
 from mrigmm.data.nifti_place import add_qform, itk_opens
 from mrigmm.data.study_tensors import OutputGrid
+from mrigmm.lazy import LazyModule
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk  # noqa: N813 - its own name
+else:
+    sitk = LazyModule("SimpleITK")
+
 
 _INTENT_LABEL = 1002  # NIFTI_INTENT_LABEL
 _DESCRIPTION = "mrigmm; not for clinical use"
@@ -76,3 +85,27 @@ def _image(data: NDArray[np.generic], output: OutputGrid, dtype: type) -> nib.Ni
 def _save(image: nib.Nifti1Image, path: Path) -> None:
     with atomic(path) as temporary:
         nib.save(image, temporary)
+
+
+def given_back(values: NDArray[np.generic], output: OutputGrid, like: object) -> Any:
+    """A map as what the caller gave the image as.
+
+    Args:
+        values: (X, Y, Z) in the order of the image; integers are ids.
+        output: grid and shape of the image.
+        like: the image; a path counts as its nibabel image.
+
+    Returns:
+        Image of nibabel or SimpleITK on the grid of `like`, or array or tensor of its shape.
+    """
+    if isinstance(like, sitk.Image):
+        image = sitk.GetImageFromArray(np.ascontiguousarray(values.T))
+        n = like.GetDimension()
+        image.SetOrigin(like.GetOrigin()[:3])
+        image.SetSpacing(like.GetSpacing()[:3])
+        image.SetDirection(np.reshape(like.GetDirection(), (n, n))[:3, :3].ravel().tolist())
+        return image
+    if isinstance(like, np.ndarray | torch.Tensor):
+        array = np.array(values.reshape(output.stored_shape), order="C")  # the caller's own to change
+        return torch.from_numpy(array) if isinstance(like, torch.Tensor) else array
+    return map_image(values, output)

@@ -1,14 +1,15 @@
-"""Files beside the label maps: colours and names for ITK-SNAP and 3D Slicer, JSON for everything else."""
+"""Files beside the label maps: names and colours for ITK-SNAP and 3D Slicer; JSON, written and read."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mrigmm.data.files import write_text
+from mrigmm.errors import InputError
 from mrigmm.labels import BACKGROUND_ID, class_colours, class_ids
 
 
@@ -57,3 +58,48 @@ def finite(value: Any) -> Any:
 def _plain(name: str) -> str:
     """Return a class name without characters that end a field or a line."""
     return "".join(" " if c in '"\t' or not c.isprintable() else c for c in name)
+
+
+Content = TypeVar("Content")
+
+
+def read_json(
+    path: Path,
+    parse: Callable[[Mapping[str, Any]], Content],
+    *,
+    missing: str,
+    write_it: str,
+    damaged: str,
+    write_again: str,
+    study: str | None = None,
+) -> Content:
+    """Read what a caller needs of a JSON file.
+
+    Args:
+        path: the file.
+        parse: takes its content; whatever it raises says that the content is not as it should be.
+        missing: the message where there is no file.
+        write_it: the remedy then.
+        damaged: the message where it cannot be read or parsed.
+        write_again: the remedy then.
+        study: study id, for messages.
+
+    Raises:
+        InputError: missing or damaged.
+    """
+    try:
+        return parse(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise InputError(missing, study=study, file=path, remedy=write_it) from None
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
+        raise InputError(
+            damaged, study=study, file=path, got=f"{type(error).__name__}: {error}", remedy=write_again
+        ) from None

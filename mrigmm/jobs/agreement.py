@@ -14,8 +14,16 @@ from mrigmm.data.files import require_new_folder, require_not_input
 from mrigmm.data.points import read_points
 from mrigmm.data.study_tensors import OutputGrid
 from mrigmm.errors import InputError
-from mrigmm.evaluation.agreement import StudyAgreement, study_agreement, summarise_agreement
-from mrigmm.evaluation.readers import Kappa, Pair, QuantityAgreement, quantity_agreement, segment_kappas
+from mrigmm.evaluation.agreement import (
+    Kappa,
+    Pair,
+    QuantityAgreement,
+    StudyAgreement,
+    quantity_agreement,
+    segment_kappas,
+    study_agreement,
+    summarise_agreement,
+)
 from mrigmm.export.nifti import write_map
 from mrigmm.jobs.agreement_files import AGREEMENT_FILE, Agreement, write_agreement
 from mrigmm.jobs.common import Track, no_progress

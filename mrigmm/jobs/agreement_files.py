@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mrigmm.data.files import atomic, remove, write_text
-from mrigmm.evaluation.agreement import ClassAgreement, StudyAgreement
-from mrigmm.evaluation.readers import Kappa, Pair, QuantityAgreement
+from mrigmm.evaluation.agreement import ClassAgreement, Kappa, Pair, QuantityAgreement, StudyAgreement
 from mrigmm.evaluation.volume_agreement import MIN_STUDIES, Value
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import DISCLAIMER, Outcome, versions

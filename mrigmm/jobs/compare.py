@@ -11,8 +11,7 @@ import numpy as np
 from mrigmm.data.files import atomic, require_not_input, write_text
 from mrigmm.data.manifest_file import read_manifest
 from mrigmm.errors import InputError
-from mrigmm.evaluation.comparison import Comparison, compare_scores
-from mrigmm.evaluation.scores import Scores
+from mrigmm.evaluation.scores import Comparison, Scores, compare_scores
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.agreement import agreement
 from mrigmm.jobs.agreement_files import Agreement

@@ -16,16 +16,21 @@ from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.provenance import PriorOverlap, prior_overlap
 from mrigmm.errors import InputError, Problem, some_of
 from mrigmm.evaluation.calibration import Reliability, pooled
-from mrigmm.evaluation.case_level import CaseLevel, case_level
-from mrigmm.evaluation.cohort import ClassSummary, summarise
+from mrigmm.evaluation.cohort import CaseLevel, ClassSummary, case_level, summarise
 from mrigmm.evaluation.intervals import Estimate
 from mrigmm.evaluation.scores import Scores, estimates
 from mrigmm.evaluation.volume_agreement import MeasuredAgreement, measured_agreement
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import METRICS_FILE, Outcome, Track, no_progress
 from mrigmm.jobs.reading.failures import failures
-from mrigmm.jobs.reading.label_maps import EDITED_COLUMN, label_maps, yes_or_no
-from mrigmm.jobs.reading.prediction_folder import Prediction, read_prediction, require_predictions
+from mrigmm.jobs.reading.prediction_folder import (
+    EDITED_COLUMN,
+    Prediction,
+    label_maps,
+    read_prediction,
+    require_predictions,
+    yes_or_no,
+)
 from mrigmm.jobs.scored_study import score_study, study_reliability, with_reference
 from mrigmm.jobs.shown import ShownTable, figure
 from mrigmm.labels import NESTED_REGIONS, ComparedClass

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mrigmm.config_pretrain import PretrainConfig, load_pretrain_config, make_pretrain_config
 from mrigmm.data.files import sole_writer, write_text
-from mrigmm.data.tensors import write_tensors
+from mrigmm.data.run_folder import write_tensors
 from mrigmm.errors import InputError
 from mrigmm.jobs.common import Outcome, Track, no_progress, select_device, versions
 from mrigmm.networks.segmenter import Locator, Segmenter

@@ -17,7 +17,7 @@ from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.points import read_points
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError, Problem, some_of
-from mrigmm.export.side_files import finite
+from mrigmm.export.side_files import finite, read_json
 from mrigmm.jobs.common import (
     LABELS_SUFFIX,
     QUANTITIES_FILE,
@@ -42,8 +42,7 @@ from mrigmm.jobs.quantifying.insertions import (
     reviewed_landmarks,
     without_effect,
 )
-from mrigmm.jobs.quantifying.plausible import map_problems
-from mrigmm.jobs.quantifying.posterior import EXPECTED, is_shown, shown
+from mrigmm.jobs.quantifying.plausible import EXPECTED, is_shown, map_problems, shown
 from mrigmm.jobs.quantifying.tables import (
     SEQUENCES,
     columns_of,
@@ -52,9 +51,14 @@ from mrigmm.jobs.quantifying.tables import (
     write_quantities,
 )
 from mrigmm.jobs.reading.failures import failures, no_prediction
-from mrigmm.jobs.reading.json_files import read_json
-from mrigmm.jobs.reading.label_maps import is_of, label_map_digests
-from mrigmm.jobs.reading.prediction_folder import EDITED, Prediction, predicted_studies, read_prediction
+from mrigmm.jobs.reading.prediction_folder import (
+    EDITED,
+    Prediction,
+    is_of,
+    label_map_digests,
+    predicted_studies,
+    read_prediction,
+)
 from mrigmm.jobs.shown import ShownTable, figure
 from mrigmm.labels import class_ids
 from mrigmm.methods.base import Segmentation

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mrigmm.data.files import require_own, write_text
+from mrigmm.data.files import atomic, require_own, write_text
 from mrigmm.data.side_file import SideFile
-from mrigmm.errors import InputError, Problem, some_of
+from mrigmm.errors import InputError, Problem, missing_extra, some_of
 from mrigmm.jobs.common import (
     DISCLAIMER,
     METRICS_FILE,
@@ -30,13 +32,59 @@ from mrigmm.jobs.reading.evaluated import (
     without_stale,
 )
 from mrigmm.jobs.reading.failures import failures, no_prediction
-from mrigmm.jobs.reading.label_maps import is_of
-from mrigmm.jobs.reading.prediction_folder import predicted_studies, require_predictions
+from mrigmm.jobs.reading.prediction_folder import is_of, predicted_studies, require_predictions
 from mrigmm.jobs.reporting.cohort import loss_picture, number_pairs
-from mrigmm.jobs.reporting.pdf import PDF_MARK, write_pdf
 from mrigmm.jobs.reporting.study import read_study, study_page
 from mrigmm.reporting.bland_altman import bland_altman_picture
 from mrigmm.reporting.page import REPORT_MARK, Report, StudyPage, render_report
+
+PDF_MARK = "(mrigmm report)"  # its title, near the beginning of the file
+# Programs that a system may have; without one, the browser that playwright installs.
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "msedge")
+_PATIENCE_MS = 600_000  # of hundreds of studies
+
+
+def write_pdf(html: Path, path: Path) -> None:
+    """Print a report: a study to a page, nothing that only works on a screen.
+
+    Args:
+        html: the page that `render_report` made.
+        path: file to write.
+
+    Raises:
+        InputError: there is no such package or no browser, or it cannot print.
+    """
+    try:
+        from playwright.sync_api import Error, sync_playwright
+    except ImportError as error:
+        raise missing_extra("pdf", error) from None
+
+    def printed() -> None:
+        with atomic(path) as temporary, sync_playwright() as engine:
+            browser = engine.chromium.launch(
+                executable_path=next(filter(None, map(shutil.which, _BROWSERS)), None)
+            )
+            page = browser.new_page(offline=True)
+            page.set_default_timeout(_PATIENCE_MS)
+            page.goto(html.resolve().as_uri())
+            page.evaluate(
+                "() => { document.title = 'mrigmm report'; dispatchEvent(new Event('beforeprint')); }"
+            )
+            page.evaluate("() => Promise.all([...document.images].map((image) => image.decode()))")
+            page.pdf(path=temporary, prefer_css_page_size=True)
+            browser.close()
+
+    with ThreadPoolExecutor(1) as thread:  # notebooks have a loop of their own, in which it refuses to work
+        try:
+            thread.submit(printed).result()
+        except Error as error:
+            raise InputError(
+                "the report cannot be printed",
+                file=path,
+                expected="Chromium, Chrome or Edge on the PATH, or the browser that playwright installs",
+                got=error.message.splitlines()[0],
+                remedy="install Chromium, or: playwright install chromium",
+            ) from None
 
 
 def report(

@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from mrigmm.config_anatomy import AnatomyConfig, load_anatomy_config, make_anatomy_config
-from mrigmm.data.anatomy_run import AnatomyRecord, AnatomyRun
 from mrigmm.data.files import atomic, require_new_folder, sole_writer, write_text
 from mrigmm.data.manifest import Manifest
 from mrigmm.data.manifest_file import read_manifest
-from mrigmm.data.run_folder import RunFolder, read_log
+from mrigmm.data.run_folder import AnatomyRecord, AnatomyRun, RunFolder, read_log
 from mrigmm.data.study import read_sequences
 from mrigmm.data.whole import anatomy_channels, known_anatomy, load_whole, middle_view
 from mrigmm.errors import InputError, Problem, near_misses

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mrigmm.config_anatomy import AnatomyConfig
-from mrigmm.data.anatomy_run import AnatomyRecord, AnatomyRun
 from mrigmm.data.in_memory import LoadedStudy
 from mrigmm.data.manifest import Study
-from mrigmm.data.run_folder import RunFolder
+from mrigmm.data.run_folder import AnatomyRecord, AnatomyRun, RunFolder
 from mrigmm.data.study import NO_CORRECTIONS, Corrections, load_study, read_sequences
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.data.ventricle import closed_ventricle

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,16 +11,73 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from mrigmm.data.study_tensors import StudyTensors
+from mrigmm.data.study_tensors import StudyTensors, packed
 from mrigmm.labels import KEY_SEQUENCES, SEGMENTER_CLASSES, Region, allowed_classes, class_ids
-from mrigmm.methods.base import Segmentation, Task, one_mixture, present_sequences
-from mrigmm.methods.decision import decided_labels
-from mrigmm.methods.own_mixture import ITERATIONS, own_fit
+from mrigmm.methods.base import (
+    Segmentation,
+    Task,
+    class_log_density,
+    one_mixture,
+    present_sequences,
+    responsible_mixture,
+    unpack,
+)
 from mrigmm.methods.settings import PretrainedSettings, validated_settings
-from mrigmm.methods.study_verdict import expected_dice, judge_infarct, set_aside, study_features
+from mrigmm.methods.study_verdict import (
+    decided_labels,
+    expected_dice,
+    judge_infarct,
+    set_aside,
+    study_features,
+)
 from mrigmm.methods.study_views import NETWORK_SEQUENCES, given_view
+from mrigmm.mixture import Mixture, smooth_posterior
 from mrigmm.pretrained.folder import PretrainedFolder
 from mrigmm.pretrained.networks import read_networks, shipped_networks
+
+ITERATIONS = 5
+_SMOOTHING_MM = 1.5
+_LOWEST = 1e-4  # no network is certain of what it has not seen
+
+
+@dataclass(frozen=True)
+class OwnFit:
+    """EM of the spatially variant mixture `sum_k pi_k(x) N(x | k)` with pi given.
+
+    Attributes:
+        resp: (K, X, Y, Z) responsibilities, smoothed in plane inside the region; 0 outside.
+        mixture: one, with the mean responsibilities as weights.
+        nll_v: mean over voxels of `-log sum_k pi_k(x) N(x | k)`.
+    """
+
+    resp: Tensor
+    mixture: Mixture
+    nll_v: float
+
+
+def own_fit(study: StudyTensors, region: Tensor, prior: Tensor) -> OwnFit:
+    """Fit the study's class means and covariances, from the prior's own responsibilities.
+
+    Args:
+        study: the study.
+        region: (X, Y, Z) codes; classes that a code forbids have probability 0 in `prior`.
+        prior: (K, X, Y, Z) probabilities, sum 1 inside the region.
+    """
+    x, observed = replace(study, region=region).present_voxels()
+    x = x.double()
+    pi = packed(prior, region).T.double()  # (N, K)
+    log_pi = torch.where(pi > 0, pi.clamp_min(_LOWEST), pi).log()  # a forbidden class stays so
+    resp = pi
+    mixture = responsible_mixture(x, resp, observed)
+    for _ in range(ITERATIONS):
+        resp = (log_pi + class_log_density(x, mixture, observed)).softmax(dim=1)
+        mixture = responsible_mixture(x, resp, observed)
+    nll_v = -(log_pi + class_log_density(x, mixture, observed)).logsumexp(dim=1).mean()
+    smooth = smooth_posterior(
+        unpack(resp.float(), region), region.long(), sigma_mm=_SMOOTHING_MM, spacing_mm=study.spacing_mm
+    )
+    return OwnFit(smooth, mixture, float(nll_v))
+
 
 # What of the networks' classes each class of ours takes.
 _PARTS = {

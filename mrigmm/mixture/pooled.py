@@ -15,7 +15,7 @@ from mrigmm.mixture.gaussian import Covariance, Mixture, parameter_dtype
 from mrigmm.mixture.missing import expected_statistics, log_gaussian_observed
 from mrigmm.mixture.moments import Statistics
 from mrigmm.mixture.objectives import log_likelihood, posterior, region_log_prior
-from mrigmm.mixture.study_sums import AddUp, Array, StudySums
+from mrigmm.mixture.population_sums import AddUp, Array, StudySums
 from mrigmm.mixture.updates import VARIANCE_FLOOR, m_step
 
 

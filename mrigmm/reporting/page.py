@@ -20,7 +20,7 @@ from markupsafe import Markup
 from mrigmm.labels import AGREEMENT_COLOURS, class_colours, in_words
 from mrigmm.reporting.bland_altman import VolumePairs
 from mrigmm.reporting.bulls_eye import TERRITORIES, BullsEye
-from mrigmm.reporting.distribution import HEIGHT, WIDTH, Distribution, distribution
+from mrigmm.reporting.figures import HEIGHT, WIDTH, Distribution, distribution
 from mrigmm.reporting.pictures import MAX_SLICES, Picture
 from mrigmm.reporting.slices import ISLAND_ML, SCALE_MM, Slices
 from mrigmm.reporting.viewer import ViewerStudy, viewer_classes

@@ -11,7 +11,7 @@ from typing import Literal, overload
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from mrigmm.data.tensors import write_tensors
+from mrigmm.data.run_folder import write_tensors
 from mrigmm.errors import InputError
 from mrigmm.training.batches import TrainingStudy
 

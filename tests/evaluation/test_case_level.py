@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from mrigmm.evaluation.case_level import case_level
+from mrigmm.evaluation.cohort import case_level
 from mrigmm.evaluation.overlap import Overlap
 
 

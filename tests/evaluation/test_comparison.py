@@ -2,8 +2,7 @@ import math
 
 import pytest
 
-from mrigmm.evaluation.comparison import COMPARED, compare_scores, holm
-from mrigmm.evaluation.scores import Scores
+from mrigmm.evaluation.scores import COMPARED, Scores, compare_scores, holm
 
 
 def scores(dice, hd95=1.0, predicted=1.0):

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from mrigmm.evaluation.readers import quantity_agreement, segment_kappas, weighted_kappa
+from mrigmm.evaluation.agreement import quantity_agreement, segment_kappas, weighted_kappa
 
 from .test_volume_agreement import SHROUT_FLEISS
 

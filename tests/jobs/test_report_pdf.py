@@ -7,7 +7,7 @@ import pytest
 
 import mrigmm
 from mrigmm.errors import InputError
-from mrigmm.jobs.reporting import pdf
+from mrigmm.jobs import report
 from tests.browsing import CHROMIUM
 from tests.conftest import Workshop
 
@@ -55,7 +55,7 @@ def test_a_file_of_somebody_else_is_not_replaced(predictions, tmp_path):
 def test_without_the_package_or_a_browser_the_page_is_written_and_the_remedy_told(
     predictions, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(pdf, "_BROWSERS", ("no-such-browser",))
+    monkeypatch.setattr(report, "_BROWSERS", ("no-such-browser",))
     monkeypatch.setenv("PLAYWRIGHT_BROWSERS_PATH", str(tmp_path))
     with pytest.raises(InputError, match="playwright install chromium"):
         mrigmm.report(predictions, out=tmp_path / "r.html", pdf=True)

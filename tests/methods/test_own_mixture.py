@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from mrigmm.labels import Region
-from mrigmm.methods.own_mixture import own_fit
+from mrigmm.methods.pretrained import own_fit
 
 
 def two_tissues(ring):

@@ -1,6 +1,6 @@
 import pytest
 
-from mrigmm.reporting.distribution import HEIGHT, WIDTH, distribution
+from mrigmm.reporting.figures import HEIGHT, WIDTH, distribution
 
 
 def test_a_dot_per_study_at_its_number():

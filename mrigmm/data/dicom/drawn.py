@@ -1,10 +1,14 @@
-"""Maps that the user drew on the images of an import and put beside them, by study id."""
+"""Study ids of an import, and the maps that the user drew and put beside its images under these ids."""
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
+from mrigmm.data.dicom.series import DicomStudy
+from mrigmm.data.manifest import check_study_id
 from mrigmm.errors import Problem, near_misses
 
 REGIONS, LABELS = "regions", "labels"  # folders beside the manifest
@@ -51,3 +55,42 @@ def _why(name: str, ids: Sequence[str]) -> str:
         return "the study has another map there"
     close = near_misses(stem, ids)
     return "no study has this id" + (f"; {close}" if close.startswith("did you mean") else "")
+
+
+_LONGEST = 60
+
+
+def study_ids(studies: Sequence[DicomStudy], *, pseudonyms: bool) -> list[str]:
+    """One id per study, all different, also where case does not count.
+
+    Args:
+        studies: in their order.
+        pseudonyms: number the studies instead of using the PatientID.
+
+    Returns:
+        `study001`, ... or a safe form of the PatientID, with -2, -3, ... for further studies.
+    """
+    if pseudonyms:
+        return [f"study{number:03d}" for number in range(1, len(studies) + 1)]
+    wanted = [safe_name(study.patient_id) for study in studies]
+    reserved = {name.casefold() for name in wanted}
+    used: set[str] = set()
+    ids = []
+    for name in wanted:
+        candidate, number = name, 1
+        while candidate.casefold() in used or (number > 1 and candidate.casefold() in reserved):
+            number += 1
+            candidate = f"{name}-{number}"
+        used.add(candidate.casefold())
+        ids.append(candidate)
+    return ids
+
+
+def safe_name(text: str) -> str:
+    """Letters, digits, "-" and "_" of a text, the rest as "_"; "patient" when nothing is left.
+
+    Names that Windows keeps for itself get a "_" more.
+    """
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^A-Za-z0-9-]+", "_", plain).strip("_-")[:_LONGEST].strip("_-") or "patient"
+    return name if check_study_id(name) is None else f"{name}_"

@@ -11,8 +11,7 @@ from mrigmm.data.quality.cohort import (
     unknown_classes,
     unknown_sequences,
 )
-from mrigmm.data.quality.grids import on_another_grid
-from mrigmm.data.quality.sizes import implausible_size
+from mrigmm.data.quality.grids import implausible_size, on_another_grid
 from mrigmm.data.quality.study import codes_slices_last, grid_problems, region_problems, study_problems
 from mrigmm.data.quality.topology import exchanged, slice_shapes
 

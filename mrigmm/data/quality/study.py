@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mrigmm.data.cine import values_in_region
 from mrigmm.data.geometry import Grid, plane_box, with_slices_last
 from mrigmm.data.nifti_place import itk_opens
-from mrigmm.data.quality.grids import implausible_spacing, not_parallel, sheared
+from mrigmm.data.quality.grids import implausible_size, implausible_spacing, not_parallel, sheared
 from mrigmm.data.quality.regions import (
     cavity_contrast,
     misplaced,
@@ -20,7 +20,6 @@ from mrigmm.data.quality.regions import (
     swapped,
     touches_border,
 )
-from mrigmm.data.quality.sizes import implausible_size
 from mrigmm.data.quality.topology import doubtful_parts, slice_shapes
 from mrigmm.data.volumes import Volume
 from mrigmm.errors import Problem

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mrigmm.data.dicom import doubts
-from mrigmm.data.dicom.drawn import LABELS, REGIONS, drawn_maps
+from mrigmm.data.dicom.drawn import LABELS, REGIONS, drawn_maps, study_ids
 from mrigmm.data.dicom.recognise import SEQUENCES, choose
 from mrigmm.data.dicom.record import (
     IMAGES,
@@ -26,7 +26,6 @@ from mrigmm.data.dicom.scan import Scan, passed_over_text, scan
 from mrigmm.data.dicom.series import DicomStudy, Part, group_studies
 from mrigmm.data.dicom.series_map import MappedStudy, read_map, write_map
 from mrigmm.data.dicom.stack import read_voxels, stack_slices, write_nifti
-from mrigmm.data.dicom.study_ids import study_ids
 from mrigmm.data.files import require_new_folder, write_text
 from mrigmm.data.sources.names import label_ids
 from mrigmm.errors import InputError, Problem, counted, some_of

@@ -17,7 +17,7 @@ from mrigmm.data.files import sole_writer
 from mrigmm.data.geometry import with_slices_last
 from mrigmm.data.side_file import SavedMixture
 from mrigmm.errors import printable
-from mrigmm.export.in_memory import given_back
+from mrigmm.export.nifti import given_back
 from mrigmm.jobs.common import DISCLAIMER, Outcome
 from mrigmm.jobs.predicting.finished import require_unedited
 from mrigmm.jobs.predicting.result_files import require_free
@@ -25,7 +25,7 @@ from mrigmm.jobs.predicting.segmented_study import SolvedStudy, write_solved, wr
 from mrigmm.jobs.predicting.segmenter import Segmenter
 from mrigmm.jobs.quantify import Quantified
 from mrigmm.jobs.quantifying.inputs import slices_last_grid
-from mrigmm.jobs.quantifying.posterior import shown
+from mrigmm.jobs.quantifying.plausible import shown
 from mrigmm.jobs.quantifying.tables import columns_of
 from mrigmm.jobs.reading.failures import clear_failure
 from mrigmm.jobs.shown import ShownTable

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -59,3 +60,21 @@ def map_problems(study: str, maps: Maps, *, divided: bool) -> list[Problem]:
         size = quality.implausible_size(codes, maps.grid.spacing_mm.tolist(), maps.grid.voxel_volume_ml)
         found = [] if size is None else [size]
     return [replace(problem, study=study) for problem in found]
+
+
+EXPECTED = "expected_"
+# Not calibrated as volumes: an interval of 3 to 92 g for an infarct of 42 g says nothing.
+_NOT_SHOWN = ("pretrained",)
+
+
+def is_shown(method: str) -> bool:
+    """Whether volumes by a method's probabilities say anything of the true ones."""
+    return method not in _NOT_SHOWN
+
+
+def shown(row: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """Return a study's numbers (`Quantities.as_dict`) without what its method's probabilities do not tell."""
+    if is_shown(method):
+        return dict(row)
+    volumes = {name: value for name, value in row["volumes"].items() if not name.startswith(EXPECTED)}
+    return {**row, "volumes": volumes, "intervals": {}}

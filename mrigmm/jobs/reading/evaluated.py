@@ -9,10 +9,9 @@ from typing import Any
 
 from mrigmm.errors import InputError, Problem, some_of
 from mrigmm.evaluation.overlap import empty_remark
+from mrigmm.export.side_files import read_json
 from mrigmm.jobs.common import METRICS_FILE, QUANTITIES_FILE
-from mrigmm.jobs.reading.json_files import read_json
-from mrigmm.jobs.reading.label_maps import is_of, label_map_digests
-from mrigmm.jobs.reading.prediction_folder import read_prediction
+from mrigmm.jobs.reading.prediction_folder import is_of, label_map_digests, read_prediction
 from mrigmm.labels import ComparedClass
 from mrigmm.quantification.segments import Orientation
 from mrigmm.reporting.page import MetricsTable

@@ -10,9 +10,8 @@ from typing import Any
 
 from mrigmm.data.files import remove
 from mrigmm.errors import InputError, Problem
-from mrigmm.export.side_files import write_json
+from mrigmm.export.side_files import read_json, write_json
 from mrigmm.jobs.common import command_line, versions
-from mrigmm.jobs.reading.json_files import read_json
 
 FAILED_SUFFIX = "_failed.json"
 _TEXTS = ("what", "file", "expected", "got", "remedy")

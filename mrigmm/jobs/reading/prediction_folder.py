@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +17,9 @@ from mrigmm.data.side_file import SideFile, record_of
 from mrigmm.data.study_tensors import OutputGrid
 from mrigmm.data.volumes import Volume, read_map, read_probabilities
 from mrigmm.errors import InputError, Problem, near_misses
+from mrigmm.export.side_files import read_json
 from mrigmm.jobs.common import LABELS_SUFFIX, MVO_SUFFIX, ORIGINAL_SUFFIX, PROBABILITIES_SUFFIX, RV_SUFFIX
 from mrigmm.jobs.reading.failures import failure_of, failures, no_prediction
-from mrigmm.jobs.reading.json_files import read_json
 from mrigmm.labels import BACKGROUND_ID
 from mrigmm.quantification.study import NO_EDEMA
 
@@ -240,3 +241,37 @@ def _read_mask(file: Path, study: str, labels: Volume, what: str) -> NDArray[np.
         return None
     found = read_map(file, study=study, role=f"predicted {what}", known=(0, 1))
     return np.asarray(on_grid(found, labels.grid, study, f"predicted {what}").data > 0)
+
+
+EDITED_COLUMN = "edited"
+_DIGESTS = "label_maps"
+
+
+def label_maps(predictions: Iterable[Prediction]) -> dict[str, Any]:
+    """Return what a table says of the label maps behind it: digest of each, and which were edited by hand."""
+    listed = list(predictions)
+    return {
+        _DIGESTS: {prediction.study: prediction.digest for prediction in listed},
+        EDITED_COLUMN: [prediction.study for prediction in listed if prediction.edited],
+    }
+
+
+def label_map_digests(content: Mapping[str, Any]) -> dict[str, str]:
+    """Study -> digest of the label map that a table is of; empty for tables of older versions."""
+    return {str(study): str(digest) for study, digest in content.get(_DIGESTS, {}).items()}
+
+
+def is_of(digest: str | None, prediction: Prediction) -> bool:
+    """Return whether figures are of a study's label map as it is now.
+
+    Args:
+        digest: of the map that they are of; None where the table does not say: then of the map that `predict`
+            wrote.
+        prediction: the study now.
+    """
+    return not prediction.edited if digest is None else digest == prediction.digest
+
+
+def yes_or_no(value: bool) -> str:
+    """A cell of a table."""
+    return "yes" if value else "no"

@@ -13,7 +13,7 @@ from mrigmm.data.manifest import RegionRule
 from mrigmm.data.standardise import UNITS_IN_WORDS
 from mrigmm.jobs.common import versions_text
 from mrigmm.jobs.quantifying.inputs import slices_last_grid
-from mrigmm.jobs.quantifying.posterior import EXPECTED
+from mrigmm.jobs.quantifying.plausible import EXPECTED
 from mrigmm.jobs.reading.evaluated import ReadEvaluation, StudyQuantities
 from mrigmm.jobs.reading.predicted import PredictedStudy, read_predicted_study
 from mrigmm.jobs.reading.prediction_folder import EDITED, Prediction

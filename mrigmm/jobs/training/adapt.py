@@ -21,8 +21,7 @@ from mrigmm.jobs.training.studies import Entry
 from mrigmm.labels import Region
 from mrigmm.methods.anatomy import load_found
 from mrigmm.methods.network_finder import NetworkFinder
-from mrigmm.methods.own_mixture import own_fit
-from mrigmm.methods.pretrained import PretrainedMethod
+from mrigmm.methods.pretrained import PretrainedMethod, own_fit
 from mrigmm.methods.study_views import centred_view, given_view
 from mrigmm.mixture.threads import one_thread
 from mrigmm.networks.segmenter import Segmenter, SegmenterInput

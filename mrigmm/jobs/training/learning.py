@@ -9,7 +9,7 @@ from pathlib import Path
 from mrigmm.data.files import atomic, require_new_folder, sole_writer, write_text
 from mrigmm.data.manifest import Manifest
 from mrigmm.data.manifest_file import read_manifest
-from mrigmm.data.tensors import write_tensors
+from mrigmm.data.run_folder import write_tensors
 from mrigmm.errors import InputError, Problem
 from mrigmm.jobs.common import Outcome, Tell, Track, select_device, versions
 from mrigmm.jobs.options import TrainOptions, fields_of, shown

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mrigmm.config import RunConfig
-from mrigmm.data.anatomy_run import AnatomyRun
 from mrigmm.data.files import write_text
 from mrigmm.data.provenance import provenance_record
-from mrigmm.data.run_folder import RunFolder, RunRecord, read_log
+from mrigmm.data.run_folder import AnatomyRun, RunFolder, RunRecord, read_log
 from mrigmm.errors import InputError
 from mrigmm.jobs.common import DISCLAIMER
 from mrigmm.mixture import PopulationPrior

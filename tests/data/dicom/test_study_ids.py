@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mrigmm.data.dicom.drawn import safe_name, study_ids
 from mrigmm.data.dicom.series import DicomStudy
-from mrigmm.data.dicom.study_ids import safe_name, study_ids
 from mrigmm.data.manifest import check_study_id
 
 

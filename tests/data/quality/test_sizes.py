@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mrigmm.data.quality import implausible_size
-from mrigmm.data.quality.sizes import wall_thickness_mm
+from mrigmm.data.quality.grids import wall_thickness_mm
 from mrigmm.labels import Region
 
 
