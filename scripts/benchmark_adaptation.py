@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarking import markdown_table
+from benchmarking import markdown_table, short_digest
 from quality.cohorts import Cohort, given_to_predict, simulated_cohort
 from quality.scoring import Competitor, Result, Store
 from quality.shifted import DICE, FALSE, GIVEN, SEEDS, STUDIES, predict_and_score, summarise_cohort
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cohort = simulated_cohort(
             options.out / "cohorts", preset=name, seed=seed, n_studies=options.studies, track=no_progress
         )
-        learnt[name] = adapted(cohort, options.out / "runs" / name, options.set)
+        learnt[name] = adapted(cohort, run_folder(options, name), options.set)
         results[name] = {p: rows(cohort, name, p, options) for p in PROTOCOLS}
         command = f"python scripts/benchmark_adaptation.py {shlex.join(given)}"
         text = tables(results, learnt, command, seed)
@@ -116,16 +116,31 @@ def adapted(cohort: Cohort, run: Path, settings: Sequence[str]) -> LearntCohort:
     return read_learning(folder).cohorts[-1]
 
 
+def digests_of(networks: PretrainedFolder) -> list[str]:
+    """SHA-256 of each segmenter."""
+    return [n.sha256 for n in networks.read()[1].segmenters]
+
+
+def run_folder(options: argparse.Namespace, name: str) -> Path:
+    """Folder of a cohort's adaptation; other networks to start from, studies or settings have another one."""
+    seed = "tuning" if options.tuning else "report"
+    made_with = {"start": digests_of(shipped_folder()), "studies": options.studies, "seed": seed}
+    key = short_digest({**made_with, "settings": options.set, "mrigmm": versions()["mrigmm"]})
+    return Path(options.out) / "runs" / f"{name}-{key}"
+
+
 def rows(cohort: Cohort, name: str, protocol: str, options: argparse.Namespace) -> dict[str, Result]:
     """The cohort, predicted by the shipped and by the adapted networks."""
-    found = {}
-    run = options.out / "runs" / name
+    found: dict[str, Result] = {}
+    run, shipped = run_folder(options, name), digests_of(shipped_folder())
     for row, networks in zip(ROWS, (shipped_folder(), PretrainedFolder(run)), strict=True):
-        digests = [n.sha256 for n in networks.read()[1].segmenters]
+        digests = digests_of(networks)
         competitor = Competitor(row, lambda _: _never(), {"networks": digests})
         store = Store(options.out / "results" / name)
         circumstances = {"cohort": cohort.identity, "mrigmm": versions()["mrigmm"]}
         result = store.load(protocol, competitor, circumstances)
+        if result is None and digests == shipped:  # the networks were kept as they were
+            result = found.get(ROWS[0])
         if result is None:
             keywords = {"method": "pretrained"} if row == "shipped" else {"run": run}
             folder = options.out / "predictions" / name / f"{protocol}-{row}-{digests[0][:8]}"

@@ -7,7 +7,8 @@ from and 12 others to score are simulated. Three ways learn from the labels of t
 `train --labels` from the networks that ship, with one network; the same network from random weights, on
 the same loss and changes of slices; and `train-anatomy`, which has the images of all 24, too, and knows
 cavity and wall alone. The networks are scored by themselves (each slice seen once, no mixture), in a
-square about the true centre. What is finished is kept.
+square about the true centre. What is finished is kept, by networks and settings. The random start learns
+longer, from small batches of labelled slices alone; the published curve has `--set steps=100`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import math
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from benchmark_anatomy import Case, dice, unmapped
+from benchmarking import short_digest
 from rich.console import Console
 from rich.progress import track
 
@@ -36,7 +39,7 @@ from mrigmm.data.manifest_file import read_manifest
 from mrigmm.evaluation.intervals import estimate_mean, paired_difference
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import no_progress, versions
-from mrigmm.jobs.training.labels import labelled_study
+from mrigmm.jobs.training.labelled_studies import labelled_study
 from mrigmm.jobs.training.learning import read_start
 from mrigmm.jobs.training.studies import Entry
 from mrigmm.methods.anatomy import read_anatomy_finder
@@ -132,11 +135,19 @@ def pretrained(cohort: Simulated, count: int, seed: int, run: Path, settings: Se
 
 
 def from_random(
-    studies: Sequence[LabelledStudy], seed: int, config: PretrainConfig, steps: int, folder: Path
+    start: Segmenter,
+    studies: Sequence[LabelledStudy],
+    seed: int,
+    config: PretrainConfig,
+    steps: int,
+    folder: Path,
 ) -> Segmenter:
-    """The same network on the same slices, from random weights, by the schedule of the pretraining."""
+    """The same network from random weights, on labelled slices, by the schedule of the pretraining."""
     torch.manual_seed(seed)
-    network = Segmenter(filters=config.filters, levels=config.levels)
+    network = deepcopy(start).requires_grad_(True)
+    for layer in network.modules():
+        if hasattr(layer, "reset_parameters"):
+            layer.reset_parameters()
     if not studies:
         return network.eval()
     # No moving average of the weights: of so few steps it would still hold the random ones.
@@ -147,13 +158,14 @@ def from_random(
     files = log_files(folder, f"random_{len(studies)}")
     files.checkpoint.unlink(missing_ok=True)
     files.log.parent.mkdir(parents=True, exist_ok=True)
+    network.train()
     draw = partial(label_batch, config, studies, read_backgrounds(), 0, seed)
     hardware = single_device(torch.device("cpu"), config.precision, asked_for=True)
     fit_steps(module, draw, files, hardware, workers=0, track=no_progress)
     return network.eval()
 
 
-def anatomy(cohort: Simulated, count: int, seed: int, run: Path) -> Scores:
+def anatomy(cohort: Simulated, count: int, seed: int, run: Path, settings: Sequence[str]) -> Scores:
     """Dice of cavity and wall by `train-anatomy` with a few labelled studies and the images of all."""
     manifest = unmapped(cohort.training.path, run.with_suffix(".json"))
     root = cohort.training.path.parent
@@ -161,7 +173,7 @@ def anatomy(cohort: Simulated, count: int, seed: int, run: Path) -> Scores:
         manifest,
         run,
         labelled=count,
-        overrides=[f"seed={seed}"],
+        overrides=[f"seed={seed}", *settings],
         data_root=root,
         device="cpu",
         resume=(run / "config.yaml").exists(),
@@ -177,21 +189,35 @@ def scores(
     options: argparse.Namespace, preset: str, cohort: Simulated, tested: HeldOut, arm: str, count: int
 ) -> Scores:
     """Dice of every scored study by an arm with so many labels, computed or kept."""
-    file = options.out / "results" / f"{preset}_{arm}_{count}.json"
+    start = read_start(None, "cpu").networks
+    made_with: dict[str, object] = {
+        "seeds": [options.tuning, options.train_seed],
+        "studies": [options.studies, options.train_studies],
+        "networks": [file.sha256 for file in start.record.segmenters],
+        "versions": versions()["mrigmm"],
+        "settings": {
+            "pretrained": options.set,
+            "random": [options.random_steps, options.random_batch],
+            "anatomy": options.anatomy_set,
+        }[arm],
+    }
+    name = f"{preset}_{arm}_{count}_{short_digest(made_with)}"
+    file = options.out / "results" / f"{name}.json"
     if file.exists():
         kept: Scores = json.loads(file.read_text())
         return {name: [math.nan if v is None else v for v in values] for name, values in kept.items()}
-    run = options.out / "runs" / f"{preset}_{arm}_{count}"
+    run = options.out / "runs" / name
     run.parent.mkdir(parents=True, exist_ok=True)
     if arm == "anatomy":
-        found = anatomy(cohort, count, options.train_seed, run)
+        found = anatomy(cohort, count, options.train_seed, run, options.anatomy_set)
     else:
         if arm == "pretrained":
             network = pretrained(cohort, count, options.train_seed, run, options.set)
         else:
-            config = read_start(None, "cpu").networks.config
+            config = start.config.model_copy(update={"batch": options.random_batch})
+            studies = slices_of(cohort.training, count)
             network = from_random(
-                slices_of(cohort.training, count), options.train_seed, config, options.random_steps, run
+                start.segmenters[0], studies, options.train_seed, config, options.random_steps, run
             )
         found = tested.score([network]).dice
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -214,8 +240,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--studies", type=int, default=12, help="scored studies (default: %(default)s)")
     add("--train-studies", type=int, default=24, help="to learn from (default: %(default)s)")
     add("--train-seed", type=int, default=1, help="of the trainings (default: %(default)s)")
-    add("--random-steps", type=int, default=300, help="steps from random weights (default: %(default)s)")
+    add("--random-steps", type=int, default=1500, help="steps from random weights (default: %(default)s)")
+    add("--random-batch", type=int, default=4, help="slices in each of them (default: %(default)s)")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="of train --labels")
+    add("--anatomy-set", action="append", default=[], metavar="KEY=VALUE", help="of train-anatomy")
     options = parser.parse_args(given)
     options.out.mkdir(parents=True, exist_ok=True)
     seed = SEEDS["tuning" if options.tuning else "report"]

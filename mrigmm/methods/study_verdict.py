@@ -88,6 +88,8 @@ FEATURES = (
 )
 # What the names of a verdict's numbers begin with in tables.
 VERDICT = ("infarct_probability", "infarct_set_aside", "estimated_dice")
+# In a calibration that was made for the networks that a run started from.
+OTHER_NETWORKS = "those of the start"
 _LEAST_ML = 0.05
 _MOST_CONTRAST = 15.0
 
@@ -100,11 +102,13 @@ class InfarctVerdict:
         probability: calibrated on simulated cohorts, 0 to 1.
         threshold: an infarct is reported at or above it.
         called_ml: what was called infarct before the verdict.
+        calibrated: for these networks, and not only for those that they started from.
     """
 
     probability: float
     threshold: float
     called_ml: float
+    calibrated: bool = True
 
     @property
     def found(self) -> bool:
@@ -118,6 +122,7 @@ class InfarctVerdict:
             "threshold": self.threshold,
             "found": self.found,
             "set_aside_ml": 0.0 if self.found else self.called_ml,
+            "calibrated": self.calibrated,
         }
 
 
@@ -199,7 +204,8 @@ def judge_infarct(
         return None
     model = calibration["infarct"]
     probability = float(1 / (1 + np.exp(-_linear(features, model))))
-    return InfarctVerdict(probability, float(model["threshold"]), called_ml)
+    calibrated = calibration.get("networks") != OTHER_NETWORKS
+    return InfarctVerdict(probability, float(model["threshold"]), called_ml, calibrated)
 
 
 def expected_dice(features: Mapping[str, float], calibration: Mapping[str, Any] | None) -> dict[str, float]:
@@ -210,6 +216,14 @@ def expected_dice(features: Mapping[str, float], calibration: Mapping[str, Any] 
         name: float(np.clip(_linear(features, model), 0, 1))
         for name, model in calibration["expected_dice"].items()
     }
+
+
+def of_other_networks(calibration: Mapping[str, Any]) -> dict[str, Any]:
+    """Calibration for networks that have learnt more: whether there is an infarct, but no expected Dice.
+
+    The verdict is kept, for without it healthy hearts would have infarcts, and says what it is not.
+    """
+    return {**calibration, "networks": OTHER_NETWORKS, "expected_dice": {}}
 
 
 def verdict_numbers(details: Mapping[str, Any]) -> dict[str, float]:

@@ -25,7 +25,7 @@ class LearntCohort(BaseModel):
         settings: of the training.
         measured: in words, what `before` and `after` are and on what they were measured.
         before: figures of the networks that it started from.
-        after: figures of the networks that it left.
+        after: figures of the best that it tried; the networks that it left, unless `kept_start`.
         kept_start: the networks that it started from were kept as they were.
         why: in words, why they were kept, or what was chosen.
         knobs: without labels, what the cohort says of the simulator's knobs

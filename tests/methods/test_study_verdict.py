@@ -9,6 +9,7 @@ from mrigmm.methods.study_verdict import (
     FEATURES,
     expected_dice,
     judge_infarct,
+    of_other_networks,
     set_aside,
     study_features,
     verdict_numbers,
@@ -119,6 +120,17 @@ def test_the_threshold_belongs_to_the_infarct(share, found):
     told = verdict.describe()
     assert told["set_aside_ml"] == pytest.approx(0.0 if found else ml)
     assert told["found"] is found
+
+
+def test_of_other_networks_the_verdict_is_not_calibrated_and_no_dice_is_expected():
+    other = of_other_networks(CALIBRATION)
+    features = {"share": 0.3}
+    verdict, own = (judge_infarct(features, c, called_ml=1.0) for c in (other, CALIBRATION))
+    assert verdict.probability == own.probability
+    assert (verdict.describe()["calibrated"], own.describe()["calibrated"]) == (False, True)
+    assert expected_dice(features, other) == {}
+    assert expected_dice(features, CALIBRATION) != {}
+    assert of_other_networks(other) == other
 
 
 def test_expected_dice_stays_between_0_and_1():

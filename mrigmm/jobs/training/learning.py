@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from mrigmm.jobs.options import TrainOptions, fields_of, shown
 from mrigmm.jobs.pretrain import half_precision
 from mrigmm.jobs.training.model_card import write_networks_card
 from mrigmm.jobs.training.studies import Entry, training_entries
+from mrigmm.methods.study_verdict import of_other_networks
 from mrigmm.networks.segmenter import Segmenter
 from mrigmm.pretrained.folder import PretrainedFolder, describe_file
 from mrigmm.pretrained.learning import LearningRecord, LearntCohort, read_learning, write_learning
@@ -143,7 +145,9 @@ def write_run(folder: PretrainedFolder, start: Start, learnt: Learnt) -> None:
         write_tensors(folder.segmenter(number), half_precision(segmenter.cpu()))
         files.append(describe_file(folder.segmenter(number), sum(p.numel() for p in segmenter.parameters())))
     if before.calibration is not None:
-        write_text(folder.calibration, before.source.calibration.read_text(encoding="utf-8"))
+        same = [f.sha256 for f in files] == [f.sha256 for f in before.record.segmenters]
+        calibration = before.calibration if same else of_other_networks(before.calibration)
+        write_text(folder.calibration, json.dumps(calibration, indent=1) + "\n")
     cohorts = (*start.learning.cohorts, learnt.cohort.model_copy(update={"versions": versions()}))
     write_learning(folder, LearningRecord(start=start.learning.start, cohorts=cohorts))
     folder.write_record(before.record.model_copy(update={"segmenters": tuple(files)}))

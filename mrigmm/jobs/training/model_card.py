@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mrigmm.config import RunConfig
 from mrigmm.data.files import write_text
@@ -11,6 +12,7 @@ from mrigmm.data.provenance import provenance_record
 from mrigmm.data.run_folder import AnatomyRun, RunFolder, RunRecord, read_log
 from mrigmm.errors import InputError
 from mrigmm.jobs.common import DISCLAIMER
+from mrigmm.methods.study_verdict import OTHER_NETWORKS
 from mrigmm.mixture import PopulationPrior
 from mrigmm.pretrained.folder import PretrainedFolder
 from mrigmm.pretrained.learning import LearntCohort, read_learning
@@ -95,14 +97,23 @@ def write_networks_card(folder: PretrainedFolder) -> None:
         },
         limits=(
             "Nothing here was validated clinically.",
-            "Probability of an infarct and estimated Dice are those calibrated for the networks that it "
-            "started from.",
+            *_limits_of_calibration(folder.read_calibration()),
             *_LIMITS[2:],
         ),
         licence=_LICENCE,
         settings=dump_config(config),
     )
     write_text(folder.card, render_model_card(card, disclaimer=DISCLAIMER))
+
+
+def _limits_of_calibration(calibration: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Sentences on the verdicts of networks that were calibrated before they learnt more."""
+    if calibration is None or calibration.get("networks") != OTHER_NETWORKS:
+        return ()
+    return (
+        "The probability of an infarct is that calibrated for the networks that it started from, and may be "
+        "too high or too low. No Dice is estimated: measure it, `mrigmm evaluate`.",
+    )
 
 
 def _learnt(cohort: LearntCohort) -> dict[str, str]:
@@ -119,7 +130,7 @@ def _learnt(cohort: LearntCohort) -> dict[str, str]:
         else "none",
         "measured": cohort.measured,
         "before": figures(cohort.before),
-        "after": figures(cohort.after),
+        "after, not taken" if cohort.kept_start else "after": figures(cohort.after),
         "outcome": ("the networks were kept as they were: " if cohort.kept_start else "") + cohort.why,
         "settings": ", ".join(f"{name} {value}" for name, value in cohort.settings.items()),
     }

@@ -1,6 +1,7 @@
 """`train --labels` from tiny networks: runs, folds, and going on from a run."""
 
 import json
+import shutil
 
 import pytest
 
@@ -10,10 +11,11 @@ from mrigmm.data.manifest import Study
 from mrigmm.data.manifest_file import read_manifest
 from mrigmm.errors import InputError
 from mrigmm.jobs.pretrain import pretrain
-from mrigmm.jobs.training.labels import _best, _divisions, _Labelled, labelled_study
+from mrigmm.jobs.training.folds import best_choice, divisions
+from mrigmm.jobs.training.labelled_studies import Labelled, labelled_study
 from mrigmm.jobs.training.studies import Entry
 from mrigmm.methods.network_finder import NetworkFinder
-from mrigmm.pretrained.folder import PretrainedFolder
+from mrigmm.pretrained.folder import PretrainedFolder, shipped_folder
 from mrigmm.pretrained.learning import LearningRecord, read_learning
 from mrigmm.training.label_tuning import Candidate
 from tests.training.test_labelled import labelled
@@ -27,6 +29,7 @@ def start(tmp_path_factory):
     """Networks that learnt nearly nothing."""
     folder = tmp_path_factory.mktemp("start") / "networks"
     pretrain(folder, overrides={**TINY, "seeds": [3, 4], "steps": 2}, device="cpu", workers=0)
+    shutil.copy(shipped_folder().calibration, folder)
     return folder
 
 
@@ -87,6 +90,9 @@ def test_a_run_predicts_with_its_networks(labelled_run, cohort, tmp_path):
     [study] = result.done
     side = json.loads((tmp_path / "predictions" / f"{study}.json").read_text())
     assert side["method"] == "pretrained"
+    assert side["details"]["infarct"]["calibrated"] is False
+    assert "expected_dice" not in side["details"]
+    assert "No Dice is estimated" in (out / "model_card.md").read_text()
     again = mrigmm.predict(cohort, tmp_path / "predictions", run=out, resume=True)
     assert again.done == (study,)
     with pytest.raises(InputError, match="otherwise than is asked for"):
@@ -114,7 +120,8 @@ def test_a_run_is_gone_on_from(labelled_run, workshop, tmp_path):
 
 def test_some_are_held_out_of_three_and_a_start_that_is_best_is_kept(start, cohort, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "mrigmm.jobs.training.labels._best", lambda folds: _best([[c for f in folds for c in f][:1]])
+        "mrigmm.jobs.training.labels.best_choice",
+        lambda folds: best_choice([[c for f in folds for c in f][:1]]),
     )
     out = tmp_path / "run"
     mrigmm.train(cohort, out, labels=True, from_run=start, overrides=FEW)
@@ -123,6 +130,8 @@ def test_some_are_held_out_of_three_and_a_start_that_is_best_is_kept(start, coho
     for seed, number in ((3, 0), (4, 1)):
         kept, was = (out / f"segmenter_{number}.safetensors"), (start / f"segmenter_{seed}.safetensors")
         assert kept.read_bytes() == was.read_bytes()
+    calibrations = [PretrainedFolder(folder).read_calibration() for folder in (out, start)]
+    assert calibrations[0] == calibrations[1]
 
 
 def test_where_nothing_tells_the_ventricle_the_locator_does(start, workshop):
@@ -143,28 +152,28 @@ def test_where_nothing_tells_the_ventricle_the_locator_does(start, workshop):
         labelled_study(Entry(study, manifest.labels), ("T1",), finder)
 
 
-def divisions(patients, n_folds=None):
+def held_out(patients, n_folds=None):
     studies = [
-        _Labelled(Entry(Study(f"s{number}", {}, patient=patient), {}), labelled())
+        Labelled(Entry(Study(f"s{number}", {}, patient=patient), {}), labelled())
         for number, patient in enumerate(patients)
     ]
     return [
         ([s.entry.study.id for s in d.used], [s.entry.study.id for s in d.held_out])
-        for d in _divisions(LabelsConfig(), studies, n_folds)
+        for d in divisions(LabelsConfig(), studies, n_folds)
     ]
 
 
 def test_who_is_held_out():
-    assert divisions([None, None]) == []
-    [(used, held_out)] = divisions([None] * 10)
-    assert (len(used), len(held_out)) == (8, 2)
-    folds = divisions(["A", "A", "B", "C", "B"], 3)
-    assert sorted(s for _, held_out in folds for s in held_out) == ["s0", "s1", "s2", "s3", "s4"]
-    for used, held_out in folds:
-        assert not {"s0", "s1"} & {*used} or not {"s0", "s1"} & {*held_out}  # one patient
-        assert not {"s2", "s4"} & {*used} or not {"s2", "s4"} & {*held_out}
+    assert held_out([None, None]) == []
+    [(used, others)] = held_out([None] * 10)
+    assert (len(used), len(others)) == (8, 2)
+    folds = held_out(["A", "A", "B", "C", "B"], 3)
+    assert sorted(s for _, others in folds for s in others) == ["s0", "s1", "s2", "s3", "s4"]
+    for used, others in folds:
+        assert not {"s0", "s1"} & {*used} or not {"s0", "s1"} & {*others}  # one patient
+        assert not {"s2", "s4"} & {*used} or not {"s2", "s4"} & {*others}
     with pytest.raises(InputError, match="not enough labelled patients"):
-        divisions(["A", "A", "B"], 3)
+        held_out(["A", "A", "B"], 3)
 
 
 def test_the_best_mean_over_folds_is_chosen_and_the_start_of_equals():
@@ -172,9 +181,9 @@ def test_the_best_mean_over_folds_is_chosen_and_the_start_of_equals():
         return [Candidate(step, share, score, {}) for (step, share), score in zip(tried, scores, strict=True)]
 
     tried = [(0, 0.0), (100, 0.5), (100, 1.0)]
-    assert vars(_best([fold(0.5, 0.6, 0.7), fold(0.5, 0.6, 0.3)])) == {"step": 100, "share": 0.5}
-    assert vars(_best([fold(0.6, 0.6, 0.6)])) == {"step": 0, "share": 0.0}
-    assert vars(_best([fold(*[float("nan")] * 3)])) == {"step": 0, "share": 0.0}
+    assert vars(best_choice([fold(0.5, 0.6, 0.7), fold(0.5, 0.6, 0.3)])) == {"step": 100, "share": 0.5}
+    assert vars(best_choice([fold(0.6, 0.6, 0.6)])) == {"step": 0, "share": 0.0}
+    assert vars(best_choice([fold(*[float("nan")] * 3)])) == {"step": 0, "share": 0.0}
 
 
 def test_what_cannot_be_asked_for(workshop, start, cohort, tmp_path):
