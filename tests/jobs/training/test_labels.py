@@ -90,8 +90,8 @@ def test_a_run_predicts_with_its_networks(labelled_run, cohort, tmp_path):
     [study] = result.done
     side = json.loads((tmp_path / "predictions" / f"{study}.json").read_text())
     assert side["method"] == "pretrained"
-    assert side["details"]["infarct"]["calibrated"] is False
-    assert "expected_dice" not in side["details"]
+    assert side["infarct"]["calibrated"] is False
+    assert "expected_dice" not in side
     assert "No Dice is estimated" in (out / "model_card.md").read_text()
     again = mrigmm.predict(cohort, tmp_path / "predictions", run=out, resume=True)
     assert again.done == (study,)
