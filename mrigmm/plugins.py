@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
+from traceback import walk_tb
 from typing import Generic, NamedTuple, TypeVar
 
 from mrigmm.errors import Problem
@@ -87,7 +88,7 @@ class Extensible(Mapping[str, Value]):
                 problems[point.name] = Problem(
                     f"'{point.name}' of the package {owner} cannot be used",
                     expected=f"{self.kind.__name__} at {point.value} (entry point of {self.group})",
-                    got=f"{type(error).__name__}: {error}".splitlines()[0],
+                    got=said_by(error),
                     remedy="update or uninstall that package; all else works without it",
                     severity="warning",
                 )
@@ -110,6 +111,18 @@ class Extensible(Mapping[str, Value]):
         if not isinstance(value, self.kind):
             raise TypeError(f"it is {type(value).__name__}")
         return value
+
+
+def said_by(error: Exception) -> str:
+    """Return what the code of another package raised, in a line, and the last line of that code it passed."""
+    own = ("mrigmm", "importlib", "contextlib", "torch")
+    packages = [
+        (str(frame.f_globals.get("__name__")).partition(".")[0], f"{frame.f_code.co_filename}, line {line}")
+        for frame, line in walk_tb(error.__traceback__)
+    ]
+    theirs = next((name for name, _ in packages if name not in own), None)
+    places = [f" ({place})" for name, place in packages if name == theirs]
+    return f"{type(error).__name__}: {error}".splitlines()[0] + "".join(places[-1:])
 
 
 def added_names(group: str) -> tuple[str, ...]:

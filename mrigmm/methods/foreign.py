@@ -11,6 +11,7 @@ from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError
 from mrigmm.labels import class_ids
 from mrigmm.methods.base import Method, Segmentation
+from mrigmm.plugins import said_by
 
 _SUM_TOLERANCE = 1e-3  # of responsibilities
 
@@ -20,7 +21,7 @@ def foreign_failure(name: str, owner: str, error: Exception, study: str | None =
     return InputError(
         f"the method '{name}' of the package {owner} failed",
         study=study,
-        got=f"{type(error).__name__}: {error}".splitlines()[0],
+        got=said_by(error),
         remedy="tell its authors, or use another method (mrigmm info)",
     )
 

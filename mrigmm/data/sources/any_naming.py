@@ -28,7 +28,6 @@ from mrigmm.data.sources.base import (
     Kind,
     Options,
     Question,
-    stem,
 )
 from mrigmm.data.sources.contents import Contents
 from mrigmm.data.sources.file_names import NamedFile, read_name, sequences_in
@@ -150,8 +149,7 @@ def _sort(named: Sequence[NamedFile], found: FoundFiles) -> None:
             else:
                 unknown.append(file)
         except InputError as error:
-            study = "_".join(file.whole) or stem(file.file)
-            found.problems += [replace(problem, study=study) for problem in error.problems]
+            found.unreadable.append((file, error))
     _ask_for_sequences(unknown, found)
 
 
@@ -182,8 +180,9 @@ def _pattern(names: Sequence[str]) -> str:
 
 def _nothing(found: FoundFiles) -> InputError:
     """Why there is no image."""
-    if found.problems:
-        return InputError.from_problems(found.problems)
+    if found.unreadable:
+        problems = [replace(p, study=None) for _, error in found.unreadable for p in error.problems]
+        return InputError.from_problems(problems)
     told = [f"{why}: {some_of(files, 3)}" for why, files in found.left_out.items() if files]
     return InputError(
         "nothing says which sequence the images of the folder are",

@@ -17,7 +17,7 @@ from mrigmm.data.sources.base import LABEL, Entry, Folder, Options, Question, na
 from mrigmm.data.sources.contents import Contents, schemes_of
 from mrigmm.data.sources.file_names import NamedFile
 from mrigmm.data.visits import visit_of
-from mrigmm.errors import Problem, some_of
+from mrigmm.errors import InputError, Problem, some_of
 
 SEQUENCES = ("LGE", "T2", "bSSFP")
 REGION, IGNORE = "region", "ignore"
@@ -25,6 +25,8 @@ REGION, IGNORE = "region", "ignore"
 # which so many studies lack what others of the same name have.
 _MOST_FAULTS = 1 / 3
 OPTION = "--images"
+# A folder's name that is rather a patient's (P1, Pat-07) than a data set's (images, MyoPS2020).
+_OF_A_PATIENT = re.compile(r"[^\W\d_]+[ _-]?\d{1,3}")
 
 
 @dataclass
@@ -36,6 +38,7 @@ class FoundFiles:
     contents: Contents
     images: list[NamedFile] = field(default_factory=list)
     masks: list[NamedFile] = field(default_factory=list)
+    unreadable: list[tuple[NamedFile, InputError]] = field(default_factory=list)
     left_out: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # why -> files
     notes: list[str] = field(default_factory=list)
     taken: list[str] = field(default_factory=list)
@@ -88,9 +91,14 @@ def studies_of(found: FoundFiles) -> list[Entry]:
         written.setdefault(key, reading.study(file))
     visits = _visits(list(groups))
     masks = _masks_by_study(reading, groups, found)
-    entries = []
+    root = found.folder.root.resolve().name
+    around = (root, *reading.key(found.images[0])[: reading.common])[-1]
+    entries, numbered = [], []
     for key in sorted(groups, key=lambda key: natural_key("/".join(key))):
-        study = re.sub(r'[\\/:*?"<>|]', "_", "_".join(written[key])) or found.folder.root.resolve().name
+        study = re.sub(r'[\\/:*?"<>|]', "_", "_".join(written[key])) or around
+        if re.fullmatch(r"[\d_]+", study) and _OF_A_PATIENT.fullmatch(around):
+            study = f"{around}_{study}"
+            numbered.append(study)
         reason = check_study_id(study)
         images = None if reason else _one_each(study, groups[key], found)
         if reason:
@@ -108,6 +116,19 @@ def studies_of(found: FoundFiles) -> list[Entry]:
         )
         region, label = _maps(entry, masks.get(key, []), found)
         entries.append(replace(entry, region=region, label=label))
+    if len(numbered) > 1:
+        first = next(iter(entries[0].images.items()), None) if entries else None
+        how = f": {OPTION} {first[0]}='{first[1].rsplit('/', 1)[-1]}'" if first else ""
+        found.notes.append(
+            f"{some_of(numbered)} are taken for studies; where they are series of {around}, name one{how}"
+        )
+    for file, error in found.unreadable:
+        key = reading.study(file)
+        if file.sequences or (file.mask and _plain_key(key) in groups):
+            study = "_".join(key) or around
+            found.problems += [replace(problem, study=study) for problem in error.problems]
+        else:
+            found.leave_out("not readable", file.file)
     return entries
 
 

@@ -58,7 +58,7 @@ class _Part:
         }
 
     def without(self, words: set[int]) -> str:
-        """The text without some of its words, with the separators that stand between the others."""
+        """The text without some of its words, with the separators between the others and whole brackets."""
         kept = [number for number in range(len(self.spans)) if number not in words]
         text = ""
         for before, number in zip([None, *kept], kept, strict=False):
@@ -66,6 +66,9 @@ class _Part:
                 between = self.text[self.spans[before][1] : self.spans[number][0]]
                 text += between if number == before + 1 else "_"
             text += self.text[slice(*self.spans[number])]
+        for opening, closing in ("()", "[]"):
+            missing = text.count(opening) - text.count(closing)
+            text = opening * -missing + text + closing * missing
         return text
 
 

@@ -20,7 +20,7 @@ from mrigmm.data.sources import (
 )
 from mrigmm.data.sources.base import Cohort, Folder, Kind, Options
 from mrigmm.errors import InputError
-from mrigmm.plugins import LAYOUTS_GROUP, Extensible
+from mrigmm.plugins import LAYOUTS_GROUP, Extensible, said_by
 
 _BUILT_IN: Mapping[str, Kind] = {
     "myops": myops.KIND,
@@ -55,7 +55,7 @@ def _foreign(kind: Kind, name: str, owner: str) -> Kind:
             raise InputError(
                 f"the layout '{name}' of the package {owner} failed",
                 file=folder.root,
-                got=f"{type(error).__name__}: {error}".splitlines()[0],
+                got=said_by(error),
                 remedy="tell its authors, or describe the names yourself: mrigmm manifest files",
             ) from error
         return cohort

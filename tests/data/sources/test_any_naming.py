@@ -75,6 +75,10 @@ def found(cohort):
             ("P01/acute/LGE.nii", "P01/late/LGE.nii", "P02/acute/LGE.nii"),
             ("P01_acute", "P01_late", "P02_acute"),
         ),
+        (
+            ("Pat (1)_LGE.nii.gz", "Pat (1) T2.nii", "Pat (2)_LGE.nii", "[3] a_LGE.nii"),
+            ("[3] a", "Pat (1)", "Pat (2)"),
+        ),
         (("p01_LGE.nii.gz", "P01_a-T2.nii.gz", "P02_LGE.nii.gz", "p01-A_LGE.nii"), ("p01", "p01-A", "P02")),
     ],
 )
@@ -95,6 +99,14 @@ def test_one_study_without_a_name_has_that_of_its_folder(lab):
     assert cohort.notes == ("left out, long-axis view, by their name: 1 (4ch_cine.nii.gz)",)
     assert [*found(lab(images("301_LGE.nii.gz", "401_T2.nii.gz"), name="Jan"))] == ["Jan"]
     assert [*found(lab(images("101_LGE.nii", "102_LGE.nii", "102_T2.nii"), name="two"))] == ["101", "102"]
+    for name, folder in (("lab", "P1/"), ("P 1", "")):
+        series = lab(images(f"{folder}LGE sax 1.nii", f"{folder}LGE sax 2.nii"), name=name)
+        patient = folder.rstrip("/") or name
+        assert [*found(series)] == [f"{patient}_1", f"{patient}_2"]
+        assert series.notes == (
+            f"{patient}_1, {patient}_2 are taken for studies; where they are series of {patient}, name one: "
+            "--images LGE='LGE sax 1.nii'",
+        )
     visits = lab(images("P1/a/LGE.nii", "P1/02/LGE.nii", "P2/a/LGE.nii"), name="visits")
     assert [entry.patient for entry in visits.entries] == ["P1", "P1", "P2"]
 
@@ -225,6 +237,12 @@ def test_what_cannot_be_read_is_left_out_and_told(lab):
         ("P1", "error"),
         ("P2", "error"),
     ]
+    beside = {"new.nii.gz": b"", "P3_T2.nii": b"", "P4_mask.nii": b""}
+    cohort = lab({**images("P1_LGE.nii", "P2_LGE.nii"), **beside}, name="beside")
+    assert [problem.study for problem in cohort.problems] == ["P3"]
+    assert cohort.notes == ("left out, not readable: 2 (new.nii.gz, P4_mask.nii)",)
+    with pytest.raises(InputError, match=r"not a NIfTI file\n  file: .*new\.nii\.gz"):
+        lab({"new.nii.gz": b"", "a.txt": b"x"}, name="nothing")
     with pytest.raises(InputError, match="there is no NIfTI file"):
         lab({"a.txt": b"x"}, name="none")
 
