@@ -1,7 +1,7 @@
 """What makes a site of pages that also read well in the repository: hooks of MkDocs (mkdocs.yml).
 
-Pages from outside this folder join the site, links between pages are turned into those of the site, and the
-command line's reference is written from the command line itself.
+Pages from outside this folder join the site, guides get a notebook (`scripts/notebooks.py`), links between
+pages are turned into those of the site, and the command line's reference is written from the command line.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "scripts"))
 
 # Files of the repository outside docs/ -> their pages in the site.
 JOINED = {
@@ -36,11 +37,14 @@ _COMMANDS = "<!-- commands -->"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that lie elsewhere in the repository."""
+    """Add the pages that lie elsewhere in the repository, and the notebooks."""
     from mkdocs.structure.files import File
+    from notebooks import guides, notebook
 
     for source, target in JOINED.items():
         files.append(File.generated(config, target, abs_src_path=str(ROOT / source)))
+    for page in guides():
+        files.append(File.generated(config, f"notebooks/{page.stem}.ipynb", content=notebook(page)))
     return files
 
 
@@ -48,6 +52,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """A page as the site shows it."""
     if _COMMANDS in markdown:
         markdown = markdown.replace(_COMMANDS, command_reference())
+    file = f"notebooks/{Path(page.file.src_uri).stem}.ipynb"
+    if file in files.src_uris:
+        markdown += f"\n[This page as a notebook]({file})\n"
     # Commands without a prompt; as a console session they would all be output.
     markdown = re.sub(r"^```console\n(?!\$)", "```sh\n", markdown, flags=re.MULTILINE)
     # Tables inside a fold are Markdown in the repository, too.

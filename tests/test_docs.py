@@ -10,11 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
 import typer
+from nbclient import NotebookClient
+from notebooks import guides, notebook
 
 import mrigmm.mixture
 from mrigmm.cli import app
@@ -30,8 +33,13 @@ COMMANDS = typer.main.get_command(app).commands
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("data_manifests/*.md")])
 
 
+MAKE_PLACE = re.compile(r"^mkdir (\w+) && cd \1\n", flags=re.MULTILINE)
+
+
 def blocks(page, language):
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    """The blocks of a page; a test has a folder of its own, and need not make one."""
+    text = MAKE_PLACE.sub("", page.read_text())
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def run(arguments, folder):
@@ -292,14 +300,40 @@ def test_commands_of_the_exports_page(tmp_path):
     assert (tmp_path / "bundle" / "docs" / "README.md").exists()
 
 
-@pytest.mark.slow
-def test_commands_of_the_pages_on_masks_and_readers(tmp_path):
+def executed(page, folder):
+    """The notebook of a page after a run in a folder; raises where a cell fails."""
+    made = nbformat.reads(notebook(ROOT / "docs" / page), as_version=4)
+    NotebookClient(made, timeout=600, resources={"metadata": {"path": str(folder)}}).execute()
+    return made
+
+
+@pytest.mark.gate
+@pytest.mark.skipif(sys.platform == "win32", reason="%%bash")
+def test_notebooks_on_masks_and_readers_run(tmp_path):
     for page in ("measure.md", "readers.md"):
-        (tmp_path / page).mkdir()
-        for command in blocks(ROOT / "docs" / page, "console")[0].splitlines():
-            run([sys.executable, "-m", *shlex.split(command), "--quiet"], tmp_path / page)
-    assert "data:image" in (tmp_path / "measure.md" / "measured" / "report.html").read_text()
-    assert "ICC" in (tmp_path / "readers.md" / "agreement" / "agreement.md").read_text()
+        executed(page, tmp_path)
+    assert "data:image" in (tmp_path / "measure" / "measured" / "report.html").read_text()
+    assert "ICC" in (tmp_path / "readers" / "agreement" / "agreement.md").read_text()
+
+
+@pytest.mark.parametrize("page", guides(), ids=lambda page: page.stem)
+def test_a_notebook_has_all_code_of_its_page_and_nothing_else(page):
+    cells = nbformat.reads(notebook(page), as_version=4).cells
+    code = [cell.source.removeprefix("%%bash -e\n") for cell in cells if cell.cell_type == "code"]
+    shown = re.findall(r"^```(?:console|python)\n(.*?)^```", page.read_text(), flags=re.M | re.S)
+    place = [f"%mkdir {name}\n%cd {name}" for name in MAKE_PLACE.findall(page.read_text())]
+    assert [text for text in code if text not in place] == [MAKE_PLACE.sub("", b).rstrip() for b in shown]
+    assert len(place) == len([text for text in code if text in place]) <= 1
+    words = "".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    assert f"# {re.search(r'^# (.*)', page.read_text())[1]}" in words
+    assert "](" not in words
+
+
+def test_every_guide_that_simulates_a_cohort_has_a_folder_of_its_own():
+    begin = [page for page in guides() if "\nmrigmm simulate -o cohort" in page.read_text()]
+    assert len(begin) >= 10
+    for page in begin:
+        assert f"```console\nmkdir {page.stem} && cd {page.stem}\n" in page.read_text()
 
 
 @pytest.mark.slow
@@ -383,18 +417,15 @@ def same_text(printed, shown):
 
 
 @pytest.mark.gate
-def test_the_notebook_prints_what_it_shows(tmp_path, monkeypatch, capsys):
+def test_the_notebook_prints_what_it_shows(tmp_path):
     page = ROOT / "docs" / "tutorial_arrays.md"
-    monkeypatch.chdir(tmp_path)
-    names = {"__name__": "notebook"}
-    # A block, and what stands below it as its output.
-    pairs = re.findall(
-        r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", page.read_text(), flags=re.M | re.S
-    )
-    assert len(pairs) == len(blocks(page, "python")) >= 8
-    for code, shown in pairs:
-        exec(compile(code, page.name, "exec"), names)
-        assert same_text(capsys.readouterr().out, shown), code
+    cells = [cell for cell in executed(page.name, tmp_path).cells if cell.cell_type == "code"]
+    # What stands below a block as its output.
+    shown = re.findall(r"^```python\n.*?^```\n(?:\n```text\n(.*?)^```)?", page.read_text(), flags=re.M | re.S)
+    assert len(shown) == len(cells) >= 8
+    for cell, text in zip(cells, shown, strict=True):
+        printed = "".join(output.text for output in cell.outputs if output.get("name") == "stdout")
+        assert same_text(printed, text), cell.source
     assert (tmp_path / "healthy.png").exists()
     assert (tmp_path / "study.png").exists()
 

@@ -22,6 +22,7 @@ from mrigmm.errors import InputError, Problem
 from mrigmm.jobs.common import Outcome, Track, cohort_task, no_progress, region_finder
 from mrigmm.labels import BACKGROUND_ID, REGION_FILE_IDS, class_ids
 from mrigmm.methods.anatomy import Finder, load_found
+from mrigmm.mixture.threads import one_thread
 
 
 def check(
@@ -93,7 +94,9 @@ def check_cohort(
     except InputError as error:
         problems += error.problems
     studies = cohort.split("all")
-    findings = list(track(_all_findings(studies, cohort, classes, finder, num_workers), "Checking"))
+    # On a busy machine two threads that wait for each other take many times as long as one.
+    with one_thread(networks=True):
+        findings = list(track(_all_findings(studies, cohort, classes, finder, num_workers), "Checking"))
     for found in findings:
         problems += found.problems
     ids = [study.id for study in studies]

@@ -20,16 +20,19 @@ _outside: ContextVar[int | None] = ContextVar("threads outside", default=None)
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
+def one_thread(*, networks: bool = False) -> Iterator[None]:
     """Compute with one thread of torch, and afterwards with as many as before.
 
     Does nothing where the environment says how many threads there are to be (`OMP_NUM_THREADS`).
+
+    Args:
+        networks: one for the pass of a network, too, which `all_threads` would give all.
     """
     before = torch.get_num_threads()
     if before == 1 or any(os.environ.get(name) for name in _ASKED_FOR):
         yield
         return
-    token = _outside.set(before)
+    token = _outside.set(None if networks else before)
     try:
         with _threads(1):
             yield

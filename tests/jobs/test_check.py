@@ -3,10 +3,12 @@ import os
 
 import numpy as np
 import pytest
+import torch
 
 import mrigmm
 import mrigmm.jobs.check as job
 from mrigmm.errors import InputError
+from mrigmm.mixture.threads import all_threads
 from mrigmm.phantom import simulate_cohort
 
 from ..conftest import PATIENT, SEQUENCES, SHAPE, intensities, oblique_affine, ventricle
@@ -288,6 +290,26 @@ def test_an_unforeseen_error_names_the_study_and_stops_no_other(workshop, monkey
     assert found(result) == [("b", "error", "the study could not be checked: unexpected error")]
     assert result.problems[0].got == "RuntimeError: boom"
     assert result.done == ("a", "c")
+
+
+def test_the_networks_of_a_check_take_one_thread(workshop, monkeypatch):
+    threads = []
+
+    def inspect(*_):
+        with all_threads():
+            threads.append(torch.get_num_threads())
+        raise ValueError
+
+    monkeypatch.setattr(job, "_inspect", inspect)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        mrigmm.check(workshop.manifest())
+    finally:
+        torch.set_num_threads(before)
+    assert set(threads) == {1}
 
 
 @pytest.mark.slow

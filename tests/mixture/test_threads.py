@@ -42,6 +42,14 @@ def test_a_network_inside_takes_all_and_fits_in_it_one_again():
     assert torch.get_num_threads() == 3
 
 
+def test_a_network_takes_one_where_it_is_told_to():
+    with one_thread(networks=True):
+        assert torch.get_num_threads() == 1
+        with all_threads(), one_thread():
+            assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 3
+
+
 def test_all_threads_alone_change_nothing():
     torch.set_num_threads(2)
     with all_threads():
