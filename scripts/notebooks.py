@@ -47,9 +47,7 @@ def notebook(page: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "-o", "--output", type=Path, required=True, help="folder of the notebooks"
-    )
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the notebooks")
     folder = parser.parse_args().output
     folder.mkdir(parents=True, exist_ok=True)
     for page in guides():
