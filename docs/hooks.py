@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "scripts"))
 
 # Files of the repository outside docs/ -> their pages in the site.
 JOINED = {
@@ -39,6 +38,8 @@ _COMMANDS = "<!-- commands -->"
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that lie elsewhere in the repository, and the notebooks."""
     from mkdocs.structure.files import File
+
+    sys.path.insert(0, str(ROOT / "scripts"))
     from notebooks import guides, notebook
 
     for source, target in JOINED.items():
