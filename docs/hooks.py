@@ -53,7 +53,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """A page as the site shows it."""
     if _COMMANDS in markdown:
         markdown = markdown.replace(_COMMANDS, command_reference())
-    file = f"notebooks/{Path(page.file.src_uri).stem}.ipynb"
+    file = f"notebooks/{page.file.src_uri.removesuffix('.md')}.ipynb"
     if file in files.src_uris:
         markdown += f"\n[This page as a notebook]({file})\n"
     # Commands without a prompt; as a console session they would all be output.
