@@ -38,11 +38,8 @@ class AdaptConfig(BaseModel):
     )
     learning_rate: float = Field(3e-4, gt=0, description="Highest of the one-cycle schedule.")
     average_decay: float = Field(0.99, ge=0, lt=1, description="Of the moving average of the weights.")
-    own_statistics: float = Field(
-        0.5, ge=0, le=1, description="How far batch statistics go to those of the cohort's slices."
-    )
     judged: int = Field(32, ge=2, description="Fresh simulated studies of either kind that judge it.")
-    measured: int = Field(12, ge=1, description="Studies of the cohort at most for statistics and NLL_V.")
+    measured: int = Field(12, ge=1, description="Studies of the cohort at most for NLL_V.")
     most_lost: float = Field(
         0.005, ge=0, description="Dice that it may lose on the pretraining's ranges; NLL_V it may rise by."
     )

@@ -80,13 +80,6 @@ class Simulated:
     tested: Manifest
 
 
-class FromRandom(LabelModule):
-    """A segmenter that begins with random weights."""
-
-    def on_train_batch_start(self, *_: object) -> None:
-        """Learn the batch statistics, too: there are none yet."""
-
-
 def simulated(folder: Path, preset: str, seed: int, n_training: int, n_tested: int) -> Simulated:
     """The two cohorts of a preset, simulated if need be."""
     found = []
@@ -154,7 +147,7 @@ def from_random(
     config = config.model_copy(
         update={"ranges": config.ranges_of(config.seeds[0]), "changed_ranges": {}, "average_decay": 0.0}
     )
-    module = FromRandom(network, config, steps, None)
+    module = LabelModule(network, config, steps, None)
     files = log_files(folder, f"random_{len(studies)}")
     files.checkpoint.unlink(missing_ok=True)
     files.log.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mrigmm.config_learning import AdaptConfig
 from mrigmm.config_pretrain import GeneratorRanges, PretrainConfig
@@ -191,30 +191,6 @@ def weights_between(network: Segmenter, weights: dict[str, Tensor], share: float
     moved = with_weights(network, between(network.state_dict(), weights, share))
     assert isinstance(moved, Segmenter)
     return moved
-
-
-@torch.no_grad()
-def with_own_statistics(network: Segmenter, slices: Sequence[SegmenterInput], share: float) -> Segmenter:
-    """A copy whose batch statistics go `share` of the way to those of a cohort's slices.
-
-    Args:
-        network: the segmenter.
-        slices: of the cohort's studies, as they are given and with less given.
-        share: 0 leaves the statistics as they are, as do networks that have none.
-    """
-    moved = deepcopy(network).eval()
-    device = next(moved.parameters()).device
-    norms = [layer for layer in moved.modules() if isinstance(layer, nn.BatchNorm2d)]
-    if not norms or share == 0:
-        return moved
-    for norm in norms:
-        norm.train()
-        norm.reset_running_stats()
-        norm.momentum = None  # the mean over all that follows
-    for x in slices:
-        moved(SegmenterInput(*(part.to(device) for part in vars(x).values())))
-    moved.load_state_dict(between(network.state_dict(), moved.state_dict(), share))
-    return moved.eval()
 
 
 class Judge:

@@ -1,53 +1,25 @@
-"""Slices, statistics and scores of the adaptation to a cohort."""
+"""Slices and scores of the adaptation to a cohort."""
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from mrigmm.config_learning import AdaptConfig
 from mrigmm.config_pretrain import make_pretrain_config
-from mrigmm.networks.segmenter import GIVEN_NOTHING, Segmenter, SegmenterInput
+from mrigmm.networks.segmenter import Segmenter
 from mrigmm.phantom.generator import read_backgrounds
 from mrigmm.phantom.generator.cohort import KNOBS, CohortKnobs, draw_knobs
-from mrigmm.training.adaptation import CohortSimulator, Judge, adapted_batch, with_own_statistics
+from mrigmm.training.adaptation import CohortSimulator, Judge, adapted_batch
 
 SMALL = make_pretrain_config(
     {"ranges": {"matrix": 32, "spacing_mm": 4.0}, "batch": 6, "filters": 2, "levels": 2}
 )
 
 
-def of_lge(n, value):
-    """Slices of LGE alone, one value everywhere."""
-    image = torch.zeros(n, 3, 32, 32)
-    image[:, 0] = value
-    there = torch.tensor([True, False, False]).expand(n, -1)
-    return SegmenterInput(image, there, torch.zeros(n, 32, 32), torch.full((n,), GIVEN_NOTHING))
-
-
 @pytest.fixture
 def network():
     torch.manual_seed(0)
     return Segmenter(filters=2, levels=2).eval()
-
-
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_statistics_go_part_of_the_way_to_those_of_the_slices(network, share):
-    first = next(n for n, layer in network.named_modules() if isinstance(layer, nn.BatchNorm2d))
-    seen = []
-    handle = network.get_submodule(first).register_forward_pre_hook(lambda _, x: seen.append(x[0].detach()))
-    slices = [of_lge(2, 1.0), of_lge(3, -2.0)]
-    with torch.no_grad():
-        for x in slices:
-            network(x)
-    handle.remove()
-    moved = with_own_statistics(network, slices, share)
-    own = torch.stack([x.mean(dim=(0, 2, 3)) for x in seen]).mean(dim=0)
-    before = network.get_submodule(first).running_mean
-    torch.testing.assert_close(moved.get_submodule(first).running_mean, before + share * (own - before))
-    for (name, weight), (_, other) in zip(network.named_parameters(), moved.named_parameters(), strict=True):
-        assert torch.equal(weight, other), name
-    assert not moved.training
 
 
 @pytest.fixture(scope="module")

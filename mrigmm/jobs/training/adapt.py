@@ -18,7 +18,6 @@ from mrigmm.evaluation.intervals import Estimate, estimate_mean
 from mrigmm.jobs.common import cohort_task
 from mrigmm.jobs.training.learning import LearningJob, Learnt, cohort_name
 from mrigmm.jobs.training.studies import Entry
-from mrigmm.labels import Region
 from mrigmm.methods.anatomy import load_found
 from mrigmm.methods.network_finder import NetworkFinder
 from mrigmm.methods.pretrained import PretrainedMethod, own_fit
@@ -38,7 +37,6 @@ from mrigmm.training.adaptation import (
     figures_of,
     find_knobs,
     weights_between,
-    with_own_statistics,
 )
 from mrigmm.training.label_tuning import log_files
 
@@ -54,14 +52,12 @@ class _Seen:
         kind: what there is of it.
         figures: (F,) `phantom.generator.cohort.study_figures`.
         tensors: its voxels, of as many studies as are measured.
-        views: of the same, its slices as they are given and with less given.
     """
 
     entry: Entry
     kind: StudyKind
     figures: FloatArray
     tensors: StudyTensors | None
-    views: tuple[SegmenterInput, ...]
 
 
 def adapt(job: LearningJob) -> Learnt:
@@ -69,7 +65,7 @@ def adapt(job: LearningJob) -> Learnt:
 
     No label is read, and nothing that a network says of a study becomes a label: the studies tell the
     simulator how large hearts are, how thick walls, how far apart and how wide the classes' intensities, and
-    how sharp images, and give the networks' batch statistics. Where `decide` finds no gain, the networks
+    how sharp images. Where `decide` finds no gain, the networks
     that it started from are kept.
 
     Raises:
@@ -88,15 +84,11 @@ def adapt(job: LearningJob) -> Learnt:
         tensors = [s.tensors for s in studies if s.tensors is not None]
         nll = nll_v(method, starts, tensors)
         was = judge.scores(starts)
-    views = [view for s in studies for view in s.views]
     adapted = _train(job, starts, cohort, settings, backgrounds)
     tried = []
     for share in SHARES:
         with one_thread():
-            networks = [
-                with_own_statistics(weights_between(s, w, share), views, settings.own_statistics)
-                for s, w in zip(starts, adapted, strict=True)
-            ]
+            networks = [weights_between(s, w, share) for s, w in zip(starts, adapted, strict=True)]
             tried.append((networks, judge.scores(networks), share))
     networks, now, share = max(tried, key=lambda t: float(np.nanmean(t[1][0]) + np.nanmean(t[1][1])))
     with one_thread():
@@ -153,31 +145,27 @@ def _look(
     for entry in job.track(job.entries, "Reading"):
         try:
             study = load_found(entry.study, sequences, classes, finder, labels=entry.labels)
-            views = _views(study)
         except InputError as error:
             problems += error.problems
             continue
         problems += study.findings
-        # A region that was only found is not given.
-        view = views[0] if study.found_region is not None else views[-1]
+        view = _view(study)
         there = tuple(view.present[0].nonzero()[:, 0].tolist())
         kind = StudyKind(there, int(view.given[0]))
         figures = figures_of(networks.segmenters[:1], view, kind)
         kept = len(seen) < settings.measured
-        seen.append(_Seen(entry, kind, figures, study if kept else None, views if kept else ()))
+        seen.append(_Seen(entry, kind, figures, study if kept else None))
     if not seen:
         raise InputError.from_problems(problems)
     return seen, problems
 
 
-def _views(study: StudyTensors) -> tuple[SegmenterInput, ...]:
-    """Return the views of a study with nothing given, with the ventricle, and with cavity and wall."""
+def _view(study: StudyTensors) -> SegmenterInput:
+    """The slices of a study with what is given of it; a region that was only found is not given."""
+    if study.found_region is None:
+        return given_view(study).slices
     x, y = (float(c) for c in study.region.nonzero()[:, :2].float().mean(dim=0))
-    ventricle = (study.region != Region.OUTSIDE).to(study.region.dtype) * int(Region.LV)
-    given = [replace(study, region=ventricle)]
-    if not (study.region == Region.LV).any():
-        given.append(study)
-    return (centred_view(study, (x, y)).slices, *(given_view(s).slices for s in given))
+    return centred_view(study, (x, y)).slices
 
 
 def _simulator(
