@@ -12,6 +12,7 @@ from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import leaky_relu_
 
 _SLOPE = 0.01  # of the leaky ReLU
 
@@ -122,20 +123,84 @@ class UNet(nn.Module):
         return found
 
 
-def for_inference(network: UNet) -> UNet:
-    """Return a copy with each batch normalisation in the convolution before it, for evaluation only.
+class _NormLeakyReLU(nn.Module):
+    """Instance normalisation and leaky ReLU in place, of maps (N, C, X, Y) in the order of channels last.
 
-    A sixth quicker; logits differ by rounding.
+    Torch's own turns them into the order of planes, in which the next convolution is slower.
+    """
+
+    def __init__(self, norm: nn.InstanceNorm2d) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, height, width = x.shape
+        # Rows of X * C are long enough for vector instructions, C is not.
+        rows = x.permute(0, 2, 3, 1).reshape(n, height, width * c)
+
+        def mean(values: Tensor) -> Tensor:
+            return values.mean(dim=1).view(n, width, c).mean(dim=1)  # (N, C)
+
+        def as_row(values: Tensor) -> Tensor:
+            return values[:, None].expand(-1, width, -1).reshape(-1, 1, width * c)  # (N, 1, X * C)
+
+        rows.sub_(as_row(mean(rows)))
+        scale = self.weight * (mean(rows.square()) + self.eps).rsqrt()
+        torch.addcmul(as_row(self.bias[None]), rows, as_row(scale), out=rows)
+        return leaky_relu_(rows, _SLOPE).view(n, height, width, c).permute(0, 3, 1, 2)
+
+
+class _QuickUNet(UNet):
+    """A U-Net for slices that is only evaluated; made by `for_inference`."""
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        x, head = self.merged(features)[-1], self.head
+        # As a convolution, torch's own takes six times as long with one thread.
+        weight = head.weight.flatten(1).expand(len(x), -1, -1)
+        return torch.baddbmm(head.bias[:, None], weight, x.flatten(2)).unflatten(2, x.shape[2:])
+
+    def merged(self, features: list[Tensor]) -> list[Tensor]:
+        x, found = features[-1], []
+        for up, (first, second), skip in zip(self.up, self.merge, reversed(features[:-1]), strict=True):
+            x = second(first.adn(first.conv(skip).add_(up(x))))
+            found.append(x)
+        return found
+
+
+def _upsampled_convolution(weight: Tensor) -> nn.ConvTranspose2d:
+    """Return nearest upsampling by 2 and a convolution by weights (O, C, 3, 3) as one layer: 4 products for 9.
+
+    Of the rows 2i and 2i + 1 that a row i becomes, the former sees the rows i - 1, i and i, the latter i, i
+    and i + 1; columns likewise.
+    """
+    sums = torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 1.0], [1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
+    sums = sums.to(weight)
+    layer = nn.ConvTranspose2d(weight.shape[1], weight.shape[0], 4, stride=2, padding=1, bias=False)
+    layer.weight = nn.Parameter(torch.einsum("ai,bj,ocij->coab", sums, sums, weight), requires_grad=False)
+    return layer
+
+
+def for_inference(network: UNet) -> UNet:
+    """Return a copy of a network for slices that computes the same in fewer operations, for evaluation only.
+
+    Batch normalisation goes into the convolution before it, instance normalisation becomes one of few passes,
+    upsampling goes into the convolution after it. Logits differ by rounding.
     """
     ready = deepcopy(network).eval().requires_grad_(False)
+    ready.__class__ = _QuickUNet
     for layer in list(ready.modules()):
         if isinstance(layer, nn.LeakyReLU):
             layer.inplace = True
         elif isinstance(norm := getattr(getattr(layer, "adn", None), "N", None), nn.BatchNorm2d):
             layer.conv = nn.utils.fuse_conv_bn_eval(cast(nn.Conv2d, layer.get_submodule("conv")), norm)
             layer.get_submodule("adn").N = nn.Identity()
-    if ready.spatial_dims == 2:
-        nn.utils.convert_conv2d_weight_memory_format(ready, torch.channels_last)
+        elif isinstance(norm, nn.InstanceNorm2d):
+            layer.adn = _NormLeakyReLU(norm)
+    for up, (first, _) in zip(ready.up, ready.merge, strict=True):
+        n = first.conv.out_channels  # of the skip connection, and as many from below
+        up.upsample_non_trainable = _upsampled_convolution(first.conv.weight[:, n:])
+        first.conv.weight = nn.Parameter(first.conv.weight[:, :n].clone(), requires_grad=False)
+    nn.utils.convert_conv2d_weight_memory_format(ready, torch.channels_last)
     return ready
 
 

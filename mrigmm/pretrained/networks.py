@@ -33,7 +33,8 @@ from mrigmm.pretrained.folder import (
 SYMMETRIES = tuple(
     (turns, mirrored) for first in (0, 1) for turns in (first, first + 2) for mirrored in (False, True)
 )
-_SLICES_AT_ONCE = 8
+# Slices of a pass: maps of more do not stay in a CPU's cache.
+_AT_ONCE_CPU, _AT_ONCE_GPU = 3, 32
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,9 @@ class PretrainedNetworks:
         Returns:
             Probabilities (N, K, A, A), and their SD over the views, (N, K, A, A).
         """
+        n = _AT_ONCE_CPU if self.device.type == "cpu" else _AT_ONCE_GPU
         parts = [
-            self._classes(replace_slices(x, slice(first, first + _SLICES_AT_ONCE)))
-            for first in range(0, len(x.image), _SLICES_AT_ONCE)
+            self._classes(replace_slices(x, slice(first, first + n))) for first in range(0, len(x.image), n)
         ]
         mean, sd = (torch.cat(maps) for maps in zip(*parts, strict=True))
         return mean, sd
@@ -99,7 +100,7 @@ class PretrainedNetworks:
         x = map_slices(x, lambda t: t.to(self.device))
         planes, allowed = x.planes(), x.allowed()
         total, squares = (torch.zeros(allowed.shape, device=self.device) for _ in range(2))
-        views = self._views()
+        views, first = self._views(), None
         for network, symmetry in views:
             if isinstance(network, UNet):
                 logits = turned_back(at_least_single(network(turned(planes, symmetry))), symmetry)
@@ -107,11 +108,14 @@ class PretrainedNetworks:
             else:  # of another package: docs/extending.md
                 seen = replace(x, image=turned(x.image, symmetry), region=turned(x.region, symmetry))
                 p = turned_back(network(seen).softmax(dim=1), symmetry)
-            total += p
-            squares.addcmul_(p, p)
-        n = len(views)
-        mean, squares = (total / n).cpu(), squares.cpu()
-        return mean, (squares / n - mean.square()).clamp_min(0).sqrt()
+            first = p if first is None else first
+            from_first = p - first  # small, so that its squares are exact enough for an SD near 0
+            total += from_first
+            squares.addcmul_(from_first, from_first)
+        assert first is not None
+        total /= len(views)
+        sd = (squares / len(views) - total.square()).clamp_min(0).sqrt()
+        return (first + total).cpu(), sd.cpu()
 
     @cached_property
     def _locator(self) -> UNet:
