@@ -11,7 +11,7 @@ from scipy import ndimage
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from mrigmm.data.geometry import plane_box
+from mrigmm.data.geometry import filled, plane_box
 from mrigmm.labels import Region
 
 Mask = NDArray[np.bool_]
@@ -33,11 +33,11 @@ def closed_ventricle(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
     for z in range(ventricle.shape[2]):
         if not ventricle[..., z].any():
             continue
-        whole: Mask = ndimage.binary_fill_holes(_largest(ventricle[..., z]))
+        whole: Mask = filled(_largest(ventricle[..., z]))
         # The pixels at the border are wall: blood does not touch the outside.
         pool = inner[..., z] & ndimage.binary_erosion(whole)
         if pool.any():
-            pool = ndimage.binary_fill_holes(_largest(pool))
+            pool = filled(_largest(pool))
         codes[..., z] = np.where(pool, Region.CAVITY, np.where(whole, Region.WALL, Region.OUTSIDE))
     return codes
 

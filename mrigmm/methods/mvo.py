@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from mrigmm.data.geometry import filled
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.labels import CAVITY_CLASSES, Region, class_ids
 from mrigmm.methods.base import Segmentation, present_sequences
@@ -96,7 +97,7 @@ def cores(rim: Mask, dark: Mask, wall: Mask, cavity: Mask, spacing_mm: tuple[flo
     rim, dark, wall, cavity = rim[box], dark[box], wall[box], cavity[box]
     bridged = _closed(rim | cavity, BRIDGED_MM, spacing_mm) & wall
     edges = ndimage.generate_binary_structure(2, 1)
-    inside = ndimage.binary_fill_holes(bridged | cavity, structure=edges) & dark
+    inside = filled(bridged | cavity) & dark
     pieces, _ = ndimage.label(inside, structure=edges)
     areas = np.bincount(pieces.ravel()) * spacing_mm[0] * spacing_mm[1]
     areas[0] = 0
@@ -130,6 +131,6 @@ def _anatomy(study: StudyTensors, found: Segmentation, classes: tuple[str, ...])
         region[undivided & cavity], region[undivided & ~cavity] = Region.CAVITY, Region.WALL
     wall = region == Region.WALL
     for z in range(region.shape[2]):  # without blood among the classes the cavity is a hole in the region
-        hole = ndimage.binary_fill_holes(wall[..., z]) & (region[..., z] == Region.OUTSIDE)
+        hole = filled(wall[..., z]) & (region[..., z] == Region.OUTSIDE)
         region[hole, z] = Region.CAVITY
     return region

@@ -157,18 +157,20 @@ class _QuickUNet(UNet):
         x, head = self.merged(features)[-1], self.head
         # As a convolution, torch's own takes six times as long with one thread.
         weight = head.weight.flatten(1).expand(len(x), -1, -1)
-        return torch.baddbmm(head.bias[:, None], weight, x.flatten(2)).unflatten(2, x.shape[2:])
+        return torch.baddbmm(cast(Tensor, head.bias)[:, None], weight, x.flatten(2)).unflatten(2, x.shape[2:])
 
     def merged(self, features: list[Tensor]) -> list[Tensor]:
         x, found = features[-1], []
-        for up, (first, second), skip in zip(self.up, self.merge, reversed(features[:-1]), strict=True):
-            x = second(first.adn(first.conv(skip).add_(up(x))))
+        for up, merge, skip in zip(self.up, self.merge, reversed(features[:-1]), strict=True):
+            first, second = cast(nn.Sequential, merge)
+            conv, activation = first.children()
+            x = second(activation(conv(skip).add_(up(x))))
             found.append(x)
         return found
 
 
 def _upsampled_convolution(weight: Tensor) -> nn.ConvTranspose2d:
-    """Return nearest upsampling by 2 and a convolution by weights (O, C, 3, 3) as one layer: 4 products for 9.
+    """Return nearest upsampling by 2 and a convolution by weights (O, C, 3, 3) as one: 4 products for 9.
 
     Of the rows 2i and 2i + 1 that a row i becomes, the former sees the rows i - 1, i and i, the latter i, i
     and i + 1; columns likewise.
@@ -196,10 +198,11 @@ def for_inference(network: UNet) -> UNet:
             layer.get_submodule("adn").N = nn.Identity()
         elif isinstance(norm, nn.InstanceNorm2d):
             layer.adn = _NormLeakyReLU(norm)
-    for up, (first, _) in zip(ready.up, ready.merge, strict=True):
-        n = first.conv.out_channels  # of the skip connection, and as many from below
-        up.upsample_non_trainable = _upsampled_convolution(first.conv.weight[:, n:])
-        first.conv.weight = nn.Parameter(first.conv.weight[:, :n].clone(), requires_grad=False)
+    for up, merge in zip(ready.up, ready.merge, strict=True):
+        conv = cast(nn.Conv2d, merge.get_submodule("0.conv"))
+        n = conv.out_channels  # of the skip connection, and as many from below
+        up.upsample_non_trainable = _upsampled_convolution(conv.weight[:, n:])
+        conv.weight = nn.Parameter(conv.weight[:, :n].clone(), requires_grad=False)
     nn.utils.convert_conv2d_weight_memory_format(ready, torch.channels_last)
     return ready
 

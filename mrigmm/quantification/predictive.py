@@ -34,18 +34,16 @@ def draw_volumes_ml(probability: NDArray[np.floating[Any]], voxel_ml: float) -> 
 
 
 def intervals(draws: Mapping[str, NDArray[np.float64]]) -> dict[str, tuple[float, float]]:
-    """`interval` of every quantity; none where all draws are alike.
+    """Return the central 95 % interval of every quantity's draws (S,); none where all draws are alike.
 
     A method that fixes the cavity is certain of each voxel of it: that is no statement about its error.
     """
-    return {name: interval(values) for name, values in draws.items() if values.min() < values.max()}
-
-
-def interval(draws: NDArray[np.float64]) -> tuple[float, float]:
-    """Central 95 % interval of draws (S,); NaN where a draw is NaN."""
-    tail = (100 - INTERVAL_PERCENT) / 2
-    low, high = np.percentile(draws, [tail, 100 - tail])
-    return float(low), float(high)
+    if not draws:
+        return {}
+    values, tail = np.stack(list(draws.values())), (100 - INTERVAL_PERCENT) / 2  # (Q, S)
+    low, high = np.percentile(values, [tail, 100 - tail], axis=1)
+    spread = values.min(axis=1) < values.max(axis=1)
+    return {name: (float(low[i]), float(high[i])) for i, name in enumerate(draws) if spread[i]}
 
 
 def crps_ensemble(draws: NDArray[np.float64], observed: float) -> float:

@@ -199,10 +199,15 @@ def contact_ends(rv: Mask, cavity: Mask, wall: Mask, affine: Floats, *, base_fir
         left = body | wall[..., z]
         if not body.any() or not rv[..., z].any():
             continue
-        near = rv[..., z] & (ndimage.distance_transform_edt(~left, sampling=spacing) <= _SEPTUM_MM)
-        if not near.any():
+        nearest = ndimage.distance_transform_edt(
+            ~left, sampling=spacing, return_distances=False, return_indices=True
+        )  # (2, X, Y), the place of the left ventricle's pixel
+        places = np.array(np.nonzero(rv[..., z]))  # (2, N)
+        apart = np.linalg.norm(spacing[:, None] * (places - nearest[:, *places]), axis=0)
+        places = places[:, apart <= _SEPTUM_MM]
+        if not places.size:
             continue
-        offsets = in_plane @ np.argwhere(near).T - centre_mm(body, in_plane)[:, None]
+        offsets = in_plane @ places - centre_mm(body, in_plane)[:, None]
         angles = np.arctan2(offsets[1], offsets[0])
         middle = np.angle(np.exp(1j * angles).mean())
         away = np.angle(np.exp(1j * (angles - middle)))  # -pi .. pi around the middle of the arc

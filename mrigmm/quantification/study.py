@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -63,17 +64,51 @@ class Maps:
 
     def mask(self, *classes: str) -> Mask:
         """Return where (X, Y, Z) a voxel is one of the classes that exist."""
-        return np.isin(self.labels, [self.ids[name] for name in classes if name in self.ids])
+        found = np.zeros_like(self.labels, dtype=np.bool_)
+        for name in set(classes) & set(self.ids):
+            found |= self.labels == self.ids[name]
+        return found
 
-    @property
+    @cached_property
     def cavity(self) -> Mask:
         """(X, Y, Z)."""
         return self.mask("blood")
 
-    @property
+    @cached_property
     def wall(self) -> Mask:
         """(X, Y, Z), infarct included."""
         return self.mask(*wall_classes(list(self.ids)))
+
+    @cached_property
+    def scar(self) -> Mask:
+        """(X, Y, Z)."""
+        return self.mask("scar")
+
+    def cropped(self) -> Maps:
+        """Return the part of the plane that holds everything, which is all that there is to measure.
+
+        In memory slice after slice, as they are looked at.
+        """
+        found = [self.labels != 0, *([] if self.rv is None else [self.rv])]
+        found += [] if self.resp is None else [self.resp.max(axis=0) > 0]
+        box = plane_box(np.logical_or.reduce(found))
+        affine = self.grid.affine.copy()
+        affine[:3, 3] += affine[:3, :2] @ [box[0].start, box[1].start]
+        labels = _by_slice(self.labels[box])
+        x, y, z = labels.shape
+        return replace(
+            self,
+            labels=labels,
+            grid=Grid((x, y, z), affine),
+            resp=None if self.resp is None else self.resp[:, box[0], box[1]],
+            mvo=None if self.mvo is None else _by_slice(self.mvo[box]),
+            rv=None if self.rv is None else _by_slice(self.rv[box]),
+        )
+
+
+def _by_slice(array: NDArray[Any]) -> NDArray[Any]:
+    """An array (X, Y, Z) whose slices lie one after the other in memory."""
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, 2, 0)), 0, 2)
 
 
 @dataclass(frozen=True)
@@ -124,14 +159,16 @@ def quantify_maps(
         base_first: what is known of the base without an orientation.
     """
     notes: list[str] = []
+    maps = maps.cropped()
     voxel_ml = maps.grid.voxel_volume_ml
     hard = volumes_ml(maps.labels, maps.ids, voxel_ml)
     if maps.mvo is not None:
-        hard["mvo"] = int((maps.mvo & maps.mask("scar")).sum()) * voxel_ml
+        hard["mvo"] = int((maps.mvo & maps.scar).sum()) * voxel_ml
     expected: dict[str, float] = {}
     draws: dict[str, NDArray[np.float64]] = {}
     if maps.resp is not None:
-        inside = maps.resp[:, maps.resp.any(axis=0)]  # (K, N)
+        resp = maps.resp.reshape(len(maps.ids), -1)
+        inside = resp[:, np.flatnonzero(resp.max(axis=0) > 0)]  # (K, N)
         for tissue, probability in probabilities(inside, list(maps.ids)).items():
             expected[tissue] = float(probability.sum()) * voxel_ml
             draws[tissue] = draw_volumes_ml(probability, voxel_ml)
@@ -180,9 +217,8 @@ def quantify_maps(
 def _rays(maps: Maps) -> NDArray[np.float64]:
     """Transmurality (%) of every slice and ray (Z, N_RAYS)."""
     _, in_plane = plane_axes(maps.grid.affine)
-    cavity, wall, scar = maps.cavity, maps.wall, maps.mask("scar")
-    box = plane_box(cavity | wall)
-    cavity, wall, scar = cavity[box], wall[box], scar[box]
+    box = plane_box(maps.cavity | maps.wall)
+    cavity, wall, scar = maps.cavity[box], maps.wall[box], maps.scar[box]
     return np.stack(
         [
             ray_transmurality(cavity[..., z], wall[..., z], scar[..., z], in_plane)

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from mrigmm.data.geometry import filled
+
 N_RAYS = 180
 # Samples along a ray per pixel: a pixel at the border counts by the length that the ray runs in it.
 _SAMPLES_PER_PIXEL = 8
@@ -33,12 +35,11 @@ def cavity_body(cavity: Mask, wall: Mask) -> Mask:
     Its largest piece with the holes filled; where no cavity is labelled, the hole that the wall encloses.
     Empty where there is neither.
     """
-    found = cavity if cavity.any() else ndimage.binary_fill_holes(wall) & ~wall
+    found = cavity if cavity.any() else filled(wall) & ~wall
     pieces, n = ndimage.label(found)
     if n == 0:
         return np.zeros(cavity.shape, dtype=bool)
-    largest = pieces == np.bincount(pieces.ravel())[1:].argmax() + 1
-    return np.asarray(ndimage.binary_fill_holes(largest), dtype=np.bool_)
+    return filled(found if n == 1 else pieces == np.bincount(pieces.ravel())[1:].argmax() + 1)
 
 
 def centre_mm(body: Mask, axes_mm: Floats) -> Floats:
@@ -70,35 +71,45 @@ def ray_transmurality(cavity: Mask, wall: Mask, infarct: Mask, axes_mm: Floats) 
     if not body.any() or not wall.any():
         return np.full(N_RAYS, np.nan)
     # 1: cavity, 2: wall, 3: infarct; islands of blood in the wall are wall.
-    kinds = np.where(body, 1, np.where(infarct, 3, np.where(wall | cavity, 2, 0)))
+    kinds = np.select([body, infarct, wall | cavity], np.array([1, 3, 2], dtype=np.uint8))
     samples = _along_rays(kinds, centre_mm(body, axes_mm), axes_mm)
-    in_cavity = samples == 1
-    last = in_cavity.shape[1] - 1 - in_cavity[:, ::-1].argmax(axis=1)
-    beyond = in_cavity.any(axis=1)[:, None] & (np.arange(samples.shape[1]) > last[:, None])
-    left = np.logical_or.accumulate(beyond & (samples == 0), axis=1)
-    through = beyond & ~left
-    thickness = through.sum(axis=1)
-    infarcted = (through & (samples == 3)).sum(axis=1)
+    place, in_cavity = np.arange(samples.shape[1]), samples == 1
+    last = place[-1] - in_cavity[:, ::-1].argmax(axis=1)[:, None]
+    beyond = place > last
+    left = (beyond & (samples == 0)).argmax(axis=1)[:, None]  # all rays end outside
+    infarcted = (beyond & (place < left) & (samples == 3)).sum(axis=1)
+    thickness = np.where(in_cavity.any(axis=1), (left - last)[:, 0] - 1, 0)
     return np.asarray(100 * infarcted / np.where(thickness > 0, thickness, np.nan))
 
 
 def _along_rays(
     values: NDArray[np.integer[Any]], start_mm: Floats, axes_mm: Floats
 ) -> NDArray[np.integer[Any]]:
-    """Return values (N_RAYS, S) at equal steps from a point outwards until all rays have left; 0 outside."""
-    step = float(np.linalg.norm(axes_mm, axis=0).min()) / _SAMPLES_PER_PIXEL
-    reach = np.linalg.norm(axes_mm @ np.argwhere(values).T - start_mm[:, None], axis=0).max()
-    radii = np.arange(0, reach + 2 * np.linalg.norm(axes_mm, axis=0).max(), step)
+    """Return values (N_RAYS, S) at equal steps from a point outwards until all rays have left; 0 outside.
+
+    Steps of which all rays meet nothing but 1 are left out, but for the last of them.
+    """
+    pixel = np.linalg.norm(axes_mm, axis=0)
+    step = float(pixel.min()) / _SAMPLES_PER_PIXEL
+    from_start = np.einsum("ij,jxy->ixy", axes_mm, np.indices(values.shape)) - start_mm[:, None, None]
+    distance = np.hypot(*from_start)
+    reach, free = distance[values > 0].max(), distance[values != 1].min(initial=np.inf)
+    radii = np.arange(0, reach + 2 * pixel.max(), step)
+    # No sample is farther from the centre of its pixel than half the sum of the pixel's sides.
+    radii = radii[max(int(np.searchsorted(radii, min(free, reach) - pixel.sum() / 2)) - 1, 0) :]
     angles = np.deg2rad(ray_degrees())
     directions = np.stack([np.cos(angles), np.sin(angles)])  # (2, N_RAYS)
     to_index = np.linalg.inv(axes_mm)
     start = to_index @ start_mm
     index = start[:, None, None] + (to_index @ directions)[:, :, None] * radii
-    padded = np.pad(values, 1)  # what lies beyond the array is outside
-    x, y = (
-        np.clip(np.rint(i).astype(np.int64) + 1, 0, n - 1) for i, n in zip(index, padded.shape, strict=True)
-    )
-    return np.asarray(padded[x, y])
+    np.rint(index, out=index)
+    # What lies beyond the array is outside; the farthest that a ray goes is its end.
+    ends = index[..., -1]
+    before = np.maximum(-ends.min(axis=1), 0).astype(np.intp)
+    after = np.maximum(ends.max(axis=1) - values.shape + 1, 0).astype(np.intp)
+    padded = np.pad(values, [*zip(before, after, strict=True)])
+    x, y = index + before[:, None, None]
+    return np.asarray(padded.ravel()[(x * padded.shape[1] + y).astype(np.intp)])
 
 
 def summarise_rays(percent: Floats) -> dict[str, float]:

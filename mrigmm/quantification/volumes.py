@@ -47,7 +47,7 @@ def probabilities(resp: NDArray[np.floating[Any]], classes: Sequence[str]) -> di
     """Probability (...) of each tissue, from those of the K classes (K, ...)."""
     rows = {name: np.asarray(resp[index], dtype=np.float64) for index, name in enumerate(classes)}
     return {
-        tissue: np.sum([rows[name] for name in members], axis=0)
+        tissue: sum((rows[name] for name in members[1:]), start=rows[members[0]])
         for tissue, members in tissues(classes).items()
     }
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from mrigmm.quantification.predictive import N_DRAWS, crps_ensemble, draw_volumes_ml, interval
+from mrigmm.quantification.predictive import N_DRAWS, crps_ensemble, draw_volumes_ml, intervals
 
 
 def test_the_draws_have_the_expected_volume():
@@ -16,12 +16,11 @@ def test_the_draws_have_the_expected_volume():
 def test_the_interval_is_between_voxels_of_97_5_and_2_5_percent():
     """Of 0.1 ml each: 10 voxels sure, 5 at 50 %, 20 at 1 %: from 1 ml to 1.5 ml."""
     probability = np.array([1.0] * 10 + [0.5] * 5 + [0.01] * 20 + [0.0] * 30)
-    assert interval(draw_volumes_ml(probability, 0.1)) == pytest.approx((1.0, 1.5))
-
-
-def test_a_sure_or_absent_tissue_has_no_spread():
-    assert interval(draw_volumes_ml(np.ones(7), 2.0)) == (14.0, 14.0)
-    assert interval(draw_volumes_ml(np.zeros(7), 2.0)) == (0.0, 0.0)
+    sure, absent = (np.full(7, p) for p in (1.0, 0.0))  # they have no spread
+    draws = {"edema": draw_volumes_ml(sure, 2.0), "scar": draw_volumes_ml(probability, 0.1)}
+    found = intervals({**draws, "cavity": draw_volumes_ml(absent, 2.0)})
+    assert {name: pytest.approx(ends) for name, ends in found.items()} == {"scar": (1.0, 1.5)}
+    assert intervals({}) == {}
 
 
 def test_crps_of_two_draws_by_hand():

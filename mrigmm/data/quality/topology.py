@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mrigmm.data.geometry import plane_box
+from mrigmm.data.geometry import filled, plane_box
 from mrigmm.data.limits import (
     APEX_MM,
     ENDS_OPEN,
@@ -304,8 +304,8 @@ def _shape(codes: NDArray[np.uint8], spacing_mm: tuple[float, float]) -> SliceSh
     parts, n = ndimage.label(inside, _DIAGONALS)
     sizes = np.bincount(parts.ravel())[1:]
     largest = parts == int(sizes.argmax()) + 1 if n > 1 else inside
-    whole = ndimage.binary_fill_holes(largest)
-    outside = ~ndimage.binary_fill_holes(inside)
+    whole = filled(largest)
+    outside = ~filled(inside)
     return SliceShape(
         area=float(inside.sum()) * mm2,
         cavity=float(cavity.sum()) * mm2,
