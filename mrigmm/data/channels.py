@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import grid_sample
 
 from mrigmm.data.geometry import Grid, coverage, in_field_of_view, index_affine, index_along
+from mrigmm.data.limits import MAX_BETWEEN_MM
 from mrigmm.data.manifest import Study
 from mrigmm.data.registration import SliceMotion, sample, sampling_index
 from mrigmm.data.standardise import ZScore, fit_zscore
@@ -28,12 +29,12 @@ class OnGrid:
     Attributes:
         data: (X, Y, Z) intensities.
         acquired: (X, Y, Z), where the field of view reaches; None: everywhere.
-        note: what the user should know.
+        notes: what the user should know.
     """
 
     data: NDArray[np.float32]
     acquired: NDArray[np.bool_] | None = None
-    note: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def on_reference_grid(
@@ -75,14 +76,29 @@ def on_reference_grid(
             remedy=f"repair the header of {name}, crop the region to the common field of view, "
             "or leave the sequence out (null)",
         )
-    note = None
+    notes = []
     if covered < 1:
-        note = f"{name} covers {100 * covered:.1f} % of the region and counts as missing in the rest"
+        notes.append(f"{name} covers {100 * covered:.1f} % of the region and counts as missing in the rest")
     if motion is not None:
         data = sample(volume.data, index)
     else:
         data = resample_linear(volume.data.astype(np.float32, copy=False), volume.grid, reference.grid)
-    return OnGrid(data, None if acquired.all() else acquired, note)
+        between = _between_slices(reference.grid, inside & acquired, volume.grid)
+        if between > 0:
+            notes.append(
+                f"{name} has slices {volume.grid.spacing_mm[volume.grid.slice_axis]:.3g} mm apart: "
+                f"{100 * between:.0f} % of the region lies more than {MAX_BETWEEN_MM:g} mm from any, and is "
+                "interpolated"
+            )
+    return OnGrid(data, None if acquired.all() else acquired, tuple(notes))
+
+
+def _between_slices(reference: Grid, inside: NDArray[np.bool_], sequence: Grid) -> float:
+    """Share of the voxels inside (X, Y, Z) that lie farther than `MAX_BETWEEN_MM` from any slice."""
+    axis = sequence.slice_axis
+    index = index_along(index_affine(reference, sequence), reference.shape, axis)[inside]
+    away = np.abs(index - np.rint(index)) * sequence.spacing_mm[axis]
+    return float((away > MAX_BETWEEN_MM).mean())
 
 
 def stack_channels(

@@ -49,13 +49,18 @@ class Grid:
     def slice_axis(self) -> int:
         """Array axis across the slices: the one with the largest spacing, the last in a tie.
 
-        A single-slice axis wins over spacing, since a header may say anything about its thickness.
+        Of slices that are thinner than square pixels, the one with the smallest. A single-slice axis wins
+        over spacing, since a header may say anything about its thickness.
         """
         single = [axis for axis in (2, 1, 0) if self.shape[axis] == 1]
         if single:
             return single[0]
-        spacing = self.spacing_mm
-        return max((2, 1, 0), key=lambda axis: round(float(spacing[axis]), 3))
+        spacing = self.spacing_mm.round(3)
+        thin = int(spacing.argmin())
+        one, other = np.delete(spacing, thin)
+        if spacing[thin] < one == other:
+            return thin
+        return max((2, 1, 0), key=lambda axis: float(spacing[axis]))
 
     @property
     def readings(self) -> tuple[Grid, ...]:

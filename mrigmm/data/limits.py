@@ -12,6 +12,7 @@ IN_PLANE_MM = (0.2, 5.0)
 SLICE_DISTANCE_MM = (0.2, 40.0)
 MAX_SHEAR_DEGREES = 0.5  # headers are rounded; what SimpleITK refuses begins near here
 MAX_TILT_DEGREES = 30.0  # between the slices of two sequences; a long axis is 90 degrees off
+MAX_BETWEEN_MM = 6.0  # from a voxel of the region to the nearest slice of a sequence; 5 mm is half a step
 
 # The ventricle. Healthy adults: 50 to 80 mm across the epicardium in the largest slice, 70 to 110 mm from
 # base to apex, wall 6 to 12 mm, mass 50 to 200 g, cavity 80 to 230 ml at end-diastole.
@@ -24,6 +25,7 @@ WALL_MM = (
 )  # mean around a slice, median over slices; infarcts thin, cardiomyopathy thickens a part
 MASS_G = (25.0, 600.0)  # of the wall; hypertrophy reaches 400 g and, rarely, more
 WHOLE_STACK_MM = 60.0  # a shorter stack shows a part, and volume and mass have no lower limit
+SHORT_STACK_MM = 30.0  # less than half of the shortest ventricle
 
 # Drawings of regions.
 GAP_MM = 5.0  # of the cavity's border without wall; less is a leak between pixels

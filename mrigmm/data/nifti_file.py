@@ -218,6 +218,7 @@ def _not_nifti(path: Path, study: str, role: str, got: str) -> InputError:
     )
 
 
+_MAPS = ("region", "label", "mask", "scribbles")
 # A whole-heart series has some 1e8; a header can claim anything.
 MAX_VOXELS = 1 << 29
 
@@ -257,7 +258,9 @@ def check_header(
             file=path,
             expected="2 or 3 dimensions, or a fourth of length 1",
             got=f"shape {tuple(int(n) for n in shape)}",
-            remedy='extract one frame of a series, or name it: {"file": ..., "frame": 0} in the manifest, '
+            remedy="save a map of one volume: where there is one per class, the class of each voxel (argmax)"
+            if role in _MAPS
+            else 'extract one frame of a series, or name it: {"file": ..., "frame": 0} in the manifest, '
             "--frame NAME=0 for a single study, frames={NAME: 0} in Python",
         )
     if math.prod(shape) > MAX_VOXELS:

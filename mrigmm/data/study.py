@@ -122,7 +122,7 @@ def load_study(
         name: on_reference_grid(volume, reference, inside, motion.get(name), study.id, name)
         for name, volume in images.items()
     }
-    warnings += [resampled.note for resampled in on_grid.values() if resampled.note]
+    warnings += [text for resampled in on_grid.values() for text in resampled.notes]
     image, observed, zscores = stack_channels(study, sequences, on_grid, region, warnings, notes)
     findings: list[Problem] = []
     if inspect:

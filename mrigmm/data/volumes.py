@@ -17,6 +17,7 @@ from mrigmm.data.nifti_place import Place
 from mrigmm.errors import InputError
 
 _MAX_COUNTED_ID = 1 << 16  # ids below are found by counting, which is quicker than sorting
+_MAX_STEP = 1e-2  # of a packed map: 255 ids and more; coarser ones hold fractions
 _SUM_TOLERANCE = 1e-3  # of probabilities, which are float32
 MAX_ABS_INTENSITY = float(np.float32(1e30))  # beyond it squares overflow even in float64 sums of float32 data
 
@@ -166,7 +167,8 @@ def map_volume(
         InputError: a value is no whole number or not a known id.
     """
     values = _values(array).astype(np.float64)
-    fractional = values[~np.isfinite(values) | (values != np.round(values))]
+    finite = np.where(np.isfinite(values), values, 0.5)
+    fractional = values[np.abs(finite - np.round(finite)) > _step(header)]
     if fractional.size:
         raise InputError(
             f"the {role} map has values that are no whole numbers",
@@ -177,7 +179,7 @@ def map_volume(
             remedy="resample maps with nearest neighbour and save them as integers",
         )
     if known is not None:
-        unknown = [int(v) for v in values if int(v) not in known]
+        unknown = [int(v) for v in np.round(values) if int(v) not in known]
         if unknown:
             raise InputError(
                 f"the {role} map has an unknown class id",
@@ -187,7 +189,8 @@ def map_volume(
                 got=", ".join(str(i) for i in unknown[:8]),
                 remedy=_UNKNOWN_ID_REMEDY.get(role, "correct the file"),
             )
-    data = array.reshape(place.grid.shape, order="F").astype(np.int64, order="C")
+    ids = np.rint(array) if array.dtype.kind == "f" else array
+    data = ids.reshape(place.grid.shape, order="F").astype(np.int64, order="C")
     return Volume(data, place.grid, header, array.shape, path, warnings=place.warnings)
 
 
@@ -225,6 +228,12 @@ def read_probabilities(path: Path, *, study: str, n_classes: int) -> Volume:
             remedy="run mrigmm predict again",
         )
     return Volume(data, place.grid, header, array.shape, path, warnings=place.warnings)
+
+
+def _step(header: nib.nifti1.Nifti1Header) -> float:
+    """By how much whole numbers may be missed: where floats were packed, 1 comes back as 1.00002."""
+    slope = abs(header.get_slope_inter()[0] or 0.0)
+    return slope if slope < _MAX_STEP else 0.0
 
 
 def _values(array: NDArray[np.generic]) -> NDArray[np.generic]:

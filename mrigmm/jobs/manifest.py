@@ -25,6 +25,8 @@ from mrigmm.jobs.common import Outcome, Track, no_progress
 from mrigmm.jobs.prior import prior
 from mrigmm.jobs.shown import ShownTable
 
+_FOREIGN = (".hdr", ".img", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh", ".gipl")
+
 
 @dataclass(frozen=True, repr=False)
 class Written(Outcome):
@@ -219,7 +221,12 @@ def unused_images(folder: Folder, cohort: Cohort, problems: Sequence[Problem]) -
         for file in images
         if file not in used and not any(word == file or word.endswith(f"/{file}") for word in said)
     ]
-    return [Problem(text, severity="note") for text in _lacking("NIfTI files of no study", unused)]
+    foreign = [file for file in folder.files if file.lower().endswith(_FOREIGN)]
+    what = "images of a format that is not read; convert them to .nii.gz"
+    return [
+        *(Problem(text, severity="note") for text in _lacking("NIfTI files of no study", unused)),
+        *(Problem(text, severity="warning") for text in _lacking(what, foreign)),
+    ]
 
 
 def _require_free(paths: Sequence[Path], inputs: Sequence[Path], *, overwrite: bool) -> None:

@@ -35,6 +35,7 @@ from mrigmm.jobs.quantifying.inputs import (
 )
 from mrigmm.jobs.quantifying.insertions import (
     check_base,
+    check_header,
     check_place,
     check_studies,
     landmarks,
@@ -159,6 +160,8 @@ def quantify(
             point_seen, base_seen = reviewed_landmarks(prediction.prediction.side)
             point = point_seen if point is None else point
             base_first, degrees = landmarks(maps, rv, point, base_seen if base is None else base == "first")
+            if rv is not None and point is None and base_first is not None:
+                doubts += check_header(rv, maps, name, base_first=base_first)
             rows[name] = _measure(
                 prediction,
                 reference,

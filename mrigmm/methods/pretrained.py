@@ -11,6 +11,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from mrigmm.data.quality import looks_swapped
 from mrigmm.data.study_tensors import StudyTensors, packed
 from mrigmm.labels import KEY_SEQUENCES, SEGMENTER_CLASSES, Region, allowed_classes, class_ids
 from mrigmm.methods.base import (
@@ -169,7 +170,8 @@ class PretrainedMethod:
                 labels = decided_labels(resp, study.region, classes, voxel_volume_ml=volume)
         quality = expected_dice(solved.features, calibration)
         # Calibrated on sequences that are what they are named.
-        if quality and not (study.found_region or {}).get("misnamed"):
+        misnamed = (study.found_region or {}).get("misnamed") or looks_swapped(study.findings)
+        if quality and not misnamed:
             details["expected_dice"] = quality
         mixture, density = one_mixture(study, study.region, resp, classes)
         return Segmentation(

@@ -33,6 +33,8 @@ _LEAST_COSINE = 0.7
 # Share of the way from the inferior to the anterior insertion that must lead upwards in the patient.
 _LEAST_UPWARDS = 0.5
 
+NOT_ABOVE = "by the header, the anterior insertion of the right ventricle is not above the inferior one"
+
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
@@ -222,8 +224,7 @@ def automatic_orientation(
 
     The right ventricle narrows to the apex, and the apex lies to the left and front of the base: one of them
     tells the base, and neither may tell the opposite. That, and a world that is right-handed, tell the
-    anterior end of the arc where the ventricles meet. The anterior end must then be the upper one in the
-    world (superior, RAS+), as it is in patients: a mirrored file and a header without directions fail.
+    anterior end of the arc where the ventricles meet, which must then be the upper one (`anterior_above`).
 
     Args:
         rv: (X, Y, Z) right-ventricular blood that a method found.
@@ -245,15 +246,24 @@ def automatic_orientation(
     ends = contact_ends(rv, cavity, wall, affine, base_first=base_first)
     if len(ends) < N_RINGS:
         return f"the ventricles meet in {len(ends)} slices, {N_RINGS} are needed"
-    (anterior, spread), (inferior, _) = (_mean_degrees(column) for column in ends.T)
+    anterior, spread = _mean_degrees(ends[:, 0])
     if spread > _MOST_SPREAD_DEGREES:
         return f"the insertion of the right ventricle differs by {spread:.0f} degrees (SD) between slices"
+    if not anterior_above(ends, affine):
+        return NOT_ABOVE
+    return Orientation(base_first, anterior, spread)
+
+
+def anterior_above(ends: Floats, affine: Floats) -> bool:
+    """Return whether, by the header, the anterior of the `contact_ends` is the upper one, as in patients.
+
+    It is not in a mirrored file, and in one whose header says no directions.
+    """
+    (anterior, _), (inferior, _) = (_mean_degrees(column) for column in ends.T)
     axes, _ = plane_axes(affine)
     a, i = np.deg2rad([anterior, inferior])
     upwards = axes @ np.array([np.cos(a) - np.cos(i), np.sin(a) - np.sin(i)])
-    if upwards[2] < _LEAST_UPWARDS * np.linalg.norm(upwards):
-        return "by the header, the anterior insertion of the right ventricle is not above the inferior one"
-    return Orientation(base_first, anterior, spread)
+    return bool(upwards[2] >= _LEAST_UPWARDS * np.linalg.norm(upwards))
 
 
 def _mean_degrees(angles: Floats) -> tuple[float, float]:

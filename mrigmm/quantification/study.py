@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrigmm.data.geometry import Grid, plane_box
+from mrigmm.data.limits import WHOLE_STACK_MM
+from mrigmm.data.quality.grids import extent
 from mrigmm.labels import of_the_ventricle, wall_classes
 from mrigmm.quantification.predictive import draw_volumes_ml, intervals
 from mrigmm.quantification.segments import (
@@ -195,6 +197,10 @@ def quantify_maps(
     if not maps.ventricle:
         notes.append("these are no classes of the left ventricle: volumes only")
     else:
+        ventricle = maps.cavity | maps.wall
+        n, length = extent(ventricle, maps.grid.spacing_mm[2]) if ventricle.any() else (0, WHOLE_STACK_MM)
+        if length < WHOLE_STACK_MM:
+            notes.append(f"a part of the ventricle: {n} slices over {length:.3g} mm are no whole stack")
         missing = [name for name in ("myocardium", "edema", "scar") if name not in maps.ids]
         if missing:
             notes.append(f"no class {', '.join(missing)}: what needs it is not measured")

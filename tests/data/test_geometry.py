@@ -56,6 +56,9 @@ def test_a_left_handed_grid_has_a_positive_volume():
         ((1, 64, 64), (1, 1, 5), 0),
         ((64, 64, 64), (1, 1, 1), 2),
         ((64, 64, 64), (1.0001, 1, 1), 2),  # rounding is no anisotropy
+        ((64, 64, 90), (1.5, 1.5, 1), 2),  # slices thinner than square pixels
+        ((90, 64, 64), (1, 1.5, 1.5), 0),
+        ((64, 64, 5), (1.2, 1.3, 8), 2),
     ],
 )
 def test_slice_axis(shape, spacing, axis):

@@ -277,6 +277,24 @@ def test_maps_are_whole_numbers(tmp_path):
     np.testing.assert_array_equal(volume.data, np.where(DATA > 300, 2, 0))
 
 
+def test_a_map_packed_as_floats_are_keeps_its_ids(tmp_path):
+    """Floats in a file of int16: 1 comes back as 1.00002 and 3 as 2.99998."""
+    ids = np.arange(np.prod(SHAPE)).reshape(SHAPE) % 5
+    image = nib.Nifti1Image(ids.astype(np.float32), oblique_affine())
+    image.set_data_dtype(np.int16)
+    image.to_filename(tmp_path / "a.nii.gz")
+    assert (np.asarray(nib.load(tmp_path / "a.nii.gz").dataobj) != ids).any()
+    read = read_map(tmp_path / "a.nii.gz", study="p1", role="label", known=range(5))
+    np.testing.assert_array_equal(read.data, ids)
+
+
+def test_a_map_with_a_volume_per_class(tmp_path):
+    path = save_nifti(tmp_path / "a.nii", np.zeros((*SHAPE, 5), np.uint8), oblique_affine())
+    with pytest.raises(InputError, match="label is not one volume") as caught:
+        read_map(path, study="p1", role="label")
+    assert "argmax" in str(caught.value.problems[0].remedy)
+
+
 @pytest.mark.parametrize("value", [0.5, np.nan, np.inf])
 def test_maps_with_fractions(tmp_path, value):
     data = np.zeros(SHAPE)

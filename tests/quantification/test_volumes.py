@@ -68,6 +68,13 @@ def test_no_area_at_risk_has_no_salvage():
     assert np.isnan(found.volumes["mvo_mass_g"])  # not looked for
 
 
+@pytest.mark.parametrize(("slices", "part"), [(2, True), (6, False)])
+def test_masses_of_a_part_of_the_ventricle_say_so(slices, part):
+    found = quantify_maps(maps(tube(slices=slices), (0.8, 0.8, 10.0)))
+    told = f"a part of the ventricle: {slices} slices over {10 * slices} mm are no whole stack"
+    assert (told in found.notes) is part
+
+
 def test_nothing_labelled():
     found = quantify_maps(maps(np.zeros((5, 5, 2), np.uint8)))
     assert found.volumes["lv_mass_g"] == 0

@@ -11,7 +11,8 @@ from mrigmm.data.quality.cohort import (
     unknown_classes,
     unknown_sequences,
 )
-from mrigmm.data.quality.grids import implausible_size, on_another_grid
+from mrigmm.data.quality.grids import implausible_size, on_another_grid, size_problems
+from mrigmm.data.quality.regions import looks_swapped
 from mrigmm.data.quality.study import codes_slices_last, grid_problems, region_problems, study_problems
 from mrigmm.data.quality.topology import exchanged, slice_shapes
 
@@ -21,10 +22,12 @@ __all__ = [
     "fingerprint",
     "grid_problems",
     "implausible_size",
+    "looks_swapped",
     "on_another_grid",
     "patients_in_two_splits",
     "region_problems",
     "same_content",
+    "size_problems",
     "slice_shapes",
     "study_problems",
     "unknown_classes",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from mrigmm.data.limits import (
     MAX_LENGTH_MM,
     MAX_SHEAR_DEGREES,
     MAX_TILT_DEGREES,
+    SHORT_STACK_MM,
     SLICE_DISTANCE_MM,
     VOLUME_ML,
     WALL_MM,
@@ -110,6 +111,14 @@ def on_another_grid(name: str, distances_mm: Mapping[str, float | None]) -> Prob
     )
 
 
+def size_problems(
+    codes: NDArray[np.uint8], spacing_mm: Sequence[float], voxel_ml: float
+) -> Iterator[Problem]:
+    """All findings about the size of a ventricle; the arguments are those of `implausible_size`."""
+    found = implausible_size(codes, spacing_mm, voxel_ml), part_of_a_ventricle(codes, spacing_mm[2])
+    yield from (problem for problem in found if problem is not None)
+
+
 def implausible_size(
     codes: NDArray[np.uint8], spacing_mm: Sequence[float], voxel_ml: float
 ) -> Problem | None:
@@ -122,8 +131,7 @@ def implausible_size(
     """
     inside, wall = codes != Region.OUTSIDE, codes == Region.WALL
     pixel_mm2 = spacing_mm[0] * spacing_mm[1]
-    slices = np.flatnonzero(inside.any(axis=(0, 1)))
-    stack_mm = float(slices[-1] - slices[0] + 1) * spacing_mm[2]
+    _, stack_mm = extent(inside, spacing_mm[2])
     whole = stack_mm >= WHOLE_STACK_MM
     area = float(inside.sum(axis=(0, 1)).max()) * pixel_mm2
     volume = float(inside.sum()) * voxel_ml
@@ -149,6 +157,32 @@ def implausible_size(
         remedy="check the map's ids and the voxel size in the headers; for other organs and animals, none",
         severity="warning",
     )
+
+
+def part_of_a_ventricle(codes: NDArray[np.uint8], slice_distance_mm: float) -> Problem | None:
+    """Masses of so few slices are plausible, and are those of a part of the ventricle.
+
+    Args:
+        codes: (X, Y, Z) `labels.Region` codes, slices along the last axis; not empty.
+        slice_distance_mm: between neighbouring slices.
+    """
+    n, length = extent(codes != Region.OUTSIDE, slice_distance_mm)
+    if length >= SHORT_STACK_MM:
+        return None
+    return Problem(
+        "only a part of the left ventricle is measured",
+        expected=f"slices over {WHOLE_STACK_MM:g} mm or more from base to apex",
+        got=f"{n} slice" + (f"s over {length:.3g} mm" if n > 1 else ""),
+        remedy="give the whole stack; else compare volumes and masses with those of the same slices only",
+        severity="warning",
+    )
+
+
+def extent(inside: NDArray[np.bool_], slice_distance_mm: float) -> tuple[int, float]:
+    """Slices (the last axis) from the first to the last with anything inside: number, and length in mm."""
+    slices = np.flatnonzero(inside.any(axis=(0, 1)))
+    n = int(slices[-1] - slices[0]) + 1
+    return n, round(n * slice_distance_mm, 1)
 
 
 def wall_thickness_mm(codes: NDArray[np.uint8], pixel_mm2: float) -> float | None:

@@ -5,7 +5,7 @@ All arrays have their slices along the last axis, as in `StudyTensors`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +31,11 @@ def touches_border(region: NDArray[np.uint8]) -> Problem | None:
     )
 
 
-# Where the cavity is brighter (+1) or darker (-1) than the wall in every patient. LGE is not listed:
-# a large scar is as bright as blood.
-CAVITY_SIGN: Mapping[str, int] = {"T2": -1, "bSSFP": +1}
+# Where the cavity is brighter (+1) or darker (-1) than the wall. In LGE a large scar is as bright as blood,
+# so that it alone cannot tell that a map is misplaced; in 120 simulated studies (all presets, seed 900) the
+# contrast was 0.46 or more.
+CAVITY_SIGN: Mapping[str, int] = {"LGE": +1, "T2": -1, "bSSFP": +1}
+_EVERY_PATIENT = ("T2", "bSSFP")
 # Of the largest distance to the outline, in a region that does not tell cavity from wall.
 _INNER, _OUTER = 0.6, 0.3
 
@@ -84,13 +86,22 @@ def swapped(contrasts: Mapping[str, float]) -> Iterator[Problem]:
         if sign * contrasts.get(name, sign) < SWAPPED_CONTRAST:
             expected, found = ("brighter", "darker") if sign > 0 else ("darker", "brighter")
             yield Problem(
-                f"{name} does not look like {name}",
+                _unlike(name),
                 expected=f"a cavity {expected} than the wall",
                 got=f"{found} by {abs(contrasts[name]):.1f} SD of the region",
                 remedy="check that the sequences are not swapped and that the region map lies on the heart; "
-                "in bright-blood T2 this is right, but the shipped prior does not fit it",
+                "in bright-blood T2 and dark-blood LGE this is right, but prior and networks do not fit them",
                 severity="warning",
             )
+
+
+def _unlike(name: str) -> str:
+    return f"{name} does not look like {name}"
+
+
+def looks_swapped(findings: Iterable[Problem]) -> bool:
+    """Return whether `swapped` is among the findings about a study."""
+    return any(problem.what in map(_unlike, CAVITY_SIGN) for problem in findings)
 
 
 def misplaced(contrasts: Mapping[str, float]) -> Problem | None:
@@ -99,7 +110,7 @@ def misplaced(contrasts: Mapping[str, float]) -> Problem | None:
     Args:
         contrasts: sequence -> `cavity_contrast`.
     """
-    towards = {name: sign * contrasts[name] for name, sign in CAVITY_SIGN.items() if name in contrasts}
+    towards = {name: CAVITY_SIGN[name] * contrasts[name] for name in _EVERY_PATIENT if name in contrasts}
     if not towards or not SWAPPED_CONTRAST <= max(towards.values()) < MISPLACED_CONTRAST:
         return None
     if min(towards.values()) < SWAPPED_CONTRAST:

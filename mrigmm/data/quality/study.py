@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mrigmm.data.cine import values_in_region
 from mrigmm.data.geometry import Grid, plane_box, with_slices_last
 from mrigmm.data.nifti_place import itk_opens
-from mrigmm.data.quality.grids import implausible_size, implausible_spacing, not_parallel, sheared
+from mrigmm.data.quality.grids import implausible_spacing, not_parallel, sheared, size_problems
 from mrigmm.data.quality.regions import (
     cavity_contrast,
     misplaced,
@@ -82,9 +82,7 @@ def region_problems(region: NDArray[np.uint8], grid: Grid, classes: Sequence[str
         classes: of the left ventricle; without blood among them the region needs no cavity.
     """
     codes, spacing = codes_slices_last(region, grid)
-    size = implausible_size(codes, spacing, grid.voxel_volume_ml)
-    if size is not None:
-        yield size
+    yield from size_problems(codes, spacing, grid.voxel_volume_ml)
     with_cavity = any(name in CAVITY_CLASSES for name in classes)
     yield from doubtful_parts(slice_shapes(codes, spacing), spacing[2], with_cavity=with_cavity)
 

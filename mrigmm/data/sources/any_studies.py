@@ -178,8 +178,8 @@ def _visits(keys: Sequence[tuple[str, ...]]) -> bool:
 def _best(files: Sequence[NamedFile]) -> list[NamedFile]:
     """Return the files that go first, of those for one sequence of a study; several are rivals."""
 
-    def order(file: NamedFile) -> tuple[int, bool, bool]:
-        return (file.place or 0, file.psir, not file.short_axis)
+    def order(file: NamedFile) -> tuple[int, bool, bool, bool]:
+        return (file.place or 0, file.psir, file.systole, not file.short_axis)
 
     first = [file for file in files if order(file) == min(map(order, files))]
     packed = {file.file.casefold().removesuffix(".gz"): file for file in sorted(first, key=lambda f: f.file)}
@@ -220,6 +220,8 @@ def _one_each(study: str, files: Sequence[NamedFile], found: FoundFiles) -> dict
 def _why(taken: NamedFile, files: Sequence[NamedFile]) -> str:
     if any(file.psir and not taken.psir for file in files):
         return " (magnitude before PSIR)"
+    if any(file.systole and not taken.systole for file in files):
+        return " (end-diastole before end-systole)"
     if any(taken.short_axis and not file.short_axis for file in files):
         return " (short axis in its name)"
     return ""

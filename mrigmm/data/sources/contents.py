@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrigmm.data.geometry import Grid, turned_onto, with_slices_last
-from mrigmm.data.limits import DIAMETER_MM, MIN_SOLIDITY
+from mrigmm.data.limits import DIAMETER_MM, MIN_SOLIDITY, OPEN_SHARE
 from mrigmm.data.nifti_file import read_nifti, read_shape
-from mrigmm.data.quality.topology import slice_shapes
+from mrigmm.data.quality.topology import SliceShape, slice_shapes
 from mrigmm.labels import REGION_FILE_IDS, SCHEMES, Region
 
 _MOST_IDS = 24  # of a map; images have more values
@@ -96,20 +96,29 @@ class Contents:
                     "masks of the cavity alone, by their name (1 = left ventricle, or 1 = cavity, 2 = wall)"
                 )
             return self._no_ventricle(file, data)
+        if set(ids) == {1, 2}:
+            codes = np.array([Region.OUTSIDE, Region.CAVITY, Region.WALL], dtype=np.uint8)[data]
+            if np.median([s.open_share for s in self._shapes_of(file, codes) if s.cavity > 0]) > OPEN_SHARE:
+                return "masks of 1 and 2 whose 1 is no cavity within 2"
         return None
 
     def _no_ventricle(self, file: str, data: NDArray[np.int64]) -> str | None:
         """Why the shape of a map of 0 and 1 is not that of a ventricle."""
-        grid = self.grid(file)
-        codes = np.where(with_slices_last(data, grid) > 0, Region.LV, Region.OUTSIDE).astype(np.uint8)
-        in_plane = np.delete(grid.spacing_mm, grid.slice_axis)
-        shapes = [shape for shape in slice_shapes(codes, (*in_plane, 1.0)) if shape.area > 0]
+        codes = np.where(data > 0, Region.LV, Region.OUTSIDE).astype(np.uint8)
+        shapes = self._shapes_of(file, codes)
         if np.median([s.hole / (s.area + s.hole) for s in shapes]) > _RING:
             return "masks of a wall alone (1 = left ventricle with its cavity, or 1 = cavity, 2 = wall)"
         diameter = 2 * np.sqrt(max(s.area for s in shapes) / np.pi)
         if diameter < DIAMETER_MM[0] or np.median([s.solidity for s in shapes]) < MIN_SOLIDITY - 0.1:
             return "masks without the size and shape of a left ventricle"
         return None
+
+    def _shapes_of(self, file: str, codes: NDArray[np.uint8]) -> list[SliceShape]:
+        """The shapes of the slices of a map with anything in them."""
+        grid = self.grid(file)
+        in_plane = np.delete(grid.spacing_mm, grid.slice_axis)
+        shapes = slice_shapes(with_slices_last(codes, grid), (*in_plane, 1.0))
+        return [shape for shape in shapes if shape.area > 0]
 
 
 def schemes_of(ids: Sequence[int]) -> Mapping[str, Mapping[str, tuple[int, ...]]]:

@@ -84,6 +84,7 @@ class NamedFile:
         part: what a mask is of, a key of `parts` in the table.
         psir: phase-sensitive.
         short_axis: whether it says so.
+        systole: whether it says that it is end-systole.
         left_out: why it is no image of interest.
         whole: what is left of folders and name beside such words.
         start: the same, of the name only what stands before the first such word.
@@ -97,6 +98,7 @@ class NamedFile:
     part: str | None = None
     psir: bool = False
     short_axis: bool = False
+    systole: bool = False
     left_out: str | None = None
     whole: tuple[str, ...] = ()
     start: tuple[str, ...] = ()
@@ -126,6 +128,7 @@ def read_name(file: str) -> NamedFile:
         named_part,
         bool(re.search(r"\b[sw]?psir", whole_name)),
         bool(re.search(rules()["short_axis"], whole_name)),
+        bool(re.search(table["systole"], whole_name)),
         next((kind for kind, pattern in _ignored() if re.search(pattern, whole_name)), None),
         tuple(text for text, _ in kept if text),
         tuple(text for text in (*(text for text, _ in kept[:-1]), cut[-1] or kept[-1][0]) if text),

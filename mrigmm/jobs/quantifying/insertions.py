@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 
 from mrigmm.data.side_file import BASES, SideFile
 from mrigmm.errors import InputError, Problem, near_misses, some_of
-from mrigmm.quantification.segments import base_by_rv, distance_mm, insertion_by_rv, insertion_of_point
+from mrigmm.quantification.segments import (
+    NOT_ABOVE,
+    anterior_above,
+    base_by_rv,
+    contact_ends,
+    distance_mm,
+    insertion_by_rv,
+    insertion_of_point,
+)
 from mrigmm.quantification.study import Maps
 
 # A heart is some 120 mm long: a point farther away from the left ventricle is of something else.
@@ -129,6 +137,26 @@ def check_base(base: str, maps: Maps, rv: NDArray[np.bool_] | None, study: str) 
             )
             return [Problem(what, study, severity="warning")]
     return []
+
+
+def check_header(rv: NDArray[np.bool_], maps: Maps, study: str, *, base_first: bool) -> list[Problem]:
+    """Compare the septum of the reference with the header, which tells a mirrored file.
+
+    Args:
+        rv: (X, Y, Z) right-ventricular blood of the reference.
+        maps: of the study.
+        study: its id, for messages.
+        base_first: whether the first slice is basal.
+
+    Returns:
+        A warning where anterior and inferior segments may have changed places.
+    """
+    ends = contact_ends(rv, maps.cavity, maps.wall, maps.grid.affine, base_first=base_first)
+    if not len(ends) or anterior_above(ends, maps.grid.affine):
+        return []
+    what = f"anterior and inferior AHA segments may be exchanged: {NOT_ABOVE}"
+    remedy = "compare the headers' orientation with the scanner's, or name the insertion (--rv-insertion)"
+    return [Problem(what, study, remedy=remedy, severity="warning")]
 
 
 def without_effect(

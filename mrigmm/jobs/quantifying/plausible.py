@@ -57,8 +57,8 @@ def map_problems(study: str, maps: Maps, *, divided: bool) -> list[Problem]:
     if divided:
         found = list(quality.region_problems(codes, maps.grid, list(maps.ids)))
     else:
-        size = quality.implausible_size(codes, maps.grid.spacing_mm.tolist(), maps.grid.voxel_volume_ml)
-        found = [] if size is None else [size]
+        spacing = maps.grid.spacing_mm.tolist()
+        found = list(quality.size_problems(codes, spacing, maps.grid.voxel_volume_ml))
     return [replace(problem, study=study) for problem in found]
 
 

@@ -3,6 +3,7 @@ import pytest
 
 from mrigmm.data.quality.regions import (
     cavity_contrast,
+    looks_swapped,
     misplaced,
     negative,
     saturated,
@@ -62,7 +63,9 @@ def test_without_anything_to_compare_there_is_no_contrast():
     ("contrasts", "names"),
     [
         ({"LGE": 1.2, "T2": -1.2, "bSSFP": 1.6}, []),
-        ({"LGE": -1.2, "T2": -1.2}, []),  # a large scar
+        ({"LGE": -0.4, "T2": -1.2}, []),  # a large scar
+        ({"LGE": -0.6}, ["LGE"]),
+        ({"LGE": -1.2, "T2": 1.2}, ["LGE", "T2"]),
         ({"T2": 1.2, "bSSFP": 1.6}, ["T2"]),
         ({"T2": 1.2, "bSSFP": -1.6}, ["T2", "bSSFP"]),
         ({"T2": 0.49, "bSSFP": -0.49}, []),
@@ -74,6 +77,7 @@ def test_swapped(contrasts, names):
     found = list(swapped(contrasts))
     assert [problem.what for problem in found] == [f"{name} does not look like {name}" for name in names]
     assert {problem.severity for problem in found} <= {"warning"}
+    assert looks_swapped(found) is bool(names)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +90,7 @@ def test_swapped(contrasts, names):
         ({"T2": 0.6, "bSSFP": 0.3}, True),  # said by `swapped`
         ({"T2": 0.6, "bSSFP": -0.6}, True),
         ({"LGE": 0.0}, True),  # LGE alone cannot tell
+        ({"LGE": 1.2, "T2": 0.1}, False),
         ({}, True),
     ],
 )

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mrigmm.data.quality import implausible_size
-from mrigmm.data.quality.grids import wall_thickness_mm
+from mrigmm.data.quality.grids import part_of_a_ventricle, wall_thickness_mm
 from mrigmm.labels import Region
 
 
@@ -82,3 +82,19 @@ def test_wall_thickness_is_that_of_circles_of_the_same_areas():
     plane = np.where(disc(18, (80, 80)), Region.CAVITY, np.where(disc(28, (80, 80)), Region.WALL, 0))
     assert wall_thickness_mm(stack(plane.astype(np.uint8)), 4.0) == pytest.approx(20, rel=0.01)
     assert wall_thickness_mm(stack(disc(18, (80, 80)) * np.uint8(Region.WALL)), 1.0) is None
+
+
+@pytest.mark.parametrize(
+    ("drawn", "distance", "got"),
+    [
+        ([2], 10.0, "1 slice"),
+        ([1, 2], 12.0, "2 slices over 24 mm"),
+        ([0, 2], 10.0, None),
+        ([0, 1], 15.0, None),
+    ],
+)
+def test_a_part_of_a_ventricle(drawn, distance, got):
+    region = np.zeros((4, 4, 8), np.uint8)
+    region[..., drawn] = Region.LV
+    problem = part_of_a_ventricle(region, distance)
+    assert (problem and (problem.severity, problem.got)) == (got and ("warning", got))

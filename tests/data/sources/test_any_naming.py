@@ -122,6 +122,11 @@ def test_magnitude_goes_before_psir_and_short_axis_before_others(lab):
         cohort.notes[0]
         == "left out, LGE beside the one that is taken (magnitude before PSIR): 1 (P1/PSIR.nii)"
     )
+    cine = lab(images("P1/cine_ED.nii", "P1/cine_ES.nii", "P2/cine_ES.nii"), name="cine")
+    assert found(cine) == {"P1": {"bSSFP": "P1/cine_ED"}, "P2": {"bSSFP": "P2/cine_ES"}}
+    assert (
+        "bSSFP beside the one that is taken (end-diastole before end-systole): 1 (P1/cine_ES" in cine.notes[0]
+    )
     same = lab(images("P1_LGE.nii", "P1_LGE.nii.gz"), name="same")
     assert same.entries[0].images["LGE"] == "P1_LGE.nii.gz"
 
@@ -183,11 +188,12 @@ def test_masks_are_known_by_name_values_shape_and_grid(lab):
         "P8/mask.nii.gz": np.zeros_like(LV),
         "P9/roi.nii.gz": IMAGE,
         "P9/rv_blood.nii.gz": LV,
+        "P10/seg.nii.gz": WALL + SCAR,  # 1 = wall, 2 = scar
     }
     flipped = AFFINE.copy()
     flipped[:3, 0], flipped[:3, 3] = -AFFINE[:3, 0], AFFINE[:3, 3] + 23 * AFFINE[:3, 0]
     cohort = lab(
-        images(*(f"P{n}/LGE.nii.gz" for n in range(1, 10))) | masks,
+        images(*(f"P{n}/LGE.nii.gz" for n in range(1, 11))) | masks,
         affines={"P4/LGE_mask.nii.gz": shifted, "P3/nobody_knows.nii.gz": flipped},
     )
     assert {entry.id: entry.region for entry in cohort.entries if entry.region} == {
@@ -204,10 +210,11 @@ def test_masks_are_known_by_name_values_shape_and_grid(lab):
         ("masks of something else than the left ventricle, by their name", "P9"),
         ("empty masks", "P8"),
         ("called masks, but they hold no ids", "P9"),
+        ("masks of 1 and 2 whose 1 is no cavity within 2", "P10"),
     ):
         assert what in told
         assert study in told.partition(what)[2].partition("left out")[0]
-    assert set(cohort.left_out) == {file for file in masks if file[1] not in "123"}
+    assert set(cohort.left_out) == {file for file in masks if file[:3] not in ("P1/", "P2/", "P3/")}
 
 
 def test_masks_find_their_study_and_labels_their_scheme(lab):

@@ -100,6 +100,17 @@ def test_what_no_rule_knows_is_named(tmp_path):
     assert note.what.endswith(f"2 (sourcedata/{GOOD}, sub-01/anat/sub-01_scout.nii.gz)")
 
 
+def test_images_of_other_formats(tmp_path):
+    """a study of .hdr and .img, and one of .nrrd, beside NIfTI files -> they are named in a warning"""
+    put(tmp_path, "a_LGE.nii.gz")
+    for name in ("b_LGE.hdr", "b_LGE.img", "c_LGE.nrrd"):
+        (tmp_path / name).touch()
+    made = mrigmm.manifest("any", tmp_path, tmp_path / "m.json")
+    assert made.done == ("a",)
+    (told,) = (p.what for p in made.problems if p.severity == "warning" and "not read" in p.what)
+    assert told.endswith("convert them to .nii.gz: 3 (b_LGE.hdr, b_LGE.img, c_LGE.nrrd)")
+
+
 def test_nobody_is_left(tmp_path):
     """every subject has two runs -> an error, and no manifest"""
     put(tmp_path, *(f"sub-01/anat/sub-01_run-{run}_LGE.nii.gz" for run in (1, 2)))

@@ -164,3 +164,26 @@ def test_the_wrong_end(tmp_path):
     for base, number in (("first", 0), ("last", 2)):
         found = told(mrigmm.quantify(tmp_path / "out", base=base))
         assert sum("may be the other end: the left ventricle is larger" in p.what for p in found) == number
+
+
+def test_a_mirrored_file_beside_the_right_ventricle_of_the_reference(tmp_path):
+    """a header that mirrors the heart, and the right ventricle in the reference -> segments with a warning"""
+    labels = ventricle()
+    x, y = np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in SHAPE[:2]), indexing="ij")
+    reference = labels.astype(np.uint8)
+    for z, width in enumerate((1.2, 0.9, 0.6)):  # to the patient's right, narrowing to the last slice
+        reference[(np.hypot(x, y) > 6) & (abs(np.arctan2(y, x)) < width), z] = 9
+    for name, to_apex, mirrored in (("right", 10.0, False), ("mirrored", -10.0, True)):
+        affine = np.array([[4.5, 0, 0, 0], [0, 0, to_apex, 0], [0, 4.5, 0, 0], [0, 0, 0, 1]])
+        folder = tmp_path / name
+        folder.mkdir()
+        save_nifti(folder / "s_labels.nii.gz", labels, affine)
+        save_nifti(folder / "reference.nii.gz", reference, affine)
+        (folder / "s.json").write_text(json.dumps({"classes": {k: v for k, v in LABELS.items() if v}}))
+        study = {"id": "s", "image": ["s_labels.nii.gz"], "label": "reference.nii.gz"}
+        content = {"modality": {"0": "LGE"}, "labels": {**LABELS, "rv_blood": 9}, "test": [study]}
+        (folder / "manifest.json").write_text(json.dumps(content))
+        result = mrigmm.quantify(folder, manifest=folder / "manifest.json")
+        assert len(segments(folder)["s"]) == 16
+        warned = [p.what for p in result.problems if "may be exchanged" in p.what]
+        assert bool(warned) is mirrored

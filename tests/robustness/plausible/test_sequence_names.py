@@ -1,11 +1,11 @@
-"""Sequences under another name, with nothing drawn: the locator sees the cavity in any contrast."""
+"""Sequences under another name. With nothing drawn, the locator sees the cavity in any contrast."""
 
 import json
 
 import mrigmm
 
 KIND = "names of sequences"
-CHECK = "blood against its surroundings, where the cavity is found, with what the sequence is named"
+CHECK = "blood against its surroundings, where the cavity is drawn or found, with what the sequence is named"
 
 
 def test_lge_and_t2_exchanged(cohort, tmp_path):
@@ -28,3 +28,17 @@ def test_lge_and_t2_exchanged(cohort, tmp_path):
     assert "infarct" in found
     assert "expected_dice" not in found
     assert found["region"]["misnamed"] == told
+
+
+def test_t2_given_as_the_only_lge_with_a_region(cohort, tmp_path):
+    """T2 given as the only LGE, with a region map -> said not to look like LGE; no Dice is expected"""
+    content = json.loads(cohort.read_text())
+    study = content["test"][0]
+    study["image"] = {"LGE": study["image"]["T2"]}
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(json.dumps({**content, "training": [], "test": [study]}))
+    result = mrigmm.predict(manifest, tmp_path / "out", data_root=cohort.parent)
+    assert "LGE does not look like LGE" in [p.what for p in result.problems if p.severity == "warning"]
+    found = json.loads((tmp_path / "out" / f"{study['id']}.json").read_text())
+    assert "infarct" in found
+    assert "expected_dice" not in found
