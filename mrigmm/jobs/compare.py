@@ -123,15 +123,15 @@ def compare(
     for study in track(studies, "Comparing"):
         try:
             predictions = [reader.read(study.id) for reader in readers]
-            pair = [score_study(study, a, cohort, b).scores for a, b in (predictions, predictions[::-1])]
+            pair = [score_study(study, a, cohort, b) for a, b in (predictions, predictions[::-1])]
         except InputError as error:
             problems += error.problems
             continue
-        problems += [note for prediction in predictions for note in prediction.notes()]
+        problems += [*pair[0].doubts, *(note for prediction in predictions for note in prediction.notes())]
         for name, prediction in zip(names, predictions, strict=True):
             edited[name] += [study.id] * prediction.edited
-        for found, value in zip(scores, pair, strict=True):
-            found[study.id] = value
+        for found, scored in zip(scores, pair, strict=True):
+            found[study.id] = scored.scores
     if not scores[0]:
         raise InputError.from_problems(problem for problem in problems if problem.severity == "error")
     metrics = compare_scores(*scores)

@@ -156,7 +156,7 @@ def evaluate(
             continue
         scores[study.id] = scored.scores
         evaluated[study.id] = prediction
-        problems += prediction.notes()
+        problems += [*scored.doubts, *prediction.notes()]
         for name, classes in scored.compared.items():
             compared[name] = compared.get(name, classes).union(classes)
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,10 +51,12 @@ class ScoredStudy:
     Attributes:
         scores: class or nested region -> scores.
         compared: class -> the classes of prediction and reference that count as it.
+        doubts: why the scores may say little.
     """
 
     scores: dict[str, Scores]
     compared: dict[str, ComparedClass]
+    doubts: tuple[Problem, ...] = ()
 
 
 def score_study(study: Study, prediction: Prediction, cohort: Manifest, *others: Prediction) -> ScoredStudy:
@@ -77,15 +79,28 @@ def score_study(study: Study, prediction: Prediction, cohort: Manifest, *others:
     reference = reference_classes(drawn, merged_ids(cohort.labels, compared), [*compared])
     ids = [[prediction.classes[name] for name in c.predicted] for c in compared.values()]
     predicted = class_indices(prediction.labels.data, ids)
-    scores = study_scores(
-        with_slices_last(predicted, grid), with_slices_last(reference, grid), [*compared], axes_mm
-    )
+    predicted, reference = with_slices_last(predicted, grid), with_slices_last(reference, grid)
+    scores = study_scores(predicted, reference, [*compared], axes_mm)
     if cohort.labels.get(_MVO) and prediction.mvo is not None:
         true = reference_classes(drawn, cohort.labels, (_MVO,)) == 0
         scores[_MVO] = mask_scores(
             with_slices_last(prediction.mvo, grid), with_slices_last(true, grid), axes_mm
         )
-    return ScoredStudy(scores, compared)
+    doubts = _unlabelled_slices(predicted, reference) if "myocardium" in compared else []
+    return ScoredStudy(scores, compared, tuple(replace(doubt, study=study.id) for doubt in doubts))
+
+
+def _unlabelled_slices(predicted: NDArray[np.int64], reference: NDArray[np.int64]) -> list[Problem]:
+    """A warning where the reference leaves out more slices (the last axis) than base and apex explain."""
+    shown, drawn = ((labels != NO_CLASS).any(axis=(0, 1)) for labels in (predicted, reference))
+    n, missing = int(shown.sum()), int((shown & ~drawn).sum())
+    if missing < 2 or missing <= n / 3:
+        return []
+    what = (
+        f"the reference labels nothing in {missing} of the {n} slices that were segmented, and all in them "
+        "counts as wrong: where they were not labelled, leave the study out, or label them"
+    )
+    return [Problem(what, severity="warning")]
 
 
 def study_reliability(study: Study, prediction: Prediction, cohort: Manifest) -> Reliability | None:

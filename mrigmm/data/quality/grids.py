@@ -58,15 +58,20 @@ def sheared(name: str, grid: Grid, *, itk_opens: bool) -> Problem | None:
 
 
 def implausible_spacing(name: str, grid: Grid) -> Problem | None:
-    """Voxels of a size that no cardiac sequence has: a lost header, or another unit."""
-    if grid.has_usual_voxels:
+    """Voxels of a size that no cardiac sequence has: a lost header, or another unit.
+
+    Where nobody knew the size, programs write 1 mm, which few slices cannot be apart.
+    """
+    slices = grid.shape[grid.slice_axis]
+    lost = bool(np.allclose(grid.spacing_mm, 1.0)) and 1 < slices < SHORT_STACK_MM
+    if grid.has_usual_voxels and not lost:
         return None
     low, high = IN_PLANE_MM
     return Problem(
         f"{name} has voxels of an implausible size",
         expected=f"{low:g} to {high:g} mm in plane, slices {SLICE_DISTANCE_MM[0]:g} to "
         f"{SLICE_DISTANCE_MM[1]:g} mm apart",
-        got=grid.describe(),
+        got=grid.describe() + (", as in an empty header" if lost else ""),
         remedy="convert the file again from DICOM, or correct the spacing in its header",
         severity="warning",
     )
@@ -172,8 +177,9 @@ def part_of_a_ventricle(codes: NDArray[np.uint8], slice_distance_mm: float) -> P
     return Problem(
         "only a part of the left ventricle is measured",
         expected=f"slices over {WHOLE_STACK_MM:g} mm or more from base to apex",
-        got=f"{n} slice" + (f"s over {length:.3g} mm" if n > 1 else ""),
-        remedy="give the whole stack; else compare volumes and masses with those of the same slices only",
+        got=f"{n} slices over {length:.3g} mm" if n > 1 else f"1 slice of {length:.3g} mm",
+        remedy="give the whole stack, or correct the slice distance in the header; else compare volumes and "
+        "masses with those of the same slices only",
         severity="warning",
     )
 

@@ -48,6 +48,8 @@ def test_a_header_rounded_to_float32_is_not_sheared():
         (SHAPE, (1.2, 1.2, 45), False),
         ((16, 14, 1), (1.2, 1.2, 45), True),  # the thickness of a single slice is anyone's guess
         (SHAPE, (0.19, 1.2, 10), False),
+        (SHAPE, (1, 1, 1), False),  # nobody knew it
+        ((64, 64, 60), (1, 1, 1), True),
         (SHAPE, (1.2, 5.1, 10), False),
     ],
 )

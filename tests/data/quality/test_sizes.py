@@ -87,7 +87,7 @@ def test_wall_thickness_is_that_of_circles_of_the_same_areas():
 @pytest.mark.parametrize(
     ("drawn", "distance", "got"),
     [
-        ([2], 10.0, "1 slice"),
+        ([2], 10.0, "1 slice of 10 mm"),
         ([1, 2], 12.0, "2 slices over 24 mm"),
         ([0, 2], 10.0, None),
         ([0, 1], 15.0, None),

@@ -33,3 +33,19 @@ def test_a_sequence_with_a_gap(workshop, tmp_path):
     assert told.severity == "warning"
     assert told.what.startswith("T2 has slices 20 mm apart: 33 % of the region lies more than 6 mm")
     assert np.isfinite(mrigmm.quantify(tmp_path / "out").studies["s1"]["lv_mass_g"])
+
+
+def test_a_reference_of_one_slice(workshop, tmp_path):
+    """a reference that labels one slice of three -> scored, with a warning by evaluate and compare"""
+    study = workshop.study(affine=PATIENT)
+    label = ventricle()
+    label[..., 1:] = 0
+    workshop.volume(study["label"], label, PATIENT)
+    manifest = workshop.manifest([study])
+    for method in ("map-em", "em-gmm"):
+        mrigmm.predict(manifest, tmp_path / method, method=method)
+    one = mrigmm.evaluate(tmp_path / "map-em", manifest)
+    two = mrigmm.compare(tmp_path / "map-em", tmp_path / "em-gmm", manifest)
+    for found in (one, two):
+        (told,) = (p for p in found.problems if "the reference labels nothing in 2 of the 3 slices" in p.what)
+        assert (told.study, told.severity) == ("s1", "warning")
