@@ -150,6 +150,27 @@ class InputError(Exception):
         return error
 
 
+@dataclass(frozen=True)
+class StudyFile:
+    """A file of a study, as errors name it.
+
+    Attributes:
+        study: study id.
+        role: what it is in the study ("LGE", "region", ...).
+        path: None: it is in memory.
+    """
+
+    study: str
+    role: str
+    path: Path | None = None
+
+    def error(
+        self, what: str, *, expected: str | None = None, got: str | None = None, remedy: str | None = None
+    ) -> InputError:
+        """Return what is wrong with it."""
+        return InputError(what, study=self.study, file=self.path, expected=expected, got=got, remedy=remedy)
+
+
 def counted(number: int, noun: str, plural: str | None = None) -> str:
     """A number with its noun: 1 study, 2 studies."""
     return f"{number} {noun if number == 1 else plural or f'{noun}s'}"

@@ -18,7 +18,7 @@ from mrigmm.data.manifest import Study
 from mrigmm.data.nifti_file import check_header
 from mrigmm.data.nifti_place import moved_to, placed, three_d_shape
 from mrigmm.data.volumes import ChooseFrame, Volume, image_volume, map_volume, read_image, read_map
-from mrigmm.errors import InputError
+from mrigmm.errors import InputError, StudyFile
 from mrigmm.lazy import LazyModule
 
 if TYPE_CHECKING:
@@ -117,13 +117,14 @@ def image_in_memory(
     Raises:
         InputError: as `read_image`, an array without an affine, or something that is no image.
     """
-    options: dict[str, Any] = {"study": study, "role": role, "frame": frame, "choose_frame": choose_frame}
+    options: dict[str, Any] = {"frame": frame, "choose_frame": choose_frame}
     if isinstance(image, Path | str):
-        return read_image(Path(image), **options)
-    header, array = _header_and_array(image, affine, study, role)
+        return read_image(Path(image), study=study, role=role, **options)
+    file = StudyFile(study, role)
+    header, array = _header_and_array(image, affine, file)
     several = frame is not None or choose_frame is not None
-    check_header(header, None, study, role, several_frames=several)
-    return image_volume(header, array, placed(header, None, study, role), None, **options)
+    check_header(header, file, several_frames=several)
+    return image_volume(header, array, placed(header, file), file, **options)
 
 
 def map_in_memory(
@@ -132,49 +133,45 @@ def map_in_memory(
     """Ids of a map, whatever holds it; arguments and errors as `image_in_memory` and `read_map`."""
     if isinstance(image, Path | str):
         return read_map(Path(image), study=study, role=role, known=known)
-    header, array = _header_and_array(image, affine, study, role)
-    check_header(header, None, study, role, several_frames=False)
-    place = placed(header, None, study, role)
-    return map_volume(header, array, place, None, study=study, role=role, known=known)
+    file = StudyFile(study, role)
+    header, array = _header_and_array(image, affine, file)
+    check_header(header, file, several_frames=False)
+    return map_volume(header, array, placed(header, file), file, known=known)
 
 
 def _header_and_array(
-    image: object, affine: NDArray[np.float64] | None, study: str, role: str
+    image: object, affine: NDArray[np.float64] | None, file: StudyFile
 ) -> tuple[nib.nifti1.Nifti1Header, NDArray[np.generic]]:
     """Return header and scaled array, as a NIfTI file of the image would hold them."""
     if isinstance(image, SpatialImage):
-        return _of_nibabel(image, study, role)
+        return _of_nibabel(image, file)
     if isinstance(image, sitk.Image):
-        array, affine = _of_sitk(image, study, role)
+        array, affine = _of_sitk(image, file)
     elif isinstance(image, np.ndarray | torch.Tensor):
         array = _as_array(image)
     else:
-        raise InputError(
-            f"{role} is no image",
-            study=study,
+        raise file.error(
+            f"{file.role} is no image",
             expected="a path, an image of nibabel or SimpleITK, or an array with spacing_mm= or affine=",
             got=type(image).__name__,
         )
     if isinstance(image, np.ma.MaskedArray) and np.ma.is_masked(image):
-        raise InputError(
-            f"{role} has masked voxels",
-            study=study,
+        raise file.error(
+            f"{file.role} has masked voxels",
             expected="a value in every voxel",
             got=f"{int(np.ma.count_masked(image))} masked",
             remedy="fill them, with 0 outside the field of view (image.filled(0))",
         )
     if affine is None:
-        raise InputError(
-            f"{role} is an array, which does not say how large its voxels are",
-            study=study,
+        raise file.error(
+            f"{file.role} is an array, which does not say how large its voxels are",
             expected="spacing_mm=(x, y, z) in mm, or affine= (4 x 4)",
             got=f"an array of shape {tuple(array.shape)}",
             remedy="give one of them, or the image of nibabel or SimpleITK that the array came from",
         )
     if array.dtype.kind not in _REAL or not 2 <= array.ndim <= 4:
-        raise InputError(
-            f"{role} is not one volume of real numbers",
-            study=study,
+        raise file.error(
+            f"{file.role} is not one volume of real numbers",
             expected="an array (X, Y) or (X, Y, Z) of numbers; of a cine (X, Y, Z, T)",
             got=f"shape {tuple(array.shape)}, type {array.dtype}",
             remedy="take the magnitude, one channel, and one study at a time (a list of studies for several)",
@@ -185,13 +182,10 @@ def _header_and_array(
     return header, array
 
 
-def _of_nibabel(
-    image: SpatialImage, study: str, role: str
-) -> tuple[nib.nifti1.Nifti1Header, NDArray[np.generic]]:
+def _of_nibabel(image: SpatialImage, file: StudyFile) -> tuple[nib.nifti1.Nifti1Header, NDArray[np.generic]]:
     if image.affine is None:
-        raise InputError(
-            f"{role} does not say how large its voxels are",
-            study=study,
+        raise file.error(
+            f"{file.role} does not say how large its voxels are",
             expected="a nibabel image with an affine",
             got="affine None",
             remedy="make it with one, or give the array with spacing_mm= or affine=",
@@ -203,21 +197,20 @@ def _of_nibabel(
         header = kind(image.dataobj, image.affine, image.header).header
     except Exception as error:  # a file that is gone or damaged: whatever its reader raises
         raise InputError(
-            f"{role} cannot be read from its nibabel image",
-            study=study,
+            f"{file.role} cannot be read from its nibabel image",
+            study=file.study,
             file=image.get_filename(),
             got=f"{type(error).__name__}: {error}".splitlines()[0],
         ) from None
     return header, array
 
 
-def _of_sitk(image: sitk.Image, study: str, role: str) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+def _of_sitk(image: sitk.Image, file: StudyFile) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
     """Array (X, Y, Z) or (X, Y, Z, T) and affine in nibabel's world axes."""
     n = image.GetDimension()
     if n not in (3, 4) or image.GetNumberOfComponentsPerPixel() > 1:
-        raise InputError(
-            f"{role} is not one volume",
-            study=study,
+        raise file.error(
+            f"{file.role} is not one volume",
             expected="a SimpleITK image of 3 dimensions and one component",
             got=f"{n} dimensions, {image.GetNumberOfComponentsPerPixel()} components",
             remedy="join slices with SimpleITK.JoinSeries, take one component",

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mrigmm.data.inflate import MAX_RATIO, InflateError, SurplusError, inflate
 from mrigmm.data.nifti_place import Place, placed
-from mrigmm.errors import InputError
+from mrigmm.errors import InputError, StudyFile
 
 _SILENT = logging.Logger("nibabel's remarks on headers")
 _SILENT.addHandler(logging.NullHandler())
@@ -44,12 +44,13 @@ def read_nifti(
     Raises:
         InputError: the file is missing, damaged or no NIfTI, or `check_header` or `placed` refuses it.
     """
-    with _readable(path, study, role):
+    named = StudyFile(study, role, path)
+    with _readable(path, named):
         packed = path.suffix.lower() == ".gz"
         with path.open("rb") as file:
             header = _header(file.read(_START_BYTES), packed=packed)
-            check_header(header, path, study, role, several_frames=several_frames)
-            place = placed(header, path, study, role)
+            check_header(header, named, several_frames=several_frames)
+            place = placed(header, named)
             file.seek(0, os.SEEK_END)
             try:
                 if file.tell() > 1.01 * _span(header)[1] + _MAX_PADDING:  # noise grows when it is packed
@@ -57,10 +58,8 @@ def read_nifti(
                 file.seek(0)
                 array = _voxels(header, file.read(), packed=packed)
             except SurplusError:
-                raise InputError(
+                raise named.error(
                     f"the {role} file holds more than its header says",
-                    study=study,
-                    file=path,
                     expected=f"voxels for the shape {_shape(header)} and no more",
                     got=f"more than {_MAX_PADDING} further bytes",
                     remedy="convert the file again: its header does not belong to its voxels",
@@ -74,10 +73,11 @@ def read_shape(path: Path, *, study: str, role: str) -> tuple[tuple[int, ...], P
     Raises:
         InputError: as `read_nifti`, as far as the header tells.
     """
-    with _readable(path, study, role), path.open("rb") as file:
+    named = StudyFile(study, role, path)
+    with _readable(path, named), path.open("rb") as file:
         header = _header(file.read(_START_BYTES), packed=path.suffix.lower() == ".gz")
-        check_header(header, path, study, role, several_frames=True)
-        return _shape(header), placed(header, path, study, role)
+        check_header(header, named, several_frames=True)
+        return _shape(header), placed(header, named)
 
 
 def _shape(header: nib.nifti1.Nifti1Header) -> tuple[int, ...]:
@@ -85,31 +85,29 @@ def _shape(header: nib.nifti1.Nifti1Header) -> tuple[int, ...]:
 
 
 @contextmanager
-def _readable(path: Path, study: str, role: str) -> Iterator[None]:
+def _readable(path: Path, file: StudyFile) -> Iterator[None]:
     """Turn every reason why a file cannot be read into an error of the input."""
     try:
         is_there, is_file = path.exists(), path.is_file()
     except OSError as error:  # a name that is too long, a folder that may not be entered
-        raise _damaged(path, study, role, error) from None
+        raise _damaged(file, error) from None
     if not is_file:
-        raise InputError(
-            f"{role} is not a file" if is_there else f"the {role} file does not exist",
-            study=study,
-            file=path,
+        raise file.error(
+            f"{file.role} is not a file" if is_there else f"the {file.role} file does not exist",
             remedy="correct the path, or copy the file there"
             if _has_images(path.parent)
             else "correct the path, or name the folder that holds the data with --data-root",
         )
     if not path.name.lower().endswith(_NIFTI_SUFFIXES):
-        raise _not_nifti(path, study, role, f"the name ends in '{''.join(path.suffixes[-2:])}'")
+        raise _not_nifti(file, f"the name ends in '{''.join(path.suffixes[-2:])}'")
     try:
         yield
     except InputError:
         raise
     except (ImageFileError, HeaderDataError) as error:
-        raise _not_nifti(path, study, role, str(error).splitlines()[0] if str(error) else "damaged") from None
+        raise _not_nifti(file, str(error).splitlines()[0] if str(error) else "damaged") from None
     except (OSError, EOFError, InflateError, ValueError, OverflowError, MemoryError) as error:
-        raise _damaged(path, study, role, error) from None
+        raise _damaged(file, error) from None
 
 
 def _has_images(folder: Path) -> bool:
@@ -123,7 +121,7 @@ def stored_header(path: Path) -> nib.nifti1.Nifti1Header:
     Raises:
         InputError: there is none.
     """
-    with _readable(path, "", "image"), path.open("rb") as file:
+    with _readable(path, StudyFile("", "image", path)), path.open("rb") as file:
         return _stored_header(file.read(_START_BYTES), packed=path.suffix.lower() == ".gz")
 
 
@@ -188,30 +186,24 @@ def _voxels(header: nib.nifti1.Nifti1Header, content: bytes, *, packed: bool) ->
     return np.asarray(apply_read_scaling(array, slope, intercept))
 
 
-def _damaged(path: Path, study: str, role: str, error: Exception) -> InputError:
+def _damaged(file: StudyFile, error: Exception) -> InputError:
     if isinstance(error, MemoryError):
-        return InputError(
-            f"there is not enough memory to read the {role} file",
-            study=study,
-            file=path,
+        return file.error(
+            f"there is not enough memory to read the {file.role} file",
             remedy="free memory, or convert the file again where its header claims more voxels than it has",
         )
     first_line = str(error).splitlines()[0] if str(error) else ""
-    return InputError(
-        f"the {role} file is damaged or cannot be read",
-        study=study,
-        file=path,
+    return file.error(
+        f"the {file.role} file is damaged or cannot be read",
         expected="a complete NIfTI file",
         got=f"{type(error).__name__}: {first_line}".rstrip(": "),
         remedy="copy or convert the file again",
     )
 
 
-def _not_nifti(path: Path, study: str, role: str, got: str) -> InputError:
-    return InputError(
-        f"the {role} file is not a NIfTI file",
-        study=study,
-        file=path,
+def _not_nifti(file: StudyFile, got: str) -> InputError:
+    return file.error(
+        f"the {file.role} file is not a NIfTI file",
         expected="a NIfTI-1 or NIfTI-2 file (.nii or .nii.gz)",
         got=got,
         remedy="convert it, for example with dcm2niix or SimpleITK",
@@ -223,16 +215,12 @@ _MAPS = ("region", "label", "mask", "scribbles")
 MAX_VOXELS = 1 << 29
 
 
-def check_header(
-    header: nib.nifti1.Nifti1Header, path: Path | None, study: str, role: str, *, several_frames: bool
-) -> None:
+def check_header(header: nib.nifti1.Nifti1Header, file: StudyFile, *, several_frames: bool) -> None:
     """Refuse what is no volume of a scanner.
 
     Args:
         header: of the file.
-        path: the file, for messages.
-        study: study id, for messages.
-        role: what the file is in the study, for messages.
+        file: whose it is, for messages.
         several_frames: whether a fourth dimension may be longer than 1.
 
     Raises:
@@ -241,10 +229,8 @@ def check_header(
     """
     dtype = header.get_data_dtype()
     if dtype.fields is not None or dtype.kind not in "iufb":
-        raise InputError(
-            f"{role} has voxels that are no single real numbers",
-            study=study,
-            file=path,
+        raise file.error(
+            f"{file.role} has voxels that are no single real numbers",
             expected="integer or floating-point voxels",
             got=f"data type {header['datatype']} ({'RGB' if dtype.fields else dtype})",
             remedy="save the magnitude as a scalar image",
@@ -252,10 +238,8 @@ def check_header(
     shape = header.get_data_shape()
     last = shape[4:] if several_frames else shape[3:]
     if len(shape) < 2 or any(n <= 0 for n in shape) or any(n != 1 for n in last):
-        raise InputError(
-            f"{role} is not one volume",
-            study=study,
-            file=path,
+        raise file.error(
+            f"{file.role} is not one volume",
             expected="2 or 3 dimensions, or a fourth of length 1",
             got=f"shape {tuple(int(n) for n in shape)}",
             remedy="save a map of one volume: where there is one per class, the class of each voxel (argmax)"
@@ -264,10 +248,8 @@ def check_header(
             "--frame NAME=0 for a single study, frames={NAME: 0} in Python",
         )
     if math.prod(shape) > MAX_VOXELS:
-        raise InputError(
-            f"{role} is larger than any study of the heart",
-            study=study,
-            file=path,
+        raise file.error(
+            f"{file.role} is larger than any study of the heart",
             expected=f"at most {MAX_VOXELS} voxels",
             got=f"shape {tuple(int(n) for n in shape)}",
             remedy="convert the file again, or crop it to the heart",

@@ -9,7 +9,6 @@ other, volumes and masses would depend on the program.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, TypeAlias
 
 import nibabel as nib
@@ -18,7 +17,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from mrigmm.data.geometry import Grid
-from mrigmm.errors import InputError
+from mrigmm.errors import InputError, StudyFile
 
 Header: TypeAlias = nib.nifti1.Nifti1Header
 Source = Literal["sform", "pixdim"]
@@ -55,7 +54,7 @@ class Place:
     warnings: tuple[str, ...] = ()
 
 
-def placed(header: Header, path: Path | None, study: str, role: str) -> Place:
+def placed(header: Header, file: StudyFile) -> Place:
     """Return where the voxels lie, from all that the header says.
 
     Sform and qform count in this order, as everywhere. Where the columns of the sform are more than 1 %
@@ -65,9 +64,7 @@ def placed(header: Header, path: Path | None, study: str, role: str) -> Place:
 
     Args:
         header: of the file.
-        path: the file, for messages; None: it is in memory.
-        study: study id, for messages.
-        role: what the file is in the study, for messages.
+        file: whose it is, for messages.
 
     Raises:
         InputError: a singular affine, sizes that contradict each other, or voxels of an impossible size.
@@ -75,34 +72,34 @@ def placed(header: Header, path: Path | None, study: str, role: str) -> Place:
     shape = three_d_shape(header.get_data_shape())
     unit, to_mm = _UNITS_MM.get(int(header["xyzt_units"]) & 7, ("", 1.0))
     best = _in_mm(header.get_best_affine(), to_mm)
-    _require_volume(best, path, study, role)
+    _require_volume(best, file)
     warnings: list[str] = []
     affine = best
     if header["sform_code"] > 0:
         chosen, pixdim = _trusted(header, best, to_mm), _pixdim(header, to_mm)
         if chosen is None:
-            raise _contradiction(header, best, pixdim, path, study, role)
+            raise _contradiction(header, best, pixdim, file)
         if chosen == "pixdim":
             affine = _rescaled(header, best, to_mm)
         if _apart(header, best, pixdim).any():
             sizes = {"sform": _size(_norms(best)), "pixdim": _size(pixdim)}
             other = "pixdim" if chosen == "sform" else "sform"
             warnings.append(
-                f"{role} has two voxel sizes in its header: {sizes[chosen]} ({chosen}) was taken, "
+                f"{file.role} has two voxel sizes in its header: {sizes[chosen]} ({chosen}) was taken, "
                 f"and not {sizes[other]} ({other})"
             )
     grid = Grid(shape, affine, _others(header, affine, to_mm))
-    _require_size(grid, unit, to_mm, path, study, role)
+    _require_size(grid, unit, to_mm, file)
     if to_mm != 1:
         warnings.append(
-            f"{role} has lengths in {unit}, as its header says: voxels of {_size(grid.spacing_mm)}"
+            f"{file.role} has lengths in {unit}, as its header says: voxels of {_size(grid.spacing_mm)}"
         )
     if _looks_like_cm(grid):
         if not unit:
-            raise _perhaps_cm(grid, path, study, role)
+            raise _perhaps_cm(grid, file)
         warnings.append(
-            f"{role} has voxels of {_size(grid.spacing_mm)}: too small for a patient's heart; if these are "
-            "cm, volumes and masses are 1000 times too small: multiply the affine by 10"
+            f"{file.role} has voxels of {_size(grid.spacing_mm)}: too small for a patient's heart; if these "
+            "are cm, volumes and masses are 1000 times too small: multiply the affine by 10"
         )
     return Place(grid, tuple(warnings))
 
@@ -240,23 +237,21 @@ def _others(header: Header, affine: NDArray[np.float64], to_mm: float) -> tuple[
     return tuple(found[1:])
 
 
-def _require_volume(affine: NDArray[np.float64], path: Path | None, study: str, role: str) -> None:
+def _require_volume(affine: NDArray[np.float64], file: StudyFile) -> None:
     matrix = affine[:3, :3]
     finite = bool(np.isfinite(affine).all()) and bool((np.abs(affine) < _MAX_LENGTH).all())
     # Volume of the voxel relative to a box with the same edges: 0 for axes that coincide.
     edges = float(np.prod(_norms(affine))) if finite else 0.0
     if not finite or edges <= 0 or abs(np.linalg.det(matrix)) < 1e-3 * edges:
-        raise InputError(
-            f"{role} has an affine that maps no volume",
-            study=study,
-            file=path,
+        raise file.error(
+            f"{file.role} has an affine that maps no volume",
             expected="three independent voxel axes in the sform or qform",
             got=np.array2string(matrix, precision=3).replace("\n", ""),
             remedy="convert the file again from DICOM, or repair the header",
         )
 
 
-def _require_size(grid: Grid, unit: str, to_mm: float, path: Path | None, study: str, role: str) -> None:
+def _require_size(grid: Grid, unit: str, to_mm: float, file: StudyFile) -> None:
     sizes = grid.spacing_mm[[n > 1 for n in grid.shape]]
     if not sizes.size or VOXEL_MM[0] <= sizes.min() <= sizes.max() <= VOXEL_MM[1]:
         return
@@ -266,10 +261,8 @@ def _require_size(grid: Grid, unit: str, to_mm: float, path: Path | None, study:
     hint = f", as the header says: {unit}" if to_mm != 1 else ""
     if fits:
         hint += f"; a heart's if these are {' or '.join(fits)}"
-    raise InputError(
-        f"{role} has voxels of a size that no scanner gives",
-        study=study,
-        file=path,
+    raise file.error(
+        f"{file.role} has voxels of a size that no scanner gives",
         expected=f"{VOXEL_MM[0]:g} to {VOXEL_MM[1]:g} mm",
         got=_size(sizes) + hint,
         remedy="correct the unit of the header (nibabel: image.header.set_xyzt_units('mm'))"
@@ -291,12 +284,10 @@ def _looks_like_cm(grid: Grid) -> bool:
     return small and _scaled(grid, _OTHER_UNITS["centimetres"]).has_usual_voxels
 
 
-def _perhaps_cm(grid: Grid, path: Path | None, study: str, role: str) -> InputError:
+def _perhaps_cm(grid: Grid, file: StudyFile) -> InputError:
     view = np.delete(grid.spacing_mm * grid.shape, grid.slice_axis)
-    return InputError(
-        f"{role} has lengths that look like cm",
-        study=study,
-        file=path,
+    return file.error(
+        f"{file.role} has lengths that look like cm",
         expected="lengths in mm, or a header that names their unit",
         got=f"voxels of {_size(grid.spacing_mm)}, a field of view of {_size(view)}, and no unit (xyzt_units)",
         remedy="if they are cm, multiply the affine by 10 and save the file again; if they are mm (a small "
@@ -308,15 +299,11 @@ def _contradiction(
     header: Header,
     sform: NDArray[np.float64],
     pixdim: NDArray[np.float64],
-    path: Path | None,
-    study: str,
-    role: str,
+    file: StudyFile,
 ) -> InputError:
     by_pixdim = "pixdim; there is no qform" if _qform(header) is None else "pixdim and qform"
-    return InputError(
-        f"{role} has two voxel sizes in its header, and either may be right",
-        study=study,
-        file=path,
+    return file.error(
+        f"{file.role} has two voxel sizes in its header, and either may be right",
         expected="sform, qform and pixdim that agree within 1 %",
         got=f"{_size(_norms(sform))} (sform), {_size(pixdim)} ({by_pixdim})",
         remedy="look the voxel size up (DICOM: PixelSpacing, and the distance of the slices), write it to "

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mrigmm.data.geometry import Grid
 from mrigmm.data.nifti_file import read_nifti
 from mrigmm.data.nifti_place import Place
-from mrigmm.errors import InputError
+from mrigmm.errors import StudyFile
 
 _MAX_COUNTED_ID = 1 << 16  # ids below are found by counting, which is quicker than sorting
 _MAX_STEP = 1e-2  # of a packed map: 255 ids and more; coarser ones hold fractions
@@ -66,19 +66,16 @@ def read_image(
     """
     several = frame is not None or choose_frame is not None
     header, array, place = read_nifti(path, study=study, role=role, several_frames=several)
-    return image_volume(
-        header, array, place, path, study=study, role=role, frame=frame, choose_frame=choose_frame
-    )
+    file = StudyFile(study, role, path)
+    return image_volume(header, array, place, file, frame=frame, choose_frame=choose_frame)
 
 
 def image_volume(
     header: nib.nifti1.Nifti1Header,
     array: NDArray[np.generic],
     place: Place,
-    path: Path | None,
+    file: StudyFile,
     *,
-    study: str,
-    role: str,
     frame: int | None = None,
     choose_frame: ChooseFrame | None = None,
 ) -> Volume:
@@ -91,10 +88,8 @@ def image_volume(
     stored_shape, frames = array.shape, array.reshape((*grid.shape, -1), order="F")
     chosen = None
     if frame is not None and not 0 <= frame < frames.shape[3]:
-        raise InputError(
-            f"{role} has no frame {frame}",
-            study=study,
-            file=path,
+        raise file.error(
+            f"{file.role} has no frame {frame}",
             expected=f"a frame from 0 to {frames.shape[3] - 1}",
             got=str(frame),
             remedy="correct 'frame'; the first frame is 0",
@@ -104,31 +99,27 @@ def image_volume(
         chosen = choose_frame(frames, grid) if frame is None and choose_frame else frame
         stored_shape = grid.shape
     data = frames[..., chosen or 0]
-    _check_intensities(data, path, study, role)
+    _check_intensities(data, file)
     # Files are in Fortran order; all that follows is quicker in C order.
     return Volume(
-        data.astype(np.float32, order="C"), grid, header, stored_shape, path, chosen, place.warnings
+        data.astype(np.float32, order="C"), grid, header, stored_shape, file.path, chosen, place.warnings
     )
 
 
-def _check_intensities(data: NDArray[np.generic], path: Path | None, study: str, role: str) -> None:
+def _check_intensities(data: NDArray[np.generic], file: StudyFile) -> None:
     largest = max(-float(data.min()), float(data.max()))  # NaN when there is one
     if not math.isfinite(largest):
         bad = int(data.size - np.count_nonzero(np.isfinite(data)))
-        raise InputError(
-            f"{role} has NaN or infinite voxels",
-            study=study,
-            file=path,
+        raise file.error(
+            f"{file.role} has NaN or infinite voxels",
             expected="finite numbers in every voxel",
             got=f"{bad} of {data.size} voxels are not finite",
             remedy="replace them (with 0 outside the field of view)"
-            + ("" if path is None else " and save the file again"),
+            + ("" if file.path is None else " and save the file again"),
         )
     if largest > MAX_ABS_INTENSITY:
-        raise InputError(
-            f"{role} has intensities that no scanner writes",
-            study=study,
-            file=path,
+        raise file.error(
+            f"{file.role} has intensities that no scanner writes",
             expected=f"at most {MAX_ABS_INTENSITY:g}",
             got=f"{largest:g}",
             remedy="check scl_slope and the conversion that made the file",
@@ -148,17 +139,15 @@ def read_map(path: Path, *, study: str, role: str, known: Collection[int] | None
         InputError: as `read_image`, and when a value is no whole number or not a known id.
     """
     header, array, place = read_nifti(path, study=study, role=role)
-    return map_volume(header, array, place, path, study=study, role=role, known=known)
+    return map_volume(header, array, place, StudyFile(study, role, path), known=known)
 
 
 def map_volume(
     header: nib.nifti1.Nifti1Header,
     array: NDArray[np.generic],
     place: Place,
-    path: Path | None,
+    file: StudyFile,
     *,
-    study: str,
-    role: str,
     known: Collection[int] | None = None,
 ) -> Volume:
     """Ids of a header and its array; the other arguments are those of `read_map`.
@@ -170,10 +159,8 @@ def map_volume(
     finite = np.where(np.isfinite(values), values, 0.5)
     fractional = values[np.abs(finite - np.round(finite)) > _step(header)]
     if fractional.size:
-        raise InputError(
-            f"the {role} map has values that are no whole numbers",
-            study=study,
-            file=path,
+        raise file.error(
+            f"the {file.role} map has values that are no whole numbers",
             expected="integer ids",
             got=", ".join(f"{v:g}" for v in fractional[:5]),
             remedy="resample maps with nearest neighbour and save them as integers",
@@ -181,17 +168,15 @@ def map_volume(
     if known is not None:
         unknown = [int(v) for v in np.round(values) if int(v) not in known]
         if unknown:
-            raise InputError(
-                f"the {role} map has an unknown class id",
-                study=study,
-                file=path,
+            raise file.error(
+                f"the {file.role} map has an unknown class id",
                 expected=f"ids {', '.join(str(i) for i in sorted(known))}",
                 got=", ".join(str(i) for i in unknown[:8]),
-                remedy=_UNKNOWN_ID_REMEDY.get(role, "correct the file"),
+                remedy=_UNKNOWN_ID_REMEDY.get(file.role, "correct the file"),
             )
     ids = np.rint(array) if array.dtype.kind == "f" else array
     data = ids.reshape(place.grid.shape, order="F").astype(np.int64, order="C")
-    return Volume(data, place.grid, header, array.shape, path, warnings=place.warnings)
+    return Volume(data, place.grid, header, array.shape, file.path, warnings=place.warnings)
 
 
 def read_probabilities(path: Path, *, study: str, n_classes: int) -> Volume:
@@ -207,22 +192,19 @@ def read_probabilities(path: Path, *, study: str, n_classes: int) -> Volume:
             voxel they sum to 1, or to 0 outside the region.
     """
     header, array, place = read_nifti(path, study=study, role="probability", several_frames=True)
+    file = StudyFile(study, "probability", path)
     data = array.reshape((*place.grid.shape, -1), order="F").astype(np.float32)
     if data.shape[3] != n_classes:
-        raise InputError(
+        raise file.error(
             "the probability map has another number of classes",
-            study=study,
-            file=path,
             expected=f"{n_classes} volumes, those of 'classes' in the side file",
             got=str(data.shape[3]),
             remedy="run mrigmm predict again",
         )
     total = data.sum(axis=3)
     if not (data.min() >= 0 and np.all((np.abs(total - 1) < _SUM_TOLERANCE) | (total == 0))):
-        raise InputError(
+        raise file.error(
             "the probability map holds values that are no probabilities",
-            study=study,
-            file=path,
             expected="values of 0 and more that sum to 1 in a voxel, or to 0 outside the region",
             got=f"values from {data.min():g}, sums from {total.min():g} to {total.max():g}",
             remedy="run mrigmm predict again",

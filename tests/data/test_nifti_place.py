@@ -6,7 +6,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 - its own name
 
 from mrigmm.data.nifti_place import add_qform, itk_opens, placed
-from mrigmm.errors import InputError
+from mrigmm.errors import InputError, StudyFile
 
 from ..conftest import oblique_affine
 
@@ -14,6 +14,7 @@ SHAPE = (20, 24, 3)
 ONE_MM = (1.0, 1.0, 1.0)
 SIZE = (1.2, 1.2, 10.0)
 ML = 0.0144  # of a voxel of that size
+FILE = StudyFile("s", "LGE")
 
 
 def header(sform=None, qform=None, pixdim=None, unit=2, shape=SHAPE):
@@ -31,7 +32,7 @@ def header(sform=None, qform=None, pixdim=None, unit=2, shape=SHAPE):
 
 
 def place(**options):
-    return placed(header(**options), "a.nii", "s", "LGE")
+    return placed(header(**options), FILE)
 
 
 def refusal(**options):
@@ -100,7 +101,7 @@ def test_pixdim_of_sheared_axes_is_a_step_or_a_distance():
     for distance in (10.0, 11.09):
         found = header(sform=SIZE, pixdim=(1.2, 1.2, distance))
         found.set_sform(affine, 1)
-        there = placed(found, "a.nii", "s", "LGE")
+        there = placed(found, FILE)
         assert there.warnings == ()
         assert there.grid.voxel_volume_ml == pytest.approx(ML, rel=1e-5)
 
@@ -112,7 +113,7 @@ def test_units(unit, factor):
     for form in ("sform", "qform"):  # the origin is a length, too
         affine = np.diag([factor, factor, factor, 1]) @ oblique_affine(SIZE)
         getattr(found, f"set_{form}")(affine, 1)
-    there = placed(found, "a.nii", "s", "LGE")
+    there = placed(found, FILE)
     np.testing.assert_allclose(there.grid.affine, oblique_affine(SIZE), rtol=1e-4, atol=1e-4)
     assert "as its header says: voxels of 1.2 x 1.2 x 10 mm" in there.warnings[0]
 
@@ -140,10 +141,10 @@ def test_other_readings_of_the_header_are_known():
 
 def test_without_codes_itk_puts_the_first_voxel_at_0():
     found = header(pixdim=SIZE)
-    there = placed(found, "a.nii", "s", "LGE").grid
+    there = placed(found, FILE).grid
     itk = header(sform=SIZE)
     itk.set_sform(np.diag([-1.2, -1.2, 10, 1]), 1)
-    assert there.same_as(placed(itk, "a.nii", "s", "LGE").grid)
+    assert there.same_as(placed(itk, FILE).grid)
 
 
 def seen_by_itk(found, folder):
@@ -176,11 +177,11 @@ def test_a_qform_is_added_for_itk(tmp_path):
     affine[:3, :3] = np.round(affine[:3, :3], 2)
     found.set_sform(affine, 2)
     assert not itk_opens(found)
-    grid = placed(found, "a.nii", "s", "LGE").grid
+    grid = placed(found, FILE).grid
     add_qform(found, grid)
     assert itk_opens(found)
     np.testing.assert_array_equal(found.get_sform(), affine.astype(np.float32))
     assert found.get_qform(coded=True)[1] == 2
     image = seen_by_itk(found, tmp_path)
     np.testing.assert_allclose(image.GetSpacing(), grid.spacing_mm, rtol=1e-5)
-    assert placed(found, "a.nii", "s", "LGE").grid.same_as(grid)
+    assert placed(found, FILE).grid.same_as(grid)
