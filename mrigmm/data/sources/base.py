@@ -265,7 +265,7 @@ def assign(
 def simple_entries(
     studies: Mapping[str, Mapping[str, str]],
     *,
-    split: Callable[[str, str], str],
+    split: Callable[[str, str], str] = lambda _study, file: split_of_folders(file),
     patient: Callable[[str], str] = str,
     visit: Callable[[str], str | None] = lambda _study: None,
 ) -> tuple[Entry, ...]:
@@ -273,7 +273,7 @@ def simple_entries(
 
     Args:
         studies: files by study id and by role.
-        split: (study id, one of its files) -> split.
+        split: (study id, one of its files) -> split; default what the folders say.
         patient: study id -> patient.
         visit: study id -> which of the patient's visits.
     """

@@ -18,7 +18,6 @@ from mrigmm.data.sources.base import (
     Options,
     assign,
     simple_entries,
-    split_of_folders,
 )
 from mrigmm.errors import InputError, some_of
 
@@ -64,7 +63,6 @@ def read(folder: Folder, options: Options) -> Cohort:
     studies, problems = assign(folder, found, looked_for=looked_for)
     entries = simple_entries(
         studies,
-        split=lambda _study, file: split_of_folders(file),
         patient=lambda study: patients.get(study, study),
         visit=visits.get,
     )

@@ -6,29 +6,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from mrigmm.data.sources import (
-    acdc,
-    any_naming,
-    bids,
-    emidec,
-    files,
-    mscmr,
-    myops,
-    myosaiq,
-    nnunet,
-    sunnybrook,
-)
+from mrigmm.data.sources import any_naming, bids, files, nnunet
 from mrigmm.data.sources.base import Cohort, Folder, Kind, Options
+from mrigmm.data.sources.published import PUBLISHED
 from mrigmm.errors import InputError
 from mrigmm.plugins import LAYOUTS_GROUP, Extensible, said_by
 
 _BUILT_IN: Mapping[str, Kind] = {
-    "myops": myops.KIND,
-    "emidec": emidec.KIND,
-    "mscmr": mscmr.KIND,
-    "myosaiq": myosaiq.KIND,
-    "acdc": acdc.KIND,
-    "sunnybrook": sunnybrook.KIND,
+    **PUBLISHED,
     "nnunet": nnunet.KIND,
     "bids": bids.KIND,
     "files": files.KIND,
