@@ -243,7 +243,7 @@ def check_header(header: nib.nifti1.Nifti1Header, file: StudyFile, *, several_fr
             expected="2 or 3 dimensions, or a fourth of length 1",
             got=f"shape {tuple(int(n) for n in shape)}",
             remedy="save a map of one volume: where there is one per class, the class of each voxel (argmax)"
-            if role in _MAPS
+            if file.role in _MAPS
             else 'extract one frame of a series, or name it: {"file": ..., "frame": 0} in the manifest, '
             "--frame NAME=0 for a single study, frames={NAME: 0} in Python",
         )
