@@ -73,6 +73,14 @@ def test_hooks_of_pre_commit_are_the_pinned_versions():
     assert all(re.fullmatch(r"v\d+\.\d+\.\d+", rev) for repo, rev in revisions.items() if repo != "local")
 
 
+def test_pages_and_dockerfile_install_the_cpu_build_in_one_way():
+    command = "uv pip install --torch-backend cpu -c constraints.txt ."
+    for page in ("README.md", "docs/index.md"):
+        assert f"pip install uv && {command}" in (ROOT / page).read_text()
+    assert "--torch-backend cpu -c constraints.txt" in (ROOT / "Dockerfile").read_text()
+    assert any(line.startswith("torch==") for line in (ROOT / "constraints.txt").read_text().splitlines())
+
+
 def test_the_conda_recipe_has_version_and_requirements_of_the_project():
     recipe = yaml.safe_load((ROOT / "conda" / "recipe.yaml").read_text())
     assert recipe["context"]["version"] == PROJECT["version"]
