@@ -30,6 +30,9 @@ EXIT_CODES: Mapping[int, str] = {
     EXIT_TERMINATED: "ended by SIGTERM",
 }
 
+# What an interrupted `predict` or `segment` does next.
+KEEPS_FINISHED = "with --resume keeps the finished studies"
+
 # Off a terminal, progress is told in lines: after so many seconds and so much of the work.
 _LINE_S, _LINE_SHARE = 2.0, 0.1
 
@@ -174,6 +177,16 @@ def _duration(seconds: float) -> str:
 
 def _say(text: str) -> None:
     err_console.print(text, markup=False, highlight=False)
+
+
+@contextmanager
+def resumable(what: str) -> Iterator[None]:
+    """Tell who interrupts a command what the same command does next."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        err_console.print(f"interrupted: the same command {what}")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 def print_json(content: Mapping[str, Any]) -> None:

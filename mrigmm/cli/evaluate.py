@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,7 +26,7 @@ from mrigmm.cli.options import (
     named,
     option,
 )
-from mrigmm.cli.tables import print_agreement, print_comparison, print_metrics, print_quantities
+from mrigmm.cli.tables import print_comparison, print_metrics, print_quantities, print_tables
 
 if TYPE_CHECKING:
     from mrigmm.jobs.common import Outcome
@@ -138,11 +139,9 @@ def compare(
     )
     text = f"compared {studies_text(len(result.done))}; comparison: {result.output}"
     if isinstance(result, Agreement):
-        found = result
-        _conclude(voice, result, text, as_json, lambda: print_agreement(found))
+        _conclude(voice, result, text, as_json, partial(print_tables, result.tables()))
     else:
-        scored = result
-        _conclude(voice, result, text, as_json, lambda: print_comparison(scored))
+        _conclude(voice, result, text, as_json, partial(print_comparison, result))
 
 
 def agreement(
@@ -177,7 +176,7 @@ def agreement(
         track=voice.track,
     )
     text = f"compared {studies_text(len(result.done))}; agreement: {result.output}"
-    _conclude(voice, result, text, as_json, lambda: print_agreement(result))
+    _conclude(voice, result, text, as_json, partial(print_tables, result.tables()))
 
 
 def quantify(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mrigmm.cli.completion import complete_methods
-from mrigmm.cli.console import EXIT_INTERRUPTED, Voice, err_console, first_imports, studies_text
+from mrigmm.cli.console import KEEPS_FINISHED, Voice, first_imports, resumable, studies_text
 from mrigmm.cli.options import (
     INPUT,
     METHOD,
@@ -87,7 +87,7 @@ def predict(
             raise InputError("--frame belongs to --image", remedy='name "frame" in the manifest')
         if scribbles is not None:
             raise InputError("--scribbles belongs to --image", remedy='name "scribbles" in the manifest')
-        try:
+        with resumable(KEEPS_FINISHED):
             result = job(
                 manifest,
                 out,
@@ -98,16 +98,10 @@ def predict(
                 track=voice.track,
                 **options,
             )
-        except KeyboardInterrupt:
-            err_console.print("interrupted: the same command with --resume keeps the finished studies")
-            raise typer.Exit(EXIT_INTERRUPTED) from None
     else:
-        if data_root is not None:
-            raise InputError("--data-root belongs to a manifest, not to --image")
-        if resume:
-            raise InputError("--resume belongs to a manifest, not to --image")
-        if part is not None:
-            raise InputError("--part belongs to a manifest, not to --image")
+        for flag, value in (("--data-root", data_root), ("--resume", resume or None), ("--part", part)):
+            if value is not None:
+                raise InputError(f"{flag} belongs to a manifest, not to --image")
         result = predict_study(
             named_files(image or []),
             region,

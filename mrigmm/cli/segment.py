@@ -11,11 +11,12 @@ import typer
 
 from mrigmm.cli.completion import complete_kinds, complete_schemes
 from mrigmm.cli.console import (
-    EXIT_INTERRUPTED,
+    KEEPS_FINISHED,
     Voice,
     err_console,
     first_imports,
     out_console,
+    resumable,
     studies_text,
 )
 from mrigmm.cli.options import (
@@ -106,7 +107,7 @@ def segment(
             out_console.print(f"manifest: {understood.manifest}", markup=False, highlight=False)
         voice.tell(understood.problems)
 
-    try:
+    with resumable(KEEPS_FINISHED):
         result = segment_folder(
             named_files(image) if image else sources or [],
             out,
@@ -121,9 +122,6 @@ def segment(
             ask=_ask if sys.stdin.isatty() and not as_json else None,
             **options,
         )
-    except KeyboardInterrupt:
-        err_console.print("interrupted: the same command with --resume keeps the finished studies")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
     if dry_run or not result.done:
         count = studies_text(len(result.done))
         text = f"{count} recognised; nothing is segmented yet" if dry_run else "no study was segmented"
@@ -138,12 +136,9 @@ def segment(
     lines += [f"report: {result.report}"] if result.report is not None else []
     lines += [f"segmented {studies_text(len(result.done))}; label maps and tables: {result.output}"]
     lines.append(DISCLAIMER)
-    shown = (
-        result
-        if as_json
-        else replace(result, problems=tuple(p for p in result.problems if p.severity == "error"))
-    )
-    voice.finish(shown, "\n".join(lines), as_json=content(result) if as_json else None)
+    if not as_json:
+        result = replace(result, problems=tuple(p for p in result.problems if p.severity == "error"))
+    voice.finish(result, "\n".join(lines), as_json=content(result) if as_json else None)
 
 
 def _ask(question: Any) -> int | None:

@@ -14,7 +14,6 @@ from mrigmm.errors import Problem, printable
 from mrigmm.labels import in_words
 
 if TYPE_CHECKING:
-    from mrigmm.jobs.agreement_files import Agreement
     from mrigmm.jobs.compare import Compared
     from mrigmm.jobs.evaluate import Evaluation
     from mrigmm.jobs.quantify import Quantified
@@ -76,11 +75,6 @@ def print_comparison(result: Compared) -> None:
             means = (f"{found.first_mean:.3f}", f"{found.second_mean:.3f}", f"{found.difference.mean:+.3f}")
             table.add_row(_name(name), *means, f"{found.p_holm:.3f}", str(found.difference.n))
         out_console.print(table)
-
-
-def print_agreement(result: Agreement) -> None:
-    """How far readers agree, class by class and quantity by quantity."""
-    print_tables(result.tables())
 
 
 def print_quantities(result: Quantified) -> None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from mrigmm.cli.completion import complete_units
-from mrigmm.cli.console import EXIT_INTERRUPTED, Voice, err_console, studies_text
+from mrigmm.cli.console import Voice, resumable, studies_text
 from mrigmm.cli.options import (
     HARDWARE,
     INPUT,
@@ -57,7 +53,7 @@ def train(
 
     voice = Voice(quiet, verbose)
     of_networks = options["labels"] or options["from_run"] is not None
-    with _resumable("starts anew" if of_networks else _GOES_ON):
+    with resumable("starts anew" if of_networks else _GOES_ON):
         result = job(manifest, out, track=voice.track, tell=voice.tell, **options)
     voice.finish(result, f"trained on {studies_text(len(result.done))}; run: {result.output}")
 
@@ -84,7 +80,7 @@ def train_anatomy(
     from mrigmm.jobs.train_anatomy import train_anatomy as job
 
     voice = Voice(quiet, verbose)
-    with _resumable(_GOES_ON):
+    with resumable(_GOES_ON):
         result = job(
             manifest,
             out,
@@ -123,7 +119,7 @@ def pretrain(
     from mrigmm.jobs.pretrain import pretrain as job
 
     voice = Voice(quiet, verbose)
-    try:
+    with resumable("goes on from the last checkpoint"):
         result = job(
             out,
             config=config,
@@ -133,9 +129,6 @@ def pretrain(
             workers=workers,
             track=voice.track,
         )
-    except KeyboardInterrupt:
-        err_console.print("interrupted: the same command goes on from the last checkpoint")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
     voice.finish(result, f"trained {', '.join(result.networks)}: {result.output}")
 
 
@@ -175,13 +168,3 @@ def prior(
         track=voice.track,
     )
     voice.finish(result, f"prior of {studies_text(len(result.done))}: {result.output}")
-
-
-@contextmanager
-def _resumable(what: str) -> Iterator[None]:
-    """Tell who interrupts a training what the same command does next."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        err_console.print(f"interrupted: the same command {what}")
-        raise typer.Exit(EXIT_INTERRUPTED) from None

@@ -17,7 +17,7 @@ from mrigmm.data.manifest_structure import ManifestStructure
 from mrigmm.errors import InputError
 
 
-def read_manifest(path: Path, data_root: Path | None = None) -> Manifest:
+def read_manifest(path: Path | str, data_root: Path | str | None = None) -> Manifest:
     """Read a manifest and check its structure.
 
     Args:
@@ -27,8 +27,9 @@ def read_manifest(path: Path, data_root: Path | None = None) -> Manifest:
     Raises:
         InputError: with every structural problem found.
     """
+    path = Path(path)
     content = _load_json(path)
-    root = path.parent if data_root is None else data_root
+    root = path.parent if data_root is None else Path(data_root)
     if not root.is_dir():
         raise InputError("the data root is not a folder", file=root, remedy="give an existing folder")
     return parse_manifest(content, path, root)

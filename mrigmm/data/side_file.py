@@ -8,19 +8,28 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BeforeValidator, ConfigDict, FiniteFloat, PlainSerializer, PlainValidator, TypeAdapter
+from pydantic.dataclasses import dataclass
 
 from mrigmm.data.geometry import Grid
 from mrigmm.data.manifest import RegionRule
 from mrigmm.data.volumes import Volume
 
+_CONFIG = ConfigDict(arbitrary_types_allowed=True, coerce_numbers_to_str=True)
+Numbers = Annotated[
+    NDArray[np.float64],
+    PlainValidator(lambda values: np.array(values, dtype=float)),
+    PlainSerializer(lambda values: values.tolist()),
+]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, config=_CONFIG)
 class LabelMapRecord:
     """Content of a label map.
 
@@ -29,7 +38,7 @@ class LabelMapRecord:
         sha256: digest of the class ids of its voxels, in the order of that grid.
     """
 
-    grid: Grid
+    grid: Annotated[Grid, PlainValidator(lambda grid: grid)]
     sha256: str
 
     def as_json(self) -> dict[str, Any]:
@@ -67,52 +76,36 @@ def record_of(ids: NDArray[np.generic], grid: Grid) -> LabelMapRecord:
     return LabelMapRecord(grid, hashlib.sha256(content).hexdigest())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_CONFIG)
 class SavedMixture:
     """The mixture of a study: weights (S, K), means (S, K, C), covariances (S, K, C, C)."""
 
     sequences: tuple[str, ...]
     units: str
-    weights: NDArray[np.float64]
-    means: NDArray[np.float64]
-    covariances: NDArray[np.float64]
+    weights: Numbers
+    means: Numbers
+    covariances: Numbers
 
-    def as_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "sequences": self.sequences,
-            "units": self.units,
-            "weights": self.weights.tolist(),
-            "means": self.means.tolist(),
-            "covariances": self.covariances.tolist(),
-        }
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> SavedMixture:
-        """Read what `as_json` gives.
-
-        Raises:
-            LookupError, TypeError or ValueError: it is damaged.
-        """
-        weights, means, covariances = (
-            np.array(content[name], dtype=float) for name in ("weights", "means", "covariances")
-        )
-        sequences = tuple(str(name) for name in content["sequences"])
-        if means.ndim != 3 or means.shape[2] != len(sequences):
-            raise ValueError(f"means of shape {means.shape}")
-        if weights.shape != means.shape[:2] or covariances.shape != (*means.shape, len(sequences)):
-            raise ValueError(f"weights of shape {weights.shape}, covariances of shape {covariances.shape}")
-        if not all(np.isfinite(part).all() for part in (weights, means, covariances)):
+    def check(self) -> None:
+        """Refuse a mixture that was read and is none; raises ValueError."""
+        shape, C = self.means.shape, len(self.sequences)
+        if len(shape) != 3 or shape[2] != C:
+            raise ValueError(f"means of shape {shape}")
+        if self.weights.shape != shape[:2] or self.covariances.shape != (*shape, C):
+            raise ValueError(
+                f"weights of shape {self.weights.shape}, covariances of shape {self.covariances.shape}"
+            )
+        if not all(np.isfinite(part).all() for part in (self.weights, self.means, self.covariances)):
             raise ValueError("the mixture is not finite")
-        return cls(sequences, str(content["units"]), weights, means, covariances)
 
 
-VERDICTS = ("accepted", "rejected")
+Verdict, Base = Literal["accepted", "rejected"], Literal["first", "last"]
+VERDICTS: tuple[str, ...] = get_args(Verdict)
 # Which slice of the file is the basal one.
-BASES = ("first", "last")
+BASES: tuple[str, ...] = get_args(Base)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class Review:
     """Decision of somebody who looked at a study; times are ISO 8601 in UTC.
 
@@ -127,43 +120,44 @@ class Review:
         edited_at: when.
     """
 
-    verdict: str | None = None
+    verdict: Verdict | None = None
     comment: str = ""
-    insertion_mm: tuple[float, float, float] | None = None
-    base: str | None = None
+    insertion_mm: tuple[FiniteFloat, FiniteFloat, FiniteFloat] | None = None
+    base: Base | None = None
     by: str = ""
     at: str = ""
     edited_by: str | None = None
     edited_at: str | None = None
 
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Review:
-        """Read what `dataclasses.asdict` gives.
 
-        Raises:
-            LookupError, TypeError or ValueError: it is damaged.
-        """
-        verdict, base, point = (content.get(key) for key in ("verdict", "base", "insertion_mm"))
-        if verdict not in (None, *VERDICTS) or base not in (None, *BASES):
-            raise ValueError(f"verdict {verdict}, base {base}")
-        if point is not None:
-            x, y, z = (float(value) for value in point)
-            if not np.isfinite([x, y, z]).all():
-                raise ValueError("an insertion that is not finite")
-            point = (x, y, z)
-        return cls(
-            verdict=verdict,
-            comment=str(content.get("comment", "")),
-            insertion_mm=point,
-            base=base,
-            by=str(content.get("by", "")),
-            at=str(content.get("at", "")),
-            edited_by=_name(content, "edited_by"),
-            edited_at=_name(content, "edited_at"),
-        )
+def _record(found: Any) -> LabelMapRecord | None:
+    return LabelMapRecord.from_json(found) if isinstance(found, dict) else found
 
 
-@dataclass(frozen=True, kw_only=True)
+def _quantities(found: Any) -> Mapping[str, Any] | None:
+    """Clinical numbers whose every value is a number; raises LookupError, TypeError or ValueError."""
+    if found is None:
+        return None
+    ends = [end for pair in found["intervals"].values() for end in (pair[0], pair[1])]
+    rows = (found["volumes"], *found["slices"], *found["segments"])
+    values = [value for row in rows for value in row.values() if value is not None]
+    if not all(isinstance(number, int | float) for number in (*ends, *values)):
+        raise ValueError("a quantity that is no number")
+    return {**found, "notes": [str(text) for text in found["notes"]]}
+
+
+def _region(found: Any) -> str | Mapping[str, Any] | None:
+    """Where a region comes from, with how sure the anatomy stage is of it as numbers; raises ValueError."""
+    if not isinstance(found, dict):
+        return None if found is None else str(found)
+    of_the_study = {n: q for n, q in found.items() if "quality" in n and n != "slice_quality"}
+    return {**found, **{name: None if q is None else float(q) for name, q in of_the_study.items()}}
+
+
+Plain = Mapping[str, Any]  # plain JSON values by name
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class SideFile:
     """Everything that is known of a label map beside its voxels.
 
@@ -202,35 +196,39 @@ class SideFile:
         review: what somebody who looked at it decided (`mrigmm review`).
     """
 
-    classes: Mapping[str, int]
-    label_map: LabelMapRecord | None = None
     study: str | None = None
     patient: str | None = None
     visit: str | None = None
     method: str = "unknown"
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Plain = field(default_factory=dict)
     run: Path | None = None
-    prior: Mapping[str, Any] | None = None
+    prior: Annotated[Plain | None, BeforeValidator(lambda it: it if isinstance(it, Mapping) else None)] = None
+    classes: Mapping[str, int]
     volume_ml: Mapping[str, float] = field(default_factory=dict)
-    quantities: Mapping[str, Any] | None = None
+    label_map: Annotated[
+        LabelMapRecord | None,
+        PlainValidator(_record),
+        PlainSerializer(lambda it: None if it is None else it.as_json()),
+    ] = None
+    quantities: Annotated[Plain | None, BeforeValidator(_quantities)] = None
     mixture: SavedMixture | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Plain = field(default_factory=dict)
     inputs: Mapping[str, Path] = field(default_factory=dict)
     frames: Mapping[str, int] = field(default_factory=dict)
-    region: str | Mapping[str, Any] | None = None
+    region: Annotated[str | Plain | None, BeforeValidator(_region)] = None
     region_divided: bool = False
     reference_grid: Path | None = None
-    motion: Mapping[str, Any] = field(default_factory=dict)
-    bias_field: Mapping[str, Any] = field(default_factory=dict)
-    scribbles: Path | None = None
+    motion: Plain = field(default_factory=dict)
+    bias_field: Plain = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    made_with: Mapping[str, Any] | None = None
-    seconds: float | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     command: str | None = None
     disclaimer: str | None = None
+    scribbles: Path | None = None
     review: Review | None = None
+    made_with: Plain | None = None
+    seconds: float | None = None
 
     def describes(self, labels: Volume) -> bool:
         """Return whether a label map is still the one that was written.
@@ -251,38 +249,14 @@ class SideFile:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Return the content of the file; `from_json` reads it."""
-        return {
-            "study": self.study,
-            **({} if self.patient is None else {"patient": self.patient}),
-            **({} if self.visit is None else {"visit": self.visit}),
-            "method": self.method,
-            "settings": self.settings,
-            "run": None if self.run is None else str(self.run),
-            "prior": self.prior,
-            "classes": self.classes,
-            "volume_ml": self.volume_ml,
-            "label_map": None if self.label_map is None else self.label_map.as_json(),
-            "quantities": self.quantities,
-            "mixture": None if self.mixture is None else self.mixture.as_json(),
-            **self.details,
-            "inputs": {name: str(file) for name, file in self.inputs.items()},
-            "frames": self.frames,
-            "region": self.region,
-            "region_divided": self.region_divided,
-            "reference_grid": None if self.reference_grid is None else str(self.reference_grid),
-            **({"motion": self.motion} if self.motion else {}),
-            **({"bias_field": self.bias_field} if self.bias_field else {}),
-            "warnings": self.warnings,
-            "notes": self.notes,
-            "versions": self.versions,
-            "command": self.command,
-            "disclaimer": self.disclaimer,
-            **({} if self.scribbles is None else {"scribbles": str(self.scribbles)}),
-            **({} if self.review is None else {"review": asdict(self.review)}),
-            "made_with": self.made_with,
-            "seconds": self.seconds,
-        }
+        """Return the content of the file, its keys in the order of the fields; `from_json` reads it."""
+        content: dict[str, Any] = {}
+        for key, value in TypeAdapter(SideFile).dump_python(self, mode="json").items():
+            if key == "details":
+                content |= value
+            elif value or key not in _LEFT_OUT:
+                content[key] = value
+        return content
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> SideFile:
@@ -291,45 +265,17 @@ class SideFile:
         Raises:
             LookupError, TypeError, AttributeError, ValueError or ArithmeticError: it is damaged.
         """
-        classes = {str(name): int(i) for name, i in content["classes"].items()}
-        if not classes or len(set(classes.values())) < len(classes):
-            raise ValueError(f"classes {classes}")
-        label_map, mixture, quantities = (content.get(key) for key in ("label_map", "mixture", "quantities"))
-        command, disclaimer, seconds = (content.get(key) for key in ("command", "disclaimer", "seconds"))
-        prior, region, made_with = content.get("prior"), content.get("region"), _mapping(content, "made_with")
-        review = _mapping(content, "review")
-        _mapping(made_with, "images")
-        return cls(
-            classes=classes,
-            label_map=None if label_map is None else LabelMapRecord.from_json(label_map),
-            study=_name(content, "study"),
-            patient=_name(content, "patient"),
-            visit=_name(content, "visit"),
-            method=str(content.get("method", "unknown")),
-            settings=_mapping(content, "settings"),
-            run=_path(content, "run"),
-            prior=prior if isinstance(prior, dict) else None,
-            volume_ml={str(name): float(ml) for name, ml in _mapping(content, "volume_ml").items()},
-            quantities=None if quantities is None else _checked_quantities(quantities),
-            mixture=None if mixture is None else SavedMixture.from_json(mixture),
-            details={key: value for key, value in content.items() if key not in _KEYS},
-            inputs={str(name): Path(file) for name, file in _mapping(content, "inputs").items()},
-            frames={str(name): int(frame) for name, frame in _mapping(content, "frames").items()},
-            region=_checked_region(region),
-            region_divided=bool(content.get("region_divided", False)),
-            reference_grid=_path(content, "reference_grid"),
-            motion=_mapping(content, "motion"),
-            bias_field=_mapping(content, "bias_field"),
-            scribbles=_path(content, "scribbles"),
-            warnings=tuple(str(text) for text in content.get("warnings", ())),
-            notes=tuple(str(text) for text in content.get("notes", ())),
-            made_with=made_with or None,  # older versions did not say
-            seconds=None if seconds is None else float(seconds),
-            versions={str(name): str(number) for name, number in _mapping(content, "versions").items()},
-            command=None if command is None else str(command),
-            disclaimer=None if disclaimer is None else str(disclaimer),
-            review=Review.from_json(review) if review else None,
-        )
+        # Older versions say null, or nothing.
+        known = {key: content[key] for key in _KEYS if content.get(key) is not None}
+        details = {key: value for key, value in content.items() if key not in _KEYS}
+        side = TypeAdapter(cls).validate_python({**known, "details": details})
+        if not side.classes or len(set(side.classes.values())) < len(side.classes):
+            raise ValueError(f"classes {side.classes}")
+        if not isinstance(side.image_digests, Mapping):
+            raise TypeError("images")
+        if side.mixture is not None:
+            side.mixture.check()
+        return side
 
     @property
     def sequences(self) -> tuple[str, ...]:
@@ -349,50 +295,6 @@ class SideFile:
         return Path(str(self.region)) if is_file else None
 
 
-_KEYS = frozenset(SideFile.__dataclass_fields__) - {"details"}
-
-
-def _checked_quantities(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Clinical numbers whose every value is a number.
-
-    Raises:
-        LookupError, TypeError or ValueError: they are not.
-    """
-    ends = [end for pair in found["intervals"].values() for end in (pair[0], pair[1])]
-    rows = (found["volumes"], *found["slices"], *found["segments"])
-    values = [value for row in rows for value in row.values() if value is not None]
-    if not all(isinstance(number, int | float) for number in (*ends, *values)):
-        raise ValueError("a quantity that is no number")
-    return {**found, "notes": [str(text) for text in found["notes"]]}
-
-
-def _checked_region(region: Any) -> str | Mapping[str, Any] | None:
-    """Return where a region comes from, with how sure the anatomy stage is of it as numbers.
-
-    Raises:
-        TypeError or ValueError: they are none.
-    """
-    if not isinstance(region, dict):
-        return None if region is None else str(region)
-    of_the_study = {n: q for n, q in region.items() if "quality" in n and n != "slice_quality"}
-    return {**region, **{name: None if q is None else float(q) for name, q in of_the_study.items()}}
-
-
-def _mapping(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """The mapping under a key, empty where there is none.
-
-    Raises:
-        TypeError: it is something else.
-    """
-    found = content.get(key)
-    if found is not None and not isinstance(found, dict):
-        raise TypeError(key)
-    return found or {}
-
-
-def _name(content: Mapping[str, Any], key: str) -> str | None:
-    return None if content.get(key) is None else str(content[key])
-
-
-def _path(content: Mapping[str, Any], key: str) -> Path | None:
-    return None if content.get(key) is None else Path(content[key])
+_KEYS = tuple(name for name in SideFile.__dataclass_fields__ if name != "details")
+# Keys that are not written where there is no such thing.
+_LEFT_OUT = ("patient", "visit", "motion", "bias_field", "scribbles", "review")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,6 +44,17 @@ def write_slicer_colours(path: Path, classes: Sequence[str], ids: Mapping[str, i
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """JSON with numbers that are not finite as null, as the standard wants."""
     write_text(path, json.dumps(finite(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Write a table: numbers to six digits, what is not known (None, NaN) empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        cells = ("" if isinstance(v, float) and math.isnan(v) else v for v in row)
+        writer.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in cells])
+    write_text(path, text.getvalue())
 
 
 def finite(value: Any) -> Any:

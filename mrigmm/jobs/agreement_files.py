@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 from mrigmm.data.files import atomic, remove, write_text
 from mrigmm.evaluation.agreement import ClassAgreement, Kappa, Pair, QuantityAgreement, StudyAgreement
 from mrigmm.evaluation.volume_agreement import MIN_STUDIES, Value
-from mrigmm.export.side_files import write_json
+from mrigmm.export.side_files import write_csv, write_json
 from mrigmm.jobs.common import DISCLAIMER, Outcome, versions
 from mrigmm.jobs.shown import ShownTable, figure
 from mrigmm.labels import in_words
@@ -157,7 +153,7 @@ def write_agreement(
         for name in found.dice
         for a, b in pairs
     )
-    _csv(path.with_suffix(".csv"), ("study", "class", "first", "second", "dice"), dice)
+    write_csv(path.with_suffix(".csv"), ("study", "class", "first", "second", "dice"), dice)
     ends = ("low", "high")
     columns = (
         *("quantity", "first", "second", "n", "bias", *(f"bias_{end}" for end in ends), "sd"),
@@ -174,13 +170,15 @@ def write_agreement(
         for name, quantity in result.quantities.items()
         for (a, b), found in quantity.pairs.items()
     )
-    _csv(path.with_name("agreement_quantities.csv"), columns, quantities)
+    write_csv(path.with_name("agreement_quantities.csv"), columns, quantities)
     segments = (
         (segment, names[a], names[b], kappa.n, kappa.value)
         for (a, b), kappas in result.kappas.items()
         for segment, kappa in zip((*range(1, N_SEGMENTS + 1), "all"), kappas, strict=True)
     )
-    _csv(path.with_name("agreement_segments.csv"), ("segment", "first", "second", "n", "kappa"), segments)
+    write_csv(
+        path.with_name("agreement_segments.csv"), ("segment", "first", "second", "n", "kappa"), segments
+    )
     write_text(path.with_suffix(".md"), _markdown(result))
     panels = _panels(result)
     if not panels:
@@ -197,22 +195,6 @@ def _in_words(icc: Value) -> str:
 
 def _ends(value: Value) -> tuple[float, float, float]:
     return value.value, value.low, value.high
-
-
-def _csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table; what is not defined is empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow([_cell(value) for value in row])
-    write_text(path, text.getvalue())
-
-
-def _cell(value: Any) -> Any:
-    if not isinstance(value, float):
-        return value
-    return "" if math.isnan(value) else f"{value:.6g}"
 
 
 def _markdown(result: Agreement) -> str:

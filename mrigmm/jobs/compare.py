@@ -113,7 +113,7 @@ def compare(
         raise InputError("the first folder holds given masks", file=folders[0], remedy="write to another: -o")
     path = (folders[0] if out is None else Path(out)) / COMPARISON_FILE
     require_not_input(path, inputs=[Path(manifest)])
-    cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
+    cohort = read_manifest(manifest, data_root)
     names = folder_names(folders)
     edited: dict[str, list[str]] = {name: [] for name in names}
     scores: tuple[dict[str, dict[str, Scores]], ...] = ({}, {})

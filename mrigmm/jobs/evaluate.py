@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mrigmm.data.files import require_not_input, require_own, write_text
+from mrigmm.data.files import require_not_input, require_own
 from mrigmm.data.manifest import Manifest, Study
 from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.provenance import PriorOverlap, prior_overlap
@@ -20,7 +18,7 @@ from mrigmm.evaluation.cohort import CaseLevel, ClassSummary, case_level, summar
 from mrigmm.evaluation.intervals import Estimate
 from mrigmm.evaluation.scores import Scores, estimates
 from mrigmm.evaluation.volume_agreement import MeasuredAgreement, measured_agreement
-from mrigmm.export.side_files import write_json
+from mrigmm.export.side_files import write_csv, write_json
 from mrigmm.jobs.common import METRICS_FILE, Outcome, Track, no_progress
 from mrigmm.jobs.reading.failures import failures
 from mrigmm.jobs.reading.prediction_folder import (
@@ -140,7 +138,7 @@ def evaluate(
     require_not_input(path, inputs=[Path(manifest)])
     require_own(path, mark='"summary"')
     require_own(path.with_suffix(".csv"), mark="study,class,")
-    cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
+    cohort = read_manifest(manifest, data_root)
     scores: dict[str, dict[str, Scores]] = {}
     evaluated: dict[str, Prediction] = {}
     calibration: dict[str, Reliability] = {}
@@ -203,7 +201,12 @@ def evaluate(
             "reference_ids": cohort.labels,
         },
     )
-    write_text(path.with_suffix(".csv"), _csv(scores, evaluated))
+    rows = (
+        (study, name, *map(found.as_dict().get, _COLUMNS), yes_or_no(evaluated[study].edited))
+        for study, by_name in scores.items()
+        for name, found in by_name.items()
+    )
+    write_csv(path.with_suffix(".csv"), ("study", "class", *_COLUMNS, EDITED_COLUMN), rows)
     return result
 
 
@@ -273,16 +276,3 @@ def _prior_notes(seen: PriorOverlap, n_studies: int) -> list[Problem]:
             f"optimistic; {remedy}"
         )
     return [Problem(text, severity="warning") for text in texts]
-
-
-def _csv(studies: Mapping[str, Mapping[str, Scores]], predictions: Mapping[str, Prediction]) -> str:
-    text = io.StringIO()
-    columns = ["study", "class", *_COLUMNS, EDITED_COLUMN]
-    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for study, found in studies.items():
-        for name, scores in found.items():
-            values = {key: "" if math.isnan(v) else f"{v:.6g}" for key, v in scores.as_dict().items()}
-            edited = yes_or_no(predictions[study].edited)
-            writer.writerow({"study": study, "class": name, **values, EDITED_COLUMN: edited})
-    return text.getvalue()

@@ -63,7 +63,7 @@ def predict(
         raise InputError(
             "finished results can be kept or replaced, not both", remedy="leave out --resume or --overwrite"
         )
-    cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
+    cohort = read_manifest(manifest, data_root)
     studies = cohort.split(split)
     return _segment(cohort, studies, Path(out), chosen, part=part, resume=resume, track=track)
 

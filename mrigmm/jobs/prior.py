@@ -74,7 +74,7 @@ def prior(
         raise InputError(f"unknown units '{standardise}'", remedy=near_misses(standardise, PRIOR_UNITS))
     require_not_input(Path(out), inputs=[Path(manifest)])
     require_new_file(Path(out), overwrite=overwrite)
-    cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
+    cohort = read_manifest(manifest, data_root)
     if len(cohort.classes) < 2:
         raise InputError(
             "a prior needs at least two labelled classes",

@@ -136,7 +136,7 @@ def quantify(
         raise InputError("a data root belongs to a manifest", remedy="give --manifest, too")
     cohort = None
     if manifest is not None:
-        cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
+        cohort = read_manifest(manifest, data_root)
     at = None if rv_insertion is None else Path(rv_insertion)
     points = {} if at is None else read_points(at)
     inputs = [Path(file) for file in (manifest, rv_insertion) if file is not None]

@@ -92,7 +92,7 @@ def train_anatomy(
     """
     if labelled is not None and labelled < 1:
         raise InputError("training needs at least one labelled patient", got=f"--labelled {labelled}")
-    cohort = read_manifest(Path(manifest), None if data_root is None else Path(data_root))
+    cohort = read_manifest(manifest, data_root)
     run = RunFolder(Path(out))
     config = _config(run, overrides, cohort, resume=resume)
     with sole_writer(run.path):

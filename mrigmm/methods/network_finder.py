@@ -87,8 +87,6 @@ def _sentence(name: str, looks: str, found: str, contrast: float) -> str:
     )
 
 
-__all__ = ["FoundAnatomy", "NetworkFinder"]
-
 # What the locator was trained on (`phantom.generator.whole`).
 _LOCATOR_PIXEL_MM, _LOCATOR_SIDE_MM = 2.5, 320.0
 _CAVITY_MM = 10.0  # SD of the Gaussian that a cavity is looked for with

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from mrigmm.data.files import remove, write_text
+from mrigmm.data.files import remove
 from mrigmm.data.visits import in_order
 from mrigmm.errors import Problem
-from mrigmm.export.side_files import write_json
+from mrigmm.export.side_files import write_csv, write_json
 from mrigmm.jobs.common import (
     DICTIONARY_FILE,
     DISCLAIMER,
@@ -235,13 +233,7 @@ def _table(
     if not columns:
         remove(path)
         return ()
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        values = (row.get(name) for name in columns)
-        writer.writerow(["" if v is None else f"{v:.6g}" if isinstance(v, float) else v for v in values])
-    write_text(path, text.getvalue())
+    write_csv(path, columns, (map(row.get, columns) for row in rows))
     return tuple(columns)
 
 
