@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarking import markdown_table, short_digest
+from benchmarking import command_line, markdown_table, script_parser, short_digest
 from quality.cohorts import Cohort, given_to_predict, simulated_cohort
 from quality.scoring import Competitor, Result, Store
 from quality.shifted import DICE, FALSE, GIVEN, SEEDS, STUDIES, predict_and_score, summarise_cohort
@@ -64,9 +63,7 @@ class Line:
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     add = parser.add_argument
     add("-o", "--out", type=Path, required=True, help="folder; finished results in it are kept")
     names = ",".join(COHORTS)
@@ -95,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         learnt[name] = adapted(cohort, run_folder(options, name), options.set)
         results[name] = {p: rows(cohort, name, p, options) for p in PROTOCOLS}
-        command = f"python scripts/benchmark_adaptation.py {shlex.join(given)}"
+        command = command_line(__file__, given)
         text = tables(results, learnt, command, seed)
         write_json(options.out / "adaptation.json", as_json(results, learnt, command, seed))
         write_text(options.out / "adaptation.md", text)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from benchmarking import command_line, markdown_table, publish, script_parser
 from quality.cohorts import SEEDS, Cohort, simulated_cohort
 from rich.progress import track
 
 import mrigmm
-from mrigmm.data.files import write_text
 from mrigmm.data.manifest import Manifest, Study
 from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.study import read_sequences
@@ -160,9 +159,7 @@ def dice(case: Case, finder: AnatomyFinder) -> dict[str, dict[str, float]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     add = parser.add_argument
     add("-o", "--out", type=Path, required=True)
     add("--labelled", type=int, default=2, help="labelled patients (default: %(default)s)")
@@ -192,18 +189,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         }
         for arm, studies in rows.items()
     }
-    command = "python scripts/benchmark_anatomy.py " + shlex.join(given)
-    text = f"```\n{command}\n```\n\n{markdown(means)}"
-    name = f"{kind}_{options.labelled}"
-    write_json(options.out / f"{name}.json", {"command": command, "versions": versions(), "studies": rows})
-    write_text(options.out / f"{name}.md", text)
-    sys.stdout.write(text)
+    command = command_line(__file__, given)
+    numbers = {"command": command, "versions": versions(), "studies": rows}
+    publish(options.out, f"{kind}_{options.labelled}", f"```\n{command}\n```\n\n{markdown(means)}", numbers)
     return 0
 
 
 def markdown(means: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     """Dice per arm, and the paired difference to supervised training on the same labels."""
-    lines = [f"| objective | {' | '.join(STRUCTURES)} |", "|---" * (len(STRUCTURES) + 1) + "|"]
+    lines = []
     base = means.get("supervised")
     for arm, studies in means.items():
         cells = []
@@ -214,8 +208,8 @@ def markdown(means: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
                 pair = paired_difference(values, {study: row[name] for study, row in base.items()})
                 text += f" ({pair.mean:+.3f} [{pair.low:+.3f}, {pair.high:+.3f}])"
             cells.append(text)
-        lines.append(f"| {arm} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        lines.append([arm, *cells])
+    return markdown_table(["objective", *STRUCTURES], lines) + "\n"
 
 
 def _plain(name: str) -> str:

@@ -12,7 +12,6 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import argparse
 import json
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarking import markdown_table, save_numbers, script_parser
 from numpy.typing import NDArray
 
 from mrigmm.data.manifest_file import read_manifest
@@ -176,19 +176,20 @@ def measure(studies: int, seed: int) -> dict[str, Any]:
 
 def table(counts: dict[str, Any]) -> str:
     """Markdown."""
-    lines = ["| cohort | studies | false alarms |", "|---|---|---|"]
+    alarms = []
     for name, count in counts["checked"].items():
         said = [f"{n} x {what}" for what, n in counts["false_alarms"][name].items()]
-        lines.append(f"| {name} | {count} | {'; '.join(said) or 'none'} |")
-    lines += ["", "| wrong | noticed | of |", "|---|---|---|"]
-    lines += [f"| {name} exchanged | {n} | {of} |" for name, (n, of) in counts["exchanged_noticed"].items()]
-    lines += [f"| region {name} | {n} | {of} |" for name, (n, of) in counts["region_noticed"].items()]
-    return "\n".join(lines)
+        alarms.append([name, str(count), "; ".join(said) or "none"])
+    wrong = {f"{name} exchanged": found for name, found in counts["exchanged_noticed"].items()}
+    wrong |= {f"region {name}": found for name, found in counts["region_noticed"].items()}
+    noticed = [[name, *map(str, found)] for name, found in wrong.items()]
+    first = markdown_table(["cohort", "studies", "false alarms"], alarms)
+    return f"{first}\n\n{markdown_table(['wrong', 'noticed', 'of'], noticed)}"
 
 
 def main() -> None:
     """Parse, run, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("-o", "--output", type=Path, help="write the counts as JSON")
     parser.add_argument("--studies", type=int, default=12, help="per cohort (default 12)")
     parser.add_argument("--seed", type=int, default=301, help="of the first cohort (default 301)")
@@ -196,9 +197,7 @@ def main() -> None:
     torch.set_num_threads(1)
     counts = measure(options.studies, options.seed)
     sys.stdout.write(table(counts) + "\n")
-    if options.output:
-        settings = {"studies_per_cohort": options.studies, "seed": options.seed}
-        options.output.write_text(json.dumps(settings | counts, indent=1) + "\n", encoding="utf-8")
+    save_numbers(options.output, {"studies_per_cohort": options.studies, "seed": options.seed} | counts)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,6 @@ Markdown: bias and mean absolute error of the infarct mass in g, Dice of scar an
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -17,11 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from benchmarking import markdown_table, save_numbers, script_parser
 from rich.progress import track
 
 from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.study import load_study
-from mrigmm.export.side_files import finite
 from mrigmm.jobs.common import cohort_task
 from mrigmm.labels import TISSUES
 from mrigmm.methods.registry import METHODS, make_method
@@ -75,11 +73,7 @@ def _dice(a: np.ndarray, b: np.ndarray) -> float:
 
 def table(report: dict) -> str:
     """Markdown: a row per sequences and method, with and without the class."""
-    lines = [
-        "| sequences | method | infarct g (true) | with edema: bias, error | without: bias, error "
-        "| Dice of scar, with, without | Dice of edema |",
-        "|---" * 7 + "|",
-    ]
+    lines = []
     keys = dict.fromkeys((row["sequences"], row["method"]) for row in report["rows"])
     for key in keys:
         of = [
@@ -91,15 +85,14 @@ def table(report: dict) -> str:
         scar = ", ".join(f"{np.nanmean([row['dice_scar'] for row in rows]):.2f}" for rows in of)
         true = np.mean([row["true_g"] for row in of[0]])
         edema = np.nanmean([row["dice_edema"] for row in of[0]])
-        lines.append(
-            f"| {key[0]} | {key[1]} | {true:.1f} | {masses[0]} | {masses[1]} | {scar} | {edema:.2f} |"
-        )
-    return "\n".join(lines)
+        lines.append([*key, f"{true:.1f}", *masses, scar, f"{edema:.2f}"])
+    head = ["sequences", "method", "infarct g (true)", "with edema: bias, error", "without: bias, error"]
+    return markdown_table([*head, "Dice of scar, with, without", "Dice of edema"], lines)
 
 
 def main() -> None:
     """Parse, run, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("-o", "--output", type=Path, help="write the numbers as JSON")
     parser.add_argument("--studies", type=int, default=24)
     parser.add_argument("--seed", type=int, default=7101)
@@ -117,9 +110,7 @@ def main() -> None:
         region=options.region,
     )
     sys.stdout.write(table(report) + "\n")
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(finite(report), indent=1) + "\n")
+    save_numbers(options.output, report)
 
 
 if __name__ == "__main__":

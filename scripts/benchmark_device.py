@@ -19,7 +19,6 @@ the clock and the threads; its memory is the largest resident memory of the proc
 
 from __future__ import annotations
 
-import argparse
 import json
 import platform
 import sys
@@ -35,7 +34,7 @@ import numpy as np
 import torch
 from benchmark_end_to_end import cohort_of, part_of, peak_mib, random_run
 from benchmark_prediction import BATCH, CLASSES, SEED, SEQUENCES, gem_batch, training_batch
-from benchmarking import markdown_table
+from benchmarking import markdown_table, save_numbers, script_parser
 
 import mrigmm
 from mrigmm.config import make_config
@@ -336,9 +335,7 @@ def surroundings(device: torch.device) -> dict[str, Any]:
 
 def main() -> None:
     """Parse, measure, print, write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("-o", "--out", type=Path, help="JSON file for the numbers")
     parser.add_argument("--studies", type=int, default=24)
@@ -354,12 +351,8 @@ def main() -> None:
     print("\n" + prediction_table(predicting), flush=True)
     training = trainings(device, steps=given.steps, rounds=given.rounds, with_compiled=not given.no_compile)
     sys.stdout.write("\n" + training_table(training) + "\n")
-    if given.out:
-        parts = {
-            "predictions": [asdict(row) for row in predicting],
-            "trainings": [asdict(row) for row in training],
-        }
-        given.out.write_text(json.dumps({**about, **parts}, indent=1) + "\n")
+    parts = {"predictions": list(map(asdict, predicting)), "trainings": list(map(asdict, training))}
+    save_numbers(given.out, {**about, **parts})
 
 
 if __name__ == "__main__":

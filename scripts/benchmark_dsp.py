@@ -15,7 +15,6 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
-import shlex
 import sys
 import tempfile
 import time
@@ -28,13 +27,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarking import command_line, publish, script_parser
 from numpy.typing import NDArray
 from quality.cohorts import PROTOCOLS, SEEDS, Case, read_cases, simulated_cohort
 from scipy import ndimage
 
-from mrigmm.data.files import write_text
 from mrigmm.data.study_tensors import StudyTensors
-from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import cohort_task, no_progress, versions
 from mrigmm.methods.base import Segmentation, Task
 from mrigmm.methods.deep_segmentation_prior import Reconstruction
@@ -48,9 +46,7 @@ Row = dict[str, Any]
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     add = parser.add_argument
     add("-o", "--out", type=Path, required=True, help="folder for dsp.json and dsp.md")
     add("--preset", choices=sorted(PRESETS), default="myops-like", help="default: %(default)s")
@@ -66,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     options = parse_arguments(given)
     torch.set_num_threads(1)
-    command = "python scripts/benchmark_dsp.py " + shlex.join(given)
+    command = command_line(__file__, given)
     with tempfile.TemporaryDirectory() as folder:
         cohort = simulated_cohort(
             Path(folder),
@@ -81,10 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     limit = {} if options.max_iter is None else {"max_iter": options.max_iter}
     rows = [row for seed in options.seeds for case in cases for row in compare(case, task, seed, limit)]
     header = {"command": command, "versions": versions(), "cohort": cohort.identity, "classes": task.classes}
-    write_json(options.out / "dsp.json", {**header, "rows": rows})
     text = markdown(rows, task.classes, command)
-    write_text(options.out / "dsp.md", text)
-    sys.stdout.write(text)
+    publish(options.out, "dsp", text, {**header, "rows": rows})
     return 0
 
 

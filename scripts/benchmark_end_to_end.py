@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarking import Ratio, markdown_table
+from benchmarking import Ratio, markdown_table, save_numbers, script_parser
 
 STAGES = ("read", "preprocess", "network", "mixture", "undo", "quantities", "write", "other")
 PROGRAMS = ("files", "map-em", "default", "pretrained", "em-gmm-sklearn")
@@ -378,9 +378,7 @@ def measured(
 
 def main() -> None:
     """Parse, measure, print, write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("-o", "--out", type=Path, help="JSON file for the numbers")
     parser.add_argument("--studies", type=int, default=40, help="of the table of stages")
     parser.add_argument(
@@ -406,8 +404,7 @@ def main() -> None:
             programs=given.programs.split(","),
         )
     print(text)
-    if given.out:
-        given.out.write_text(json.dumps(numbers, indent=1) + "\n")
+    save_numbers(given.out, numbers)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmarking import command_line, script_parser
 from photographs.cases import SEEDS, Case, folder_cases, simulated_cases
 from photographs.scoring import Score, score, summarise
 from rich.console import Console
@@ -101,9 +102,7 @@ PICTURE_ROWS = (
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     add = parser.add_argument
     add("-o", "--out", type=Path, help="folder for images.json and images.md")
     add("--folder", type=Path, help="images/ and groundTruth/ instead of simulated images")
@@ -133,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(given)
     try:
         if options.out is not None:
-            benchmark(options, "python scripts/benchmark_images.py " + shlex.join(given))
+            benchmark(options, command_line(__file__, given))
         if options.picture is not None:
             draw(options.picture, options.device)
     except InputError as error:

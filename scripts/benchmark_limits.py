@@ -19,15 +19,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import argparse
-import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from benchmarking import in_turn, markdown_table
+from benchmarking import in_turn, markdown_table, save_numbers, script_parser
 from torch.utils.flop_counter import FlopCounterMode
 
 from mrigmm.data.priors.shipped import default_prior
@@ -148,9 +146,7 @@ def tables(numbers: dict[str, dict[str, float]]) -> str:
 
 def main() -> None:
     """Parse, measure, print, write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("-o", "--out", type=Path, help="JSON file for the numbers")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--filters", default="8,16", help="widths of the U-Net")
@@ -159,8 +155,7 @@ def main() -> None:
     filters, voxels = (tuple(int(n) for n in text.split(",")) for text in (given.filters, given.voxels))
     numbers = measured(given.rounds, filters, voxels)
     print(tables(numbers))
-    if given.out:
-        given.out.write_text(json.dumps(numbers, indent=1) + "\n")
+    save_numbers(given.out, numbers)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import argparse
 import json
-import platform
 import sys
 import tempfile
 import time
@@ -36,6 +34,7 @@ from unittest.mock import patch
 
 import monai
 import torch
+from benchmarking import machine, save_numbers, script_parser
 from monai.transforms import (
     Compose,
     ConcatItemsd,
@@ -339,7 +338,7 @@ def table(rows: list[Row]) -> str:
 
 def main() -> None:
     """Parse, run, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("-o", "--output", type=Path, help="write the numbers as JSON, and the table as .md")
     parser.add_argument("--studies", type=int, default=12, help="per cohort (default 12)")
     parser.add_argument("--seed", type=int, default=31, help="of the cohorts (default 31)")
@@ -351,10 +350,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             found = all_waiting(Path(folder), options.studies, options.seed)
         sys.stdout.write(waiting_table(found) + "\n")
-        if options.output:
-            options.output.write_text(
-                json.dumps([asdict(w) for w in found], indent=1) + "\n", encoding="utf-8"
-            )
+        save_numbers(options.output, [asdict(w) for w in found])
         return
     rows = []
     for case in PRESETS:
@@ -363,16 +359,9 @@ def main() -> None:
     text = table(rows)
     sys.stdout.write(text + "\n")
     if options.output:
-        report = {
-            "rows": [asdict(row) for row in rows],
-            "repeats": options.repeats,
-            "cpus": os.cpu_count(),
-            "load_average": os.getloadavg()[0],
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "monai": monai.__version__,
-        }
-        options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        load = {"cpus": os.cpu_count(), "load_average": os.getloadavg()[0], "monai": monai.__version__}
+        report = {"rows": [asdict(row) for row in rows], "repeats": options.repeats, **load, **machine()}
+        save_numbers(options.output, report)
         options.output.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
 
 

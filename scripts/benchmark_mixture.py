@@ -15,8 +15,6 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse
-import json
-import platform
 import subprocess
 import sys
 import time
@@ -29,6 +27,7 @@ from statistics import median
 import numpy as np
 import sklearn
 import torch
+from benchmarking import machine, markdown_table, save_numbers, script_parser
 from sklearn.mixture import GaussianMixture as Reference
 
 from mrigmm.mixture import (
@@ -263,30 +262,24 @@ def run(repeats: int, reference_dtype: str, *, quick: bool) -> list[Row]:
 
 def table(rows: list[Row]) -> str:
     """Markdown."""
-    lines = [
-        "| case | reference ms | ours ms | ratio | asked for | ns/voxel/iteration | NLL difference |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    lines = []
     for row in rows:
         target = "" if row.target is None else f"{row.target:g}x"
         pace = "" if row.ns_per_voxel_iteration is None else f"{row.ns_per_voxel_iteration:.1f}"
         difference = "" if row.nll_difference is None else f"{row.nll_difference:.1e}"
-        lines.append(
-            f"| {row.case} | {row.reference_ms:.2f} | {row.ours_ms:.2f} | {row.ratio:.1f}x | {target} "
-            f"| {pace} | {difference} |"
-        )
+        times = f"{row.reference_ms:.2f}", f"{row.ours_ms:.2f}", f"{row.ratio:.1f}x"
+        lines.append([row.case, *times, target, pace, difference])
+    head = ("case", "reference ms", "ours ms", "ratio", "asked for", "ns/voxel/iteration", "NLL difference")
     paces = [row.ns_per_voxel_iteration for row in rows if row.ns_per_voxel_iteration]
-    lines.append("")
-    lines.append(
-        f"Arithmetic floor about {FLOOR_NS:g} ns per voxel and iteration; "
+    return (
+        f"{markdown_table(head, lines)}\n\nArithmetic floor about {FLOOR_NS:g} ns per voxel and iteration; "
         f"the best case takes {min(paces):.1f} ns, {min(paces) / FLOOR_NS:.1f} times that."
     )
-    return "\n".join(lines)
 
 
 def main() -> None:
     """Parse, run, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("-o", "--output", type=Path, help="write the numbers as JSON")
     parser.add_argument("--repeats", type=int, default=9, help="runs per program, at least 7 (default 9)")
     parser.add_argument("--quick", action="store_true", help="leave out the cases of a million voxels")
@@ -304,20 +297,15 @@ def main() -> None:
         parser.error("--repeats must be at least 7")
     rows = run(options.repeats, options.reference_dtype, quick=options.quick)
     sys.stdout.write(table(rows) + "\n")
-    if options.output:
-        report = {
-            "rows": [asdict(row) for row in rows],
-            "floor_ns": FLOOR_NS,
-            "reference_dtype": options.reference_dtype,
-            "repeats": options.repeats,
-            "torch": torch.__version__,
-            "scikit-learn": sklearn.__version__,
-            "python": platform.python_version(),
-            "processor": platform.machine(),
-            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        }
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(report, indent=2) + "\n")
+    report = {
+        "rows": [asdict(row) for row in rows],
+        "floor_ns": FLOOR_NS,
+        "reference_dtype": options.reference_dtype,
+        "repeats": options.repeats,
+        "scikit-learn": sklearn.__version__,
+        **machine(),
+    }
+    save_numbers(options.output, report)
 
 
 if __name__ == "__main__":

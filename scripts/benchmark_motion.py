@@ -9,7 +9,6 @@ methods. Prints Markdown.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
+from benchmarking import save_numbers, script_parser
 from rich.progress import track
 
 from mrigmm.data.manifest import Manifest, Study
@@ -28,7 +28,6 @@ from mrigmm.data.registration import SliceMotion
 from mrigmm.data.study import Corrections, load_study
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.evaluation.cohort import study_overlaps
-from mrigmm.export.side_files import finite
 from mrigmm.jobs.common import cohort_task
 from mrigmm.methods.registry import make_method
 from mrigmm.phantom import PRESETS, simulate_cohort
@@ -193,7 +192,7 @@ def tables(report: dict) -> str:
 
 def main() -> None:
     """Parse, run, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("-o", "--output", type=Path, help="write the numbers as JSON")
     parser.add_argument("--studies", type=int, default=24)
     parser.add_argument("--seed", type=int, default=REPORT_SEED)
@@ -201,9 +200,7 @@ def main() -> None:
     options = parser.parse_args()
     report = run(options.studies, options.seed, options.region)
     sys.stdout.write(tables(report) + "\n")
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(finite(report), indent=1) + "\n")
+    save_numbers(options.output, report)
 
 
 if __name__ == "__main__":

@@ -8,21 +8,19 @@ where there are some, volume of false ones where there are none, and the Dice of
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from benchmarking import save_numbers, script_parser
 from rich.progress import track
 
 from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.study import load_study
 from mrigmm.data.volumes import read_map
 from mrigmm.evaluation.overlap import overlap
-from mrigmm.export.side_files import finite
 from mrigmm.jobs.common import cohort_task
 from mrigmm.methods.mvo import with_mvo
 from mrigmm.methods.registry import METHODS, make_method
@@ -121,7 +119,7 @@ def _error(rows: Sequence[dict]) -> str:
 
 def main() -> None:
     """Parse, run, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("-o", "--output", type=Path, help="write the numbers as JSON")
     parser.add_argument("--studies", type=int, default=40)
     parser.add_argument("--seed", type=int, default=REPORT_SEED)
@@ -130,9 +128,7 @@ def main() -> None:
     options = parser.parse_args()
     report = run(options.methods, studies=options.studies, seed=options.seed, preset=options.preset)
     sys.stdout.write(table(report) + "\n")
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(finite(report), indent=1) + "\n")
+    save_numbers(options.output, report)
 
 
 if __name__ == "__main__":

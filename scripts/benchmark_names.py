@@ -9,14 +9,13 @@ T2 exchanged, and with one sequence alone under its own and under another name. 
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import nibabel as nib
 import torch
-from benchmarking import markdown_table
+from benchmarking import markdown_table, script_parser
 from real_networks import stacks, volume
 from rich.progress import track
 
@@ -65,9 +64,7 @@ def real(finder: NetworkFinder, work: Path, data: Path) -> Iterator[tuple[str, b
 
 def main() -> None:
     """Count and write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the real images")
     parser.add_argument("--studies", type=int, default=4, help="per shifted cohort")
     parser.add_argument("-o", "--out", type=Path, required=True)

@@ -23,9 +23,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import argparse
-import json
-import platform
 import sys
 import tempfile
 import warnings
@@ -39,7 +36,7 @@ import numpy as np
 import onnxruntime
 import sklearn
 import torch
-from benchmarking import Ratio, Times, in_turn, markdown_table
+from benchmarking import Ratio, Times, in_turn, machine, markdown_table, save_numbers, script_parser
 from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
@@ -435,7 +432,7 @@ def step_table(report: Mapping[str, Any]) -> str:
 
 def main() -> None:
     """Parse, run, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("-o", "--output", type=Path, help="write the numbers as JSON")
     parser.add_argument("--repeats", type=int, default=15, help="rounds, at least 7 (default 15)")
     options = parser.parse_args()
@@ -446,21 +443,16 @@ def main() -> None:
     report: dict[str, Any] = {
         "repeats": options.repeats,
         "seed": SEED,
-        "torch": torch.__version__,
         "onnxruntime": onnxruntime.__version__,
         "scikit-learn": sklearn.__version__,
-        "python": platform.python_version(),
-        "processor": platform.machine(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        **machine(),
     }
     report["training"] = training_steps(options.repeats)
     sys.stdout.write(step_table(report["training"]) + "\n\n")
     sys.stdout.flush()  # the rest takes long
     report["prediction"] = predictions(options.repeats, FILTERS, SLICES)
     sys.stdout.write(em_table(report["prediction"]) + "\n\n" + pass_table(report["prediction"]) + "\n")
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(report, indent=1) + "\n")
+    save_numbers(options.output, report)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ runs `predict` on the shifted cohorts instead and writes shifted.json and shifte
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from benchmarking import command_line, script_parser
 from quality import competitors as rows_of
 from quality import shifted
 from quality.cohorts import PROTOCOLS, SEEDS, Cohort, Protocol, given_cohort, read_cases, simulated_cohort
@@ -47,9 +47,7 @@ ERRORS = Console(stderr=True, soft_wrap=True)
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     add = parser.add_argument
     add(
         "-o", "--out", type=Path, required=True, help="folder for everything; finished results in it are kept"
@@ -144,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     options = parse_arguments(given)
     try:
-        command = "python scripts/benchmark_quality.py " + shlex.join(given)
+        command = command_line(__file__, given)
         if options.shifted is not None:
             track = no_progress if options.quiet else _bar
             sys.stdout.write(shifted.benchmark_shifted(options, command, track))

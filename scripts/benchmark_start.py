@@ -13,8 +13,6 @@ time; other work on the machine disturbs the latter less. Differences are median
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import resource
 import subprocess
@@ -27,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 from benchmark_end_to_end import cohort_of, part_of, random_run
-from benchmarking import Ratio, markdown_table
+from benchmarking import Ratio, markdown_table, save_numbers, script_parser
 
 IMPORTS = "import torch"
 TARGET = 2.0  # CPU time of one study over that of the import
@@ -158,9 +156,7 @@ def medians(costs: Sequence[Cost]) -> tuple[str, str]:
 
 def main() -> None:
     """Parse, measure, print, write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("-o", "--out", type=Path, help="JSON file for the numbers")
     parser.add_argument("--rounds", type=int, default=5, help="of the start")
     parser.add_argument("--thread-rounds", type=int, default=3, help="of the threads; 0 leaves them out")
@@ -178,12 +174,11 @@ def main() -> None:
             threads = in_turn(commands, folder, given.thread_rounds)
             print("\n" + thread_table(threads))
     print(f"\n{os.cpu_count()} cores, load average at the end {os.getloadavg()[0]:.1f}")
-    if given.out:
-        numbers = {
-            part: {name: [asdict(cost) for cost in costs] for name, costs in rounds.items()}
-            for part, rounds in (("start", start), ("threads", threads))
-        }
-        given.out.write_text(json.dumps(numbers, indent=1) + "\n")
+    numbers = {
+        part: {name: [asdict(cost) for cost in costs] for name, costs in rounds.items()}
+        for part, rounds in (("start", start), ("threads", threads))
+    }
+    save_numbers(given.out, numbers)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,6 @@ runs (training seeds) are averaged per study first.
 
 from __future__ import annotations
 
-import argparse
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -18,16 +16,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from benchmarking import command_line, markdown_table, publish, script_parser
 from quality.cohorts import PROTOCOLS, SEEDS, read_cases, simulated_cohort
 from quality.scoring import score
 from rich.progress import track
 
-from mrigmm.data.files import write_text
 from mrigmm.data.run_folder import RunFolder
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError
 from mrigmm.evaluation.intervals import estimate_mean, paired_difference
-from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import cohort_task, no_progress, versions
 from mrigmm.methods.base import Method
 from mrigmm.methods.registry import make_method, method_of_run
@@ -49,9 +46,7 @@ def only(study: StudyTensors, names: Sequence[str]) -> StudyTensors:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     add = parser.add_argument
     add("runs", type=Path, nargs="+", help="run folders, one per training seed")
     add("-o", "--out", type=Path, required=True)
@@ -89,27 +84,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     group: float(np.mean([row[f"dice/{group}"] for row in scored])) for group in CLASSES
                 }
         rows["+".join(names)] = found
-    command = "python scripts/benchmark_subsets.py " + shlex.join(given)
+    command = command_line(__file__, given)
     text = markdown(rows, command)
-    write_json(
-        options.out / "subsets.json",
+    publish(
+        options.out,
+        "subsets",
+        text,
         {"command": command, "cohort": cohort.identity, "versions": versions(), "studies": rows},
     )
-    write_text(options.out / "subsets.md", text)
-    sys.stdout.write(text)
     return 0
 
 
 def markdown(rows: dict[str, dict[str, dict[str, dict[str, float]]]], command: str) -> str:
     """Dice of both methods and their paired difference [95 % interval] for every subset."""
-    lines = [f"```\n{command}\n```\n", f"| sequences | method | {' | '.join(CLASSES)} |"]
-    lines.append("|---" * (len(CLASSES) + 2) + "|")
+    lines = []
     for names, found in rows.items():
         fit, trained = found["map-em-2step"], found["trained"]
-        lines.append(f"| {names} | `map-em-2step` | {' | '.join(_dice(fit, group) for group in CLASSES)} |")
+        lines.append([names, "`map-em-2step`", *(_dice(fit, group) for group in CLASSES)])
         cells = [f"{_dice(trained, group)} ({_difference(trained, fit, group)})" for group in CLASSES]
-        lines.append(f"| {names} | trained | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        lines.append([names, "trained", *cells])
+    return f"```\n{command}\n```\n\n{markdown_table(['sequences', 'method', *CLASSES], lines)}\n"
 
 
 def _dice(studies: dict[str, dict[str, float]], group: str) -> str:

@@ -10,8 +10,6 @@ Finished trainings are kept.
 
 from __future__ import annotations
 
-import argparse
-import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -20,20 +18,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from benchmark_anatomy import SUPERVISED, cohort_of, unmapped
+from benchmarking import command_line, markdown_table, publish, script_parser
 from quality.cohorts import Cohort
 from rich.progress import track
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
 
 import mrigmm
-from mrigmm.data.files import write_text
 from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.study import read_sequences
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.data.whole import known_anatomy, load_whole
 from mrigmm.evaluation.calibration import reliability
 from mrigmm.evaluation.overlap import overlap
-from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import versions
 from mrigmm.labels import Region
 from mrigmm.methods.anatomy import AnatomyFinder, read_anatomy_finder
@@ -132,9 +129,7 @@ def brain_studies(folder: Path, sequences: Sequence[str]) -> list[StudyTensors]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     add = parser.add_argument
     add("-o", "--out", type=Path, required=True)
     add("--brain", type=Path, help="folder of the MS brains: another organ")
@@ -164,11 +159,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finder, _ = read_anatomy_finder(run, torch.device("cpu"))
         for name, row in judge(finder, tested, options.brain).items():
             rows[head].setdefault(name, []).append(row)
-    command = "python scripts/benchmark_unusual.py " + shlex.join(given)
+    command = command_line(__file__, given)
     text = f"```\n{command}\n```\n\n{markdown(rows)}"
-    write_json(options.out / "unusual.json", {"command": command, "versions": versions(), "heads": rows})
-    write_text(options.out / "unusual.md", text)
-    sys.stdout.write(text)
+    publish(options.out, "unusual", text, {"command": command, "versions": versions(), "heads": rows})
     return 0
 
 
@@ -216,16 +209,17 @@ def judge(finder: AnatomyFinder, tested: Cohort, brain: Path | None) -> dict[str
 def markdown(rows: Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]]) -> str:
     """Means over the seeds, both heads side by side."""
     names = list(rows[HEADS[0]])
-    lines = ["| head | cavity | wall | ECE |", "|---|---|---|---|"]
-    for head in HEADS:
-        cells = [_mean(rows[head]["as they are"], key) for key in ("cavity", "wall", "ece")]
-        lines.append(f"| {head} | {' | '.join(cells)} |")
-    lines += ["", "| what is unusual | head | AUROC | AP | FPR at 95 % |", "|---|---|---|---|---|"]
-    for name in names[1:]:
-        for head in HEADS:
-            cells = [_mean(rows[head][name], key) for key in ("auroc", "ap", "fpr95")]
-            lines.append(f"| {name} | {head} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    segmented = [
+        [head, *(_mean(rows[head]["as they are"], key) for key in ("cavity", "wall", "ece"))]
+        for head in HEADS
+    ]
+    judged = [
+        [name, head, *(_mean(rows[head][name], key) for key in ("auroc", "ap", "fpr95"))]
+        for name in names[1:]
+        for head in HEADS
+    ]
+    first = markdown_table(["head", "cavity", "wall", "ECE"], segmented)
+    return f"{first}\n\n{markdown_table(['what is unusual', 'head', 'AUROC', 'AP', 'FPR at 95 %'], judged)}\n"
 
 
 def _mean(seeds: Sequence[Mapping[str, float]], key: str) -> str:

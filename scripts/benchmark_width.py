@@ -19,7 +19,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import argparse
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -28,7 +27,7 @@ from statistics import fmean, median
 from typing import Any
 
 from benchmark_limits import network_pass
-from benchmarking import in_turn, markdown_table
+from benchmarking import in_turn, markdown_table, script_parser
 
 from mrigmm.evaluation.intervals import paired_difference
 
@@ -97,9 +96,7 @@ def table(benchmark: Mapping[str, Any], widths: Sequence[int], reference: int, r
 
 def main() -> None:
     """Parse, measure, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("benchmark", type=Path, help="benchmark.json with rows w4, w8, ...")
     parser.add_argument("--widths", default="4,8,16,32", help="filters at full resolution")
     parser.add_argument("--reference", type=int, default=16, help="width that the others are compared with")

@@ -1,14 +1,24 @@
-"""Shared by the speed benchmarks: programs run in turn, ratios within a round, tables."""
+"""Shared by the scripts: command lines, tables and files; of the speed benchmarks, programs run in turn."""
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
+import platform
+import shlex
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+
+from mrigmm.data.files import write_text
+from mrigmm.export.side_files import write_json
 
 Programs = Mapping[str, Callable[[], object]]
 Times = dict[str, list[float]]
@@ -53,3 +63,36 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def script_parser(doc: str | None) -> argparse.ArgumentParser:
+    """Return a parser whose help is the script's docstring, as it stands."""
+    return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def command_line(file: str, given: Sequence[str]) -> str:
+    """Return the command that a script was started with, as it stands above its tables."""
+    return f"python scripts/{Path(file).name} {shlex.join(given)}"
+
+
+def machine() -> dict[str, str]:
+    """Return what times depend on."""
+    return {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "processor": platform.machine(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def save_numbers(file: Path | None, numbers: Any) -> None:
+    """Write numbers as JSON, where a file was asked for."""
+    if file is not None:
+        write_json(file, numbers)
+
+
+def publish(folder: Path, name: str, text: str, numbers: Mapping[str, Any]) -> None:
+    """Print tables, and write them and their numbers to `NAME.md` and `NAME.json`."""
+    write_json(folder / f"{name}.json", numbers)
+    write_text(folder / f"{name}.md", text)
+    sys.stdout.write(text)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from benchmarking import markdown_table, script_parser
 from calibration.comparisons import (
     REGIONS,
     Comparison,
@@ -165,20 +166,17 @@ def score_methods(studies: Sequence[SimulatedStudy]) -> dict[str, list[float]]:
 
 def markdown(rows: Sequence[Comparison]) -> str:
     """The comparison as a table."""
-    lines = ["| figure | real | simulated | tolerance | met |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {row.group}: {row.name} | {row.real:.2f} | {row.simulated:.2f} | {row.tolerance:.2f} "
-        f"| {'yes' if row.met else '**no**'} |"
-        for row in rows
-    ]
-    return "\n".join(lines)
+    lines = [[*_figures(row), f"{row.tolerance:.2f}", "yes" if row.met else "**no**"] for row in rows]
+    return markdown_table(["figure", "real", "simulated", "tolerance", "met"], lines)
+
+
+def _figures(row: Comparison) -> tuple[str, str, str]:
+    return f"{row.group}: {row.name}", f"{row.real:.2f}", f"{row.simulated:.2f}"
 
 
 def plain_markdown(rows: Sequence[Comparison]) -> str:
     """Figures without a tolerance as a table."""
-    lines = ["| further figure | real | simulated |", "|---|---|---|"]
-    lines += [f"| {row.group}: {row.name} | {row.real:.2f} | {row.simulated:.2f} |" for row in rows]
-    return "\n".join(lines)
+    return markdown_table(["further figure", "real", "simulated"], list(map(_figures, rows)))
 
 
 def summary(rows: Sequence[Comparison]) -> str:
@@ -243,9 +241,7 @@ def draw_picture(path: Path, seed: int) -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument(
         "--preset", default="myops-like", choices=sorted(PRESETS), help="default: %(default)s"
     )

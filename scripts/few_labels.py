@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -27,13 +26,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from benchmark_anatomy import Case, dice, unmapped
-from benchmarking import short_digest
+from benchmarking import command_line, markdown_table, publish, script_parser, short_digest
 from rich.console import Console
 from rich.progress import track
 
 import mrigmm
 from mrigmm.config_pretrain import PretrainConfig
-from mrigmm.data.files import write_text
 from mrigmm.data.manifest import Manifest
 from mrigmm.data.manifest_file import read_manifest
 from mrigmm.evaluation.intervals import estimate_mean, paired_difference
@@ -221,9 +219,7 @@ def scores(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     add = parser.add_argument
     add("-o", "--out", type=Path, required=True)
     add("--cohorts", nargs="*", default=["second-centre", "low-contrast"], help="presets of the phantom")
@@ -241,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     seed = SEEDS["tuning" if options.tuning else "report"]
     config = read_start(None, "cpu").networks.config
-    command = "python scripts/few_labels.py " + shlex.join(given)
+    command = command_line(__file__, given)
     content: dict[str, dict[str, dict[int, Scores]]] = {}
     for preset in options.cohorts:
         cohort = simulated(options.out / "cohorts", preset, seed, options.train_studies, options.studies)
@@ -252,27 +248,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             content.setdefault(preset, {}).setdefault(arm, {})[n] = found
     text = f"```\n{command}\n```\n" + "".join(markdown(preset, rows) for preset, rows in content.items())
     header = {"command": command, "seed": seed, "versions": versions()}
-    write_json(options.out / "few_labels.json", {**header, "cohorts": content})
-    write_text(options.out / "few_labels.md", text)
-    sys.stdout.write(text)
+    publish(options.out, "few_labels", text, {**header, "cohorts": content})
     return 0
 
 
 def markdown(preset: str, arms: Mapping[str, Mapping[int, Scores]]) -> str:
     """Mean Dice by arm and number of labels, with the paired difference to the random start."""
     columns = [c for c in COLUMNS if any(c in found for rows in arms.values() for found in rows.values())]
-    lines = [
-        f"\n{preset}:\n",
-        f"| labelled | start | {' | '.join(columns)} |",
-        "|---" * (len(columns) + 2) + "|",
-    ]
+    lines = []
     for n in sorted({n for rows in arms.values() for n in rows}):
         for arm, rows in arms.items():
             if n in rows:
                 base = arms.get(BASE, {}).get(n) if arm != BASE else None
                 cells = [_cell(rows[n].get(c), base and base.get(c)) for c in columns]
-                lines.append(f"| {n} | {arm} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+                lines.append([str(n), arm, *cells])
+    return f"\n{preset}:\n\n{markdown_table(['labelled', 'start', *columns], lines)}\n"
 
 
 def _cell(values: Sequence[float] | None, base: Sequence[float] | None) -> str:

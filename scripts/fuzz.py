@@ -13,7 +13,6 @@ mutations of sound files drawn at random.
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import json
 import random
@@ -28,6 +27,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from benchmarking import script_parser
 
 from mrigmm.config import PRESETS, load_config, make_config
 from mrigmm.data.manifest_file import read_manifest
@@ -230,9 +230,7 @@ def inside(arguments: list[str]) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("--target", choices=[*TARGETS, "all"], default="all")
     parser.add_argument("--seconds", type=float, default=60, help="for each target")
     parser.add_argument("--seed", type=int, default=0)

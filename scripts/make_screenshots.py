@@ -8,7 +8,6 @@ Needs Chromium and the extra `pdf`, and the folder of the demo:
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import tempfile
 import threading
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from benchmarking import script_parser
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -35,9 +35,7 @@ TIMEOUT_MS = 300_000
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("demo", type=Path, help="folder that mrigmm demo wrote")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the PNG files")
     parser.add_argument("--chromium", default=shutil.which("chromium"), help="the browser")

@@ -11,7 +11,6 @@ in the output folder: an interrupted run goes on. The table is `scores.md`.
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarking import script_parser
 from calibrate_pretrained import CLASSES, COHORTS, DICE_FEATURES, dice
 from rich.progress import track
 from sklearn.linear_model import Ridge
@@ -183,9 +183,7 @@ def auroc(wrong: np.ndarray, score: np.ndarray) -> str:
 
 def main() -> None:
     """Fit the head, score the cohorts that are not done yet, and write the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--studies", type=int, default=12, help="per cohort")
     parser.add_argument("--steps", type=int, default=400, help="of the head")

@@ -9,12 +9,12 @@ Clusters: lesions of the MS brains again, by the methods that cluster or smooth,
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from benchmarking import script_parser
 from rich.progress import track
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -51,9 +51,7 @@ DEEP_SETTINGS = ("standardise=region", "published_augmentation=false")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with the two data sets")
     parser.add_argument("-o", "--out", type=Path, required=True, help="new folder for runs and results")
     parser.add_argument("--part", choices=("brain", "clusters", "heart", "all"), default="all")

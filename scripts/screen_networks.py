@@ -12,7 +12,6 @@ table is `networks.md`. Use one core and one thread: `OMP_NUM_THREADS=1`.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarking import script_parser
 from monai.data import MetaTensor
 from monai.networks.blocks import Convolution
 from rich.progress import track
@@ -379,9 +379,7 @@ def table_of(results: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Train and score the variants that are not done yet, and write the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarking import command_line, publish, script_parser
 from quality.cohorts import PROTOCOLS, SEEDS, Case, read_cases, simulated_cohort
 from quality.scoring import score
 from rich.progress import track
@@ -31,7 +31,6 @@ from torch.nn.functional import pad
 
 from mrigmm.config import RunConfig, make_config
 from mrigmm.data.crops import network_view
-from mrigmm.data.files import write_text
 from mrigmm.data.run_folder import RunRecord
 from mrigmm.evaluation.calibration import reliability
 from mrigmm.evaluation.intervals import paired_difference
@@ -337,11 +336,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not file.exists():
             write_json(file, _run_arm(name, known[name], config, task, start, studies, cases, base))
         table[name] = json.loads(file.read_text(encoding="utf-8"))
-    command = "python scripts/screen_objectives.py " + shlex.join(given)
+    command = command_line(__file__, given)
     text = markdown(table, command)
-    write_json(options.out / "screening.json", {"command": command, "seeds": SEEDS, "arms": table})
-    write_text(options.out / "screening.md", text)
-    sys.stdout.write(text)
+    publish(options.out, "screening", text, {"command": command, "seeds": SEEDS, "arms": table})
     return 0
 
 
@@ -401,9 +398,7 @@ def _say(text: str) -> None:
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     add = parser.add_argument
     add("-o", "--out", type=Path, required=True)
     add("--arms", nargs="*", choices=list(arms(3, 1.0)), help="default: all")

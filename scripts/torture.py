@@ -37,6 +37,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from benchmarking import script_parser
 from reliability import faults, measures
 from reliability.jobs import Workshop
 
@@ -145,9 +146,7 @@ def failures(results: dict[str, Any]) -> list[str]:
 
 
 def main(texts: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("out", type=Path, help="folder for everything")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=COMMANDS)

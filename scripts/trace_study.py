@@ -12,8 +12,6 @@ was called before it.
 
 from __future__ import annotations
 
-import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -25,7 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from benchmarking import markdown_table
+from benchmarking import markdown_table, save_numbers, script_parser
 
 PACKAGE = Path(__file__).resolve().parent.parent / "mrigmm"
 MODULE_BODY = "<module>"
@@ -153,9 +151,7 @@ def numbers_of(passed: Passed, lines: int) -> dict[str, Any]:
 
 def main() -> None:
     """Parse, trace, print, write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("--run", type=Path, help="folder of a trained run. Default: one trained on 2 studies")
     parser.add_argument("--manifest", type=Path, help="with --run: a manifest with one test study")
     parser.add_argument("-o", "--output", type=Path, help="write the numbers, and every function, as JSON")
@@ -168,9 +164,7 @@ def main() -> None:
         passed = traced(lambda: predict(run, manifest, out))
     numbers = numbers_of(passed, package_lines())
     print(tables(numbers))
-    if given.output:
-        given.output.parent.mkdir(parents=True, exist_ok=True)
-        given.output.write_text(json.dumps(numbers, indent=2) + "\n")
+    save_numbers(given.output, numbers)
 
 
 if __name__ == "__main__":

@@ -88,7 +88,8 @@ def known_classes(
         if {"blood", "myocardium"} & {name for name, ids in labels.items() if ids}:
             empty = torch.isin(label, torch.tensor(labels.get("background", ()))).flatten(0, 1).all(dim=0)
             sets[..., empty] = ANY_CLASS
-        if labels.get("blood") and labels.get("myocardium") and not _ignored(label, labels):
+        says_nothing = torch.isin(label, torch.tensor(labels.get("ignore", ()))).any()
+        if labels.get("blood") and labels.get("myocardium") and not says_nothing:
             region = _region(study, images, reference, labels, RegionRule("cavity-wall"), turned)
     if isinstance(study.region, Path):
         drawn = _region(study, images, reference, labels, study.region, turned)
@@ -132,8 +133,3 @@ def _both(one: Tensor, other: Tensor) -> Tensor:
     both = one & other
     both[both == 0] = ANY_CLASS
     return both
-
-
-def _ignored(label: Tensor, labels: Mapping[str, Sequence[int]]) -> bool:
-    """Whether a label map has voxels of which it says nothing."""
-    return bool(torch.isin(label, torch.tensor(labels.get("ignore", ()))).any())

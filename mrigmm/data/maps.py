@@ -159,7 +159,11 @@ def region_map(
 def _region_of(drawn: Volume, grid: Grid, study: str) -> NDArray[np.uint8]:
     """Region codes (X, Y, Z) on a grid, of a map with the ids of a file."""
     drawn = on_grid(drawn, grid, study, "region")
-    return _not_empty(_region_codes(drawn.data.astype(np.uint8)), study, drawn.path)
+    ids = drawn.data.astype(np.uint8)
+    # A file's 1 is the whole ventricle, unless the map has a wall; then it is the cavity.
+    inner = Region.CAVITY if (ids == 2).any() else Region.LV
+    codes = np.array([Region.OUTSIDE, inner, Region.WALL], dtype=np.uint8)
+    return _not_empty(codes[ids], study, drawn.path)
 
 
 def _not_empty(region: NDArray[np.uint8], study: str, file: Path | None) -> NDArray[np.uint8]:
@@ -225,13 +229,6 @@ def _derived_region(
     cavity = np.isin(index, [i for i, name in enumerate(classes) if name in CAVITY_CLASSES])
     region = np.where(index != NO_CLASS, Region.WALL, Region.OUTSIDE)
     return np.where(cavity, Region.CAVITY, region).astype(np.uint8)
-
-
-def _region_codes(ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A file's 1 is the whole ventricle, unless the map has a wall; then it is the cavity."""
-    inner = Region.CAVITY if (ids == 2).any() else Region.LV
-    codes = np.array([Region.OUTSIDE, inner, Region.WALL], dtype=np.uint8)
-    return codes[ids]
 
 
 def require_cavity_inside(study: Study, region: NDArray[np.uint8], grid: Grid) -> None:

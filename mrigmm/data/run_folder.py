@@ -19,10 +19,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, model_validator
 from safetensors import SafetensorError
@@ -32,12 +32,20 @@ from torch import Tensor, nn
 from mrigmm.config import RunConfig, load_config
 from mrigmm.config_anatomy import AnatomyConfig, load_anatomy_config
 from mrigmm.data.files import atomic, write_text
-from mrigmm.data.priors.multiscale import MultiscalePrior
-from mrigmm.data.priors.prior_file import load_multiscale_prior, load_prior, save_multiscale_prior, save_prior
+from mrigmm.data.priors.prior_file import (
+    MultiscalePrior,
+    load_multiscale_prior,
+    load_prior,
+    save_multiscale_prior,
+    save_prior,
+)
 from mrigmm.data.standardise import STANDARDISATIONS
 from mrigmm.errors import InputError
 from mrigmm.mixture import PopulationPrior
 from mrigmm.settings_yaml import dump_config
+
+Config = TypeVar("Config", bound=BaseModel)
+Record = TypeVar("Record", bound=BaseModel)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -124,16 +132,31 @@ class RunFolder:
         Raises:
             InputError: no run folder, not finished, damaged.
         """
+        config, record = self.read_as(load_config, RunRecord, "train")
+        units = STANDARDISATIONS[config.standardise]
+        prior = load_prior(self.prior, units) if self.prior.exists() else None
+        return config, record, prior
+
+    def read_as(
+        self, load: Callable[[Path], Config], kind: type[Record], command: str
+    ) -> tuple[Config, Record]:
+        """Configuration and record of a finished run of a command.
+
+        Raises:
+            InputError: no run folder, not finished, damaged.
+        """
         if not self.path.is_dir():
             raise InputError(
-                "the run folder does not exist", file=self.path, remedy="train one: mrigmm train"
+                "the run folder does not exist", file=self.path, remedy=f"train one: mrigmm {command}"
             )
-        config = load_config(self.config)
+        config = load(self.config)
         try:
-            record = RunRecord.model_validate(json.loads(self.record.read_text(encoding="utf-8")))
+            return config, kind.model_validate(json.loads(self.record.read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise InputError(
-                "the run is not finished", file=self.record, remedy="continue it: mrigmm train ... --resume"
+                "the run is not finished",
+                file=self.record,
+                remedy=f"continue it: mrigmm {command} ... --resume",
             ) from None
         except (OSError, ValueError, RecursionError) as error:
             raise InputError(
@@ -142,9 +165,6 @@ class RunFolder:
                 got=" ".join(str(error).split()),
                 remedy="copy the run folder again",
             ) from None
-        units = STANDARDISATIONS[config.standardise]
-        prior = load_prior(self.prior, units) if self.prior.exists() else None
-        return config, record, prior
 
     def write_settings(
         self, config: RunConfig, prior: PopulationPrior | None, multiscale: MultiscalePrior | None
@@ -156,7 +176,7 @@ class RunFolder:
             save_prior(prior, self.prior)
         write_text(self.config, dump_config(config))
 
-    def write_record(self, record: RunRecord) -> None:
+    def write_record(self, record: RunRecord | AnatomyRecord) -> None:
         """Write the record; its presence says that the run is finished."""
         write_text(self.record, json.dumps(record.model_dump(mode="json"), indent=1) + "\n")
 
@@ -256,37 +276,10 @@ class AnatomyRecord(BaseModel):
     versions: dict[str, str]
 
 
-@dataclass(frozen=True)
-class AnatomyRun:
-    """An anatomy run; paths and weights are those of a `RunFolder`."""
+def read_anatomy_run(run: RunFolder) -> tuple[AnatomyConfig, AnatomyRecord]:
+    """Configuration and record of a finished run of `mrigmm train-anatomy`, which has no prior.
 
-    folder: RunFolder
-
-    def read(self) -> tuple[AnatomyConfig, AnatomyRecord]:
-        """Configuration and record of a finished run.
-
-        Raises:
-            InputError: no run folder, not finished, damaged, or a run of `mrigmm train`.
-        """
-        if not self.folder.path.is_dir():
-            raise InputError(
-                "the run folder does not exist",
-                file=self.folder.path,
-                remedy="train one: mrigmm train-anatomy",
-            )
-        config = load_anatomy_config(self.folder.config)
-        try:
-            record = AnatomyRecord.model_validate(json.loads(self.folder.record.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            raise InputError(
-                "the run is not finished",
-                file=self.folder.record,
-                remedy="continue it: mrigmm train-anatomy ... --resume",
-            ) from None
-        except (OSError, ValueError, RecursionError) as error:
-            raise InputError("the run's record is damaged", file=self.folder.record, got=str(error)) from None
-        return config, record
-
-    def write_record(self, record: AnatomyRecord) -> None:
-        """Write the record; its presence says that the run is finished."""
-        write_text(self.folder.record, json.dumps(record.model_dump(mode="json"), indent=1) + "\n")
+    Raises:
+        InputError: no run folder, not finished, damaged, or a run of `mrigmm train`.
+    """
+    return run.read_as(load_anatomy_config, AnatomyRecord, "train-anatomy")

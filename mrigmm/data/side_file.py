@@ -99,7 +99,8 @@ class SavedMixture:
             raise ValueError("the mixture is not finite")
 
 
-Verdict, Base = Literal["accepted", "rejected"], Literal["first", "last"]
+Verdict = Literal["accepted", "rejected"]
+Base = Literal["first", "last"]
 VERDICTS: tuple[str, ...] = get_args(Verdict)
 # Which slice of the file is the basal one.
 BASES: tuple[str, ...] = get_args(Base)

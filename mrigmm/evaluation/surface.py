@@ -52,7 +52,9 @@ def surface_agreement(
         axes_mm: (3, 3) step in mm (a column) along each array axis: distances are right on sheared grids.
     """
     a, b = _cropped(predicted, reference)
-    none = SurfaceAgreement(math.nan, math.nan, math.nan, math.nan, _one_sided(a, b))
+    none = SurfaceAgreement(
+        math.nan, math.nan, math.nan, math.nan, int((a.any(axis=(0, 1)) != b.any(axis=(0, 1))).sum())
+    )
     if not (a.any() and b.any()):
         return none
     in_plane, alone = _distances_in_plane(a, b, axes_mm[:, :2])
@@ -78,10 +80,6 @@ def _cropped(
         where = np.flatnonzero(either.any(axis=tuple({0, 1, 2} - {axis})))
         box.append(slice(int(where[0]), int(where[-1]) + 1) if where.size else slice(0))
     return predicted[tuple(box)], reference[tuple(box)]
-
-
-def _one_sided(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> int:
-    return int((a.any(axis=(0, 1)) != b.any(axis=(0, 1))).sum())
 
 
 def _distances_in_plane(

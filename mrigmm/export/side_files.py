@@ -80,10 +80,10 @@ def read_json(
     path: Path,
     parse: Callable[[Mapping[str, Any]], Content],
     *,
+    command: str,
     missing: str,
-    write_it: str,
     damaged: str,
-    write_again: str,
+    write_it: str | None = None,
     study: str | None = None,
 ) -> Content:
     """Read what a caller needs of a JSON file.
@@ -91,10 +91,10 @@ def read_json(
     Args:
         path: the file.
         parse: takes its content; whatever it raises says that the content is not as it should be.
+        command: that writes the file.
         missing: the message where there is no file.
-        write_it: the remedy then.
         damaged: the message where it cannot be read or parsed.
-        write_again: the remedy then.
+        write_it: the remedy where there is no file; default the command.
         study: study id, for messages.
 
     Raises:
@@ -103,7 +103,8 @@ def read_json(
     try:
         return parse(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise InputError(missing, study=study, file=path, remedy=write_it) from None
+        remedy = write_it or f"run mrigmm {command} on it"
+        raise InputError(missing, study=study, file=path, remedy=remedy) from None
     except (
         OSError,
         ValueError,
@@ -114,5 +115,9 @@ def read_json(
         RecursionError,
     ) as error:
         raise InputError(
-            damaged, study=study, file=path, got=f"{type(error).__name__}: {error}", remedy=write_again
+            damaged,
+            study=study,
+            file=path,
+            got=f"{type(error).__name__}: {error}",
+            remedy=f"run mrigmm {command} again",
         ) from None

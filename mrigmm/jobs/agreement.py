@@ -15,8 +15,6 @@ from mrigmm.data.points import read_points
 from mrigmm.data.study_tensors import OutputGrid
 from mrigmm.errors import InputError
 from mrigmm.evaluation.agreement import (
-    Kappa,
-    Pair,
     QuantityAgreement,
     StudyAgreement,
     quantity_agreement,
@@ -35,7 +33,7 @@ from mrigmm.jobs.scored_study import class_indices
 from mrigmm.labels import compared_classes
 from mrigmm.methods.base import AGREEMENT
 from mrigmm.quantification.segments import N_SEGMENTS, Orientation, automatic_orientation
-from mrigmm.quantification.study import Maps, quantify_maps
+from mrigmm.quantification.study import quantify_maps
 
 AGREEMENT_SUFFIX = f"_{AGREEMENT}.nii.gz"
 
@@ -123,6 +121,7 @@ def agreement(
         raise InputError.from_problems(problems)
     names = folder_names(sources)
     overlaps = {study: one.overlap for study, one in found.items()}
+    transmurality = np.stack([one.transmurality for one in found.values()])  # (N, J, 16)
     result = Agreement(
         out / AGREEMENT_FILE,
         tuple(found),
@@ -131,7 +130,7 @@ def agreement(
         studies=overlaps,
         summary=summarise_agreement(overlaps),
         quantities=_quantities(list(found.values())),
-        kappas=_kappas(list(found.values())),
+        kappas=segment_kappas(transmurality) if np.isfinite(transmurality).any() else {},
     )
     write_agreement(result, dict(zip(names, sources, strict=True)), edited)
     return result
@@ -202,18 +201,16 @@ def _measured(
     volumes: dict[str, list[float]] = {}
     transmurality = np.full((len(maps), N_SEGMENTS), np.nan)
     for reader, one in enumerate(maps):
-        numbers = quantify_maps(one, shared or _at_point(one, point, base_first))
+        orientation = shared
+        if orientation is None:
+            first, degrees = landmarks(one, None, point, base_first)
+            orientation = None if first is None or degrees is None else Orientation(first, degrees)
+        numbers = quantify_maps(one, orientation)
         for name, value in numbers.volumes.items():
             volumes.setdefault(name, [math.nan] * len(maps))[reader] = value
         for row in numbers.segments:
             transmurality[reader, int(row["segment"]) - 1] = row["transmurality_percent"]
     return volumes, transmurality
-
-
-def _at_point(maps: Maps, point: NDArray[np.float64] | None, base_first: bool | None) -> Orientation | None:
-    """Base and insertion by a user's point."""
-    base_first, degrees = landmarks(maps, None, point, base_first)
-    return None if base_first is None or degrees is None else Orientation(base_first, degrees)
 
 
 def _quantities(found: Sequence[_Compared]) -> dict[str, QuantityAgreement]:
@@ -226,8 +223,3 @@ def _quantities(found: Sequence[_Compared]) -> dict[str, QuantityAgreement]:
         if (np.isfinite(values).sum(axis=1) > 1).any():
             quantities[name] = quantity_agreement(values)
     return quantities
-
-
-def _kappas(found: Sequence[_Compared]) -> dict[Pair, list[Kappa]]:
-    transmurality = np.stack([one.transmurality for one in found])  # (N, J, 16)
-    return segment_kappas(transmurality) if np.isfinite(transmurality).any() else {}

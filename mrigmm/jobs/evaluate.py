@@ -168,7 +168,8 @@ def evaluate(
         raise InputError.from_problems(problem for problem in problems if problem.severity == "error")
     seen = _seen_by_prior(cohort, studies, evaluated)
     problems += _prior_notes(seen, len(scores))
-    by_class = _by_class(scores)
+    names = dict.fromkeys(name for found in scores.values() for name in found)
+    by_class = {name: [found[name] for found in scores.values() if name in found] for name in names}
     failed = failures(folder)
     result = Evaluation(
         path,
@@ -208,11 +209,6 @@ def evaluate(
     )
     write_csv(path.with_suffix(".csv"), ("study", "class", *_COLUMNS, EDITED_COLUMN), rows)
     return result
-
-
-def _by_class(studies: Mapping[str, Mapping[str, Scores]]) -> dict[str, list[Scores]]:
-    names = dict.fromkeys(name for scores in studies.values() for name in scores)
-    return {name: [scores[name] for scores in studies.values() if name in scores] for name in names}
 
 
 def _measured(result: Evaluation) -> dict[str, Any]:

@@ -15,8 +15,13 @@ from mrigmm.data.crops import standardised_by_percentiles
 from mrigmm.data.files import require_new_file, require_not_input
 from mrigmm.data.manifest import Manifest, Study
 from mrigmm.data.manifest_file import read_manifest
-from mrigmm.data.priors.multiscale import SIGMAS_MM, MultiscalePrior, channel_names
-from mrigmm.data.priors.prior_file import require_plausible, save_prior
+from mrigmm.data.priors.prior_file import (
+    SIGMAS_MM,
+    MultiscalePrior,
+    channel_names,
+    require_plausible,
+    save_prior,
+)
 from mrigmm.data.standardise import REGION_ZSCORE, STANDARDISATIONS
 from mrigmm.data.study import load_study
 from mrigmm.data.study_tensors import StudyTensors
@@ -98,7 +103,10 @@ def prior(
                 told.append((position, error.problems))
                 continue
             in_units = tensors if in_zscores else standardised_by_percentiles(tensors)
-            sums.add(position, *_sample(in_units, label))
+            known = label >= 0
+            x = in_units.image[:, known].T.double().numpy()  # (N, C)
+            # A missing sequence says nothing about its classes.
+            sums.add(position, np.where(in_units.present.numpy(), x, np.nan), label[known].numpy())
             if at_scales:
                 wall_sums.add(position, *_wall_sample(tensors, label, cohort.classes))
             used.append((position, study.id))
@@ -157,13 +165,6 @@ def _labelled(study: Study, cohort: Manifest) -> tuple[StudyTensors, Tensor]:
             remedy="label the study, or move it out of this split",
         )
     return tensors, label
-
-
-def _sample(study: StudyTensors, label: Tensor) -> Sample:
-    """The voxels that have a class; a missing sequence is NaN, for it says nothing about its classes."""
-    known = label >= 0
-    x = study.image[:, known].T.double().numpy()  # (N, C)
-    return np.where(study.present.numpy(), x, np.nan), label[known].numpy()
 
 
 def _wall_sample(study: StudyTensors, label: Tensor, classes: tuple[str, ...]) -> Sample:

@@ -272,10 +272,9 @@ def _recorded_rows(folder: Path) -> tuple[dict[str, dict[str, Any]], dict[str, s
         return read_json(
             folder / QUANTITIES_FILE,
             lambda content: ({**content["studies"]}, label_map_digests(content)),
+            command="quantify",
             missing="the folder has not been quantified",
-            write_it="run mrigmm quantify",
             damaged="the quantities cannot be read",
-            write_again="run mrigmm quantify again",
         )
     except InputError:
         return {}, {}
@@ -325,15 +324,12 @@ def _numbers(
     row = shown(found.as_dict(), method)
     recorded = prediction.prediction.side.quantities
     if maps.resp is None and recorded is not None:
-        row = _with_recorded(row, shown(recorded, method))
+        # What `predict` found while the probabilities were in memory.
+        before = shown(recorded, method)
+        kept = {name: v for name, v in before["volumes"].items() if name.startswith((EXPECTED, *VERDICT))}
+        row = {**row, "volumes": {**row["volumes"], **kept}, "intervals": before["intervals"]}
     row["notes"] = [*notes, *row["notes"]]
     return row, dict(found.draws) if is_shown(method) else {}
-
-
-def _with_recorded(row: dict[str, Any], recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Numbers of a label map, completed by what `predict` found while the probabilities were in memory."""
-    kept = {name: v for name, v in recorded["volumes"].items() if name.startswith((EXPECTED, *VERDICT))}
-    return {**row, "volumes": {**row["volumes"], **kept}, "intervals": recorded["intervals"]}
 
 
 def _pooled(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrigmm.data.geometry import Grid, with_slices_last
+from mrigmm.data.geometry import with_slices_last
 from mrigmm.data.manifest import Manifest, Study
 from mrigmm.data.maps import (
     NO_CLASS,
@@ -75,7 +75,8 @@ def score_study(study: Study, prediction: Prediction, cohort: Manifest, *others:
     compared = compared_with_reference(study, cohort, [*prediction.classes], *also)
     drawn = reference_volume(study, prediction.labels.grid, cohort.labels)
     grid = prediction.labels.grid.measured_by(drawn.grid)
-    axes_mm = _axes_mm(grid)
+    in_plane = [axis for axis in range(3) if axis != grid.slice_axis]
+    axes_mm = grid.affine[:3, [*in_plane, grid.slice_axis]]  # a column for each axis of an array, slices last
     reference = reference_classes(drawn, merged_ids(cohort.labels, compared), [*compared])
     ids = [[prediction.classes[name] for name in c.predicted] for c in compared.values()]
     predicted = class_indices(prediction.labels.data, ids)
@@ -156,9 +157,3 @@ def class_indices(labels: NDArray[Any], ids: Sequence[Sequence[int]]) -> NDArray
     for index, group in enumerate(ids):
         indices[np.isin(labels, group)] = index
     return indices
-
-
-def _axes_mm(grid: Grid) -> NDArray[np.float64]:
-    """Step in mm (a column) along each axis of an array whose slices were put last."""
-    last = grid.slice_axis
-    return grid.affine[:3, [*(axis for axis in range(3) if axis != last), last]]

@@ -201,7 +201,7 @@ def segment(
         raise InputError.from_problems(problems)
     sequences = tuple(dict.fromkeys(name for one in given for name in one))
     segmenter = choose_segmenter(Manifest(Path("images"), sequences, {}, {"test": tuple(studies)}), chosen)
-    request = make_request(segmenter, studies, PredictOptions(**_fields(chosen)))
+    request = make_request(segmenter, studies, PredictOptions(**vars(chosen)))
     segmenter.fit_cohort(studies)
     notes = not_given(segmenter, chosen.prior)
     found: list[SegmentedStudy] = []
@@ -216,10 +216,6 @@ def segment(
     if problems:
         raise InputError.from_problems(problems)
     return found if several else found[0]
-
-
-def _fields(options: SegmentOptions) -> dict[str, Any]:
-    return {name: getattr(options, name) for name in options.__dataclass_fields__}
 
 
 def _named(images: object) -> dict[str, AnyImage]:

@@ -15,7 +15,7 @@ from mrigmm.config_anatomy import AnatomyConfig, load_anatomy_config, make_anato
 from mrigmm.data.files import atomic, require_new_folder, sole_writer, write_text
 from mrigmm.data.manifest import Manifest
 from mrigmm.data.manifest_file import read_manifest
-from mrigmm.data.run_folder import AnatomyRecord, AnatomyRun, RunFolder, read_log
+from mrigmm.data.run_folder import AnatomyRecord, RunFolder, read_anatomy_run, read_log
 from mrigmm.data.study import read_sequences
 from mrigmm.data.whole import anatomy_channels, known_anatomy, load_whole, middle_view
 from mrigmm.errors import InputError, Problem, near_misses
@@ -99,7 +99,7 @@ def train_anatomy(
         if resume and run.record.exists():
             if not run.model_card.exists():  # it is written after the record
                 write_anatomy_card(run)
-            before = AnatomyRun(run).read()[1]
+            before = read_anatomy_run(run)[1]
             return TrainedAnatomy(
                 run.path,
                 (*before.labelled_studies, *before.unlabelled_studies),
@@ -137,7 +137,7 @@ def train_anatomy(
             lowest_quality=_lowest_quality(finder, slices.unlabelled),
             versions=versions(),
         )
-        AnatomyRun(run).write_record(record)
+        run.write_record(record)
         write_anatomy_card(run)
         return TrainedAnatomy(
             run.path, tuple(s.id for s in studies), tuple(problems), labelled=record.labelled_studies

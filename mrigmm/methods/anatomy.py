@@ -16,7 +16,7 @@ from torch import Tensor
 from mrigmm.config_anatomy import AnatomyConfig
 from mrigmm.data.in_memory import LoadedStudy
 from mrigmm.data.manifest import Study
-from mrigmm.data.run_folder import AnatomyRecord, AnatomyRun, RunFolder
+from mrigmm.data.run_folder import AnatomyRecord, RunFolder, read_anatomy_run
 from mrigmm.data.study import NO_CORRECTIONS, Corrections, load_study, read_sequences
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.data.ventricle import closed_ventricle
@@ -221,7 +221,7 @@ def read_anatomy_finder(folder: Path, device: torch.device) -> tuple[AnatomyFind
         InputError: the run is missing, unfinished, damaged, or of another kind.
     """
     run = RunFolder(folder)
-    config, record = AnatomyRun(run).read()
+    config, record = read_anatomy_run(run)
     network = build_anatomy_net(config)
     run.load_weights(network)
     return AnatomyFinder(network, config, record.lowest_quality, device, folder), record

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_check
 import torch
 from torch import Tensor
 
-from mrigmm.data.priors.multiscale import MultiscalePrior
+from mrigmm.data.priors.prior_file import MultiscalePrior
 from mrigmm.data.standardise import REGION_ZSCORE, UNITS
 from mrigmm.data.study_tensors import StudyTensors, packed
 from mrigmm.labels import allowed_classes, class_ids

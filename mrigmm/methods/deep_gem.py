@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mrigmm.config import RunConfig
 from mrigmm.data.crops import NetworkView, network_view
-from mrigmm.data.priors.multiscale import MultiscalePrior
+from mrigmm.data.priors.prior_file import MultiscalePrior
 from mrigmm.data.run_folder import RunRecord
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.data.ventricle import wall_depth
@@ -101,12 +101,6 @@ def wall_units(study: StudyTensors, wall: Wall) -> Tensor:
     return torch.where(study.observed, units, 0.0)
 
 
-def _key_sequences_present(study: StudyTensors, classes: tuple[str, ...]) -> float:
-    """Share of the sequences that show one of the classes which the study has; 1 when there are none."""
-    keys = {KEY_SEQUENCES[name] for name in classes if name in KEY_SEQUENCES}
-    return len(keys.intersection(present_sequences(study))) / len(keys) if keys else 1.0
-
-
 class DeepGEMMethod(TrainedMethod[SpatialPrior]):
     """Segments the wall by a trained network and the study's own fit together."""
 
@@ -133,7 +127,9 @@ class DeepGEMMethod(TrainedMethod[SpatialPrior]):
         wall = self.start.solve(study)
         log_prior = self._log_prior(study, wall)  # (K, X, Y, Z)
         log_fit = wall.resp.clamp_min(_LOWEST_POSTERIOR).log()
-        share = self.config.network_share * _key_sequences_present(study, self.record.classes)
+        keys = {KEY_SEQUENCES[name] for name in self.record.classes if name in KEY_SEQUENCES}
+        there = len(keys.intersection(present_sequences(study))) / len(keys) if keys else 1.0
+        share = self.config.network_share * there
         pooled = (share * log_prior + (1 - share) * log_fit).softmax(dim=0)
         resp = torch.where(wall.region == Region.WALL, pooled, 0.0)
         return wall_segmentation(study, self.record.classes, wall, resp, fit=wall.fit, notes=wall.notes)

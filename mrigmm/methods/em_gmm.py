@@ -27,7 +27,7 @@ from mrigmm.methods.base import (
     stacked,
     unpack,
 )
-from mrigmm.methods.em_start import Voxels, starting_mixture, study_voxels
+from mrigmm.methods.em_start import Voxels, require_voxels, starting_mixture, study_voxels
 from mrigmm.methods.settings import (
     EMSettings,
     MapEMSettings,
@@ -65,10 +65,6 @@ class EMGMM(SettableMethod[MixtureSettings]):
     @property
     def _order_by(self) -> tuple[str, ...] | None:
         return self.settings.order_by if isinstance(self.settings, EMSettings) else None
-
-    @property
-    def _seed(self) -> int:
-        return self.settings.seed if isinstance(self.settings, EMSettings) else 0
 
     @property
     def wants_cohort(self) -> bool:
@@ -112,10 +108,12 @@ class EMGMM(SettableMethod[MixtureSettings]):
             if len(found.x) >= len(self.task.classes):  # others are refused when they are due
                 voxels.add(position, found)
 
-        def start_of(first: StudyVoxels) -> Mixture:
-            return self._first(Voxels(first.x, None, first.region), self.task.prior)
-
-        start = start_of_first(voxels, start_of, (len(self.task.classes), len(self.task.sequences)), add_up)
+        start = start_of_first(
+            voxels,
+            lambda first: self._first(Voxels(first.x, None, first.region), self.task.prior),
+            (len(self.task.classes), len(self.task.sequences)),
+            add_up,
+        )
         if start is None:
             return None
         return fit_gmm_pooled(
@@ -134,14 +132,7 @@ class EMGMM(SettableMethod[MixtureSettings]):
         sequences = present_sequences(study)
         voxels = study_voxels(study, self.task.device)
         n_voxels, n_classes = len(voxels.x), len(self.task.classes)
-        if n_voxels < n_classes:
-            raise InputError(
-                "the region has fewer voxels than there are classes",
-                study=study.id,
-                expected=f"at least {n_classes} voxels",
-                got=str(n_voxels),
-                remedy="check the region map",
-            )
+        require_voxels(study, n_voxels, self.task)
         prior = None if self.task.prior is None else self.task.prior.select(sequences=sequences)
 
         fits: list[tuple[Tensor, EMResult]] = []
@@ -218,7 +209,7 @@ class EMGMM(SettableMethod[MixtureSettings]):
             prior,
             covariance=self.settings.covariance,
             variance_floor=self.settings.variance_floor,
-            seed=self._seed,
+            seed=self.settings.seed if isinstance(self.settings, EMSettings) else 0,
         )
 
     def _of_cohort(self, voxels: Voxels, sequences: tuple[str, ...]) -> EMResult:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mrigmm.data.study_tensors import StudyTensors
+from mrigmm.errors import InputError
 from mrigmm.methods.base import Task
 from mrigmm.mixture import Covariance, Mixture, PopulationPrior, m_step, statistics
 from mrigmm.mixture.initial import kmeans_responsibilities
@@ -31,6 +32,18 @@ class Voxels:
         """Some of the voxels, by index (n,)."""
         observed = None if self.observed is None else self.observed[members]
         return Voxels(self.x[members], observed, self.region[members])
+
+
+def require_voxels(study: StudyTensors, n: int, task: Task) -> None:
+    """Refuse a region of fewer voxels than there are classes; raises InputError."""
+    if n < len(task.classes):
+        raise InputError(
+            "the region has fewer voxels than there are classes",
+            study=study.id,
+            expected=f"at least {len(task.classes)} voxels",
+            got=str(n),
+            remedy="check the region map",
+        )
 
 
 def starting_mixture(

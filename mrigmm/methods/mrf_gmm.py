@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from mrigmm.data.study_tensors import StudyTensors
-from mrigmm.errors import InputError
 from mrigmm.methods.base import (
     Segmentation,
     SettableMethod,
@@ -14,7 +13,7 @@ from mrigmm.methods.base import (
     unpack,
 )
 from mrigmm.methods.clusters import covered_voxels, naming_note
-from mrigmm.methods.em_start import Voxels, starting_mixture
+from mrigmm.methods.em_start import Voxels, require_voxels, starting_mixture
 from mrigmm.methods.settings import MRFSettings
 from mrigmm.mixture import fit_potts
 
@@ -40,14 +39,7 @@ class MRFGMM(SettableMethod[MRFSettings]):
         settings, device = self.settings, self.task.device
         sequences, region = present_sequences(study), study.region
         x = covered_voxels(study).double().to(device)
-        if len(x) < len(self.task.classes):
-            raise InputError(
-                "the region has fewer voxels than there are classes",
-                study=study.id,
-                expected=f"at least {len(self.task.classes)} voxels",
-                got=str(len(x)),
-                remedy="check the region map",
-            )
+        require_voxels(study, len(x), self.task)
         prior = None if self.task.prior is None else self.task.prior.select(sequences=sequences)
         map_prior = None
         if prior is not None:

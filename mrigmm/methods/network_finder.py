@@ -206,7 +206,9 @@ class NetworkFinder:
         peak = torch.zeros(1, side, side, n_slices)
         middle = [round(c) for c in ndimage.center_of_mass(weight + 1e-9)]
         peak[0, middle[0], middle[1]] = 1
-        on_study = view.to_study_grid(ndimage_blur(peak))[0].sum(dim=-1).numpy()
+        # A peak that survives the way back to voxels of any size.
+        spread = torch.from_numpy(ndimage.gaussian_filter(peak.numpy(), (0, 2, 2, 0)))
+        on_study = view.to_study_grid(spread)[0].sum(dim=-1).numpy()
         x, y = ndimage.center_of_mass(on_study + 1e-12)
         names = [name for name, there in zip(study.sequences, study.present, strict=True) if there]
         contrasts = {
@@ -225,11 +227,6 @@ class NetworkFinder:
         cavity, wall = probabilities[_BLOOD], probabilities[_WALL].sum(dim=0)
         outside = (1 - cavity - wall).clamp_min(0)
         return probabilities, closed_ventricle(torch.stack([outside, cavity, wall]).numpy())
-
-
-def ndimage_blur(peak: Tensor) -> Tensor:
-    """A peak that survives the way back to voxels of any size."""
-    return torch.from_numpy(ndimage.gaussian_filter(peak.numpy(), (0, 2, 2, 0)))
 
 
 def _slice_quality(probabilities: Tensor, codes: np.ndarray) -> np.ndarray:

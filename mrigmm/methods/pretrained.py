@@ -184,7 +184,9 @@ class PretrainedMethod:
             converged=True,
             details=details,
             warnings=warnings,
-            mvo=_obstruction(labels, solved.seen, classes),
+            mvo=(labels == class_ids(classes)["scar"]) & (solved.seen.mvo > 0.5)
+            if "scar" in classes
+            else None,
             rv=right_ventricle(solved.seen.rv, study.region),
         )
 
@@ -236,11 +238,6 @@ def _class_prior(
     maps = torch.where(allowed & inside, maps + floor, 0.0)
     total = maps.sum(dim=0)
     return torch.where(total > 0, maps / total.clamp_min(1e-12), 0.0)
-
-
-def _obstruction(labels: Tensor, seen: NetworkView, classes: tuple[str, ...]) -> Tensor | None:
-    """Microvascular obstruction (X, Y, Z) bool in what is called infarct; None without such a class."""
-    return (labels == class_ids(classes)["scar"]) & (seen.mvo > 0.5) if "scar" in classes else None
 
 
 def right_ventricle(probability: Tensor, region: Tensor) -> Tensor | None:

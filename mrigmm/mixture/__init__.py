@@ -3,11 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 from mrigmm.mixture.cavity import find_cavity
-from mrigmm.mixture.class_weights import constrained_weights, region_log_weights
 from mrigmm.mixture.em import fit_gmm, fit_svgmm
 from mrigmm.mixture.gaussian import Covariance, Mixture, log_gaussian, safe_log
 from mrigmm.mixture.initial import match_to_prior, order_by_channels
-from mrigmm.mixture.map_prior import MapPrior, log_map_prior
 from mrigmm.mixture.missing import expected_statistics, log_gaussian_observed
 from mrigmm.mixture.moments import Statistics, statistics
 from mrigmm.mixture.objectives import (
@@ -19,7 +17,7 @@ from mrigmm.mixture.objectives import (
     region_log_prior,
 )
 from mrigmm.mixture.pooled import PooledFit, StudyVoxels, classify, fit_gmm_pooled
-from mrigmm.mixture.population import PopulationPrior
+from mrigmm.mixture.population import MapPrior, PopulationPrior, log_map_prior
 from mrigmm.mixture.population_sums import PARTIAL_SUMS, AddUp, PopulationSums, StudySums
 from mrigmm.mixture.potts import fit_potts, potts_bound, potts_posterior, potts_support
 from mrigmm.mixture.problem import EMResult
@@ -30,7 +28,7 @@ from mrigmm.mixture.smoothing import (
     smooth_posterior,
 )
 from mrigmm.mixture.tables import ConvergenceWarning
-from mrigmm.mixture.updates import VARIANCE_FLOOR, m_step
+from mrigmm.mixture.updates import VARIANCE_FLOOR, constrained_weights, m_step, region_log_weights
 
 if TYPE_CHECKING:
     from mrigmm.mixture.estimator import GaussianMixture

@@ -7,7 +7,7 @@ from torch import Tensor
 from mrigmm.mixture.fast import fit_features
 from mrigmm.mixture.gaussian import Covariance, Mixture
 from mrigmm.mixture.initial import Start
-from mrigmm.mixture.map_prior import MapPrior
+from mrigmm.mixture.population import MapPrior
 from mrigmm.mixture.problem import EMResult, Schedule, check, first_mixture
 from mrigmm.mixture.updates import VARIANCE_FLOOR
 from mrigmm.mixture.voxelwise import best, run_gmm, run_svgmm

@@ -19,9 +19,9 @@ from torch import Tensor
 from mrigmm.mixture.em import fit_gmm
 from mrigmm.mixture.gaussian import COVARIANCES, Covariance, Mixture, cholesky, log_gaussian, safe_log
 from mrigmm.mixture.initial import Start
-from mrigmm.mixture.map_prior import MapPrior
 from mrigmm.mixture.missing import log_gaussian_observed
 from mrigmm.mixture.objectives import log_likelihood, posterior
+from mrigmm.mixture.population import MapPrior
 from mrigmm.mixture.tables import (
     ArrayLike,
     ConvergenceWarning,

@@ -24,8 +24,8 @@ from torch import Tensor
 from mrigmm.mixture.features import pairs, write_products
 from mrigmm.mixture.gaussian import Covariance, Mixture, voxel_dtype
 from mrigmm.mixture.initial import Start
-from mrigmm.mixture.map_prior import MapPrior
 from mrigmm.mixture.parameters import Array, Densities, MStep, Parameters, densities
+from mrigmm.mixture.population import MapPrior
 from mrigmm.mixture.problem import EMResult, Problem, Schedule
 
 # Voxels per pass. OpenBLAS, which NumPy has, multiplies matrices of up to a million products (4 classes of 3

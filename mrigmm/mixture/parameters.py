@@ -13,17 +13,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mrigmm.mixture.class_weights import (
+from mrigmm.mixture.features import REACH, pair_factors, pair_positions, pairs
+from mrigmm.mixture.gaussian import LOG_2PI, Covariance, Mixture, cholesky, parameter_dtype
+from mrigmm.mixture.objectives import region_log_table
+from mrigmm.mixture.population import MapPrior
+from mrigmm.mixture.updates import (
+    EMPTY,
+    WEAK,
     class_fractions,
     constrained_weights,
     region_log_weights,
     weights_are_fractions,
 )
-from mrigmm.mixture.features import REACH, pair_factors, pair_positions, pairs
-from mrigmm.mixture.gaussian import LOG_2PI, Covariance, Mixture, cholesky, parameter_dtype
-from mrigmm.mixture.map_prior import MapPrior
-from mrigmm.mixture.objectives import region_log_table
-from mrigmm.mixture.updates import EMPTY, WEAK
 
 Array = npt.NDArray[np.float64]
 

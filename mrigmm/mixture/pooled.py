@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mrigmm.mixture.class_weights import constrained_weights
 from mrigmm.mixture.gaussian import Covariance, Mixture, parameter_dtype
 from mrigmm.mixture.missing import expected_statistics, log_gaussian_observed
 from mrigmm.mixture.moments import Statistics
 from mrigmm.mixture.objectives import log_likelihood, posterior, region_log_prior
 from mrigmm.mixture.population_sums import AddUp, Array, StudySums
-from mrigmm.mixture.updates import VARIANCE_FLOOR, m_step
+from mrigmm.mixture.updates import VARIANCE_FLOOR, constrained_weights, m_step
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from mrigmm.mixture.gaussian import Covariance, Mixture, log_gaussian, parameter_dtype, voxel_dtype
-from mrigmm.mixture.map_prior import MapPrior, log_map_prior
 from mrigmm.mixture.moments import statistics
 from mrigmm.mixture.objectives import region_log_prior
+from mrigmm.mixture.population import MapPrior, log_map_prior
 from mrigmm.mixture.problem import EMResult
 from mrigmm.mixture.updates import VARIANCE_FLOOR, m_step
 

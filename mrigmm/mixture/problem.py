@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mrigmm.mixture.gaussian import COVARIANCES, Covariance, Mixture, parameter_dtype, voxel_dtype
 from mrigmm.mixture.initial import Start, kmeans_responsibilities, random_responsibilities
-from mrigmm.mixture.map_prior import MapPrior
+from mrigmm.mixture.population import MapPrior
 
 
 def occurring(region: Tensor) -> list[int]:

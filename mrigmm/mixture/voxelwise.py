@@ -8,15 +8,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from mrigmm.mixture.class_weights import constrained_weights, region_log_weights
 from mrigmm.mixture.gaussian import Mixture, log_gaussian, parameter_dtype
 from mrigmm.mixture.initial import Start
-from mrigmm.mixture.map_prior import log_map_prior
 from mrigmm.mixture.missing import expected_statistics, log_gaussian_observed
 from mrigmm.mixture.moments import statistics
 from mrigmm.mixture.objectives import log_likelihood, posterior, region_log_prior
+from mrigmm.mixture.population import log_map_prior
 from mrigmm.mixture.problem import EMResult, Problem, Schedule
-from mrigmm.mixture.updates import m_step
+from mrigmm.mixture.updates import constrained_weights, m_step, region_log_weights
 
 
 def best(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mrigmm.errors import InputError, near_misses
 from mrigmm.labels import SCHEMES
-from mrigmm.phantom.config import PRESETS, REFERENCE_SEQUENCE, SEQUENCES, PhantomConfig, preset_hash
+from mrigmm.phantom.config import PRESETS, REFERENCE_SEQUENCE, SEQUENCES, preset_hash
 from mrigmm.phantom.population import population
 from mrigmm.phantom.semi_real import read_hearts, simulate_semi_real
 from mrigmm.phantom.study import SimulatedStudy, simulate_study
@@ -59,7 +59,9 @@ def simulate_cohort(
     Raises:
         InputError: unknown preset, no studies asked for, or a folder that is not empty.
     """
-    config = replace(_find_preset(preset), region=region)
+    if preset not in PRESETS:
+        raise InputError(f"unknown phantom preset '{preset}'", remedy=near_misses(preset, list(PRESETS)))
+    config = replace(PRESETS[preset], region=region)
     if n_studies < 1:
         raise InputError("cannot simulate a cohort", expected="1 study or more", got=str(n_studies))
     if not 0 <= test_share < 1:
@@ -87,12 +89,6 @@ def simulate_cohort(
     _write(out_dir / "truth" / "cohort.json", _json(origin))
     # last, and in one step: a folder without it is an unfinished cohort
     return _write(out_dir / "manifest.json", _json(manifest))
-
-
-def _find_preset(name: str) -> PhantomConfig:
-    if name not in PRESETS:
-        raise InputError(f"unknown phantom preset '{name}'", remedy=near_misses(name, list(PRESETS)))
-    return PRESETS[name]
 
 
 def _prepare_folder(out_dir: Path) -> None:

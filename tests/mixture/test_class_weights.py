@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mrigmm.mixture import MapPrior, constrained_weights, region_log_weights
-from mrigmm.mixture.class_weights import class_fractions, weights_are_fractions
+from mrigmm.mixture.updates import class_fractions, weights_are_fractions
 
 
 def regions(*rows):

@@ -25,8 +25,8 @@ from mrigmm.mixture import (
     region_log_weights,
     statistics,
 )
-from mrigmm.mixture.class_weights import constrained_weights
-from mrigmm.mixture.map_prior import MapPrior
+from mrigmm.mixture.population import MapPrior
+from mrigmm.mixture.updates import constrained_weights
 
 K, C = 4, 3
 TYPES = ("full", "diag", "tied", "spherical")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mrigmm.data.priors.multiscale import MultiscalePrior
-from mrigmm.data.priors.prior_file import load_multiscale_part, load_prior
+from mrigmm.data.priors.prior_file import MultiscalePrior, load_multiscale_part, load_prior
 from mrigmm.data.priors.shipped import default_multiscale_prior, default_prior
 from mrigmm.data.standardise import REGION_ZSCORE
 from mrigmm.errors import InputError, Problem, near_misses

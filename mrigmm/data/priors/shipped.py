@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mrigmm.data.priors.multiscale import SIGMAS_MM, MultiscalePrior, channel_names
+from mrigmm.data.priors.prior_file import SIGMAS_MM, MultiscalePrior, channel_names
 from mrigmm.data.standardise import CROP_ZSCORE, REGION_ZSCORE, UNITS
 from mrigmm.errors import InputError
 from mrigmm.mixture import PopulationPrior

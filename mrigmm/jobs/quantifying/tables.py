@@ -153,6 +153,8 @@ def write_quantities(
     intervals: list[dict[str, Any]] = []
     for name, row in rows.items():
         columns = columns_of(row)
+        review = maps[name].side.review
+        verdict = None if review is None else review.verdict
         second = {n: value for n, value in columns.items() if n.startswith(_OF_PROBABILITIES)}
         studies.append(
             {
@@ -161,7 +163,7 @@ def write_quantities(
                 SEQUENCES: "+".join(row.get(SEQUENCES, ())),
                 EDITED_COLUMN: yes_or_no(maps[name].edited),
                 **dict(zip(_LAST[2:4], visits.get(name, ()), strict=False)),
-                **_verdict(maps[name]),
+                **({} if verdict is None else {"review": verdict}),
             }
         )
         intervals += [{"study": name, **second}] if second else []
@@ -190,12 +192,6 @@ def write_quantities(
         for file in REDCAP_FILES:
             remove(folder / file)
     return problems
-
-
-def _verdict(prediction: Prediction) -> dict[str, str]:
-    """The column of what a reviewer decided, where one did."""
-    review = prediction.side.review
-    return {} if review is None or review.verdict is None else {"review": review.verdict}
 
 
 def _numbered(row: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -251,16 +247,12 @@ def _agreement(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]
                 figures["expected_error"] = expected - true
             if name in row["intervals"]:
                 low, high = row["intervals"][name]
-                figures["covered"] = float(_inside(true, low, high))
+                slack = 1e-6 * abs(true)  # sums of float32 probabilities
+                figures["covered"] = float(low - slack <= true <= high + slack)
             if name in row["crps"]:
                 figures["crps"] = row["crps"][name]
             collected.setdefault(name, []).append(figures)
     return {name: _summary(found) for name, found in collected.items()}
-
-
-def _inside(true: float, low: float, high: float) -> bool:
-    slack = 1e-6 * abs(true)  # sums of float32 probabilities
-    return low - slack <= true <= high + slack
 
 
 def _summary(found: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
 from mrigmm.errors import InputError, Problem, some_of
 from mrigmm.evaluation.overlap import empty_remark
 from mrigmm.export.side_files import read_json
@@ -27,7 +30,7 @@ _FIGURES = (
 )
 
 
-@dataclass(frozen=True)
+@pydantic_dataclass(frozen=True)
 class StudyOverlap:
     """One class of one study: Dice (None: neither has it) and volumes in ml."""
 
@@ -74,10 +77,9 @@ def read_evaluation(folder: Path) -> ReadEvaluation:
     return read_json(
         folder / METRICS_FILE,
         lambda content: _evaluation(folder.resolve().name, content),
+        command="evaluate",
         missing="the folder has not been evaluated",
         damaged="the evaluation cannot be read",
-        write_it="run mrigmm evaluate on it",
-        write_again="run mrigmm evaluate again",
     )
 
 
@@ -94,20 +96,11 @@ def _evaluation(name: str, content: Mapping[str, Any]) -> ReadEvaluation:
                 for region, figures in content["summary"].items()
             ],
         ),
-        studies={
-            str(study): {
-                str(region): StudyOverlap(
-                    _number(found["dice"]), float(found["predicted_ml"]), float(found["reference_ml"])
-                )
-                for region, found in regions.items()
-            }
-            for study, regions in content["studies"].items()
-        },
-        references={str(study): Path(file) for study, file in content.get("references", {}).items()},
-        reference_ids={
-            str(region): tuple(int(i) for i in found)
-            for region, found in content.get("reference_ids", {}).items()
-        },
+        studies=TypeAdapter(dict[str, dict[str, StudyOverlap]]).validate_python(content["studies"]),
+        references=TypeAdapter(dict[str, Path]).validate_python(content.get("references", {})),
+        reference_ids=TypeAdapter(dict[str, tuple[int, ...]]).validate_python(
+            content.get("reference_ids", {})
+        ),
         label_maps=label_map_digests(content),
     )
 
@@ -177,10 +170,9 @@ def read_quantities(folder: Path) -> Mapping[str, StudyQuantities]:
     return read_json(
         path,
         _studies_quantities,
+        command="quantify",
         missing="the folder has not been quantified",
         damaged="the quantities cannot be read",
-        write_it="run mrigmm quantify on it",
-        write_again="run mrigmm quantify again",
     )
 
 

@@ -60,10 +60,9 @@ def failure_of(folder: Path, study: str) -> Problem | None:
         return read_json(
             path,
             lambda content: _first_problem(study, content),
+            command="predict",
             missing="the record of the failure is gone",
-            write_it="run mrigmm predict again",
             damaged="the record of the failure is damaged",
-            write_again="run mrigmm predict again",
             study=study,
         )
     except InputError as error:

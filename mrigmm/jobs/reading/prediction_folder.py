@@ -191,8 +191,8 @@ def read_side_file(folder: Path, study: str) -> SideFile:
         write_it="run mrigmm predict on it, or choose other studies"
         if failed is None or failed.remedy is None
         else f"{failed.remedy}; then the same mrigmm predict with --resume",
+        command="predict",
         damaged="the side file of the prediction is damaged",
-        write_again="run mrigmm predict again",
         study=study,
     )
 

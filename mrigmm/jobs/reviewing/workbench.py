@@ -26,8 +26,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mrigmm.data.files import atomic, locked
 from mrigmm.data.geometry import with_slices_last
-from mrigmm.data.side_file import Review
-from mrigmm.errors import InputError, Problem, lines
+from mrigmm.data.side_file import Base, Review, Verdict
+from mrigmm.errors import InputError, lines
 from mrigmm.export.nifti import write_labels
 from mrigmm.export.side_files import finite, write_json
 from mrigmm.jobs.common import DISCLAIMER, ORIGINAL_SUFFIX
@@ -78,9 +78,9 @@ class Save(BaseModel):
 
     revision: str
     labels: str | None = None
-    verdict: Literal["accepted", "rejected"] | None = None
+    verdict: Verdict | None = None
     comment: str = Field(default="", max_length=_LONGEST_COMMENT)
-    base: Literal["first", "last"] | None = None
+    base: Base | None = None
     insertion: list[float] | Literal["keep"] | None = "keep"
 
 
@@ -166,7 +166,8 @@ class Workbench:
         with self._saving, locked(self.folder):
             prediction = read_prediction(self.folder, study)
             if asked.revision != _revision(prediction):
-                raise ChangedError(_who(prediction))
+                last = prediction.side.review
+                raise ChangedError("" if last is None or not last.by else f" by {last.by} at {last.at}")
             view = self._view(prediction)
             before = prediction.side.review or Review()
             now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -338,16 +339,6 @@ def _revision(prediction: Prediction) -> str:
     return hashlib.sha256(f"{prediction.digest} {review}".encode()).hexdigest()
 
 
-def _who(prediction: Prediction) -> str:
-    """Return in words who changed a study, as far as that is known."""
-    review = prediction.side.review
-    return "" if review is None or not review.by else f" by {review.by} at {review.at}"
-
-
 def problem_text(error: InputError) -> str:
     """Return what is wrong as the page shows it."""
-    return "\n".join(_shown(problem) for problem in error.problems)
-
-
-def _shown(problem: Problem) -> str:
-    return problem.line if problem.file is None else f"{problem.line} [{Path(problem.file).name}]"
+    return "\n".join(p.line if p.file is None else f"{p.line} [{Path(p.file).name}]" for p in error.problems)

@@ -9,7 +9,7 @@ from typing import Any
 from mrigmm.config import RunConfig
 from mrigmm.data.files import write_text
 from mrigmm.data.provenance import provenance_record
-from mrigmm.data.run_folder import AnatomyRun, RunFolder, RunRecord, read_log
+from mrigmm.data.run_folder import RunFolder, RunRecord, read_anatomy_run, read_log
 from mrigmm.errors import InputError
 from mrigmm.jobs.common import DISCLAIMER
 from mrigmm.methods.study_verdict import OTHER_NETWORKS
@@ -142,7 +142,7 @@ def write_anatomy_card(run: RunFolder) -> None:
     Raises:
         InputError: the run is unfinished or damaged, or the card cannot be written.
     """
-    config, record = AnatomyRun(run).read()
+    config, record = read_anatomy_run(run)
     card = ModelCard(
         title=run.path.resolve().name,
         purpose="A network that finds cavity and wall of the left ventricle, trained by "

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from mrigmm.data.priors.choice import multiscale_prior_for
-from mrigmm.data.priors.multiscale import SIGMAS_MM
-from mrigmm.data.priors.prior_file import load_prior, save_prior
+from mrigmm.data.priors.prior_file import SIGMAS_MM, load_prior, save_prior
 from mrigmm.data.priors.shipped import default_multiscale_prior, default_prior
 from mrigmm.errors import InputError
 
