@@ -12,10 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from mrigmm.evaluation.cohort import study_overlaps
-from mrigmm.evaluation.intervals import Estimate, estimate_mean
+from mrigmm.evaluation.intervals import Estimate, Value, estimate_mean
 from mrigmm.evaluation.volume_agreement import (
     MeasuredAgreement,
-    Value,
     intraclass_correlation,
     measured_agreement,
 )

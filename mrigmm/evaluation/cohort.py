@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrigmm.evaluation.intervals import CONFIDENCE
+from mrigmm.evaluation.intervals import CONFIDENCE, UNDEFINED, Value
 from mrigmm.evaluation.overlap import Overlap, overlap
 from mrigmm.labels import nested_regions
 from mrigmm.lazy import LazyModule
@@ -115,15 +115,6 @@ stats = LazyModule("scipy.stats")
 
 
 @dataclass(frozen=True)
-class Rate:
-    """A share of studies with its 95 % interval (Wilson's score interval); NaN of no studies."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class CaseLevel:
     """Detection of a class in the studies that have it, and in no others.
 
@@ -131,8 +122,8 @@ class CaseLevel:
         minimum_ml: predicted volume from which on a study counts as having the class.
         true_positive, false_negative: studies whose reference has the class, found or not.
         false_positive, true_negative: studies whose reference has none of it.
-        sensitivity: share of the studies with the class in which it was found.
-        specificity: share of the studies without it in which it was not.
+        sensitivity: share of the studies with the class in which it was found, with Wilson's score interval.
+        specificity: share of the studies without it in which it was not, likewise.
     """
 
     minimum_ml: float
@@ -140,8 +131,8 @@ class CaseLevel:
     false_negative: int
     false_positive: int
     true_negative: int
-    sensitivity: Rate
-    specificity: Rate
+    sensitivity: Value
+    specificity: Value
 
 
 def case_level(studies: Iterable[Overlap], *, minimum_ml: float = 0.0) -> CaseLevel:
@@ -159,8 +150,8 @@ def case_level(studies: Iterable[Overlap], *, minimum_ml: float = 0.0) -> CaseLe
     return CaseLevel(minimum_ml, tp, fn, fp, tn, _rate(tp, tp + fn), _rate(tn, tn + fp))
 
 
-def _rate(count: int, total: int) -> Rate:
+def _rate(count: int, total: int) -> Value:
     if not total:
-        return Rate(math.nan, math.nan, math.nan)
+        return UNDEFINED
     interval = stats.binomtest(count, total).proportion_ci(CONFIDENCE, method="wilson")
-    return Rate(count / total, float(interval.low), float(interval.high))
+    return Value(count / total, float(interval.low), float(interval.high))

@@ -22,6 +22,18 @@ CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
+class Value:
+    """A figure with its 95 % interval; all NaN where it is not defined."""
+
+    value: float
+    low: float
+    high: float
+
+
+UNDEFINED = Value(math.nan, math.nan, math.nan)
+
+
+@dataclass(frozen=True)
 class Estimate:
     """A mean over studies.
 

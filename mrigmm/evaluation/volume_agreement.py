@@ -9,25 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mrigmm.evaluation.intervals import CONFIDENCE, Estimate, estimate_mean
+from mrigmm.evaluation.intervals import CONFIDENCE, UNDEFINED, Estimate, Value, estimate_mean
 from mrigmm.lazy import LazyModule
 
 stats = LazyModule("scipy.stats")
 
 # With fewer studies nothing is said about agreement.
 MIN_STUDIES = 3
-
-
-@dataclass(frozen=True)
-class Value:
-    """A figure with its 95 % interval; all NaN where it is not defined."""
-
-    value: float
-    low: float
-    high: float
-
-
-_UNDEFINED = Value(math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True)
@@ -72,7 +60,7 @@ def measured_agreement(first: Sequence[float], second: Sequence[float]) -> Measu
     difference = np.subtract(first, second)
     if n < MIN_STUDIES:
         nothing = Estimate(math.nan, math.nan, math.nan, math.nan, n, 0)
-        return MeasuredAgreement(n, _UNDEFINED, math.nan, _UNDEFINED, _UNDEFINED, _UNDEFINED, nothing)
+        return MeasuredAgreement(n, UNDEFINED, math.nan, UNDEFINED, UNDEFINED, UNDEFINED, nothing)
     bias, sd = float(difference.mean()), float(difference.std(ddof=1))
     z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
     t = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
@@ -108,7 +96,7 @@ def intraclass_correlation(measurements: NDArray[np.floating]) -> Value:
     x = np.asarray(measurements, dtype=np.float64)
     n, k = x.shape
     if n < MIN_STUDIES or k < 2:
-        return _UNDEFINED
+        return UNDEFINED
     of_subjects, of_raters, mean = x.mean(axis=1), x.mean(axis=0), x.mean()
     msr = k * float(((of_subjects - mean) ** 2).sum()) / (n - 1)
     msc = n * float(((of_raters - mean) ** 2).sum()) / (k - 1)
@@ -116,7 +104,7 @@ def intraclass_correlation(measurements: NDArray[np.floating]) -> Value:
     mse = float((rest**2).sum()) / ((n - 1) * (k - 1))
     total = msr + (k - 1) * mse + k / n * (msc - mse)
     if np.allclose(x, x[0, 0]):
-        return _UNDEFINED
+        return UNDEFINED
     icc = (msr - mse) / total
     if mse <= 1e-12 * msr:
         return Value(icc, math.nan, math.nan)

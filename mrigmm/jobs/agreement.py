@@ -25,7 +25,7 @@ from mrigmm.evaluation.agreement import (
 from mrigmm.export.nifti import write_map
 from mrigmm.jobs.agreement_files import AGREEMENT_FILE, Agreement, write_agreement
 from mrigmm.jobs.common import Track, no_progress
-from mrigmm.jobs.quantifying.inputs import measured
+from mrigmm.jobs.quantifying.inputs import maps_of
 from mrigmm.jobs.quantifying.insertions import Points, check_studies, landmarks, require_base
 from mrigmm.jobs.reading.masks import Mask, open_readers, turned
 from mrigmm.jobs.reading.prediction_folder import Prediction, folder_names
@@ -189,7 +189,7 @@ def _measured(
 
     All readers have the base and the insertion of the first who shows them.
     """
-    maps = [measured(mask).maps for mask in masks]
+    maps = [maps_of(mask) for mask in masks]
     shared: Orientation | None = None
     if point is None:
         found = (

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from mrigmm.data.files import atomic, remove, write_text
 from mrigmm.evaluation.agreement import ClassAgreement, Kappa, Pair, QuantityAgreement, StudyAgreement
-from mrigmm.evaluation.volume_agreement import MIN_STUDIES, Value
+from mrigmm.evaluation.intervals import Value
+from mrigmm.evaluation.volume_agreement import MIN_STUDIES
 from mrigmm.export.side_files import write_csv, write_json
 from mrigmm.jobs.common import DISCLAIMER, Outcome, versions
 from mrigmm.jobs.shown import ShownTable, figure

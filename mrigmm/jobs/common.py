@@ -21,7 +21,7 @@ from mrigmm.data.priors.choice import multiscale_prior_for, prior_for
 from mrigmm.data.priors.shipped import default_prior
 from mrigmm.data.standardise import CROP_ZSCORE
 from mrigmm.data.study import Corrections
-from mrigmm.errors import InputError, Problem, counted, grouped, printable, told
+from mrigmm.errors import InputError, Problem, counted, grouped, printable
 from mrigmm.jobs.shown import ShownTable
 from mrigmm.methods.anatomy import Finder, read_anatomy_finder
 from mrigmm.methods.base import Task
@@ -184,11 +184,6 @@ def cohort_task(
 def run_corrections(config: RunConfig) -> Corrections:
     """Return how a run's studies are read."""
     return Corrections(bias_correction=config.bias_correction, registration=config.registration)
-
-
-def warnings_of(study: str, warnings: Iterable[str]) -> list[Problem]:
-    """A study's warnings as problems of the severity "warning"."""
-    return told(warnings, "warning", study)
 
 
 def region_finder(anatomy: Path | None, device: str, networks: Path | None = None) -> Finder:

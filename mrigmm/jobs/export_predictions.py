@@ -11,11 +11,11 @@ from typing import Protocol
 import numpy as np
 
 from mrigmm.data.files import require_new_folder, write_text
-from mrigmm.errors import InputError, Problem, near_misses
+from mrigmm.errors import InputError, Problem, near_misses, told
 from mrigmm.export import bids
 from mrigmm.export.nifti import write_labels
 from mrigmm.export.side_files import write_itksnap_labels, write_json, write_slicer_colours
-from mrigmm.jobs.common import DISCLAIMER, LABELS_SUFFIX, Outcome, Track, no_progress, warnings_of
+from mrigmm.jobs.common import DISCLAIMER, LABELS_SUFFIX, Outcome, Track, no_progress
 from mrigmm.jobs.reading.prediction_folder import Prediction, predicted_studies, read_prediction
 from mrigmm.labels import SCHEMES, scheme_ids
 
@@ -164,7 +164,7 @@ class _Ids:
         texts = [
             f"{name} is written as myocardium: '{self.scheme}' does not tell them apart" for name in merged
         ]
-        return warnings_of(prediction.study, texts)
+        return told(texts, "warning", prediction.study)
 
     def file_name(self, study: str) -> str:
         """Return the name of a study's label map."""

@@ -26,10 +26,8 @@ from mrigmm.jobs.common import (
     no_progress,
 )
 from mrigmm.jobs.quantifying.inputs import (
-    MeasuredStudy,
     Reference,
-    measured,
-    read_measured,
+    maps_of,
     read_reference,
     slices_last_grid,
 )
@@ -151,33 +149,38 @@ def quantify(
     for name in track(found, "Measuring"):
         try:
             reference = None
-            prediction = read_measured(folder, name)
+            prediction = read_prediction(folder, name)
             if cohort is not None and name in known and known[name].label is not None:
                 reference = read_reference(known[name], prediction, cohort)
-            maps, rv, point = prediction.maps, None if reference is None else reference.rv, points.get(name)
+            maps, rv, point = (
+                maps_of(prediction),
+                None if reference is None else reference.rv,
+                points.get(name),
+            )
             doubts = [] if point is None or at is None else check_place(point, maps, name, at)
             doubts += [] if base is None else check_base(base, maps, rv, name)
-            point_seen, base_seen = reviewed_landmarks(prediction.prediction.side)
+            point_seen, base_seen = reviewed_landmarks(prediction.side)
             point = point_seen if point is None else point
             base_first, degrees = landmarks(maps, rv, point, base_seen if base is None else base == "first")
             if rv is not None and point is None and base_first is not None:
                 doubts += check_header(rv, maps, name, base_first=base_first)
             rows[name] = _measure(
                 prediction,
+                maps,
                 reference,
-                [read_measured(Path(member), name) for member in members],
+                [read_prediction(Path(member), name) for member in members],
                 _orientation(base_first, degrees),
                 base_first,
             )
         except InputError as error:
             problems += error.problems
             continue
-        drawn = prediction.prediction.edited or prediction.prediction.side.region_divided
-        problems += [*map_problems(name, prediction.maps, divided=drawn), *doubts]
+        drawn = prediction.edited or prediction.side.region_divided
+        problems += [*map_problems(name, maps, divided=drawn), *doubts]
         no_base += [name] if base_first is None else []
         no_insertion += [name] if degrees is None and not rows[name]["segments"] else []
-        measured_maps[name] = prediction.prediction
-        problems += prediction.prediction.notes()
+        measured_maps[name] = prediction
+        problems += prediction.notes()
     if not rows:
         raise InputError.from_problems(problems)
     without = [name for name, row in rows.items() if "reference" not in row]
@@ -222,10 +225,10 @@ def predicted_quantities(
     return {**row, SEQUENCES: present}
 
 
-def measure_now(study: MeasuredStudy) -> dict[str, Any]:
+def measure_now(prediction: Prediction, maps: Maps) -> dict[str, Any]:
     """The numbers of a study as it is now, numbered by insertion and base of its review where it has them."""
-    base_first, degrees = landmarks(study.maps, None, *reviewed_landmarks(study.prediction.side))
-    return _measure(study, None, [], _orientation(base_first, degrees), base_first)
+    base_first, degrees = landmarks(maps, None, *reviewed_landmarks(prediction.side))
+    return _measure(prediction, maps, None, [], _orientation(base_first, degrees), base_first)
 
 
 def _orientation(base_first: bool | None, degrees: float | None) -> Orientation | None:
@@ -254,7 +257,7 @@ def write_recorded(folder: Path, *, changed: Collection[str] | None = None) -> l
             if name in before and name not in (changed or ()) and is_of(digests.get(name), prediction):
                 rows[name] = before[name]
             elif prediction.edited or any(named is not None for named in point_and_base):
-                rows[name] = measure_now(measured(prediction))
+                rows[name] = measure_now(prediction, maps_of(prediction))
             elif recorded is not None:
                 rows[name] = {**shown(recorded, prediction.side.method), SEQUENCES: prediction.sequences}
             if name in rows and "reference" in before.get(name, {}):
@@ -281,18 +284,18 @@ def _recorded_rows(folder: Path) -> tuple[dict[str, dict[str, Any]], dict[str, s
 
 
 def _measure(
-    prediction: MeasuredStudy,
+    prediction: Prediction,
+    maps: Maps,
     reference: Reference | None,
-    members: Sequence[MeasuredStudy],
+    members: Sequence[Prediction],
     orientation: Orientation | None,
     base_first: bool | None = None,
 ) -> dict[str, Any]:
     """The numbers of one study as they stand in the JSON file."""
-    row, draws = _numbers(prediction, orientation, base_first)
-    row[SEQUENCES] = prediction.prediction.sequences
-    edited = prediction.prediction.edited
-    if members and not edited:
-        draws = _pooled([(row, draws), *(_numbers(member) for member in members)])
+    row, draws = _numbers(prediction, maps, orientation, base_first)
+    row[SEQUENCES] = prediction.sequences
+    if members and not prediction.edited:
+        draws = _pooled([(row, draws), *(_numbers(member, maps_of(member)) for member in members)])
         row["intervals"] = {name: list(ends) for name, ends in intervals(draws).items()}
     if reference is not None:
         row["reference"] = reference.volumes
@@ -301,28 +304,31 @@ def _measure(
             for name, values in draws.items()
             if math.isfinite(reference.volumes.get(name, math.nan))
         }
-        if not draws and not edited:
+        if not draws and not prediction.edited:
             saved = "predict with --save-probabilities, or "
-            how = saved if is_shown(prediction.prediction.side.method) else ""
+            how = saved if is_shown(prediction.side.method) else ""
             row["notes"].append(f"no CRPS: {how}give members")
     finished: dict[str, Any] = finite(row)
     return finished
 
 
 def _numbers(
-    prediction: MeasuredStudy, orientation: Orientation | None = None, base_first: bool | None = None
+    prediction: Prediction,
+    maps: Maps,
+    orientation: Orientation | None = None,
+    base_first: bool | None = None,
 ) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
     """The numbers of a prediction, and draws of those that probabilities were saved of."""
-    maps, notes = prediction.maps, []
+    notes = []
     if maps.mvo is not None and (maps.mvo & ~maps.mask("scar")).any():
         n = int((maps.mvo & ~maps.mask("scar")).sum())
         notes.append(f"{n} voxels of microvascular obstruction are no scar in the label map and do not count")
-    if prediction.prediction.edited:
+    if prediction.edited:
         notes.append(f"{EDITED}: no expected values and no intervals")
     found = quantify_maps(maps, orientation, base_first=base_first)
-    method = prediction.prediction.side.method
+    method = prediction.side.method
     row = shown(found.as_dict(), method)
-    recorded = prediction.prediction.side.quantities
+    recorded = prediction.side.quantities
     if maps.resp is None and recorded is not None:
         # What `predict` found while the probabilities were in memory.
         before = shown(recorded, method)

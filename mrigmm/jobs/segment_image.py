@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from mrigmm.data.files import remove, require_new_file, require_not_input
 from mrigmm.data.photographs import Photograph, photograph_study, read_mask, read_photograph
 from mrigmm.data.study import NO_CORRECTIONS
-from mrigmm.errors import InputError
+from mrigmm.errors import InputError, told
 from mrigmm.export.photographs import write_label_image, write_overlay
 from mrigmm.export.side_files import write_json
-from mrigmm.jobs.common import Outcome, select_device, versions, warnings_of
+from mrigmm.jobs.common import Outcome, select_device, versions
 from mrigmm.jobs.predicting.segmenter import Segmenter
 from mrigmm.labels import segment_colours
 from mrigmm.methods.base import CohortMethod, Method, Segmentation, Task
@@ -105,7 +105,7 @@ def segment_image(
         for file in files.values():
             remove(file)
         raise
-    return Outcome(out, (image.name,), tuple(warnings_of(image.name, found.warnings)))
+    return Outcome(out, (image.name,), tuple(told(found.warnings, "warning", image.name)))
 
 
 def segment_photograph(

@@ -18,7 +18,7 @@ from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.priors.choice import multiscale_prior_for
 from mrigmm.data.run_folder import RunFolder, RunRecord, read_log
 from mrigmm.data.study_tensors import StudyTensors
-from mrigmm.errors import InputError, Problem
+from mrigmm.errors import InputError, Problem, told
 from mrigmm.jobs.common import (
     Outcome,
     Tell,
@@ -27,7 +27,6 @@ from mrigmm.jobs.common import (
     region_finder,
     tell_nothing,
     versions,
-    warnings_of,
 )
 from mrigmm.jobs.options import TrainKeywords, TrainOptions, read_options, takes
 from mrigmm.jobs.training.adapt import adapt
@@ -238,7 +237,7 @@ def _fill(
             continue
         store.append(study)
         used.append(entry)
-        problems += warnings_of(entry.study.id, notes)
+        problems += told(notes, "warning", entry.study.id)
     if entries and not used:
         raise InputError.from_problems(problems)
     return used, problems

@@ -28,8 +28,8 @@ from mrigmm.data.dicom.series_map import MappedStudy, read_map, write_map
 from mrigmm.data.dicom.stack import read_voxels, stack_slices, write_nifti
 from mrigmm.data.files import require_new_folder, write_text
 from mrigmm.data.sources.names import label_ids
-from mrigmm.errors import InputError, Problem, counted, some_of
-from mrigmm.jobs.common import Outcome, Track, warnings_of
+from mrigmm.errors import InputError, Problem, counted, some_of, told
+from mrigmm.jobs.common import Outcome, Track
 from mrigmm.jobs.manifest import labels_as_json
 
 MAP_FILE = "map.yaml"
@@ -167,7 +167,7 @@ def _propose(
     plan = []
     problems: list[Problem] = []
     for study, study_id, (verdicts, notes) in zip(studies, ids, choices, strict=True):
-        problems += warnings_of(study_id, [*notes, *doubts.of_missing_sequences(study, verdicts)])
+        problems += told([*notes, *doubts.of_missing_sequences(study, verdicts)], "warning", study_id)
         sequences = _by_sequence(study, {key: verdict.sequence for key, verdict in verdicts.items()})
         plan.append(_Planned(study_id, study, sequences))
     ignored = [verdict for verdicts, _ in choices for verdict in verdicts.values()]
@@ -195,12 +195,12 @@ def _follow(
         keys, mapped_keys = {part.key for part in study.parts}, set(entry.sequences)
         differ = [f"series {key} is not in the map and is ignored" for key in sorted(keys - mapped_keys)]
         differ += [f"series {key} of the map is not there" for key in sorted(mapped_keys - keys)]
-        problems += warnings_of(entry.id, differ)
+        problems += told(differ, "warning", entry.id)
         plan.append(_Planned(entry.id, study, _by_sequence(study, entry.sequences)))
     there = {study.uid for study in studies}
     for uid, entry in mapped.items():
         if uid not in there:
-            problems += warnings_of(entry.id, ["the study of the map is not in the folder"])
+            problems += told(["the study of the map is not in the folder"], "warning", entry.id)
     return plan, problems
 
 
@@ -214,7 +214,7 @@ def _by_sequence(study: DicomStudy, sequence_of: Mapping[str, str]) -> dict[str,
 
 def _convert(study: _Planned, folder: Path, written: _Written) -> list[Problem]:
     """Write the volumes of a study; a sequence that fails does not stop the others."""
-    problems: list[Problem] = warnings_of(study.id, doubts.of_sequences(study.sequences))
+    problems: list[Problem] = told(doubts.of_sequences(study.sequences), "warning", study.id)
     if not study.sequences:
         problems.append(
             Problem(
@@ -236,11 +236,11 @@ def _convert(study: _Planned, folder: Path, written: _Written) -> list[Problem]:
         written.images.setdefault(study.id, {})[sequence] = file
         keys = tuple(part.key for part in parts)
         written.origins[file] = Origin(study.found.uid, sequence, component, keys)
-        problems += warnings_of(study.id, (*stack.notes, *notes))
+        problems += told((*stack.notes, *notes), "warning", study.id)
         if sequence == "LGE" and component == "magnitude" and data.min() < 0:
             component = "PSIR"
             text = "LGE: values below 0, so it is phase-sensitive (PSIR), which neither name nor tags say"
-            problems += warnings_of(study.id, [text])
+            problems += told([text], "warning", study.id)
         written.lge += [component] if sequence == "LGE" else []
     return problems
 
@@ -261,7 +261,7 @@ def _replace_record(
         now = _reference(written.images.get(study.id, ()))
         if earlier and now and earlier != now:
             text = f"the reference is now {now}: maps that were drawn on {earlier} do not fit its grid"
-            problems += warnings_of(study.id, [text])
+            problems += told([text], "warning", study.id)
     return problems
 
 

@@ -13,7 +13,7 @@ from mrigmm.export.dicom_sr import measured_values, write_dicom_sr
 from mrigmm.jobs.common import DISCLAIMER, Track
 from mrigmm.jobs.predicting.finished import sha256
 from mrigmm.jobs.quantify import measure_now
-from mrigmm.jobs.quantifying.inputs import measured
+from mrigmm.jobs.quantifying.inputs import maps_of
 from mrigmm.jobs.reading.prediction_folder import Prediction
 
 
@@ -82,7 +82,7 @@ class DicomSegs:
             for name, index in prediction.classes.items()
             if name != "edema" or prediction.edema_sought
         }
-        numbers = measure_now(measured(prediction))["volumes"]
+        numbers = measure_now(prediction, maps_of(prediction))["volumes"]
         review = prediction.side.review
         editor = review.edited_by if prediction.edited and review is not None else None
         write_dicom_sr(

@@ -20,7 +20,7 @@ from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError, Problem, lines, memory_checked, told
 from mrigmm.export.nifti import write_labels, write_map, write_probabilities
 from mrigmm.export.side_files import write_itksnap_labels, write_json, write_slicer_colours
-from mrigmm.jobs.common import DISCLAIMER, command_line, versions, warnings_of
+from mrigmm.jobs.common import DISCLAIMER, command_line, versions
 from mrigmm.jobs.predicting.finished import Request
 from mrigmm.jobs.predicting.result_files import remove_derived, remove_results, result_files
 from mrigmm.jobs.predicting.segmenter import Segmenter
@@ -144,7 +144,7 @@ def solve(study: Study, request: Request, notes: Sequence[str] = ()) -> SolvedSt
         *told(notes, "note", study.id),
         *tensors.findings,
         *result_problems(tensors, result.labels, segmenter.classes),
-        *warnings_of(study.id, result.warnings),
+        *told(result.warnings, "warning", study.id),
     )
     labels = tensors.to_input_grid(result.labels[None])[0]
     used = study.scribbles if tensors.scribbles is not None else None
@@ -182,7 +182,7 @@ def write_solved(
         maps |= uncertainty_maps(result)
         if not maps[ENTROPY].any():
             text = "this method gives no probabilities: the entropy is 0 in every voxel"
-            problems += warnings_of(tensors.id, [text])
+            problems += told([text], "warning", tensors.id)
     remove_derived(out)
     remove_results(files)  # maps that are not asked for this time
     try:

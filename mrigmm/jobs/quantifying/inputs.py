@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,19 +10,11 @@ from numpy.typing import NDArray
 from mrigmm.data.geometry import Grid, with_slices_last
 from mrigmm.data.manifest import Manifest, Study
 from mrigmm.data.maps import NO_CLASS, reference_classes, reference_volume
-from mrigmm.jobs.reading.prediction_folder import Prediction, read_prediction
+from mrigmm.jobs.reading.prediction_folder import Prediction
 from mrigmm.jobs.scored_study import compared_with_reference
-from mrigmm.labels import merged_ids
+from mrigmm.labels import merged_ids, of_the_ventricle
 from mrigmm.quantification.study import Maps
 from mrigmm.quantification.volumes import clinical_numbers, volumes_ml
-
-
-@dataclass(frozen=True)
-class MeasuredStudy:
-    """A predicted study and its maps, slices last."""
-
-    prediction: Prediction
-    maps: Maps
 
 
 @dataclass(frozen=True)
@@ -34,24 +25,15 @@ class Reference:
     rv: NDArray[np.bool_] | None
 
 
-def read_measured(folder: Path, name: str) -> MeasuredStudy:
-    """Read a study of a folder that `predict` wrote.
-
-    Raises:
-        InputError: a file of it is missing, damaged or lies on another grid.
-    """
-    return measured(read_prediction(folder, name))
-
-
-def measured(prediction: Prediction) -> MeasuredStudy:
-    """Put the slices of a study's maps last.
+def maps_of(prediction: Prediction) -> Maps:
+    """Read a study's maps, and put their slices last.
 
     Raises:
         InputError: probabilities or right ventricle are damaged, or lie on another grid.
     """
     grid, mvo, rv = prediction.labels.grid, prediction.mvo, prediction.right_ventricle()
     volume = prediction.probabilities()
-    maps = Maps(
+    return Maps(
         with_slices_last(prediction.labels.data, grid),
         prediction.classes,
         slices_last_grid(grid),
@@ -60,17 +42,16 @@ def measured(prediction: Prediction) -> MeasuredStudy:
         prediction.edema_sought,
         None if rv is None else with_slices_last(rv, grid),
     )
-    return MeasuredStudy(prediction, maps)
 
 
-def read_reference(study: Study, prediction: MeasuredStudy, cohort: Manifest) -> Reference:
+def read_reference(study: Study, prediction: Prediction, cohort: Manifest) -> Reference:
     """Reference labels of a study, of the classes that its prediction has, too (`labels.compared_classes`).
 
     Raises:
         InputError: as `reference_volume`, and when there is no class in common.
     """
-    maps, grid = prediction.maps, prediction.prediction.labels.grid
-    compared = compared_with_reference(study, cohort, [*maps.ids])
+    grid, classes = prediction.labels.grid, [*prediction.classes]
+    compared = compared_with_reference(study, cohort, classes)
     drawn = reference_volume(study, grid, cohort.labels)
     index = reference_classes(drawn, merged_ids(cohort.labels, compared), [*compared])
     ml = volumes_ml(index, {name: i for i, name in enumerate(compared)}, grid.voxel_volume_ml)
@@ -79,9 +60,9 @@ def read_reference(study: Study, prediction: MeasuredStudy, cohort: Manifest) ->
         for name in ("mvo", "rv_blood")
         if cohort.labels.get(name)
     }
-    if "mvo" in parts and maps.mvo is not None:
+    if "mvo" in parts and prediction.mvo is not None:
         ml["mvo"] = int(parts["mvo"].sum()) * grid.voxel_volume_ml
-    numbers = clinical_numbers(ml, ventricle=maps.ventricle)
+    numbers = clinical_numbers(ml, ventricle=of_the_ventricle(classes))
     rv = np.moveaxis(parts["rv_blood"], grid.slice_axis, -1) if "rv_blood" in parts else None
     return Reference({name: float(value) for name, value in numbers.items()}, rv)
 

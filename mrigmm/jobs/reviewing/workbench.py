@@ -32,7 +32,7 @@ from mrigmm.export.nifti import write_labels
 from mrigmm.export.side_files import finite, write_json
 from mrigmm.jobs.common import DISCLAIMER, ORIGINAL_SUFFIX
 from mrigmm.jobs.quantify import measure_now
-from mrigmm.jobs.quantifying.inputs import MeasuredStudy, measured
+from mrigmm.jobs.quantifying.inputs import maps_of
 from mrigmm.jobs.quantifying.insertions import check_place
 from mrigmm.jobs.quantifying.plausible import map_problems
 from mrigmm.jobs.reading.evaluated import orientation_of
@@ -47,6 +47,7 @@ from mrigmm.jobs.reporting.study import numbered_by, view_of
 from mrigmm.jobs.reviewing.tables import Tables
 from mrigmm.labels import BACKGROUND_ID, in_words
 from mrigmm.quantification.segments import epicardium_at
+from mrigmm.quantification.study import Maps
 from mrigmm.quantification.view import View
 from mrigmm.reporting.bulls_eye import bulls_eye
 from mrigmm.reporting.page import ANSWERS
@@ -152,7 +153,7 @@ class Workbench:
             "base_known": view.base_known,
             "pixel_mm": [across, down],
             "images_note": note,
-            **self._state(measured(prediction), view),
+            **self._state(prediction, view),
         }
 
     def save(self, study: str, asked: Save) -> dict[str, Any]:
@@ -192,7 +193,7 @@ class Workbench:
             content = json.loads(side_file.read_text(encoding="utf-8"))
             write_json(side_file, {**content, "review": asdict(review)})
             self.saved[study] = None
-            state = self._state(measured(read_prediction(self.folder, study)), view)
+            state = self._state(read_prediction(self.folder, study), view)
         moved = (review.insertion_mm, review.base) != (before.insertion_mm, before.base)
         self.tables.changed(study, anew=drawn or moved)
         return {**state, **self.tables.told()}
@@ -215,13 +216,13 @@ class Workbench:
         recorded = read_side_file(self.folder, prediction.study).quantities
         return view_of(prediction, orientation_of(recorded or {}))
 
-    def _state(self, study: MeasuredStudy, view: View) -> dict[str, Any]:
+    def _state(self, prediction: Prediction, view: View) -> dict[str, Any]:
         """Return numbers and review of a study as its files are now."""
-        prediction = study.prediction
-        row = measure_now(study)
+        maps = maps_of(prediction)
+        row = measure_now(prediction, maps)
         program = read_side_file(self.folder, prediction.study).quantities or {"volumes": {}}
         review = prediction.side.review or Review()
-        warnings = map_problems(prediction.study, study.maps, divided=True)
+        warnings = map_problems(prediction.study, maps, divided=True)
         percent = {int(part["segment"]): part["transmurality_percent"] for part in row["segments"]}
         by = orientation_of(row)
         known = [name for name in ANSWERS if name in row["volumes"]]
@@ -241,20 +242,8 @@ class Workbench:
             "warnings": [*prediction.side.warnings, *lines(warnings, "warning"), *lines(warnings, "error")],
             "notes": row["notes"],
             "bulls_eye": finite(asdict(bulls_eye(percent, numbered_by(by)))) if percent else None,
-            "insertion": self._insertion(study, view, None if by is None else by.insertion_degrees),
+            "insertion": _insertion(review, maps, view, None if by is None else by.insertion_degrees),
         }
-
-    def _insertion(self, study: MeasuredStudy, view: View, degrees: float | None) -> dict[str, Any]:
-        """Return where on the page the anterior insertion is: in each slice, and the point that was given."""
-        maps, review = study.maps, study.prediction.side.review
-        to_page = _to_page(view, maps.labels.shape)
-        border, given = np.empty((0, 3)), None
-        if degrees is not None:
-            border = epicardium_at(degrees, maps.cavity, maps.wall, maps.grid.affine)
-        if review is not None and review.insertion_mm is not None:
-            index = apply_affine(np.linalg.inv(maps.grid.affine), review.insertion_mm)
-            given = apply_affine(to_page, index).tolist()
-        return {"slices": apply_affine(to_page, border).tolist() if len(border) else [], "given": given}
 
     def _insertion_mm(
         self, prediction: Prediction, view: View, at: Iterable[float] | None
@@ -271,7 +260,7 @@ class Workbench:
             raise InputError(
                 "the insertion is no position", study=prediction.study, expected="three finite numbers"
             )
-        maps = measured(prediction).maps
+        maps = maps_of(prediction)
         index = apply_affine(np.linalg.inv(_to_page(view, maps.labels.shape)), place)
         point = apply_affine(maps.grid.affine, index)
         check_place(point, maps, prediction.study, self.folder / f"{prediction.study}.json")
@@ -284,6 +273,18 @@ class Workbench:
         if not prediction.edited and not original.exists():
             with atomic(original) as temporary:
                 shutil.copyfile(prediction.labels.path or Path(), temporary)
+
+
+def _insertion(review: Review, maps: Maps, view: View, degrees: float | None) -> dict[str, Any]:
+    """Return where on the page the anterior insertion is: in each slice, and the point that was given."""
+    to_page = _to_page(view, maps.labels.shape)
+    border, given = np.empty((0, 3)), None
+    if degrees is not None:
+        border = epicardium_at(degrees, maps.cavity, maps.wall, maps.grid.affine)
+    if review.insertion_mm is not None:
+        index = apply_affine(np.linalg.inv(maps.grid.affine), review.insertion_mm)
+        given = apply_affine(to_page, index).tolist()
+    return {"slices": apply_affine(to_page, border).tolist() if len(border) else [], "given": given}
 
 
 def _slices_last(prediction: Prediction, labels: NDArray[Any]) -> NDArray[np.uint8]:
