@@ -10,22 +10,20 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mrigmm.errors import InputError, near_misses
-from mrigmm.settings_yaml import Overrides, parse_overrides, read_config_file, validated, wrong_version
+from mrigmm.settings_yaml import Knobs, Overrides, parse_overrides, read_config_file, validated, wrong_version
 
 CONFIG_VERSION: Literal[2] = 2
 DEFAULT_PRESET = "default"
 
 
-class RunConfig(BaseModel):
+class RunConfig(Knobs):
     """Configuration of one training run. Lengths in mm, intensities in z-score units.
 
     The defaults are the preset `default`; the others are what `PRESETS` changes of it.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     version: Literal[2] = CONFIG_VERSION
     preset: str = DEFAULT_PRESET

@@ -8,22 +8,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from mrigmm.errors import InputError
-from mrigmm.settings_yaml import Overrides, parse_overrides, read_config_file, validated, wrong_version
+from mrigmm.settings_yaml import Knobs, Overrides, parse_overrides, read_config_file, validated, wrong_version
 
 ANATOMY_CONFIG_VERSION: Literal[1] = 1
 
 
-class AnatomyConfig(BaseModel):
+class AnatomyConfig(Knobs):
     """Configuration of a training of the anatomy stage. Lengths in mm.
 
     The terms for unlabelled slices are off: none has helped yet (docs/results/anatomy.md). Weights of Peng,
     Pedersoli and Desrosiers (2021): consistency 5 or 10, mutual information 0.1.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     kind: Literal["anatomy"] = "anatomy"
     version: Literal[1] = ANATOMY_CONFIG_VERSION

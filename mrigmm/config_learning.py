@@ -5,13 +5,13 @@ Imports no torch, so that `mrigmm info` stays instant.
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from mrigmm.settings_yaml import Knobs
 
 
-class LabelsConfig(BaseModel):
+class LabelsConfig(Knobs):
     """Configuration of the training of pretrained networks on labels."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     seed: int = Field(0, ge=0, lt=2**32, description="Draws slices, changes and who is held out.")
     steps: int = Field(200, ge=1, description="Steps of a segmenter.")
@@ -24,10 +24,8 @@ class LabelsConfig(BaseModel):
     held_out_share: float = Field(0.2, gt=0, le=0.5, description="Labelled patients that choose the weights.")
 
 
-class AdaptConfig(BaseModel):
+class AdaptConfig(Knobs):
     """Configuration of the adaptation of pretrained networks to a cohort, without labels."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     seed: int = Field(0, ge=0, lt=2**32, description="Draws the simulated studies.")
     pool: int = Field(200, ge=20, description="Simulated studies that figures are told from knobs by.")

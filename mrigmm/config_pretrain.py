@@ -8,23 +8,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from mrigmm.settings_yaml import Overrides, parse_overrides, read_config_file, validated
+from mrigmm.settings_yaml import Knobs, Overrides, parse_overrides, read_config_file, validated
 
 Range = tuple[float, float]
 ClassTable = tuple[tuple[float, float, float], ...]
 
 
-class GeneratorRanges(BaseModel):
+class GeneratorRanges(Knobs):
     """Ranges of the generator. A pair is the lower and upper bound of a uniform draw.
 
     Chances lie in 0 to 1; "z" is the SD of a sequence inside the left ventricle of the study. The
     defaults enclose the population figures of two centres (`population_statistics.json`,
     `population_lge_second_centre.json`) with room around them.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     # Grid
     spacing_mm: float = Field(1.0, gt=0, description="In-plane pixel of the slices that the network sees.")
@@ -117,10 +115,8 @@ _PLAIN_RANGES: dict[str, Any] = {
 }
 
 
-class PretrainConfig(BaseModel):
+class PretrainConfig(Knobs):
     """Configuration of the networks that learn from simulated slices alone."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     kind: Literal["pretrained"] = "pretrained"
     version: Literal[1] = 1

@@ -11,11 +11,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mrigmm.errors import InputError, Problem, near_misses
 
 _MAX_SHOWN = 500  # characters of a value in a message
+
+
+class Knobs(BaseModel):
+    """Base of all settings: unknown keys and numbers that are not finite are errors, and nothing changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
 
 Config = TypeVar("Config", bound=BaseModel)
 # Changes of settings: `key=value` texts, as on the command line, or values by key.

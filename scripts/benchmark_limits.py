@@ -49,21 +49,17 @@ def network_pass(filters: int, *, slices: int = 4) -> tuple[Callable[[], object]
     """A pass of the default's U-Net, and its floating-point operations."""
     torch.manual_seed(SEED)
     network = SpatialPrior(C, K - 1, filters=filters, levels=4).eval()
-    x = torch.randn(slices, C + N_ANATOMY_CHANNELS, SIDE, SIDE)
-
-    def run() -> object:
-        with torch.inference_mode():
-            return network(x)
-
-    with FlopCounterMode(display=False) as counter:
-        network(x)
-    return run, float(counter.get_total_flops())
+    return counted_pass(network, torch.randn(slices, C + N_ANATOMY_CHANNELS, SIDE, SIDE))
 
 
 def segmenter_pass(*, slices: int = 4) -> tuple[Callable[[], object], float]:
     """A pass of the first pretrained segmenter, and its floating-point operations."""
     network = for_inference(shipped_networks("cpu").segmenters[0].unet)
-    x = torch.randn(slices, N_PLANES, SIDE, SIDE)
+    return counted_pass(network, torch.randn(slices, N_PLANES, SIDE, SIDE))
+
+
+def counted_pass(network: torch.nn.Module, x: torch.Tensor) -> tuple[Callable[[], object], float]:
+    """A pass of a network, and its floating-point operations."""
 
     def run() -> object:
         with torch.inference_mode():

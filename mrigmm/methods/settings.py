@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from mrigmm.errors import InputError, near_misses
-from mrigmm.settings_yaml import not_allowed
+from mrigmm.settings_yaml import Knobs, not_allowed
 
 Settings = TypeVar("Settings", bound="MethodSettings")
 
@@ -19,10 +19,8 @@ def _names(value: object) -> object:
     return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
 
 
-class MethodSettings(BaseModel):
+class MethodSettings(Knobs):
     """Settings of a method: unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class FitSettings(MethodSettings):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -151,6 +152,15 @@ def fit_potts(
         allowed = torch.ones(int(region.max()) + 1, K, dtype=torch.bool, device=region.device)
     mixture = start.to(dtype=parameter_dtype(x.device), device=x.device)
 
+    solve = partial(
+        potts_posterior,
+        region=region,
+        beta=beta,
+        spacing_mm=spacing_mm,
+        n_sweeps=n_sweeps,
+        in_plane=in_plane,
+    )
+
     def joint(fitted: Mixture) -> tuple[Tensor, Tensor]:
         """Per voxel ``(N, K)``, and as a volume."""
         log_prior = region_log_prior(fitted.weights, allowed, values).to(x.dtype)
@@ -164,15 +174,7 @@ def fit_potts(
     converged = len(x) == 0
     while not converged and len(bounds) < max_iter:
         _, log_joint = joint(mixture)
-        q = potts_posterior(
-            log_joint,
-            region,
-            beta=beta,
-            spacing_mm=spacing_mm,
-            start=q,
-            n_sweeps=n_sweeps,
-            in_plane=in_plane,
-        )
+        q = solve(log_joint, start=q)
         bound = potts_bound(log_joint, q, region, beta=beta, spacing_mm=spacing_mm, in_plane=in_plane)
         if prior is not None:
             n_voxels = torch.tensor(float(len(x)), dtype=mixture.means.dtype, device=x.device)
@@ -186,13 +188,5 @@ def fit_potts(
         mixture = Mixture(mixture.weights, new.means, new.covariances)
         converged = len(bounds) > 1 and abs(bounds[-1] - bounds[-2]) < tol
     voxels, log_joint = joint(mixture)
-    final = potts_posterior(
-        log_joint,
-        region,
-        beta=beta,
-        spacing_mm=spacing_mm,
-        start=q,
-        n_sweeps=n_sweeps,
-        in_plane=in_plane,
-    )
+    final = solve(log_joint, start=q)
     return EMResult(mixture, final[:, inside].mT, bounds, converged, len(bounds), voxels.logsumexp(-1))
