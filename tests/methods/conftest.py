@@ -23,6 +23,12 @@ SCAR_ID, EDEMA_ID = 4, 3
 SCALE = ZScore(low=-1e6, high=1e6, centre=100.0, scale=50.0, varies=True, n_clipped=0)
 
 
+def without(study, channel):
+    observed = study.observed.clone()
+    observed[channel] = False
+    return observed
+
+
 @dataclass(frozen=True)
 class Ring:
     """A study with three slices of a ring of wall around a disc of blood, 1.2 x 1.2 x 10 mm."""

@@ -15,15 +15,11 @@ from mrigmm.methods.deep_gem import wall_units
 from mrigmm.methods.registry import make_method, method_of_run
 from mrigmm.phantom import simulate_cohort
 
+from .conftest import without
+
 SEQUENCES, CLASSES = ("LGE", "T2", "bSSFP"), ("blood", "myocardium", "edema", "scar")
 QUICK = ("filters=4", "levels=2", "spacing_mm=2", "epochs=3")
 CPU = torch.device("cpu")
-
-
-def without(study, channel):
-    observed = study.observed.clone()
-    observed[channel] = False
-    return observed
 
 
 @pytest.fixture(scope="module")

@@ -17,15 +17,11 @@ from mrigmm.methods.deep_gmm import DeepGMMMethod, build_network, component_orde
 from mrigmm.methods.registry import method_of_run
 from mrigmm.phantom import simulate_cohort
 
+from .conftest import without
+
 SEQUENCES, CLASSES = ("LGE", "T2", "bSSFP"), ("blood", "myocardium", "edema", "scar")
 QUICK = ("mean_regulariser=1", "filters=2", "levels=1", "spacing_mm=2", "epochs=6", "stop_tolerance=0")
 CPU = torch.device("cpu")
-
-
-def without(study, channel):
-    observed = study.observed.clone()
-    observed[channel] = False
-    return observed
 
 
 @pytest.fixture(scope="module")

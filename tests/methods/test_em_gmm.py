@@ -13,7 +13,9 @@ from mrigmm.methods.base import Task
 from mrigmm.methods.registry import METHODS, make_method
 from mrigmm.phantom import simulate_cohort
 
-SEQUENCES = ("LGE", "T2", "bSSFP")
+from ..conftest import SEQUENCES
+from .conftest import without
+
 # The networks of single images take minutes with their own settings: test_deep_gmm_single.py.
 # They refuse an undivided ventricle.
 NEED_WALL = ("otsu", "nsd", "fwhm", "two-gaussians", "em-threshold")
@@ -24,12 +26,6 @@ SMALL_NETWORK = {"filters": 4, "levels": 2, "runs": 1, "max_iter": 12}
 
 def quick_method(name, task):
     return make_method(name, task, SMALL_NETWORK if name.startswith("dsp-") else {})
-
-
-def without(study, channel):
-    observed = study.observed.clone()
-    observed[channel] = False
-    return observed
 
 
 @pytest.fixture(scope="module")

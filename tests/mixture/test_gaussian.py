@@ -27,11 +27,6 @@ TYPES = ("full", "diag", "tied", "spherical")
 
 
 @pytest.fixture
-def generator():
-    return torch.Generator().manual_seed(0)
-
-
-@pytest.fixture
 def x(generator):
     return torch.randn(N, C, generator=generator).double() + 1.0
 

@@ -22,11 +22,6 @@ B, N, K, C = 2, 60, 3, 2
 NEVER = float("-inf")
 
 
-@pytest.fixture
-def generator():
-    return torch.Generator().manual_seed(0)
-
-
 def outlier_voxels(generator, deviations):
     x = torch.randn(B, N, C, generator=generator).double()
     x[:, :1] = deviations

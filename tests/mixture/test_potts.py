@@ -53,18 +53,6 @@ def plain_potts(image, region, mixture, iterations, *, in_plane, covariance, pri
     return mixture, q[:, inside].T, bounds, evidence
 
 
-@pytest.fixture
-def generator():
-    return torch.Generator().manual_seed(0)
-
-
-@pytest.fixture
-def region(generator):
-    region = torch.randint(0, 3, (9, 8, 3), generator=generator)
-    region[0], region[:, 0] = 0, 0
-    return region
-
-
 class TestPotts:
     def test_support_by_hand(self):
         """Three voxels in a row; the last belongs to another region."""

@@ -17,18 +17,6 @@ from mrigmm.mixture import (
 SPACING = (1.0, 2.0, 8.0)
 
 
-@pytest.fixture
-def generator():
-    return torch.Generator().manual_seed(0)
-
-
-@pytest.fixture
-def region(generator):
-    region = torch.randint(0, 3, (9, 8, 3), generator=generator)
-    region[0], region[:, 0] = 0, 0
-    return region
-
-
 class TestBlur:
     @pytest.mark.parametrize("in_plane", [True, False])
     def test_equals_scipy_in_mm(self, generator, in_plane):

@@ -7,6 +7,7 @@ whose message names study, file and remedy, or with a correct result.
 from __future__ import annotations
 
 import gzip
+import json
 import re
 import struct
 from collections.abc import Callable, Sequence
@@ -39,6 +40,17 @@ FIELDS = {
     "srow_x": 280,
     "magic": 344,
 }
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """What the files of a folder of results say, by name; without when and how the command was started."""
+    found: dict[str, Any] = {}
+    for path in sorted(folder.iterdir()):
+        found[path.name] = path.read_bytes()
+        if path.suffix == ".json" and path.name != "quantities.json":
+            side = json.loads(path.read_text())
+            found[path.name] = {key: side[key] for key in side if key not in ("seconds", "command")}
+    return found
 
 
 @dataclass

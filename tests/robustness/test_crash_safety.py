@@ -19,10 +19,10 @@ from mrigmm.data.run_folder import RunFolder
 from mrigmm.errors import InputError
 from mrigmm.training.checkpoints import WholeCheckpoints
 
+from .cases import contents
+
 SCRIPT = Path(__file__).parents[2] / "scripts" / "torture.py"
 QUICK = ("filters=2", "levels=1", "spacing_mm=3", "epochs=2")
-# They tell when and how a command was started.
-UNLIKE = ("seconds", "command")
 
 
 def started(*arguments):
@@ -54,17 +54,6 @@ def wait_until_held(lock, process):
             return
         assert process.poll() is None, process.communicate()
         time.sleep(0.002)
-
-
-def contents(folder):
-    """File name -> what it says, without times."""
-    found = {}
-    for path in sorted(folder.iterdir()):
-        found[path.name] = path.read_bytes()
-        if path.suffix == ".json" and path.name != "quantities.json":
-            side = json.loads(path.read_text())
-            found[path.name] = {key: value for key, value in side.items() if key not in UNLIKE}
-    return found
 
 
 def stamp(path):

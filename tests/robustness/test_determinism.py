@@ -15,19 +15,9 @@ from mrigmm.data.run_folder import RunFolder
 from mrigmm.methods.map_em_2step import MapEM2Step
 from mrigmm.networks.spatial_prior import SpatialPrior
 
+from .cases import contents
+
 QUICK = ("filters=2", "levels=1", "spacing_mm=3", "epochs=1")
-UNLIKE = ("seconds", "command")
-
-
-def contents(folder):
-    """File name -> what it says, without times."""
-    found = {}
-    for path in sorted(folder.iterdir()):
-        found[path.name] = path.read_bytes()
-        if path.suffix == ".json" and path.name != "quantities.json":
-            side = json.loads(path.read_text())
-            found[path.name] = {key: value for key, value in side.items() if key not in UNLIKE}
-    return found
 
 
 @pytest.fixture
