@@ -97,6 +97,7 @@ def test_the_verdict_decides_whether_scar_is_reported(study, result):
         "threshold": 0.0,
         "found": True,
         "set_aside_ml": 0.0,
+        "calibrated": True,
     }
     assert result.details["expected_dice"] == {"wall": 0.9}
     assert result.warnings == ()
