@@ -129,7 +129,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         parser.error("--seed is of the shifted cohorts: give --shifted, too")
     if options.protocols is None:
         options.protocols = (
-            [name for name, protocol in PROTOCOLS.items() if not protocol.found]
+            [name for name, given in PROTOCOLS.items() if not given.found and not given.sequences]
             if options.shifted is None
             else list(shifted.GIVEN)
         )

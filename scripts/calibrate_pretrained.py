@@ -1,10 +1,10 @@
 """Calibrate what the pretrained networks say of a study: is there an infarct, and how good is the map?
 
 Simulates cohorts (phantom presets, none of which the networks were trained on), segments every study with
-nothing given and with the wall given, and regresses on the features of each segmentation: the presence of
-an infarct (logistic) and the Dice of the infarct (linear). Writes `calibration.json`, and beside it
-`shares.md`: Dice by the share that the networks have of the label beside the study's own mixture, and by
-how a class is decided; and `quality.md`: expected and true Dice.
+nothing given and with the wall given, of all sequences and of LGE alone, and regresses on the features of
+each segmentation: the presence of an infarct (logistic) and the Dice of the infarct (linear). Writes
+`calibration.json`, and beside it `shares.md`: Dice by the share that the networks have of the label beside
+the study's own mixture, and by how a class is decided; and `quality.md`: expected and true Dice.
 Rows are kept in the working folder: an interrupted run goes on where it stopped.
 """
 
@@ -39,7 +39,14 @@ COHORTS = (
     *("myops-like", "second-centre", "low-contrast", "noisy", "coarse", "fine", "thin-wall", "thick-wall"),
     *("bright-blood", "psir", "motion", "ghosts", "smooth-kernel", "sharp-kernel", "heavy-tails"),
 )
-PROTOCOLS = ("nothing", "wall")
+LGE = ("LGE",)
+# Whether cavity and wall are given, and of which sequences; None: all.
+PROTOCOLS: dict[str, tuple[bool, tuple[str, ...] | None]] = {
+    "nothing": (False, None),
+    "wall": (True, None),
+    "LGE alone, nothing": (False, LGE),
+    "LGE alone, wall": (True, LGE),
+}
 THRESHOLD = 0.5  # of the probability, where half of the hearts have an infarct
 INFARCT_FEATURES = ("log_ml", "certainty", "peak", "mean_probability", "contrast", "slices", "largest")
 SHARES = (1.0, 0.5, 0.35, 0.2, 0.0)
@@ -57,8 +64,11 @@ def rows_of(
     finder = NetworkFinder(folder=networks)
     method = PretrainedMethod(Task(CLASSES, sequences, None), {"networks": networks})
     rows = []
-    for protocol in PROTOCOLS:
-        given = study if protocol == "wall" else Study(study.id, study.images, None)
+    for protocol, (wall_given, names) in PROTOCOLS.items():
+        if names is not None and {*names} == {*study.images}:
+            continue  # the same as with all sequences
+        images = {n: file for n, file in study.images.items() if names is None or n in names}
+        given = Study(study.id, images, study.region if wall_given else None)
         row: dict[str, Any] = {"cohort": cohort, "study": study.id, "protocol": protocol}
         truth = load_study(study, sequences, CLASSES, labels=labels, with_label=True)
         assert truth.label is not None
@@ -110,7 +120,7 @@ def shares_table(rows: list[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|",
     ]
     ill = [r for r in rows if r["true_voxels"]]
-    for protocol in PROTOCOLS:
+    for protocol in (name for name, (_, names) in PROTOCOLS.items() if names is None):
         for key in ill[0]["compared"]:
             means = []
             for part in range(3):
@@ -257,20 +267,20 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows = [r for r in collect(options) if r.get("features")]
+    ill = [r for r in rows if r["true_voxels"]]
+    unseen = [r for r in rows if not PROTOCOLS[r["protocol"]][0]]
     calibration = {
         "seed": options.seed,
         "cohorts": options.cohorts,
         "studies": options.studies,
         "infarct": fit_infarct(rows),
         "expected_dice": {
-            "infarct": fit_dice([r for r in rows if r["true_voxels"]], "scar_dice"),
-            "wall": fit_dice([r for r in rows if r["protocol"] == "nothing"], "wall_dice"),
+            "infarct": fit_dice(ill, "scar_dice"),
+            "wall": fit_dice(unseen, "wall_dice"),
         },
     }
     options.out.write_text(json.dumps(calibration, indent=1) + "\n")
     (options.out.parent / "shares.md").write_text(shares_table(rows))
-    ill = [r for r in rows if r["true_voxels"]]
-    unseen = [r for r in rows if r["protocol"] == "nothing"]
     (options.out.parent / "quality.md").write_text(
         quality_table("infarct", ill, "scar_dice", options.cohorts)
         + quality_table("wall", unseen, "wall_dice", options.cohorts)

@@ -123,6 +123,9 @@ def test_predict_gets_what_the_protocol_gives(cohort, tmp_path):
     assert [entry["region"] for entry in entries["cavity-wall"]] == [{"rule": "cavity-wall"}] * 2
     assert [entry["region"] for entry in entries["lv"]] == [{"rule": "lv"}] * 2
     assert [sorted(entry) for entry in entries["nothing"]] == [["id", "image"]] * 2
+    assert [sorted(entry) for entry in entries["lge"]] == [["id", "image"]] * 2
+    assert [list(entry["image"]) for entry in entries["lge"] + entries["lge-wall"]] == [["LGE"]] * 4
+    assert [entry["region"] for entry in entries["lge-wall"]] == [{"rule": "cavity-wall"}] * 2
 
 
 def test_predictions_are_scored_and_what_does_not_apply_is_told(cohort, tmp_path):

@@ -39,6 +39,7 @@ class Protocol:
         healthy: only studies whose reference has neither scar nor edema.
         per_slice: each slice that holds all classes is segmented and scored by itself.
         found: no region map is given; an anatomy run finds it.
+        sequences: the only ones that are given; empty: all of the cohort.
     """
 
     summary: str
@@ -46,6 +47,7 @@ class Protocol:
     healthy: bool = False
     per_slice: bool = False
     found: bool = False
+    sequences: tuple[str, ...] = ()
 
 
 PROTOCOLS = {
@@ -55,6 +57,8 @@ PROTOCOLS = {
     "healthy-lv": Protocol("studies without infarct, LV mask", "lv", healthy=True),
     "healthy": Protocol("studies without infarct, cavity and wall given", "cavity-wall", healthy=True),
     "nothing": Protocol("nothing given: an anatomy run finds the ventricle", "cavity-wall", found=True),
+    "lge": Protocol("LGE alone, nothing else given", "cavity-wall", found=True, sequences=("LGE",)),
+    "lge-wall": Protocol("LGE alone, cavity and wall given", "cavity-wall", sequences=("LGE",)),
 }
 
 
@@ -174,15 +178,20 @@ def given_to_predict(cohort: Cohort, protocol: str, out: Path) -> Path:
 
     With nothing given, it names neither region map nor label.
     """
-    found = PROTOCOLS[protocol].found
-    path = region_manifest(cohort, PROTOCOLS[protocol].region, out, split="test")
-    if found:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        for entry in content["test"]:
-            for key in ("region", "label"):
-                entry.pop(key, None)
-        write_json(path, content)
+    given = PROTOCOLS[protocol]
+    path = region_manifest(cohort, given.region, out, split="test")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for entry in content["test"]:
+        entry["image"] = {n: file for n, file in entry["image"].items() if is_given(n, given)}
+        for key in ("region", "label") if given.found else ():
+            entry.pop(key, None)
+    write_json(path, content)
     return path
+
+
+def is_given(sequence: str, protocol: Protocol) -> bool:
+    """Return whether a protocol gives a sequence."""
+    return not protocol.sequences or sequence in protocol.sequences
 
 
 def read_cases(
@@ -201,6 +210,8 @@ def read_cases(
     cases: list[Case] = []
     unreadable: dict[str, str] = {}
     for study in track(cohort.studies, "Reading"):
+        images = {name: file for name, file in study.images.items() if is_given(name, protocol)}
+        study = replace(study, images=images)
         try:
             tensors = load_found(
                 replace(study, region=None)

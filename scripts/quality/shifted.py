@@ -1,7 +1,7 @@
 """The shifted cohorts: what `predict` gives on each of them, and the mean and the worst over all.
 
-A row is run as a user would run it: `mrigmm.predict` into a folder. Three protocols: cavity and wall given,
-the whole ventricle given, and a manifest without region maps.
+A row is run as a user would run it: `mrigmm.predict` into a folder. Protocols: cavity and wall given, the
+whole ventricle given, a manifest without region maps, and LGE alone with and without cavity and wall.
 """
 
 from __future__ import annotations
@@ -36,14 +36,20 @@ from mrigmm.methods.base import Task
 from mrigmm.methods.registry import DEFAULT_METHOD
 from mrigmm.pretrained.folder import PretrainedFolder, shipped_folder
 from quality import competitors as rows_of
-from quality.cohorts import Cohort, given_to_predict, simulated_cohort
+from quality.cohorts import PROTOCOLS, Cohort, given_to_predict, is_given, simulated_cohort
 from quality.figure import draw_shifted
 from quality.scoring import Competitor, Result, Store
 from quality.tables import NO_VALUE, number, prose, table
 
 SEEDS = {"report": 901, "tuning": 900}
 STUDIES = 12
-GIVEN = {"cavity-wall": "cavity and wall given", "lv": "left ventricle given", "nothing": "nothing given"}
+GIVEN = {
+    "cavity-wall": "cavity and wall given",
+    "lv": "left ventricle given",
+    "nothing": "nothing given",
+    "lge-wall": "LGE alone, cavity and wall given",
+    "lge": "LGE alone, nothing given",
+}
 
 CLASSES = tuple(TISSUES)
 DICE = {name: f"dice/{name}" for name in ("wall", "blood", "edema", "scar")} | {
@@ -197,7 +203,8 @@ def predict_and_score(cohort: Cohort, protocol: str, keywords: Mapping[str, Any]
         else:
             failures[study.id] = reasons.get(study.id, "no label map")
         voxel_ml = float(abs(np.linalg.det(reference.affine[:3, :3]))) / 1000
-        studies[study.id] = score(predicted, label, study.images, voxel_ml, probability)
+        sequences = [name for name in study.images if is_given(name, PROTOCOLS[protocol])]
+        studies[study.id] = score(predicted, label, sequences, voxel_ml, probability)
     if len(failures) == len(studies):
         return Result({}, failures)
     return Result(studies, failures, round(seconds, 2), len(studies) - len(failures))
@@ -206,7 +213,7 @@ def predict_and_score(cohort: Cohort, protocol: str, keywords: Mapping[str, Any]
 def score(
     predicted: NDArray[Any] | None,
     label: NDArray[Any],
-    sequences: Sequence[str] | Mapping[str, Any],
+    sequences: Sequence[str],
     voxel_ml: float,
     probability: float = math.nan,
 ) -> dict[str, float]:
