@@ -134,8 +134,8 @@ class PretrainConfig(Knobs):
     # Segmenter
     filters: int = Field(12, ge=1, le=128, description="Filters at full resolution; doubled per level.")
     levels: int = Field(4, ge=1, le=6, description="Number of poolings.")
-    instance_norm: tuple[int, ...] = Field(
-        (0,), description="Seeds whose segmenter normalises every slice by itself, others the batch."
+    norm: Literal["instance", "batch"] = Field(
+        "instance", description="The segmenters normalise every slice by itself, or over the batch."
     )
     precision: Literal["32-true", "bf16-mixed"] = Field(
         "bf16-mixed", description="Of the convolutions in training; losses and weights are single."

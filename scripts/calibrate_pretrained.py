@@ -4,7 +4,8 @@ Simulates cohorts (phantom presets, none of which the networks were trained on),
 nothing given and with the wall given, of all sequences and of LGE alone, and regresses on the features of
 each segmentation: the presence of an infarct (logistic) and the Dice of the infarct (linear). Writes
 `calibration.json`, and beside it `shares.md`: Dice by the share that the networks have of the label beside
-the study's own mixture, and by how a class is decided; and `quality.md`: expected and true Dice.
+the study's own mixture, and by how a class is decided; and `quality.md`: expected and true Dice, and how
+well conformal intervals of the infarct's volume hold.
 Rows are kept in the working folder: an interrupted run goes on where it stopped.
 """
 
@@ -255,6 +256,38 @@ def quality_table(title: str, rows: list[dict[str, Any]], name: str, cohorts: li
     return "\n".join(lines) + "\n"
 
 
+def mass_intervals(rows: list[dict[str, Any]], cohorts: list[str]) -> str:
+    """Return how well conformal 95 % intervals of the infarct's volume hold, in Markdown.
+
+    The log of true over found volume is regressed on `DICE_FEATURES`, its absolute residual likewise; the
+    interval is the 95th percentile of the residuals in units of the latter. Each cohort is left out of its
+    own intervals.
+    """
+    lines = [
+        "| given | studies | intervals that hold, worst cohort to best | width, median |",
+        "|---|---|---|---|",
+    ]
+    for protocol in PROTOCOLS:
+        own = [r for r in rows if r["protocol"] == protocol and r["true_voxels"] and r["found_voxels"]]
+        x, _ = scaled(own, DICE_FEATURES)
+        error = np.log([r["true_voxels"] / r["found_voxels"] for r in own])
+        holds, widths = [], []
+        for cohort in (c for c in cohorts if any(r["cohort"] == c for r in own)):
+            left_out = np.array([r["cohort"] == cohort for r in own])
+            centre = Ridge(alpha=1.0).fit(x[~left_out], error[~left_out])
+            residual = np.abs(error - centre.predict(x))
+            spread = Ridge(alpha=1.0).fit(x[~left_out], residual[~left_out])
+            scale = spread.predict(x).clip(0.05)
+            reach = np.quantile(residual[~left_out] / scale[~left_out], 0.95) * scale[left_out]
+            holds.append(float((residual[left_out] <= reach).mean()))
+            widths += list(np.exp(centre.predict(x[left_out])) * 2 * np.sinh(reach))
+        lines.append(
+            f"| {protocol} | {len(own)} | {min(holds):.0%} to {max(holds):.0%} "
+            f"| {np.median(widths):.0%} of the found volume |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     """Collect rows, fit, write, and say how well it holds on cohorts that are left out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -284,6 +317,7 @@ def main() -> None:
     (options.out.parent / "quality.md").write_text(
         quality_table("infarct", ill, "scar_dice", options.cohorts)
         + quality_table("wall", unseen, "wall_dice", options.cohorts)
+        + mass_intervals(rows, options.cohorts)
     )
     others = {c: fit_infarct([r for r in rows if r["cohort"] != c]) for c in options.cohorts}
     scores = [score(r, others[r["cohort"]]) for r in rows]

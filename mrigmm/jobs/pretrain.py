@@ -16,7 +16,6 @@ from mrigmm.data.run_folder import write_tensors
 from mrigmm.errors import InputError
 from mrigmm.jobs.common import Outcome, Track, no_progress, select_device, versions
 from mrigmm.networks.segmenter import Locator, Segmenter
-from mrigmm.networks.unet import Norm
 from mrigmm.phantom.generator import Backgrounds, read_backgrounds
 from mrigmm.pretrained.folder import NetworkFile, NetworksRecord, PretrainedFolder, describe_file
 from mrigmm.settings_yaml import Overrides, dump_config
@@ -81,7 +80,9 @@ def pretrain(
             fit(
                 folder.segmenter(seed),
                 seed,
-                partial(_segmenter, settings, seed),
+                lambda: SegmenterModule(
+                    Segmenter(filters=settings.filters, levels=settings.levels, norm=settings.norm), settings
+                ),
                 segmenter_batch,
             )
             for seed in settings.seeds
@@ -104,12 +105,6 @@ def pretrain(
             )
         )
     return Pretrained(folder.path, (), networks=tuple(n.file for n in (locator, *segmenters)))
-
-
-def _segmenter(settings: PretrainConfig, seed: int) -> SegmenterModule:
-    """Return the untrained segmenter of a seed."""
-    norm: Norm = "instance" if seed in settings.instance_norm else "batch"
-    return SegmenterModule(Segmenter(filters=settings.filters, levels=settings.levels, norm=norm), settings)
 
 
 def _settings(folder: PretrainedFolder, config: Path | str | None, overrides: Overrides) -> PretrainConfig:

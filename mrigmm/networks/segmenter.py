@@ -70,10 +70,10 @@ class Segmenter(nn.Module):
     Args:
         filters: at full resolution, doubled at each of the `levels` poolings.
         levels: number of poolings.
-        norm: over the batch, or per slice, which keeps nothing of a slice's own gain and offset.
+        norm: per slice, which keeps nothing of its own gain and offset, or over the batch.
     """
 
-    def __init__(self, *, filters: int, levels: int, norm: Norm = "batch") -> None:
+    def __init__(self, *, filters: int, levels: int, norm: Norm = "instance") -> None:
         super().__init__()
         self.unet = UNet(N_PLANES, len(SEGMENTER_CLASSES), filters=filters, levels=levels, norm=norm)
 

@@ -19,7 +19,7 @@ from mrigmm.config_pretrain import PretrainConfig
 from mrigmm.errors import InputError
 from mrigmm.mixture.threads import all_threads
 from mrigmm.networks.segmenter import Locator, Segmenter, SegmenterInput, within
-from mrigmm.networks.unet import Norm, UNet, at_least_single, for_inference
+from mrigmm.networks.unet import UNet, at_least_single, for_inference
 from mrigmm.pretrained.folder import (
     NetworkFile,
     NetworksRecord,
@@ -176,9 +176,8 @@ def read_networks(folder: PretrainedFolder | None, device: torch.device) -> Pret
     _load(locator, folder, record.locator, _read(folder, record.locator))
     segmenters = []
     for file in record.segmenters:
-        weights = _read(folder, file)
-        segmenter = Segmenter(filters=config.filters, levels=config.levels, norm=_norm_of(weights))
-        _load(segmenter, folder, file, weights)
+        segmenter = Segmenter(filters=config.filters, levels=config.levels, norm=config.norm)
+        _load(segmenter, folder, file, _read(folder, file))
         segmenters.append(segmenter.to(device).eval())
     return PretrainedNetworks(
         locator.to(device).eval(),
@@ -195,11 +194,6 @@ def read_networks(folder: PretrainedFolder | None, device: torch.device) -> Pret
 def shipped_networks(device: str) -> PretrainedNetworks:
     """Return the networks that ship with the package, read once per process and device."""
     return read_networks(None, torch.device(device))
-
-
-def _norm_of(weights: Mapping[str, Tensor]) -> Norm:
-    """Batch normalisation keeps running statistics beside its weights."""
-    return "batch" if any(name.endswith("running_mean") for name in weights) else "instance"
 
 
 def _read(folder: PretrainedFolder, recorded: NetworkFile) -> dict[str, Tensor]:

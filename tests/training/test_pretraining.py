@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from mrigmm.config_pretrain import PretrainConfig, make_pretrain_config
 from mrigmm.errors import InputError
@@ -104,14 +105,11 @@ def test_a_training_leaves_networks_that_can_be_read_and_goes_on_where_it_stoppe
     assert "filters" in str(error.value)
 
 
-def test_a_seed_normalises_every_slice_by_itself(tmp_path):
-    settings = {**TINY, "seeds": [3, 4], "steps": 1, "instance_norm": [4]}
-    pretrain(tmp_path / "nets", overrides=settings, device="cpu", workers=0)
-    networks = read_networks(PretrainedFolder(tmp_path / "nets"), torch.device("cpu"))
-    kinds = [
-        {type(m) for m in network.modules() if "Norm" in type(m).__name__} for network in networks.segmenters
-    ]
-    assert kinds == [{torch.nn.BatchNorm2d}, {torch.nn.InstanceNorm2d}]
+@pytest.mark.parametrize(("norm", "layer"), [("instance", nn.InstanceNorm2d), ("batch", nn.BatchNorm2d)])
+def test_norm_of_the_segmenters_is_a_setting(tmp_path, norm, layer):
+    pretrain(tmp_path, overrides={**TINY, "seeds": [3], "steps": 1, "norm": norm}, device="cpu", workers=0)
+    (network,) = read_networks(PretrainedFolder(tmp_path), torch.device("cpu")).segmenters
+    assert {type(m) for m in network.modules() if "Norm" in type(m).__name__} == {layer}
 
 
 def test_defaults_are_typed_and_checked():
