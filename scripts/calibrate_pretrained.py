@@ -49,13 +49,20 @@ PROTOCOLS: dict[str, tuple[bool, tuple[str, ...] | None]] = {
     "LGE alone, wall": (True, LGE),
 }
 THRESHOLD = 0.5  # of the probability, where half of the hearts have an infarct
-INFARCT_FEATURES = ("log_ml", "certainty", "peak", "mean_probability", "contrast", "slices", "largest")
+GIVEN = ("wall_given", "lge_alone", "lge_alone_and_wall")
+INFARCT_FEATURES = (
+    *("log_ml", "certainty", "peak", "mean_probability", "contrast", "slices", "largest"),
+    *GIVEN,
+)
 SHARES = (1.0, 0.5, 0.35, 0.2, 0.0)
 RULES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "most probable class": lambda resp: resp.argmax(dim=0),
     "whole to parts": lambda resp: decide(resp, CLASSES),
 }
-DICE_FEATURES = ("log_ml", "largest", "certainty", "contrast", "spread", "certainty_of_all", "agreement")
+DICE_FEATURES = (
+    *("log_ml", "largest", "certainty", "contrast", "spread", "certainty_of_all", "agreement"),
+    *GIVEN,
+)
 
 
 def rows_of(
@@ -189,7 +196,8 @@ def summary(rows: list[dict[str, Any]]) -> str:
 def scaled(rows: list[dict[str, Any]], names: tuple[str, ...]) -> tuple[np.ndarray, dict[str, Any]]:
     """Return features (N, F) of mean 0 and SD 1, and the model's part that says so."""
     x = np.array([[r["features"][name] for name in names] for r in rows])
-    mean, sd = x.mean(axis=0), x.std(axis=0) + 1e-6
+    mean, sd = x.mean(axis=0), x.std(axis=0)
+    sd[sd < 1e-6] = 1.0  # the same in all rows
     return (x - mean) / sd, {"features": list(names), "mean": mean.tolist(), "sd": sd.tolist()}
 
 

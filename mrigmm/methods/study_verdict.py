@@ -85,6 +85,10 @@ FEATURES = (
     "spread",  # mean SD over networks and symmetries, in the region
     "certainty_of_all",  # mean probability of the class that a voxel is called
     "agreement",  # Dice of the infarct by the networks alone and by the study's own mixture alone
+    # What is given, 0 or 1: with LGE alone and nothing else, healthy hearts show most false infarct.
+    "wall_given",  # cavity and wall
+    "lge_alone",
+    "lge_alone_and_wall",
 )
 # What the names of a verdict's numbers begin with in tables.
 VERDICT = ("infarct_probability", "infarct_set_aside", "estimated_dice")
@@ -164,6 +168,8 @@ def study_features(
         contrast = float((lge[scar].mean() - lge[normal].mean()) / (lge[normal].std() + 1e-3))
     networks, mixture = (wall & (decide(p, classes) == row) for p in (by_networks, by_mixture))
     both = int(networks.sum() + mixture.sum())
+    wall_given = study.found_region is None and bool((study.region == Region.CAVITY).any())
+    alone = int(study.present.sum()) == 1
     return {
         "log_ml": float(np.log(n_scar * study.output.grid.voxel_volume_ml + _LEAST_ML)),
         "share": n_scar / n_wall,
@@ -176,6 +182,9 @@ def study_features(
         "spread": float(spread[inside].mean()),
         "certainty_of_all": float(resp.amax(dim=0)[inside].mean()),
         "agreement": 2 * int((networks & mixture).sum()) / both if both else 1.0,
+        "wall_given": float(wall_given),
+        "lge_alone": float(alone),
+        "lge_alone_and_wall": float(wall_given and alone),
     }
 
 

@@ -1,10 +1,12 @@
 """What a segmentation says of itself, on the ring of three slices with numbers by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
+from mrigmm.labels import Region
 from mrigmm.methods.study_verdict import (
     FEATURES,
     expected_dice,
@@ -84,6 +86,25 @@ def test_networks_and_mixture_that_disagree(segmented):
     half[:, :, :, 1] = other[:, :, :, 1]  # one of the two slices
     n, m = int(scar.sum()), int(scar[..., 0].sum())
     assert features_of(study, resp, half)["agreement"] == pytest.approx(2 * m / (n + m))
+
+
+def test_features_say_what_was_given(ring, segmented):
+    study, resp, _ = segmented
+    alone = replace(study, observed=torch.stack([study.observed[0], torch.zeros_like(study.observed[1])]))
+    names = ("wall_given", "lge_alone", "lge_alone_and_wall")
+    walls = {
+        "cavity and wall": {},
+        "ventricle": {"region": (study.region > 0) * Region.LV},
+        "found": {"found_region": {}},
+    }
+    expected = {
+        "cavity and wall": [(1, 0, 0), (1, 1, 1)],
+        "ventricle": [(0, 0, 0), (0, 1, 0)],
+        "found": [(0, 0, 0), (0, 1, 0)],
+    }
+    for what, changes in walls.items():
+        found = [features_of(replace(s, **changes), resp) for s in (study, alone)]
+        assert [tuple(f[name] for name in names) for f in found] == expected[what], what
 
 
 def test_no_scar_at_all(segmented):
