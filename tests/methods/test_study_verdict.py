@@ -89,12 +89,12 @@ def test_networks_and_mixture_that_disagree(segmented):
 
 
 def test_features_say_what_was_given(ring, segmented):
-    study, resp, _ = segmented
-    alone = replace(study, observed=torch.stack([study.observed[0], torch.zeros_like(study.observed[1])]))
+    alone, resp, _ = segmented
+    two = ring.paint(ring.base(), ring.base())
     names = ("wall_given", "lge_alone", "lge_alone_and_wall")
     walls = {
         "cavity and wall": {},
-        "ventricle": {"region": (study.region > 0) * Region.LV},
+        "ventricle": {"region": (two.region > 0) * Region.LV},
         "found": {"found_region": {}},
     }
     expected = {
@@ -103,7 +103,7 @@ def test_features_say_what_was_given(ring, segmented):
         "found": [(0, 0, 0), (0, 1, 0)],
     }
     for what, changes in walls.items():
-        found = [features_of(replace(s, **changes), resp) for s in (study, alone)]
+        found = [features_of(replace(s, **changes), resp) for s in (two, alone)]
         assert [tuple(f[name] for name in names) for f in found] == expected[what], what
 
 
