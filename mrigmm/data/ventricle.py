@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, spatial
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
@@ -40,6 +40,39 @@ def closed_ventricle(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
             pool = filled(_largest(pool))
         codes[..., z] = np.where(pool, Region.CAVITY, np.where(whole, Region.WALL, Region.OUTSIDE))
     return codes
+
+
+def with_convex_cavity(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a ventricle whose cavity is convex in every slice, as far as a wall remains around it.
+
+    The cavity holds the papillary muscles; where blood and scar look alike, its border is lost on that side
+    only.
+
+    Args:
+        codes: (X, Y, Z) of `closed_ventricle`.
+    """
+    found = codes.copy()
+    for z in range(codes.shape[2]):
+        slice_ = found[..., z]
+        cavity = slice_ == Region.CAVITY
+        if cavity.any():
+            inner = ndimage.binary_erosion(slice_ != Region.OUTSIDE)
+            slice_[_convex_hull(cavity) & inner] = Region.CAVITY
+    return found
+
+
+def _convex_hull(mask: Mask) -> Mask:
+    """The pixels (X, Y) whose centres lie between those of a mask; the mask where they lie on a line."""
+    points = np.argwhere(mask)
+    try:
+        corners = points[spatial.ConvexHull(points).vertices]
+    except (spatial.QhullError, ValueError):  # on a line, or fewer than three
+        return mask
+    box = plane_box(mask)
+    pixels = np.stack(np.meshgrid(*(np.arange(s.start, s.stop) for s in box), indexing="ij"), axis=-1)
+    hull = mask.copy()
+    hull[box] |= spatial.Delaunay(corners).find_simplex(pixels) >= 0
+    return hull
 
 
 def _largest(mask: Mask) -> Mask:

@@ -15,7 +15,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from mrigmm.data.study_tensors import StudyTensors
-from mrigmm.data.ventricle import closed_ventricle
+from mrigmm.data.ventricle import closed_ventricle, with_convex_cavity
 from mrigmm.data.whole import middle_view
 from mrigmm.errors import InputError, Problem
 from mrigmm.labels import SEGMENTER_CLASSES, Region
@@ -226,7 +226,8 @@ class NetworkFinder:
         probabilities = view.to_study(mean)
         cavity, wall = probabilities[_BLOOD], probabilities[_WALL].sum(dim=0)
         outside = (1 - cavity - wall).clamp_min(0)
-        return probabilities, closed_ventricle(torch.stack([outside, cavity, wall]).numpy())
+        codes = closed_ventricle(torch.stack([outside, cavity, wall]).numpy())
+        return probabilities, with_convex_cavity(codes)
 
 
 def _slice_quality(probabilities: Tensor, codes: np.ndarray) -> np.ndarray:

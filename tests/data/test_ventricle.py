@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrigmm.data.ventricle import closed_ventricle, wall_depth
+from mrigmm.data.ventricle import closed_ventricle, wall_depth, with_convex_cavity
 from mrigmm.labels import Region
 
 
@@ -46,6 +46,23 @@ def test_holes_are_filled_islands_removed_and_gaps_closed():
     touching[:-1] |= outside[1:]
     assert not (touching & (codes == Region.CAVITY)).any()
     assert ((codes > 0) == (drawing > 0)).all()
+
+
+def test_a_dent_in_the_cavity_is_filled_and_a_wall_stays_around_it():
+    drawing = ring()
+    whole = closed_ventricle(probabilities(drawing))
+    dented = drawing.copy()
+    dented[20:, 18:23, 0] = np.where(dented[20:, 18:23, 0] == 1, 2, dented[20:, 18:23, 0])
+    dented[..., 2] = np.where(drawing[..., 2] == 1, 2, drawing[..., 2])
+    dented[19:22, 20, 2] = 1  # a cavity on a line
+    codes = closed_ventricle(probabilities(dented))
+    convex = with_convex_cavity(codes)
+    # All but its outermost pixel lies between what is left.
+    assert int((convex[..., 0] != whole[..., 0]).sum()) == 1
+    assert (convex[..., 1] == whole[..., 1]).all()
+    assert (convex[..., 2] == codes[..., 2]).all()
+    thin = np.where(whole == Region.OUTSIDE, 0, 1)
+    assert ((with_convex_cavity(closed_ventricle(probabilities(thin))) > 0) == (whole > 0)).all()
 
 
 def test_nothing_is_found_in_nothing():
