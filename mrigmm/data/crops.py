@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from mrigmm.data.standardise import crop_zscore, percentile_range
-from mrigmm.data.study_tensors import StudyTensors
+from mrigmm.data.study_tensors import WHOLE, PlaneBox, StudyTensors
 
 MARGIN_PIXELS = 8  # context kept around the region where the square is too small for it
 # Pixels that differ by less are not resampled: interpolation would cost more than it brings.
@@ -37,11 +37,21 @@ class NetworkView:
     resampled: tuple[int, int]
     whole: tuple[int, int]
 
-    def to_study_grid(self, maps: Tensor) -> Tensor:
-        """Put maps (M, A, B, Z) back on the study's array (M, X, Y, Z), linearly; 0 outside the crop."""
-        back = tuple(-c for c in self.corner)
-        x = _moved_window(maps.detach().cpu().float(), back, self.resampled)
-        return x if self.whole == self.resampled else _resized(x, self.whole, "trilinear")
+    def to_study_grid(self, maps: Tensor, box: PlaneBox = WHOLE) -> Tensor:
+        """Put maps (M, A, B, Z) back on the study's array (M, X, Y, Z), linearly; 0 outside the crop.
+
+        Args:
+            maps: as the network gave them.
+            box: the part of the study's plane that is needed.
+        """
+        maps = maps.detach().cpu().float()
+        if self.whole == self.resampled:
+            return _moved_window(maps, tuple(-c for c in self.corner), self.resampled)[:, *box]
+        for axis in (0, 1):
+            n, corner, side = self.resampled[axis], self.corner[axis], maps.shape[1 + axis]
+            weights = pad(_linear_weights(n, self.whole[axis]), (-corner, corner + side - n))[box[axis]]
+            maps = _weighted(maps, weights, 1 + axis)
+        return maps
 
 
 def network_view(study: StudyTensors, *, spacing_mm: float, crop_mm: float, divisor: int) -> NetworkView:
@@ -57,8 +67,7 @@ def network_view(study: StudyTensors, *, spacing_mm: float, crop_mm: float, divi
     )
     resampled = (size[0], size[1])
     if resampled != whole:
-        image = _resized(image, resampled, "trilinear")
-        region = _resized(region, resampled, "nearest-exact")
+        region = interpolate(region[None], (*resampled, region.shape[-1]), mode="nearest-exact")[0]
 
     inside = region[0].any(dim=-1).nonzero().double()  # (N, 2), pixels of any slice
     if not len(inside):  # a region that vanished in resampling: keep the middle
@@ -68,8 +77,14 @@ def network_view(study: StudyTensors, *, spacing_mm: float, crop_mm: float, divi
     # At least two: InstanceNorm at the coarsest level needs more than one pixel.
     side = divisor * max(math.ceil(max(crop_mm / spacing_mm, 2 * reach) / divisor), 2)
     corner = (int(centre[0]) - side // 2, int(centre[1]) - side // 2)
+    if resampled == whole:
+        image = _moved_window(image, corner, (side, side))
+    else:
+        for axis, (n, first) in enumerate(zip(resampled, corner, strict=True)):
+            weights = pad(_linear_weights(whole[axis], n), (0, 0, -first, first + side - n))
+            image = _weighted(image, weights, 1 + axis)
     return NetworkView(
-        _moved_window(image, corner, (side, side)),
+        image,
         _moved_window(region, corner, (side, side))[0],
         corner,
         resampled,
@@ -77,9 +92,17 @@ def network_view(study: StudyTensors, *, spacing_mm: float, crop_mm: float, divi
     )
 
 
-def _resized(maps: Tensor, size: tuple[int, int], mode: str) -> Tensor:
-    """Maps (M, X, Y, Z) with another in-plane size."""
-    return interpolate(maps[None], (*size, maps.shape[-1]), mode=mode)[0]
+def _linear_weights(size: int, target: int) -> Tensor:
+    """Return the weights (target, size) by which torch resizes a line of pixels linearly.
+
+    With those of the pixels that are needed, both axes take a third of the time of torch's own resizing.
+    """
+    return interpolate(torch.eye(size)[None], target, mode="linear")[0].T
+
+
+def _weighted(maps: Tensor, weights: Tensor, axis: int) -> Tensor:
+    """Return maps with sums of their pixels along an axis, by weights (N, pixels)."""
+    return torch.tensordot(weights, maps, dims=([1], [axis])).movedim(0, axis)
 
 
 def _moved_window(maps: Tensor, corner: tuple[int, ...], size: tuple[int, int]) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,10 @@ from mrigmm.data.manifest import RegionRule
 from mrigmm.data.registration import SliceMotion
 from mrigmm.data.standardise import ZScore
 from mrigmm.errors import Problem, lines
+
+# Rows and columns of a part of the plane.
+PlaneBox = tuple[slice, slice]
+WHOLE: PlaneBox = (slice(None), slice(None))
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,17 @@ class StudyTensors:
         """
         observed = packed(self.observed, self.region).T[:, self.present]
         return self.voxels[:, self.present], None if bool(observed.all()) else observed
+
+    def in_plane_box(self, box: PlaneBox) -> StudyTensors:
+        """Return a part of the plane, with what is computed from: channels and region."""
+        image, observed = (maps[:, *box] for maps in (self.image, self.observed))
+        return replace(self, image=image, observed=observed, region=self.region[box])
+
+    def from_plane_box(self, maps: Tensor, box: PlaneBox) -> Tensor:
+        """Return maps (..., X, Y, Z) of this study from those of a part of the plane; 0 beyond it."""
+        whole = maps.new_zeros((*maps.shape[:-3], *self.region.shape))
+        whole[..., *box, :] = maps
+        return whole
 
     def to_input_grid(self, maps: Tensor) -> NDArray[np.generic]:
         """Put maps (M, X, Y, Z) of this study back on the grid of the reference file.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mrigmm.data.geometry import filled
+from mrigmm.data.geometry import filled, plane_box
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.labels import CAVITY_CLASSES, Region, class_ids
 from mrigmm.methods.base import Segmentation, present_sequences
@@ -42,15 +43,16 @@ def with_mvo(study: StudyTensors, found: Segmentation, classes: tuple[str, ...])
     """
     if not {_NORMAL, _SCAR} <= set(classes) or "LGE" not in present_sequences(study):
         return found
-    region = _anatomy(study, found, classes)
+    box = plane_box(study.region.numpy() > 0)
+    labels, ids = found.labels.numpy()[box], class_ids(classes)
+    region = _anatomy(study.region.numpy()[box], labels, classes)
     if region is None:
         return found
     channel = study.sequences.index("LGE")
-    lge, acquired = study.image[channel].numpy(), study.observed[channel].numpy()
+    lge, acquired = study.image[channel].numpy()[box], study.observed[channel].numpy()[box]
     wall = (region == Region.WALL) & acquired
-    labels, ids = found.labels.numpy(), class_ids(classes)
     core = np.zeros(wall.shape, dtype=bool)
-    known = core if found.mvo is None else found.mvo.numpy()
+    known = core if found.mvo is None else found.mvo.numpy()[box]
     normal, scar = wall & (labels == ids[_NORMAL]), wall & (labels == ids[_SCAR]) & ~known
     threshold = None
     if normal.any() and scar.any():
@@ -60,10 +62,12 @@ def with_mvo(study: StudyTensors, found: Segmentation, classes: tuple[str, ...])
         for z in np.flatnonzero((scar & ~dark).any(axis=(0, 1))):
             rim = scar[..., z] & ~dark[..., z]
             core[..., z] = cores(rim, dark[..., z], wall[..., z], cavity[..., z], study.spacing_mm[:2])
-    mvo = torch.from_numpy(core)
-    resp, scar_row = found.resp.clone(), classes.index(_SCAR)
-    resp[:, mvo] = 0
-    resp[scar_row, mvo] = 1
+    mvo = study.from_plane_box(torch.from_numpy(core), box)
+    resp = found.resp
+    if core.any():
+        resp, scar_row = resp.clone(), classes.index(_SCAR)
+        resp[:, mvo] = 0
+        resp[scar_row, mvo] = 1
     figures = {
         "threshold_lge": None if threshold is None else study.zscores["LGE"].undo(threshold),
         "min_area_mm2": MIN_AREA_MM2,
@@ -74,7 +78,7 @@ def with_mvo(study: StudyTensors, found: Segmentation, classes: tuple[str, ...])
         resp=resp,
         labels=torch.where(mvo, ids[_SCAR], found.labels.long()).to(torch.uint8),
         details={**found.details, "mvo": figures},
-        mvo=mvo | torch.from_numpy(known),
+        mvo=mvo if found.mvo is None else mvo | found.mvo,
     )
 
 
@@ -116,18 +120,20 @@ def _closed(mask: Mask, radius_mm: float, spacing_mm: tuple[float, float]) -> Ma
     return np.asarray(closed[inner, inner], dtype=np.bool_)
 
 
-def _anatomy(study: StudyTensors, found: Segmentation, classes: tuple[str, ...]) -> NDArray[np.uint8] | None:
+def _anatomy(
+    region: NDArray[np.uint8], labels: NDArray[np.integer[Any]], classes: tuple[str, ...]
+) -> NDArray[np.uint8] | None:
     """Region codes (X, Y, Z) with cavity and wall told apart, by the method's blood where they were not.
 
     None where there is no class for blood, either.
     """
-    region = study.region.numpy().copy()
+    region = region.copy()
     undivided = region == Region.LV
     if undivided.any():
         blood = [i for name, i in class_ids(classes).items() if name in CAVITY_CLASSES]
         if not blood:
             return None
-        cavity = np.isin(found.labels.numpy(), blood)
+        cavity = np.isin(labels, blood)
         region[undivided & cavity], region[undivided & ~cavity] = Region.CAVITY, Region.WALL
     wall = region == Region.WALL
     for z in range(region.shape[2]):  # without blood among the classes the cavity is a hole in the region

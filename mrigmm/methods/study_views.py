@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mrigmm.data.crops import NetworkView, network_view
-from mrigmm.data.study_tensors import StudyTensors
+from mrigmm.data.study_tensors import WHOLE, PlaneBox, StudyTensors
 from mrigmm.labels import Region
 from mrigmm.networks.segmenter import (
     GIVEN_NOTHING,
@@ -36,9 +36,9 @@ class StudyView:
     slices: SegmenterInput
     view: NetworkView
 
-    def to_study(self, maps: Tensor) -> Tensor:
-        """Maps (Z, M, A, A) on the study's voxels (M, X, Y, Z); 0 beyond the square."""
-        return self.view.to_study_grid(maps.permute(1, 2, 3, 0)).clamp(0, 1)
+    def to_study(self, maps: Tensor, box: PlaneBox = WHOLE) -> Tensor:
+        """Maps (Z, M, A, A) on the study's voxels (M, X, Y, Z), a part of the plane; 0 beyond the square."""
+        return self.view.to_study_grid(maps.permute(1, 2, 3, 0), box).clamp(0, 1)
 
 
 def given_view(study: StudyTensors) -> StudyView:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mrigmm.data.geometry import Grid, shear_degrees, slice_normal
+from mrigmm.data.geometry import Grid, plane_box, shear_degrees, slice_normal
 from mrigmm.data.limits import (
     DIAMETER_MM,
     IN_PLANE_MM,
@@ -134,6 +134,7 @@ def implausible_size(
         spacing_mm: (3,) of the axes.
         voxel_ml: volume of a voxel.
     """
+    codes = codes[plane_box(codes != Region.OUTSIDE)]
     inside, wall = codes != Region.OUTSIDE, codes == Region.WALL
     pixel_mm2 = spacing_mm[0] * spacing_mm[1]
     _, stack_mm = extent(inside, spacing_mm[2])

@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from mrigmm.data import quality
+from mrigmm.data.geometry import plane_box
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import Problem
 from mrigmm.labels import CAVITY_CLASSES, Region, class_ids, of_the_ventricle
@@ -31,7 +32,8 @@ def result_problems(study: StudyTensors, labels: Tensor, classes: Sequence[str])
     """
     if is_divided(study) or not of_the_ventricle(classes):
         return []  # the region's own findings say all
-    ids = class_ids(classes)
+    ids, box = class_ids(classes), plane_box(study.region.numpy() > 0)
+    labels = labels[box]
     cavity = np.isin(labels.numpy(), [ids[name] for name in classes if name in CAVITY_CLASSES])
     codes = np.where(labels.numpy() == 0, Region.OUTSIDE, np.where(cavity, Region.CAVITY, Region.WALL))
     voxel_ml = study.output.grid.voxel_volume_ml
