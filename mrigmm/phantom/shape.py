@@ -90,12 +90,15 @@ class ParametricHeart:
         tissue = self._surroundings(x, y, s)
         self._paint_rv(tissue, x, y, radius, epi, s)
         tissue[radius < epi] = Tissue.MYOCARDIUM
-        tissue[radius < endo] = Tissue.BLOOD
+        pool = np.nonzero(radius < endo)
+        shrunk = self.papillary_radius * np.clip(1.2 - s, 0, 1)
+        px, py, size = (np.broadcast_to(part, radius.shape)[pool] for part in (x, y, shrunk))
+        reach = 0.68 * endo[pool]
+        blood = np.full(px.shape, Tissue.BLOOD, dtype=np.uint8)
         for papillary in self.papillary_angles:
-            away = np.hypot(x - 0.68 * endo * np.cos(papillary), y - 0.68 * endo * np.sin(papillary))
-            tissue[(away < self.papillary_radius * np.clip(1.2 - s, 0, 1)) & (radius < endo)] = (
-                Tissue.PAPILLARY
-            )
+            away = np.hypot(px - reach * np.cos(papillary), py - reach * np.sin(papillary))
+            blood[away < size] = Tissue.PAPILLARY
+        tissue[pool] = blood
         return WallPosition(tissue, angle.astype(np.float32), depth.astype(np.float32))
 
     def _radii(self, angle: FloatArray, s: FloatArray, z: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -153,21 +153,28 @@ def tissue_images(
     n_channels = contrast.mean.shape[1]
     shape = tissues[0].shape
     out = np.zeros((n_channels, *shape), np.float32)
-    present = np.unique(np.stack(tissues))
+    codes = np.stack(tissues)
+    present = np.flatnonzero(np.bincount(codes.ravel()))
+    row = np.zeros(len(Tissue), np.intp)
+    row[present] = np.arange(len(present))
+    # Where in `signal` the value of each voxel of each depth stands.
+    places = row[codes] * tissues[0].size + np.arange(tissues[0].size).reshape(shape)
+    signal = np.empty((len(present), *shape), np.float32)
     for channel in range(n_channels):
         zero = float(contrast.zero[channel])
-        signal = np.zeros((len(Tissue), *shape), np.float32)
-        for tissue in present:
+        fields: dict[int, FloatArray] = {}
+        for tissue, values in zip(present, signal, strict=True):
             level = contrast.mean[tissue, channel] + shift[tissue, channel]  # (Z,)
             width = float(contrast.width[tissue, channel])
-            k = int(_LIKE.get(Tissue(tissue), tissue))
-            field = textures.of_class(k, channel, contrast.mixing)
+            k = min(int(_LIKE.get(Tissue(tissue), tissue)), len(CLASSES))  # all surroundings have one
+            if k not in fields:
+                fields[k] = textures.of_class(k, channel, contrast.mixing)
             above = float(max(contrast.mean[tissue, channel] - zero, 0.1))
             log_sd = tails * float(np.sqrt(np.log1p((width / above) ** 2)))
-            signal[tissue] = level + np.float32(width) * skew(field, min(log_sd, 0.9))
+            values[:] = level + np.float32(width) * skew(fields[k], min(log_sd, 0.9))
         if not (contrast.psir and channel == _LGE):
             np.maximum(signal, zero, out=signal)
-        for tissue_map in tissues:
-            out[channel] += np.take_along_axis(signal, tissue_map[None], axis=0)[0]
+        for place in places:
+            out[channel] += signal.ravel()[place]
     out /= len(tissues)
     return out

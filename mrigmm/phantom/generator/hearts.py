@@ -159,5 +159,6 @@ def _open_base(
             seen[seen == Tissue.BLOOD] = Tissue.RV_BLOOD  # blood of no ventricle
         elif height < _OUTFLOW_HEIGHT and drawn.outflow > 0:
             reach = drawn.outflow * (1 - height / _OUTFLOW_HEIGHT * 0.6)
-            turn = np.abs(np.angle(np.exp(1j * (angle[..., k] - _OUTFLOW_ANGLE))))
-            seen[ventricle & (turn < reach) & (seen != Tissue.PAPILLARY)] = Tissue.RV_WALL
+            wall = np.nonzero(ventricle & (seen != Tissue.PAPILLARY))
+            turn = np.abs(np.angle(np.exp(1j * (angle[..., k][wall] - _OUTFLOW_ANGLE))))
+            seen[wall] = np.where(turn < reach, Tissue.RV_WALL, seen[wall])
