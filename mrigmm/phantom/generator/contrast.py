@@ -163,7 +163,7 @@ def tissue_images(
     for channel in range(n_channels):
         zero = float(contrast.zero[channel])
         fields: dict[int, FloatArray] = {}
-        for tissue, values in zip(present, signal, strict=True):
+        for tissue, values in zip(present.tolist(), signal, strict=True):
             level = contrast.mean[tissue, channel] + shift[tissue, channel]  # (Z,)
             width = float(contrast.width[tissue, channel])
             k = min(int(_LIKE.get(Tissue(tissue), tissue)), len(CLASSES))  # all surroundings have one
