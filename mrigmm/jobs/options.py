@@ -6,6 +6,7 @@ Imports no torch, so that the command line's help stays instant.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from enum import StrEnum
@@ -292,11 +293,13 @@ def takes(model: type, keywords: type) -> Callable[[Function], Function]:
         kind = inspect.Parameter.KEYWORD_ONLY
         return inspect.Parameter(name, kind, default=default, annotation=types[name])
 
+    def listed(place: re.Match[str]) -> str:
+        return "".join(f"{place[1]}{name}: {field.description}\n" for name, field in fields_of(model).items())
+
     def decorate(function: Function) -> Function:
         spell_out(function, model, parameter)
-        start, _, rest = (function.__doc__ or "").partition("        **options:")
-        lines = [f"        {name}: {field.description}\n" for name, field in fields_of(model).items()]
-        function.__doc__ = "".join([start, *lines, rest.partition("\n")[2]])
+        # Indented as it stands in the file; from Python 3.13 on without the indentation of the function.
+        function.__doc__ = re.sub(r"(?m)^( *)\*\*options:.*\n", listed, function.__doc__ or "")
         return function
 
     return decorate

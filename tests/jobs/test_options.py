@@ -71,7 +71,7 @@ def test_every_option_stands_in_the_signature_and_the_docstring(call, model):
     for name, field in fields_of(model).items():
         assert parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
         assert field.description
-        assert f"        {name}: {field.description}\n" in call.__doc__
+        assert f"    {name}: {field.description}\n" in inspect.getdoc(call)
     assert parameters["device"].default == fields_of(model)["device"].default
     assert "**options" not in call.__doc__
 
