@@ -114,7 +114,28 @@ def measure(
     found = quantify(out, rv_insertion=rv_insertion, base=base, redcap=redcap, track=track)
     page = report(out, out=out / REPORT_FILE, track=track)
     told = [p for p in (*found.problems, *page.problems) if p.study not in failed]
+    told += _without_scar(found, reader.labels)
     return replace(found, problems=tuple(dict.fromkeys((*problems, *told))))
+
+
+def _without_scar(found: Quantified, labels: Mapping[str, Sequence[int]]) -> list[Problem]:
+    """A warning where all of the masks together have edema and no scar, as with the ids of another scheme."""
+    edema, infarct = (
+        sum(bool(row.get(name)) for row in found.studies.values())
+        for name in ("edema_mass_g", "infarct_mass_g")
+    )
+    if not edema or infarct or not labels.get("scar"):
+        return []
+    ids = "; ".join(f"{name} {', '.join(map(str, labels[name]))}" for name in ("edema", "scar"))
+    return [
+        Problem(
+            "the masks have edema and no scar",
+            expected="scar where there is edema",
+            got=f"edema in {edema} of {len(found.studies)} masks; ids: {ids}",
+            remedy="check --labels: in other schemes (emidec) the same ids mean scar and obstruction",
+            severity="warning",
+        )
+    ]
 
 
 def _take_over(

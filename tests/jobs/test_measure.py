@@ -216,3 +216,13 @@ def test_a_lesion_alone(tmp_path):
     assert result.studies["p1"]["infarct_mass_g"] == pytest.approx(1.05 * 0.0144 * 4, rel=1e-5)
     assert result.studies["p2"]["infarct_mass_g"] == 0
     assert result.studies["p1"]["lv_mass_g"] is None
+
+
+def test_edema_without_any_scar_is_questioned(tmp_path):
+    """Masks of EMIDEC, where 3 is infarct, with the ids of mrigmm, where it is edema."""
+    source = masks(tmp_path / "masks", ["p1"])
+    result = mrigmm.measure(source, tmp_path / "out", labels="mrigmm")
+    (told,) = (p for p in result.problems if p.what == "the masks have edema and no scar")
+    assert (told.severity, told.got) == ("warning", "edema in 1 of 1 masks; ids: edema 3; scar 4")
+    right = mrigmm.measure(source, tmp_path / "right", labels="emidec")
+    assert not [p for p in right.problems if "no scar" in p.what]

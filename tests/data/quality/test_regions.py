@@ -89,7 +89,9 @@ def test_swapped(contrasts, names):
         ({"T2": 0.1, "bSSFP": 0.5}, True),  # one that shows the cavity is enough
         ({"T2": 0.6, "bSSFP": 0.3}, True),  # said by `swapped`
         ({"T2": 0.6, "bSSFP": -0.6}, True),
-        ({"LGE": 0.0}, True),  # LGE alone cannot tell
+        ({"LGE": 0.26}, True),
+        ({"LGE": 0.24}, False),  # LGE alone
+        ({"LGE": 0.24, "T2": -0.5}, True),
         ({"LGE": 1.2, "T2": 0.1}, False),
         ({}, True),
     ],
