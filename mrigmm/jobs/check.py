@@ -250,6 +250,8 @@ def _inspect(study: Study, cohort: Manifest, classes: tuple[str, ...], finder: F
             )
             said = {f"no {name}" for name in study.images.keys() - images.keys()}
             said |= {text for volume in read for text in volume.warnings}
+            same = quality.same_images({name: volume.data for name, volume in images.items()})
+            said |= {problem.what for problem in same}  # errors of the cohort
             problems += [problem for problem in tensors.findings if problem.what not in said]
         except InputError as error:
             problems += [*error.problems, *_grid_problems(study, images)]

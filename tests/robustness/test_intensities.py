@@ -141,7 +141,13 @@ CASES = [
         note="scar cannot be told reliably without LGE",
         result="segmented on the grid of T2, and says what is missing",
     ),
-    StudyCase("T2 is a copy of LGE", t2_is_lge, check=1, result="segmented; an error of check"),
+    StudyCase(
+        "T2 is a copy of LGE",
+        t2_is_lge,
+        note="LGE and T2 are the same image",
+        check=1,
+        result="segmented with a warning; an error of check",
+    ),
 ]
 
 

@@ -8,6 +8,7 @@ from mrigmm.data.quality.cohort import (
     fingerprint,
     patients_in_two_splits,
     same_content,
+    same_images,
     unknown_classes,
     unknown_sequences,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "patients_in_two_splits",
     "region_problems",
     "same_content",
+    "same_images",
     "size_problems",
     "slice_shapes",
     "study_problems",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,15 @@ def same_content(
             else:
                 problems.append(_same_studies(study, role, first_study, first_role, split_of))
     return problems
+
+
+def same_images(images: Mapping[str, NDArray[np.generic]]) -> list[Problem]:
+    """Errors for sequences of one study, name -> voxels, that are the same image."""
+    return [
+        _same_sequences("", first, second)
+        for first, second in combinations(images, 2)
+        if np.array_equal(images[first], images[second]) and fingerprint(images[first]) is not None
+    ]
 
 
 def _same_sequences(study: str, first: str, second: str) -> Problem:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mrigmm.data.cine import values_in_region
 from mrigmm.data.geometry import Grid, plane_box, with_slices_last
 from mrigmm.data.nifti_place import itk_opens
+from mrigmm.data.quality.cohort import same_images
 from mrigmm.data.quality.grids import implausible_spacing, not_parallel, sheared, size_problems
 from mrigmm.data.quality.regions import (
     cavity_contrast,
@@ -44,6 +45,8 @@ def study_problems(
     """
     grid = images[reference].grid
     yield from grid_problems(images, reference)
+    same = same_images({name: volume.data for name, volume in images.items()})
+    yield from (replace(problem, severity="warning") for problem in same)
     for name, volume in images.items():
         values = values_in_region(volume.data[..., None], volume.grid, region > 0, grid)
         found = [saturated(name, values), negative(name, values)] if values.size else []
