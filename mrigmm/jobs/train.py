@@ -108,7 +108,9 @@ def _adapts(out: Path, asked: TrainOptions) -> bool:
         return not set(asked.overrides) <= set(RunConfig.model_fields) and set(asked.overrides) <= set(
             AdaptConfig.model_fields
         )
-    return PretrainedFolder(out).begun or not asked.resume
+    # An interrupted adaptation left nothing but its logs.
+    interrupted = any(out.glob("logs/segmenter_*.csv"))
+    return not asked.resume or PretrainedFolder(out).begun or interrupted
 
 
 def _learn_deep_gmm(manifest: Path, out: Path, asked: TrainOptions, track: Track, tell: Tell) -> Outcome:

@@ -8,12 +8,15 @@ import pytest
 
 import mrigmm
 from mrigmm.config_learning import AdaptConfig
+from mrigmm.jobs.options import TrainOptions
 from mrigmm.jobs.pretrain import pretrain
+from mrigmm.jobs.train import _adapts
 from mrigmm.jobs.training import adapt as job
 from mrigmm.jobs.training.adapt import decide
 from mrigmm.pretrained.folder import PretrainedFolder
 from mrigmm.pretrained.learning import read_learning
 from mrigmm.pretrained.networks import read_networks
+from mrigmm.training.label_tuning import log_files
 from tests.training.test_pretraining import TINY
 
 GAIN = np.full(8, 0.02)
@@ -35,6 +38,14 @@ def test_an_adaptation_is_taken_where_it_surely_gains_and_nothing_is_lost(own, b
     decision = decide(own, before, nll, most_lost=0.005)
     assert decision.taken == (reason is None)
     assert (reason or "gain +0.020 [+0.020, +0.020] Dice") in decision.why
+
+
+def test_an_interrupted_adaptation_is_begun_anew(tmp_path):
+    asked = TrainOptions(resume=True)
+    assert not _adapts(tmp_path, asked)  # nothing to go on with
+    log_files(tmp_path, "segmenter_0").log.parent.mkdir()
+    log_files(tmp_path, "segmenter_0").log.touch()
+    assert _adapts(tmp_path, asked)
 
 
 @pytest.fixture(scope="module")
