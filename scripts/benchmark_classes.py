@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from benchmarking import markdown_table, save_numbers, script_parser
+from benchmarking import dice, markdown_table, save_numbers, script_parser
 from rich.progress import track
 
 from mrigmm.data.manifest_file import read_manifest
@@ -60,15 +60,10 @@ def run(methods: Sequence[str], *, studies: int, seed: int, preset: str, region:
                                 "method": method,
                                 "infarct_g": gram * int(scores["scar"][0].sum()),
                                 "true_g": gram * int(scores["scar"][1].sum()),
-                                **{f"dice_{name}": _dice(*masks) for name, masks in scores.items()},
+                                **{f"dice_{name}": dice(*masks) for name, masks in scores.items()},
                             }
                         )
     return {"seed": seed, "studies": studies, "preset": preset, "region": region, "rows": rows}
-
-
-def _dice(a: np.ndarray, b: np.ndarray) -> float:
-    total = int(a.sum()) + int(b.sum())
-    return 2 * int((a & b).sum()) / total if total else float("nan")
 
 
 def table(report: dict) -> str:

@@ -37,7 +37,7 @@ from mrigmm.pretrained.networks import shipped_networks
 
 C, K = 3, 4
 D = 1 + C + C * (C + 1) // 2
-SIDE = 128  # pixels of the default's crop
+SLICES, SIDE = 4, 128  # of a pass; pixels of the default's crop
 MATRIX = 1024
 COPY = 1 << 25  # float64: 256 MiB
 IN_CACHE = 1 << 14
@@ -45,17 +45,17 @@ FEW, ITERATIONS = 2, 20
 SEED = 3
 
 
-def network_pass(filters: int, *, slices: int = 4) -> tuple[Callable[[], object], float]:
+def network_pass(filters: int) -> tuple[Callable[[], object], float]:
     """A pass of the default's U-Net, and its floating-point operations."""
     torch.manual_seed(SEED)
     network = SpatialPrior(C, K - 1, filters=filters, levels=4).eval()
-    return counted_pass(network, torch.randn(slices, C + N_ANATOMY_CHANNELS, SIDE, SIDE))
+    return counted_pass(network, torch.randn(SLICES, C + N_ANATOMY_CHANNELS, SIDE, SIDE))
 
 
-def segmenter_pass(*, slices: int = 4) -> tuple[Callable[[], object], float]:
+def segmenter_pass() -> tuple[Callable[[], object], float]:
     """A pass of the first pretrained segmenter, and its floating-point operations."""
     network = for_inference(shipped_networks("cpu").segmenters[0].unet)
-    return counted_pass(network, torch.randn(slices, N_PLANES, SIDE, SIDE))
+    return counted_pass(network, torch.randn(SLICES, N_PLANES, SIDE, SIDE))
 
 
 def counted_pass(network: torch.nn.Module, x: torch.Tensor) -> tuple[Callable[[], object], float]:

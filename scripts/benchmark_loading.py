@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -270,13 +270,15 @@ def timed_loading() -> Iterator[list[float]]:
         yield passes
 
 
-def waiting(manifest: Path, run: Path, cache: Cache, num_workers: int, overrides: tuple[str, ...]) -> Waiting:
+def waiting(
+    manifest: Path, run: Path, cache: Cache, num_workers: int, overrides: Sequence[str] = ()
+) -> Waiting:
     """Train two epochs of the default preset on the CPU."""
     with timed_loading() as passes:
         mrigmm.train(
             manifest,
             run,
-            overrides=("epochs=2", *overrides),
+            overrides=["epochs=2", *overrides],
             device="cpu",
             cache=cache,
             num_workers=num_workers,
@@ -286,14 +288,14 @@ def waiting(manifest: Path, run: Path, cache: Cache, num_workers: int, overrides
     return Waiting(cache, num_workers, tuple(passes), tuple(epochs))
 
 
-def all_waiting(folder: Path, studies: int, seed: int, overrides: tuple[str, ...] = ()) -> list[Waiting]:
+def all_waiting(folder: Path, studies: int, seed: int) -> list[Waiting]:
     """From memory, from the disk, and from the disk by a worker."""
     manifest = simulate_cohort(folder / "cohort", n_studies=studies, seed=seed, preset=PRESETS["one grid"])
     content = json.loads(manifest.read_text())
     splits = ("training", "validation", "test")
     everything = [study for split in splits for study in content.pop(split, [])]
     manifest.write_text(json.dumps({**content, "training": everything}))
-    return [waiting(manifest, folder / f"{cache}_{n}", cache, n, overrides) for cache, n in LOADERS]
+    return [waiting(manifest, folder / f"{cache}_{n}", cache, n) for cache, n in LOADERS]
 
 
 def waiting_table(found: list[Waiting]) -> str:

@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from mrigmm.data.files import write_text
+from mrigmm.evaluation.overlap import overlap
 from mrigmm.export.side_files import write_json
 
 Programs = Mapping[str, Callable[[], object]]
@@ -83,6 +85,11 @@ def machine() -> dict[str, str]:
         "processor": platform.machine(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }
+
+
+def dice(predicted: NDArray[np.bool_], reference: NDArray[np.bool_]) -> float:
+    """Return the Dice of two masks; NaN where both are empty."""
+    return overlap(predicted, reference, 1.0).dice
 
 
 def save_numbers(file: Path | None, numbers: Any) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from benchmarking import markdown_table, script_parser
+from benchmarking import dice, markdown_table, script_parser
 from calibration.comparisons import (
     REGIONS,
     Comparison,
@@ -143,16 +143,11 @@ def segment(study: SimulatedStudy) -> dict[str, np.ndarray]:
     }
 
 
-def dice(predicted: np.ndarray, reference: np.ndarray) -> list[float]:
+def dice_of_regions(predicted: np.ndarray, reference: np.ndarray) -> list[float]:
     """Volumetric Dice per region of `REGIONS`; NaN where both are empty."""
-    scores = []
-    for region in REGIONS:
-        members = ("edema", "scar") if region == "pathology" else (region,)
-        ids = [TISSUES[name].id for name in members]
-        a, b = np.isin(predicted, ids), np.isin(reference, ids)
-        total = a.sum() + b.sum()
-        scores.append(float(2 * (a & b).sum() / total) if total else float("nan"))
-    return scores
+    members = [("edema", "scar") if region == "pathology" else (region,) for region in REGIONS]
+    ids = [[TISSUES[name].id for name in names] for names in members]
+    return [dice(np.isin(predicted, of_region), np.isin(reference, of_region)) for of_region in ids]
 
 
 def score_methods(studies: Sequence[SimulatedStudy]) -> dict[str, list[float]]:
@@ -160,7 +155,7 @@ def score_methods(studies: Sequence[SimulatedStudy]) -> dict[str, list[float]]:
     scores: dict[str, list[list[float]]] = {}
     for study in track(studies, "reference methods", transient=True):
         for method, labels in segment(study).items():
-            scores.setdefault(method, []).append(dice(labels, study.label))
+            scores.setdefault(method, []).append(dice_of_regions(labels, study.label))
     return {method: np.nanmean(values, axis=0).tolist() for method, values in scores.items()}
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarking import script_parser
+from benchmarking import dice, script_parser
 from monai.data import MetaTensor
 from monai.networks.blocks import Convolution
 from rich.progress import track
@@ -326,12 +326,6 @@ def called(probabilities: Tensor, edema: bool) -> np.ndarray:
     if not edema:
         p[2], p[3] = p[2] + p[3], torch.zeros_like(p[3])
     return torch.stack(p).argmax(dim=0).numpy()
-
-
-def dice(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the Dice of two masks; nan where both are empty."""
-    total = a.sum() + b.sum()
-    return float(2 * (a & b).sum() / total) if total else float("nan")
 
 
 def scores(network: nn.Module, studies: list[Scored]) -> dict[str, dict[str, list[float]]]:

@@ -17,8 +17,8 @@ def test_tuning_and_report_seeds_differ():
 def test_dice_per_region():
     reference, predicted = np.array([1, 2, 3, 4, 4]), np.array([1, 2, 4, 4, 0])
     # edema missed: 0; scar 2 * 1 / (2 + 2); pathology 2 * 2 / (2 + 3)
-    assert script.dice(predicted, reference) == pytest.approx([1, 1, 0, 0.5, 0.8])
-    assert np.isnan(script.dice(np.array([1]), np.array([1]))[3])
+    assert script.dice_of_regions(predicted, reference) == pytest.approx([1, 1, 0, 0.5, 0.8])
+    assert np.isnan(script.dice_of_regions(np.array([1]), np.array([1]))[3])
 
 
 def test_smoothing_stays_inside_the_mask():
@@ -37,7 +37,7 @@ def test_methods_segment_inside_the_ventricle_and_the_ceiling_beats_the_baseline
     study = script.simulate_study(script.PRESETS["myops-like"], seed=31, index=1)
     maps = script.segment(study)
     assert set(maps) == {"EM-GMM", "MAP-EM", "Otsu in wall", "MAP-EM in wall", "true Gaussians"}
-    scores = {name: script.dice(labels, study.label) for name, labels in maps.items()}
+    scores = {name: script.dice_of_regions(labels, study.label) for name, labels in maps.items()}
     for name in ("Otsu in wall", "MAP-EM in wall", "true Gaussians"):
         assert scores[name][0] == 1.0  # given
     assert scores["MAP-EM"][0] > 0.7

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
@@ -19,6 +19,7 @@ from mrigmm.data.nifti_file import check_header
 from mrigmm.data.nifti_place import moved_to, placed, three_d_shape
 from mrigmm.data.volumes import ChooseFrame, Volume, image_volume, map_volume, read_image, read_map
 from mrigmm.errors import InputError, StudyFile
+from mrigmm.labels import REGION_FILE_IDS
 from mrigmm.lazy import LazyModule
 
 if TYPE_CHECKING:
@@ -127,16 +128,14 @@ def image_in_memory(
     return image_volume(header, array, placed(header, file), file, **options)
 
 
-def map_in_memory(
-    image: AnyImage, affine: NDArray[np.float64] | None, *, study: str, role: str, known: Collection[int]
-) -> Volume:
-    """Ids of a map, whatever holds it; arguments and errors as `image_in_memory` and `read_map`."""
+def region_in_memory(image: AnyImage, affine: NDArray[np.float64] | None, *, study: str) -> Volume:
+    """Ids of a region map, whatever holds it; arguments and errors as `image_in_memory` and `read_map`."""
     if isinstance(image, Path | str):
-        return read_map(Path(image), study=study, role=role, known=known)
-    file = StudyFile(study, role)
+        return read_map(Path(image), study=study, role="region", known=REGION_FILE_IDS)
+    file = StudyFile(study, "region")
     header, array = _header_and_array(image, affine, file)
     check_header(header, file, several_frames=False)
-    return map_volume(header, array, placed(header, file), file, known=known)
+    return map_volume(header, array, placed(header, file), file, known=REGION_FILE_IDS)
 
 
 def _header_and_array(

@@ -101,7 +101,6 @@ class SavedMixture:
 
 Verdict = Literal["accepted", "rejected"]
 Base = Literal["first", "last"]
-VERDICTS: tuple[str, ...] = get_args(Verdict)
 # Which slice of the file is the basal one.
 BASES: tuple[str, ...] = get_args(Base)
 
@@ -111,7 +110,7 @@ class Review:
     """Decision of somebody who looked at a study; times are ISO 8601 in UTC.
 
     Attributes:
-        verdict: one of `VERDICTS`; None where it is still open.
+        verdict: None where it is still open.
         comment: in the reviewer's words.
         insertion_mm: anterior insertion of the right ventricle, RAS+; None where nobody moved it.
         base: one of `BASES`; None where nobody named it.

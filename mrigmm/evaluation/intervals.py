@@ -74,12 +74,11 @@ class PairedDifference:
     n_unpaired: int
 
 
-def estimate_mean(values: Sequence[float], *, n_resamples: int = N_RESAMPLES, seed: int = 0) -> Estimate:
+def estimate_mean(values: Sequence[float], *, seed: int = 0) -> Estimate:
     """Return mean, SD and bootstrap interval of one value per study.
 
     Args:
         values: (N,), NaN where a study has no such value.
-        n_resamples: bootstrap samples of the studies.
         seed: of the resampling.
 
     Raises:
@@ -87,7 +86,7 @@ def estimate_mean(values: Sequence[float], *, n_resamples: int = N_RESAMPLES, se
     """
     x = _checked(values)
     defined = x[~np.isnan(x)]
-    low, high = _interval(defined, n_resamples, seed)
+    low, high = _interval(defined, seed)
     return Estimate(
         mean=float(defined.mean()) if len(defined) else math.nan,
         sd=float(defined.std(ddof=1)) if len(defined) > 1 else math.nan,
@@ -102,7 +101,6 @@ def paired_difference(
     method: Mapping[str, float],
     baseline: Mapping[str, float],
     *,
-    n_resamples: int = N_RESAMPLES,
     seed: int = 0,
 ) -> PairedDifference:
     """Compare two methods study by study.
@@ -110,7 +108,6 @@ def paired_difference(
     Args:
         method: study id -> value, NaN where it has none.
         baseline: likewise; studies are paired by their id.
-        n_resamples: bootstrap samples of the pairs.
         seed: of the resampling.
 
     Raises:
@@ -121,7 +118,7 @@ def paired_difference(
         [baseline.get(i, math.nan) for i in ids]
     )
     paired = differences[~np.isnan(differences)]
-    low, high = _interval(paired, n_resamples, seed)
+    low, high = _interval(paired, seed)
     return PairedDifference(
         mean=float(paired.mean()) if len(paired) else math.nan,
         low=low,
@@ -139,11 +136,11 @@ def _checked(values: Sequence[float]) -> NDArray[np.float64]:
     return x
 
 
-def _interval(x: NDArray[np.float64], n_resamples: int, seed: int) -> tuple[float, float]:
+def _interval(x: NDArray[np.float64], seed: int) -> tuple[float, float]:
     """Return the percentile bootstrap interval of the mean of (N,) defined values."""
     if len(x) < 2:
         return math.nan, math.nan
-    drawn = np.random.default_rng(seed).integers(len(x), size=(n_resamples, len(x)))
+    drawn = np.random.default_rng(seed).integers(len(x), size=(N_RESAMPLES, len(x)))
     tail = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(x[drawn].mean(axis=1), [tail, 100 - tail])
     return float(low), float(high)

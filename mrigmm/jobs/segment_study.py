@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from mrigmm.data.geometry import Grid
-from mrigmm.data.in_memory import AnyImage, LoadedStudy, array_affine, image_in_memory, map_in_memory
+from mrigmm.data.in_memory import AnyImage, LoadedStudy, array_affine, image_in_memory, region_in_memory
 from mrigmm.data.manifest import Manifest, check_study_id
 from mrigmm.data.study import frame_chooser, reference_sequence
 from mrigmm.data.volumes import ChooseFrame, Volume
@@ -21,7 +21,6 @@ from mrigmm.jobs.predicting.finished import make_request
 from mrigmm.jobs.predicting.in_memory import SegmentedStudy
 from mrigmm.jobs.predicting.segmented_study import solve
 from mrigmm.jobs.predicting.segmenter import choose_segmenter, not_given
-from mrigmm.labels import REGION_FILE_IDS
 
 
 def load_given(
@@ -59,7 +58,7 @@ def load_given(
         if region is None:
             return None
         lies = grid.affine if of_arrays is None else of_arrays
-        return map_in_memory(region, lies, study=study, role="region", known=REGION_FILE_IDS)
+        return region_in_memory(region, lies, study=study)
 
     def chooser(name: str) -> ChooseFrame | None:
         def choose(frames: NDArray[np.generic], grid: Grid) -> int:

@@ -12,6 +12,7 @@ from mrigmm.errors import InputError
 from mrigmm.methods.base import Task
 from mrigmm.mixture import Covariance, Mixture, PopulationPrior, m_step, statistics
 from mrigmm.mixture.initial import kmeans_responsibilities
+from mrigmm.mixture.updates import shaped
 
 
 @dataclass(frozen=True)
@@ -59,22 +60,12 @@ def starting_mixture(
     x = voxels.x
     if prior is not None:
         known = prior.mixture(x.dtype, x.device)
-        return replace(known, covariances=_of_type(known.covariances, covariance))
+        return replace(
+            known, covariances=shaped(known.covariances, torch.ones_like(known.weights), covariance)
+        )
     generator = torch.Generator().manual_seed(seed)
     resp = kmeans_responsibilities(x, task.allowed[voxels.region], generator)
     return m_step(statistics(x, resp), covariance=covariance, variance_floor=variance_floor)
-
-
-def _of_type(covariances: Tensor, kind: str) -> Tensor:
-    """Covariances (K, C, C) reduced to what a covariance type can express."""
-    if kind == "full":
-        return covariances
-    if kind == "tied":
-        return covariances.mean(0, keepdim=True).expand_as(covariances)
-    variances = covariances.diagonal(dim1=1, dim2=2)  # (K, C)
-    if kind == "spherical":
-        variances = variances.mean(1, keepdim=True).expand_as(variances)
-    return torch.diag_embed(variances)
 
 
 def study_voxels(study: StudyTensors, device: torch.device) -> Voxels:

@@ -121,7 +121,7 @@ def _scatter(stats: Statistics, means: Tensor) -> Tensor:
     return stats.sum_xx - cross - cross.mT + stats.n[..., None, None] * _outer(means, means)
 
 
-def _shaped(scatter: Tensor, count: Tensor, covariance: Covariance) -> Tensor:
+def shaped(scatter: Tensor, count: Tensor, covariance: Covariance) -> Tensor:
     """Return the covariances of a type that maximise ``-count log|Sigma| / 2 - tr(Sigma^-1 scatter) / 2``.
 
     Args:
@@ -166,7 +166,7 @@ def _ml(stats: Statistics, covariance: Covariance) -> tuple[Tensor, Tensor]:
     if bool((stats.n < WEAK).any()):
         stats = _with_pooled_ghost(stats)
     means = stats.sum_x / stats.n[..., None]
-    return means, _shaped(_scatter(stats, means), stats.n, covariance)
+    return means, shaped(_scatter(stats, means), stats.n, covariance)
 
 
 def _map(
@@ -183,7 +183,7 @@ def _map(
         + _scatter(stats, means)
         + kappa[..., None, None] * _outer(shift, shift)
     )
-    return means, _shaped(scatter, pseudo + stats.n, covariance)
+    return means, shaped(scatter, pseudo + stats.n, covariance)
 
 
 def m_step(

@@ -20,6 +20,7 @@ from mrigmm.phantom.study import SimulatedStudy
 FloatArray = NDArray[np.floating[Any]]
 
 _MEAN_RANGE, _WIDTH_RANGE = (-1.0, 1.0), (0.4, 1.8)
+_RATE = 0.5  # share of the difference that a step removes
 _SPREAD_EVENLY = 0.03  # weight of the wish for equal shares, where the data do not decide
 
 
@@ -116,7 +117,6 @@ def match_once(
     targets: Targets,
     aim: FloatArray,
     autocovariance: FloatArray,
-    rate: float = 0.5,
 ) -> tuple[Tables, FloatArray]:
     """One step towards the targets.
 
@@ -130,7 +130,6 @@ def match_once(
         aim: (K, C, L) autocorrelation asked of the fields so far. It differs from the wanted one by what
             partial volume and noise add.
         autocovariance: from `field_autocovariance`.
-        rate: share of the difference that a step removes.
 
     Returns:
         The next tables and the next aim.
@@ -138,11 +137,11 @@ def match_once(
     mean = np.nanmean([study.lv_mean for study in figures], axis=0)
     width = np.sqrt(np.nanmean([study.lv_variance for study in figures], axis=0))
     correlation = np.nanmean([study.autocorrelation for study in figures], axis=0)
-    shift = np.clip(current.mean_shift + rate * (targets.mean - mean), *_MEAN_RANGE)
+    shift = np.clip(current.mean_shift + _RATE * (targets.mean - mean), *_MEAN_RANGE)
     share = np.array(statistics()["lv_volume_fraction"]["mean"])[:, None]
     shift -= (share * (shift - current.mean_shift)).sum(axis=0) / share.sum()
-    factor = np.clip(current.width_factor * (targets.width / width) ** rate, *_WIDTH_RANGE)
-    aim = np.clip(aim + rate * (targets.autocorrelation - correlation), 0, 0.97)
+    factor = np.clip(current.width_factor * (targets.width / width) ** _RATE, *_WIDTH_RANGE)
+    aim = np.clip(aim + _RATE * (targets.autocorrelation - correlation), 0, 0.97)
     shares = np.array(
         [[solve_shares(autocovariance[k], wanted) for wanted in row] for k, row in enumerate(aim)]
     )

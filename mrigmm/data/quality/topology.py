@@ -117,7 +117,7 @@ def doubtful_parts(
     yield from _holes(shapes, divided=divided, with_cavity=with_cavity)
     if divided and with_cavity:
         yield from _cavity_and_wall(shapes, filled, slice_distance_mm)
-    yield from _not_round(shapes, divided=divided)
+    yield from _not_round(shapes)
 
 
 def _cavity_and_wall(
@@ -248,7 +248,7 @@ def _holes(shapes: Sequence[SliceShape], *, divided: bool, with_cavity: bool) ->
         )
 
 
-def _not_round(shapes: Sequence[SliceShape], *, divided: bool) -> Iterator[Problem]:
+def _not_round(shapes: Sequence[SliceShape]) -> Iterator[Problem]:
     """A crescent, or a long body: a right ventricle, an atrium, or another view."""
     drawn = [s for s in shapes if s.area >= PART_MM2]
     if not drawn:
