@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarking import Ratio, markdown_table, save_numbers, script_parser
+from benchmarking import Ratio, forget_peak, markdown_table, peak_mib, save_numbers, script_parser
 
 STAGES = ("read", "preprocess", "network", "mixture", "undo", "quantities", "write", "other")
 PROGRAMS = ("files", "map-em", "default", "pretrained", "em-gmm-sklearn")
@@ -73,6 +73,7 @@ class StageClock:
         now = time.process_time()
         if self.memory:
             self.used[self.stack[-1]] = max(self.used[self.stack[-1]], peak_mib())
+            forget_peak()
         else:
             self.used[self.stack[-1]] += now - self.since
         self.since = now
@@ -89,14 +90,6 @@ class StageClock:
                 return function(*args, **kwargs)
 
         return counted
-
-
-def peak_mib() -> float:
-    """Largest resident memory of this process since the last call, in MiB."""
-    status = Path("/proc/self/status").read_text()
-    peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak
-    return int(peak.split()[1]) / 1024
 
 
 def watch(clock: StageClock) -> None:

@@ -27,7 +27,7 @@ from statistics import median
 import numpy as np
 import sklearn
 import torch
-from benchmarking import machine, markdown_table, save_numbers, script_parser
+from benchmarking import forget_peak, in_turn, machine, markdown_table, peak_mib, save_numbers, script_parser
 from sklearn.mixture import GaussianMixture as Reference
 
 from mrigmm.mixture import (
@@ -90,16 +90,10 @@ def reference(covariance: Covariance, iterations: int) -> Reference:
     )
 
 
-def in_turn(one: Callable[[], object], other: Callable[[], object], repeats: int) -> tuple[float, float]:
+def alternately(one: Callable[[], object], other: Callable[[], object], repeats: int) -> tuple[float, float]:
     """Median milliseconds of two programs that run alternately."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for repeat in range(repeats + 1):
-        for program, record in zip((one, other), times, strict=True):
-            begin = time.perf_counter()
-            program()
-            if repeat:  # the first round warms caches
-                record.append(1e3 * (time.perf_counter() - begin))
-    return median(times[0]), median(times[1])
+    times = in_turn({"one": one, "other": other}, repeats, time.perf_counter)
+    return median(times["one"]), median(times["other"])
 
 
 def em_case(
@@ -120,7 +114,7 @@ def em_case(
         fitted = fit_gmm(X, start=start, covariance=covariance, max_iter=limit, tol=0.0)
         return fitted.lower_bounds[-1]
 
-    slow, quick = in_turn(lambda: reference(covariance, iterations).fit(given), ours, repeats)
+    slow, quick = alternately(lambda: reference(covariance, iterations).fit(given), ours, repeats)
     difference = abs(reference(covariance, iterations).fit(x).lower_bound_ - ours())
     per_iteration = 1e6 * quick / len(x) / (iterations + 1)
     return Row(name, slow, quick, slow / quick, target, per_iteration, float(difference))
@@ -178,7 +172,7 @@ def loss_case(batch: int, target: float, repeats: int) -> Row:
         value.backward()
         return float(value.detach())
 
-    slow, quick = in_turn(lambda: step(loop_loss), lambda: step(core_loss), repeats)
+    slow, quick = alternately(lambda: step(loop_loss), lambda: step(core_loss), repeats)
     difference = abs(step(loop_loss) - step(core_loss))
     name = f"loss + backward, batch {batch}"
     return Row(name, slow, quick, slow / quick, target, None, difference)
@@ -191,17 +185,6 @@ def extra_peak_mib(program: str) -> float:
     """
     command = [sys.executable, str(Path(__file__)), "--peak", program]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-def peak_mib() -> float:
-    """Highest resident memory of this process since ``forget_peak``, in MiB."""
-    status = Path("/proc/self/status").read_text()
-    return float(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
-
-
-def forget_peak() -> None:
-    """Start a new peak at what is resident now (Linux)."""
-    Path("/proc/self/clear_refs").write_text("5")
 
 
 def measure_peak(program: str) -> float:

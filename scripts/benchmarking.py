@@ -26,15 +26,15 @@ Programs = Mapping[str, Callable[[], object]]
 Times = dict[str, list[float]]
 
 
-def in_turn(programs: Programs, repeats: int) -> Times:
-    """Milliseconds of CPU time of each program in each round, after a round that warms caches."""
+def in_turn(programs: Programs, repeats: int, clock: Callable[[], float] = time.process_time) -> Times:
+    """Milliseconds, by default of CPU time, of each program in each round, after one that warms caches."""
     times: Times = {name: [] for name in programs}
     for repeat in range(repeats + 1):
         for name, program in programs.items():
-            begin = time.process_time()
+            begin = clock()
             program()
             if repeat:
-                times[name].append(1e3 * (time.process_time() - begin))
+                times[name].append(1e3 * (clock() - begin))
     return times
 
 
@@ -85,6 +85,17 @@ def machine() -> dict[str, str]:
         "processor": platform.machine(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }
+
+
+def peak_mib() -> float:
+    """Highest resident memory of this process since ``forget_peak``, in MiB."""
+    status = Path("/proc/self/status").read_text()
+    return float(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
+
+
+def forget_peak() -> None:
+    """Start a new peak at what is resident now (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def dice(predicted: NDArray[np.bool_], reference: NDArray[np.bool_]) -> float:
