@@ -70,14 +70,10 @@ def draw_appearance(
 
 def _draw_means(config: PhantomConfig, rng: np.random.Generator) -> FloatArray:
     figures = population(config.centre)
-    values, vectors = np.linalg.eigh(figures.between_correlation)
-    # rounded correlations of 25 studies: tiny negative eigenvalues
-    root = vectors * np.sqrt(np.clip(values, 0, None))
-    deviation = (root @ rng.standard_normal(len(values))).reshape(figures.mean.shape)
     mean: FloatArray = (
         figures.mean
         + corrections(config.centre).mean_shift
-        + np.array(config.contrast_spread)[:, None] * figures.between_sd * np.clip(deviation, -2.5, 2.5)
+        + np.array(config.contrast_spread)[:, None] * figures.between_sd * figures.draw_deviation(rng)
     )
     return np.maximum(mean, np.array(tables.ZERO_LEVEL) + _SMALLEST_SIGNAL)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from typing import Any
 
@@ -50,6 +50,18 @@ class Population:
     edema_share: FloatArray
     mvo_contrast: FloatArray
     mvo_part: float
+
+    @cached_property
+    def _root(self) -> FloatArray:
+        values, vectors = np.linalg.eigh(self.between_correlation)
+        # Rounded correlations of 25 studies: tiny negative eigenvalues.
+        root: FloatArray = vectors * np.sqrt(np.clip(values, 0, None))
+        return root
+
+    def draw_deviation(self, rng: np.random.Generator) -> FloatArray:
+        """Draw how far a study's class means lie from the population's, (K, C) in SD, at most 2.5."""
+        drawn = self._root @ rng.standard_normal(self.mean.size)
+        return np.clip(drawn, -2.5, 2.5).reshape(self.mean.shape)
 
 
 @dataclass(frozen=True)

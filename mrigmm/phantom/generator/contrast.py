@@ -60,20 +60,13 @@ def _second_centre() -> tuple[FloatArray, FloatArray]:
     return np.array(figures["mean"][:3]), np.array(figures["within_study_sd"][:3])
 
 
-@cache
-def _root_of_correlation() -> FloatArray:
-    values, vectors = np.linalg.eigh(population().between_correlation)
-    root: FloatArray = vectors * np.sqrt(np.clip(values, 0, None))
-    return root
-
-
 def draw_class_figures(ranges: GeneratorRanges, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
     """Draw mean and SD (K, C) in z of a study's classes."""
     figures = population()
-    deviation = (_root_of_correlation() @ rng.standard_normal(figures.mean.size)).reshape(figures.mean.shape)
+    deviation = figures.draw_deviation(rng)
     spread = rng.uniform(*ranges.between_study)
     mean = figures.mean + np.array(tables.MEAN_SHIFT)
-    mean = mean + spread * figures.between_sd * np.clip(deviation, -2.5, 2.5)
+    mean = mean + spread * figures.between_sd * deviation
     width = np.sqrt(np.diagonal(figures.within_covariance, axis1=1, axis2=2)) * np.array(tables.WIDTH_FACTOR)
 
     mix = rng.uniform(*ranges.centre_mix)
