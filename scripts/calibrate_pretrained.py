@@ -4,8 +4,8 @@ Simulates cohorts (phantom presets, none of which the networks were trained on),
 nothing given and with the wall given, of all sequences and of LGE alone, and regresses on the features of
 each segmentation: the presence of an infarct (logistic) and the Dice of the infarct (linear). Writes
 `calibration.json`, and beside it `shares.md`: Dice by the share that the networks have of the label beside
-the study's own mixture, and by how a class is decided; and `quality.md`: expected and true Dice, and how
-well conformal intervals of the infarct's volume hold.
+the study's own mixture, and by how a class is decided; and `quality.md`: expected and true Dice, how well
+infarcts are told from none, and how well conformal intervals of the infarct's volume hold.
 Rows are kept in the working folder: an interrupted run goes on where it stopped.
 """
 
@@ -264,6 +264,30 @@ def quality_table(title: str, rows: list[dict[str, Any]], name: str, cohorts: li
     return "\n".join(lines) + "\n"
 
 
+def verdicts(rows: list[dict[str, Any]], cohorts: list[str]) -> tuple[float, str]:
+    """Return the AUROC of the infarct's probability, cohorts left out of their own calibration, and a table.
+
+    The table says by what was given, in Markdown, how well hearts with and without infarct are told apart.
+    """
+    others = {c: fit_infarct([r for r in rows if r["cohort"] != c]) for c in cohorts}
+    truth = np.array([r["true_voxels"] > 0 for r in rows])
+    p = 1 / (1 + np.exp([-score(r, others[r["cohort"]]) for r in rows]))
+    given = np.array([[r["features"][name] > 0 for name in GIVEN[:2]] for r in rows])
+    lines = [
+        "| given | infarcts | healthy | AUROC | sensitivity | specificity |",
+        "|---|---|---|---|---|---|",
+    ]
+    for wall, alone in ((True, False), (False, False), (True, True), (False, True)):
+        some = (given == [wall, alone]).all(axis=1)
+        ill, healthy = some & truth, some & ~truth
+        what = f"{'LGE alone, ' if alone else ''}{'cavity and wall' if wall else 'nothing'}"
+        lines.append(
+            f"| {what} | {ill.sum()} | {healthy.sum()} | {roc_auc_score(truth[some], p[some]):.3f} "
+            f"| {(p[ill] >= THRESHOLD).mean():.2f} | {(p[healthy] < THRESHOLD).mean():.2f} |"
+        )
+    return float(roc_auc_score(truth, p)), "\n".join(lines) + "\n"
+
+
 def mass_intervals(rows: list[dict[str, Any]], cohorts: list[str]) -> str:
     """Return how well conformal 95 % intervals of the infarct's volume hold, in Markdown.
 
@@ -322,15 +346,13 @@ def main() -> None:
     }
     options.out.write_text(json.dumps(calibration, indent=1) + "\n")
     (options.out.parent / "shares.md").write_text(shares_table(rows))
+    auroc, told_apart = verdicts(rows, options.cohorts)
     (options.out.parent / "quality.md").write_text(
         quality_table("infarct", ill, "scar_dice", options.cohorts)
         + quality_table("wall", unseen, "wall_dice", options.cohorts)
-        + mass_intervals(rows, options.cohorts)
+        + f"{told_apart}\n{mass_intervals(rows, options.cohorts)}"
     )
-    others = {c: fit_infarct([r for r in rows if r["cohort"] != c]) for c in options.cohorts}
-    scores = [score(r, others[r["cohort"]]) for r in rows]
-    truth = [r["true_voxels"] > 0 for r in rows]
-    print(f"AUROC, each cohort left out of its own calibration: {roc_auc_score(truth, scores):.3f}")
+    print(f"AUROC, each cohort left out of its own calibration: {auroc:.3f}")
     shown = ("auroc", "threshold", "sensitivity", "specificity", "n")
     print(json.dumps({name: calibration["infarct"][name] for name in shown}))
 
