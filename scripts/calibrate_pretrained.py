@@ -48,7 +48,7 @@ PROTOCOLS: dict[str, tuple[bool, tuple[str, ...] | None]] = {
     "LGE alone, nothing": (False, LGE),
     "LGE alone, wall": (True, LGE),
 }
-THRESHOLD = 0.5  # of the probability, where half of the hearts have an infarct
+THRESHOLD = 0.5  # of the probability, where three of four hearts have an infarct, as here
 GIVEN = ("wall_given", "lge_alone", "lge_alone_and_wall")
 INFARCT_FEATURES = (
     *("log_ml", "certainty", "peak", "mean_probability", "contrast", "slices", "largest"),
@@ -205,7 +205,7 @@ def fit_infarct(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the logistic model of the presence of an infarct."""
     x, model = scaled(rows, INFARCT_FEATURES)
     y = np.array([r["true_voxels"] > 0 for r in rows])
-    fit = LogisticRegression(C=1.0, class_weight="balanced").fit(x, y)
+    fit = LogisticRegression(C=1.0).fit(x, y)
     p = fit.predict_proba(x)[:, 1]
     return {
         **model,
