@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import interpolate
 
 from mrigmm.data.crops import median_spacing_mm, network_input, network_view
 from mrigmm.data.manifest import Study
@@ -41,6 +42,20 @@ def test_a_smooth_map_survives_the_round_trip(tmp_path, spacing, to_mm, toleranc
     inside = study.region > 0
     difference = (back[0] - study.image[0])[inside].abs().max()
     assert difference < tolerance  # z-score units; the picture's SD is 1
+
+
+@pytest.mark.parametrize("to_mm", [1.2, 0.8, 1.5])
+def test_maps_go_back_as_torch_resizes_them(tmp_path, to_mm):
+    """With zeros beyond the square, and only as much of the plane as is asked for."""
+    view = network_view(make(tmp_path), spacing_mm=to_mm, crop_mm=40, divisor=8)
+    side, (x, y), far = view.image.shape[1], view.corner, 64  # the square reaches beyond the image
+    plane = torch.zeros(1, *(2 * far + n for n in view.resampled), 3)
+    plane[:, far + x : far + x + side, far + y : far + y + side] = view.image
+    resampled = plane[:, far:-far, far:-far]
+    expected = interpolate(resampled[None], (48, 44, 3), mode="trilinear")[0]
+    torch.testing.assert_close(view.to_study_grid(view.image), expected, atol=1e-6, rtol=0)
+    box = (slice(10, 33), slice(20, 44))
+    torch.testing.assert_close(view.to_study_grid(view.image, box), expected[:, *box], atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -47,3 +47,15 @@ def test_nothing_given(ring):
         values = slices.image[:, 0][acquired]
         torch.testing.assert_close(values.mean(), torch.tensor(0.0), atol=1e-3, rtol=0)
         torch.testing.assert_close(values.std(), torch.tensor(1.0), atol=1e-3, rtol=0)
+
+
+def test_a_box_of_the_plane_and_back(ring):
+    study, box = ring.paint(ring.base(), ring.base()), (slice(3, 9), slice(2, 12))
+    part = study.in_plane_box(box)
+    assert torch.equal(part.image, study.image[:, 3:9, 2:12])
+    assert torch.equal(part.observed, study.observed[:, 3:9, 2:12])
+    assert part.region.shape == (6, 10, study.region.shape[2])
+    whole = study.from_plane_box(part.region + 5, box)
+    assert torch.equal(whole[3:9, 2:12], study.region[3:9, 2:12] + 5)
+    assert whole.shape == study.region.shape
+    assert int(whole.sum()) == int((part.region + 5).sum())
