@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import torch
 from benchmarking import dice, script_parser
-from monai.data import MetaTensor
 from monai.networks.blocks import Convolution
 from rich.progress import track
 from torch import Tensor, nn
@@ -265,12 +264,12 @@ def scored(study: StudyTensors, cohort: str, protocol: str, edema: bool) -> Scor
     for k in range(len(CLASSES) + 1):
         one = (codes == k).float()[None].expand_as(study.image).clone()
         view = network_view(
-            replace(study, region=region, image=MetaTensor(one, meta=study.image.meta)),
+            replace(study, region=region, image=one),
             spacing_mm=PIXEL_MM,
             crop_mm=SQUARE_MM,
             divisor=16,
         )
-        maps.append(view.image.as_tensor()[0].permute(2, 0, 1).float())  # (A, A, Z) -> (Z, A, A)
+        maps.append(view.image[0].permute(2, 0, 1).float())  # (A, A, Z) -> (Z, A, A)
     return Scored(cohort, protocol, slices, torch.stack(maps).argmax(dim=0).numpy().astype(np.int8), edema)
 
 
