@@ -48,7 +48,7 @@ PROTOCOLS: dict[str, tuple[bool, tuple[str, ...] | None]] = {
     "LGE alone, nothing": (False, LGE),
     "LGE alone, wall": (True, LGE),
 }
-THRESHOLD = 0.35  # of the probability: lower than even, for an infarct that is missed counts more
+THRESHOLD = 0.5  # of the probability, where three of four hearts have an infarct, as here
 GIVEN = ("wall_given", "lge_alone", "lge_alone_and_wall")
 INFARCT_FEATURES = (
     *("log_ml", "certainty", "peak", "mean_probability", "contrast", "slices", "largest"),
