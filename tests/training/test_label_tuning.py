@@ -160,7 +160,7 @@ def test_weights_between():
 
 
 def test_batch_statistics_stay_frozen():
-    module = LabelModule(Segmenter(filters=2, levels=2), SMALL, 4, None)
+    module = LabelModule(Segmenter(filters=2, levels=2, norm="batch"), SMALL, 4, None)
     module.train()
     module.on_train_batch_start()
     layers = [m for m in module.network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
