@@ -8,6 +8,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import nbformat
@@ -531,6 +532,21 @@ def test_lines_of_prose_are_short():
         lines = [line for line in text.splitlines() if len(line) > 100 and "](" not in line]
         long += [f"{page.name}: {line}" for line in lines if not re.match(r"\s*(\||<http)", line)]
     assert long == []
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("method*.md")), ids=lambda page: page.stem)
+def test_code_that_the_methods_name_exists(page):
+    """`module.name` is defined or imported in a module of that name, `folder/module.py` is a file."""
+    code = defaultdict(str)
+    for file in (ROOT / "mrigmm").rglob("*.py"):
+        code[file.parent.name] += f" {file.stem} "
+        code[file.parent.name if file.stem == "__init__" else file.stem] += file.read_text()
+    named = re.findall(r"`(?:\w+\.)*([a-z]\w+)\.(\w+)`", page.read_text())
+    named = [(module, name) for module, name in named if not module.endswith("_ml")]  # keys of metrics
+    gone = [f"{module}.{name}" for module, name in named if not re.search(rf"\b{name}\b", code[module])]
+    files = re.findall(r"`((?:\w+/)+\w+\.py)`", page.read_text())
+    gone += [file for file in files if not (ROOT / "mrigmm" / file).exists() and not (ROOT / file).exists()]
+    assert gone == []
 
 
 SCRIPTS = sorted({script for page in PAGES for script in re.findall(r"scripts/\w+\.py", page.read_text())})
