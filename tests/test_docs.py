@@ -539,7 +539,8 @@ def test_code_that_the_methods_name_exists(page):
     """`module.name` is defined or imported in a module of that name, `folder/module.py` is a file."""
     code = defaultdict(str)
     for file in (ROOT / "mrigmm").rglob("*.py"):
-        code[file.parent.name] += f" {file.stem} "
+        for part in (file, file.parent):
+            code[part.parent.name] += f" {part.stem} "
         code[file.parent.name if file.stem == "__init__" else file.stem] += file.read_text()
     named = re.findall(r"`(?:\w+\.)*([a-z]\w+)\.(\w+)`", page.read_text())
     named = [(module, name) for module, name in named if not module.endswith("_ml")]  # keys of metrics
