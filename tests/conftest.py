@@ -22,11 +22,16 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from mrigmm.cli import main
 from mrigmm.cli.console import err_console, out_console
 from mrigmm.phantom import simulate_cohort
 from tests.browsing import ARGUMENTS, CHROMIUM, TIMEOUT_MS
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 SEQUENCES = ("LGE", "T2", "bSSFP")
 SHAPE = (16, 14, 3)

@@ -156,7 +156,7 @@ def test_fast_driver_equals_public_functions(covariance, with_prior, constraint)
         torch.testing.assert_close(ours.mixture.weights[0], cavity.double().mean(), atol=0.05, rtol=0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 10_000),
     covariance=st.sampled_from(TYPES),

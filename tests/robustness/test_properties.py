@@ -34,7 +34,6 @@ def examples(count):
     """The same examples every time; scripts/fuzz.py looks for new ones."""
     return settings(
         max_examples=count,
-        deadline=None,
         derandomize=True,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
