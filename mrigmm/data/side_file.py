@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, ConfigDict, FiniteFloat, PlainSerializer, PlainValidator, TypeAdapter
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticSerializationError
 
 from mrigmm.data.geometry import Grid
 from mrigmm.data.manifest import RegionRule
@@ -251,7 +252,11 @@ class SideFile:
     def as_json(self) -> dict[str, Any]:
         """Return the content of the file, its keys in the order of the fields; `from_json` reads it."""
         content: dict[str, Any] = {}
-        for key, value in TypeAdapter(SideFile).dump_python(self, mode="json").items():
+        try:
+            plain = TypeAdapter(SideFile).dump_python(self, mode="json")
+        except PydanticSerializationError as error:  # pydantic takes an interrupt for a failure
+            raise error.__cause__ if isinstance(error.__cause__, KeyboardInterrupt) else error from None
+        for key, value in plain.items():
             if key == "details":
                 content |= value
             elif value or key not in _LEFT_OUT:

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage, spatial
+from scipy import ndimage
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from mrigmm.data.geometry import filled, plane_box
 from mrigmm.labels import Region
+from mrigmm.mixture.cavity import convex_hull
 
 Mask = NDArray[np.bool_]
 
@@ -57,22 +58,8 @@ def with_convex_cavity(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
         cavity = slice_ == Region.CAVITY
         if cavity.any():
             inner = ndimage.binary_erosion(slice_ != Region.OUTSIDE)
-            slice_[_convex_hull(cavity) & inner] = Region.CAVITY
+            slice_[convex_hull(cavity) & inner] = Region.CAVITY
     return found
-
-
-def _convex_hull(mask: Mask) -> Mask:
-    """The pixels (X, Y) whose centres lie between those of a mask; the mask where they lie on a line."""
-    points = np.argwhere(mask)
-    try:
-        corners = points[spatial.ConvexHull(points).vertices]
-    except (spatial.QhullError, ValueError):  # on a line, or fewer than three
-        return mask
-    box = plane_box(mask)
-    pixels = np.stack(np.meshgrid(*(np.arange(s.start, s.stop) for s in box), indexing="ij"), axis=-1)
-    hull = mask.copy()
-    hull[box] |= spatial.Delaunay(corners).find_simplex(pixels) >= 0
-    return hull
 
 
 def _largest(mask: Mask) -> Mask:

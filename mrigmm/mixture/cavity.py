@@ -17,6 +17,7 @@ Mask = npt.NDArray[np.bool_]
 # A component counts by its voxels, each weighted by a Gaussian around the mask's centre whose width
 # is this share of the mask's radius: a bright rim of scar cannot win against the blood pool.
 _CENTRAL_SHARE = 0.5
+_ROUNDING = 1e-9  # of pixels
 
 
 def find_cavity(
@@ -70,19 +71,39 @@ def _slice_cavity(candidate: Mask, region: Mask, pixel_mm: tuple[float, float]) 
     centrality = np.exp(-0.5 * squared / (_CENTRAL_SHARE * radius) ** 2)
     scores = ndimage.sum_labels(centrality, labels, index=np.arange(1, count + 1))
     chosen = np.asarray(ndimage.binary_fill_holes(labels == 1 + int(np.argmax(scores))))
-    hull: Mask = _convex_hull(chosen) & region
+    hull: Mask = convex_hull(chosen) & region
     return hull
 
 
-def _convex_hull(mask: Mask) -> Mask:
-    """Pixels whose centre lies in the convex hull of the mask's pixel centres."""
-    from scipy.spatial import ConvexHull, QhullError  # takes long to import, and few methods need it
+def convex_hull(mask: Mask) -> Mask:
+    """Return the pixels (X, Y) whose centres lie in the convex hull of a mask's pixel centres.
 
-    points = np.argwhere(mask)
-    try:
-        hull = ConvexHull(points)
-    except (QhullError, ValueError):  # one pixel, or all on a line
-        return mask
-    positions = np.indices(mask.shape).reshape(2, -1)
-    inside = np.asarray(np.all(hull.equations[:, :2] @ positions + hull.equations[:, 2:] <= 1e-9, axis=0))
-    return inside.reshape(mask.shape)
+    Row by row, between the lower and the upper border (scipy's Qhull takes long to import).
+    """
+    hull = np.zeros_like(mask)
+    x = np.flatnonzero(mask.any(axis=1))
+    if x.size:
+        y, rows = np.arange(mask.shape[1]), np.arange(x[0], x[-1] + 1)
+        first = mask[x].argmax(axis=1)
+        last = mask.shape[1] - 1 - mask[x, ::-1].argmax(axis=1)
+        lower, upper = _lower_border(rows, x, first), -_lower_border(rows, x, -last)
+        hull[rows] = (y >= lower[:, None] - _ROUNDING) & (y <= upper[:, None] + _ROUNDING)
+    return hull
+
+
+def _lower_border(
+    at: npt.NDArray[np.int_], x: npt.NDArray[np.int_], y: npt.NDArray[np.int_]
+) -> npt.NDArray[np.float64]:
+    """The convex function below points of increasing x that is largest, at some x (monotone chain)."""
+    kept: list[tuple[int, int]] = []
+    for point in zip(x.tolist(), y.tolist(), strict=True):
+        while len(kept) > 1 and _turn(kept[-2], kept[-1], point) <= 0:
+            kept.pop()
+        kept.append(point)
+    corners = np.array(kept)
+    return np.interp(at, corners[:, 0], corners[:, 1])
+
+
+def _turn(a: tuple[int, int], b: tuple[int, int], c: tuple[int, int]) -> int:
+    """Above 0 where the way from a over b to c turns to the left."""
+    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
