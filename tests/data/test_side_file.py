@@ -5,7 +5,7 @@ import pytest
 
 from mrigmm.data.geometry import Grid
 from mrigmm.data.maps import on_grid
-from mrigmm.data.side_file import Review, SavedMixture, SideFile, record_of
+from mrigmm.data.side_file import LabelMapRecord, Review, SavedMixture, SideFile, record_of
 from mrigmm.data.volumes import read_map
 
 from ..conftest import SHAPE, oblique_affine, save_nifti, ventricle
@@ -75,6 +75,16 @@ def test_what_is_written_is_read():
     assert read.region_file is None  # a rule
     assert read.image_digests == {"LGE": "abc"}
     assert read.sequences == ("LGE",)
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, ZeroDivisionError])
+def test_an_interrupt_while_it_is_written_is_no_failure_of_the_study(monkeypatch, raised):
+    def stopped(record):
+        raise raised
+
+    monkeypatch.setattr(LabelMapRecord, "as_json", stopped)
+    with pytest.raises(raised if raised is KeyboardInterrupt else ValueError, match=""):
+        side(label_map=record_of(ventricle(), GRID)).as_json()
 
 
 def test_of_another_program_the_classes_are_enough():
