@@ -77,14 +77,13 @@ def test_what_is_written_is_read():
     assert read.sequences == ("LGE",)
 
 
-@pytest.mark.parametrize("raised", [KeyboardInterrupt, ZeroDivisionError])
-def test_an_interrupt_while_it_is_written_is_no_failure_of_the_study(monkeypatch, raised):
+def test_an_interrupt_while_it_is_written_is_no_failure_of_the_study(monkeypatch):
     def stopped(record):
-        raise raised
+        raise KeyboardInterrupt
 
     monkeypatch.setattr(LabelMapRecord, "as_json", stopped)
-    with pytest.raises(raised if raised is KeyboardInterrupt else ValueError, match=""):
-        side(label_map=record_of(ventricle(), GRID)).as_json()
+    with pytest.raises(KeyboardInterrupt):
+        side().as_json()
 
 
 def test_of_another_program_the_classes_are_enough():
