@@ -126,16 +126,16 @@ def test_a_study_without_memory_does_not_stop_the_others(workshop, tmp_path, mon
 
 @pytest.mark.gate
 def test_a_memory_limit_ends_with_a_message(workshop, tmp_path):
-    """Address space for the packages and 1 MiB more; one sequence of the study takes 2 MiB."""
+    """Address space for the packages and 8 MiB more: the command line starts, one sequence takes 20 MiB."""
     code = (
         "import resource, sys, mrigmm; from mrigmm.cli import main\n"
         "mrigmm.predict(sys.argv.pop(1), sys.argv.pop(1), method='map-em')  # loads all there is to load\n"
         "pages = int(open('/proc/self/statm').read().split()[0])\n"
-        "limit = pages * resource.getpagesize() + 2**20\n"
+        "limit = pages * resource.getpagesize() + 8 * 2**20\n"
         "resource.setrlimit(resource.RLIMIT_AS, (limit, limit)); main()"
     )
     small = workshop.manifest([workshop.study("s0")], name="small.json")
-    manifest = workshop.manifest([workshop.study(shape=(256, 256, 8))])
+    manifest = workshop.manifest([workshop.study(shape=(512, 512, 20))])
     before = [str(small), str(tmp_path / "before")]
     arguments = ["predict", str(manifest), "-o", str(tmp_path / "out"), "--method", "map-em", "--quiet"]
     command = [sys.executable, "-c", code, *before, *arguments]
