@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarking import command_line, markdown_table, script_parser, short_digest
+from benchmarking import command_line, digests_of, markdown_table, script_parser, short_digest
 from quality.cohorts import Cohort, given_to_predict, simulated_cohort
 from quality.scoring import Competitor, Result, Store
 from quality.shifted import DICE, FALSE, GIVEN, SEEDS, STUDIES, predict_and_score, summarise_cohort
@@ -111,11 +111,6 @@ def adapted(cohort: Cohort, run: Path, settings: Sequence[str]) -> LearntCohort:
         options: dict[str, Any] = {"overrides": tuple(settings), "device": "cpu"}
         mrigmm.train(manifest, run, data_root=cohort.data_root, resume=run.exists(), **options)
     return read_learning(folder).cohorts[-1]
-
-
-def digests_of(networks: PretrainedFolder) -> list[str]:
-    """SHA-256 of each segmenter."""
-    return [n.sha256 for n in networks.read()[1].segmenters]
 
 
 def run_folder(options: argparse.Namespace, name: str) -> Path:

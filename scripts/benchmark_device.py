@@ -32,9 +32,9 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import torch
-from benchmark_end_to_end import cohort_of, part_of, peak_mib, random_run
+from benchmark_end_to_end import cohort_of, part_of, random_run
 from benchmark_prediction import BATCH, CLASSES, SEED, SEQUENCES, gem_batch, training_batch
-from benchmarking import markdown_table, save_numbers, script_parser
+from benchmarking import forget_peak, markdown_table, peak_mib, save_numbers, script_parser
 
 import mrigmm
 from mrigmm.config import make_config
@@ -79,7 +79,7 @@ class Use:
 def use_of(device: torch.device, work: Callable[[], object]) -> Use:
     """Busy share and memory while some work is done; slower than without."""
     if device.type != "cuda":
-        peak_mib()  # forget what was before
+        forget_peak()
         used, begin = time.process_time(), time.perf_counter()
         work()
         share = (time.process_time() - used) / (time.perf_counter() - begin)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from mrigmm.data.files import write_text
 from mrigmm.evaluation.overlap import overlap
 from mrigmm.export.side_files import write_json
+from mrigmm.pretrained.folder import PretrainedFolder
 
 Programs = Mapping[str, Callable[[], object]]
 Times = dict[str, list[float]]
@@ -59,6 +60,11 @@ class Ratio:
 def short_digest(content: object) -> str:
     """Name of what results were made with, the same for equal contents."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+def digests_of(networks: PretrainedFolder) -> list[str]:
+    """SHA-256 of each segmenter of a folder, in its order."""
+    return [file.sha256 for file in networks.read()[1].segmenters]
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -6,7 +6,7 @@ each segmentation: the presence of an infarct (logistic) and the Dice of the inf
 `calibration.json`, and beside it `shares.md`: Dice by the share that the networks have of the label beside
 the study's own mixture, and by how a class is decided; and `quality.md`: expected and true Dice, how well
 infarcts are told from none, and how well conformal intervals of the infarct's volume hold.
-Rows are kept in the working folder: an interrupted run goes on where it stopped.
+Rows are kept in the working folder, by networks: an interrupted run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarking import digests_of, short_digest
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import roc_auc_score
 
@@ -28,12 +29,14 @@ from mrigmm.data.manifest import Study
 from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.study import load_study
 from mrigmm.errors import InputError
+from mrigmm.jobs.common import versions
 from mrigmm.methods.anatomy import load_found
 from mrigmm.methods.base import Task
 from mrigmm.methods.network_finder import NetworkFinder
 from mrigmm.methods.pretrained import PretrainedMethod, Solved
-from mrigmm.methods.study_verdict import decide
+from mrigmm.methods.study_verdict import FEATURES, decide
 from mrigmm.phantom import PRESETS, simulate_cohort
+from mrigmm.pretrained.folder import PretrainedFolder, shipped_folder
 
 CLASSES = ("blood", "myocardium", "edema", "scar")
 COHORTS = (
@@ -152,22 +155,24 @@ def dice(a: np.ndarray, b: np.ndarray) -> float | None:
 
 
 def collect(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return the rows of all cohorts; those of cohorts that are done are read."""
+    """Return the rows of all cohorts; those of cohorts that are done, with the same networks, are read."""
     rows = []
+    folder = shipped_folder() if options.networks is None else PretrainedFolder(options.networks)
+    key = short_digest([digests_of(folder), PROTOCOLS, FEATURES, versions()["mrigmm"]])
     options.work.mkdir(parents=True, exist_ok=True)
     for cohort in options.cohorts:
-        file = options.work / f"{cohort}_{options.seed}_{options.studies}.json"
+        file = options.work / f"{cohort}_{options.seed}_{options.studies}_{key}.json"
         if not file.exists():
             found = []
-            with tempfile.TemporaryDirectory(dir=options.work) as folder:
+            with tempfile.TemporaryDirectory(dir=options.work) as place:
                 simulate_cohort(
-                    Path(folder) / "c",
+                    Path(place) / "c",
                     n_studies=options.studies,
                     seed=options.seed,
                     preset=cohort,
                     region="cavity-wall",
                 )
-                manifest = read_manifest(Path(folder) / "c" / "manifest.json", None)
+                manifest = read_manifest(Path(place) / "c" / "manifest.json", None)
                 sequences = tuple(manifest.sequences)
                 for study in manifest.split("all"):
                     found += rows_of(study, manifest.labels, cohort, sequences, options.networks)

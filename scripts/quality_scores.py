@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarking import script_parser
+from benchmarking import digests_of, script_parser, short_digest
 from calibrate_pretrained import CLASSES, COHORTS, DICE_FEATURES, dice
 from rich.progress import track
 from sklearn.linear_model import Ridge
@@ -31,6 +31,7 @@ from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.study import load_study
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError
+from mrigmm.jobs.common import versions
 from mrigmm.labels import SEGMENTER_CLASSES
 from mrigmm.methods.anatomy import load_found
 from mrigmm.methods.base import Task
@@ -43,6 +44,7 @@ from mrigmm.networks.segmenter import Segmenter, SegmenterInput
 from mrigmm.phantom import simulate_cohort
 from mrigmm.phantom.generator import allowed_table, read_backgrounds
 from mrigmm.phantom.generator.codes import N_CLASSES
+from mrigmm.pretrained.folder import shipped_folder
 from mrigmm.pretrained.networks import shipped_networks
 from mrigmm.training.pretraining import segmenter_batch, segmenter_loss
 
@@ -191,7 +193,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
-    weights = options.out / f"head_{options.steps}.pt"
+    key = short_digest([digests_of(shipped_folder()), options.steps, versions()["mrigmm"]])
+    weights = options.out / f"head_{key}.pt"
     if weights.exists():
         head = GMMHead(PretrainConfig().filters, len(SEGMENTER_CLASSES)).eval()
         head.load_state_dict(torch.load(weights, weights_only=True))
@@ -200,7 +203,7 @@ def main() -> None:
         torch.save(head.state_dict(), weights)
     rows: list[dict[str, Any]] = []
     for cohort in options.cohorts:
-        file = options.out / f"{cohort}_{options.studies}.json"
+        file = options.out / f"{cohort}_{options.studies}_{key}.json"
         if not file.exists():
             with tempfile.TemporaryDirectory(dir=options.out) as folder:
                 simulate_cohort(

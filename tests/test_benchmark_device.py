@@ -40,6 +40,11 @@ def test_a_cpu_that_sleeps_is_not_busy(monkeypatch):
     assert asleep.peak_mib > 50  # of a Python with torch
 
 
+def test_the_memory_of_some_work_is_not_that_of_earlier_work():
+    earlier = script.use_of(CPU, lambda: np.ones(100 << 17))  # 100 MiB, which are given back
+    assert script.use_of(CPU, lambda: None).peak_mib < earlier.peak_mib - 80
+
+
 def test_every_precision_that_a_training_takes():
     assert script.precisions(CPU) == ["32-true", "bf16-mixed"]
     assert script.precisions(torch.device("cuda")) == ["32-true", "bf16-mixed", "16-mixed"]

@@ -102,7 +102,7 @@ def _table(text: str) -> Iterator[_Found]:
     else:
         raise ValueError(f"columns {', '.join(names)}")
     for row in table:
-        if None in row:
+        if any(row.get(None) or ()):
             raise ValueError(f"line {table.line_num}: more than {len(names)} columns (decimal commas?)")
         if row.get("defined", "1") == "0":
             raise ValueError(f"line {table.line_num}: a point that was not placed")

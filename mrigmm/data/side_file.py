@@ -132,7 +132,10 @@ class Review:
 
 
 def _record(found: Any) -> LabelMapRecord | None:
-    return LabelMapRecord.from_json(found) if isinstance(found, dict) else found
+    """Content of the label map, read or as it is; raises LookupError, TypeError or ValueError."""
+    if found is None or isinstance(found, LabelMapRecord):
+        return found
+    return LabelMapRecord.from_json(found)
 
 
 def _quantities(found: Any) -> Mapping[str, Any] | None:

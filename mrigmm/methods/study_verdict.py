@@ -17,6 +17,8 @@ from torch import Tensor
 
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.labels import Region, class_ids
+from mrigmm.methods.base import present_sequences
+from mrigmm.methods.study_views import NETWORK_SEQUENCES
 
 # Blood or wall, then normal or injured, then edema or scar: where scar and edema are both likely, the voxel
 # is injured, although normal myocardium may be likelier than either alone.
@@ -169,7 +171,8 @@ def study_features(
     networks, mixture = (wall & (decide(p, classes) == row) for p in (by_networks, by_mixture))
     both = int(networks.sum() + mixture.sum())
     wall_given = study.found_region is None and bool((study.region == Region.CAVITY).any())
-    alone = int(study.present.sum()) == 1
+    # Of what the networks see: another contrast beside LGE tells them nothing.
+    alone = {*present_sequences(study)} & {*NETWORK_SEQUENCES} == {"LGE"}
     return {
         "log_ml": float(np.log(n_scar * study.output.grid.voxel_volume_ml + _LEAST_ML)),
         "share": n_scar / n_wall,

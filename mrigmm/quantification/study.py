@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mrigmm.data.geometry import Grid, plane_box
 from mrigmm.data.limits import WHOLE_STACK_MM
 from mrigmm.data.quality.grids import extent
+from mrigmm.errors import counted
 from mrigmm.labels import of_the_ventricle, wall_classes
 from mrigmm.quantification.predictive import draw_volumes_ml, intervals
 from mrigmm.quantification.segments import (
@@ -200,7 +201,8 @@ def quantify_maps(
         ventricle = maps.cavity | maps.wall
         n, length = extent(ventricle, maps.grid.spacing_mm[2]) if ventricle.any() else (0, WHOLE_STACK_MM)
         if length < WHOLE_STACK_MM:
-            notes.append(f"a part of the ventricle: {n} slices over {length:.3g} mm are no whole stack")
+            slices = counted(n, "slice")
+            notes.append(f"a part of the ventricle: {slices} over {length:.3g} mm, which is no whole stack")
         missing = [name for name in ("myocardium", "edema", "scar") if name not in maps.ids]
         if missing:
             notes.append(f"no class {', '.join(missing)}: what needs it is not measured")

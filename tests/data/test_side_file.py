@@ -99,6 +99,8 @@ def test_of_another_program_the_classes_are_enough():
         {"label_map": {"shape": [1, 2, 3], "affine": np.zeros((4, 4)).tolist(), "sha256": ""}},
         {"label_map": {"shape": [1, 2, 3], "affine": [1], "sha256": ""}},
         {"label_map": {}},
+        {"label_map": "a digest"},
+        {"label_map": [1]},
         {"region": {"quality": "x"}},
         {"made_with": {"images": 5}},
         {"classes": {}},

@@ -105,6 +105,8 @@ def test_features_say_what_was_given(ring, segmented):
     for what, changes in walls.items():
         found = [features_of(replace(s, **changes), resp) for s in (two, alone)]
         assert [tuple(f[name] for name in names) for f in found] == expected[what], what
+    beside = replace(two, sequences=("LGE", "other", "bSSFP"))  # the networks see LGE alone
+    assert [features_of(beside, resp)[name] for name in names] == [1, 1, 1]
 
 
 def test_no_scar_at_all(segmented):
