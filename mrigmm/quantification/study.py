@@ -201,8 +201,8 @@ def quantify_maps(
         ventricle = maps.cavity | maps.wall
         n, length = extent(ventricle, maps.grid.spacing_mm[2]) if ventricle.any() else (0, WHOLE_STACK_MM)
         if length < WHOLE_STACK_MM:
-            slices = counted(n, "slice")
-            notes.append(f"a part of the ventricle: {slices} over {length:.3g} mm, which is no whole stack")
+            shown = counted(n, "slice")
+            notes.append(f"a part of the ventricle: {shown} over {length:.3g} mm, which is no whole stack")
         missing = [name for name in ("myocardium", "edema", "scar") if name not in maps.ids]
         if missing:
             notes.append(f"no class {', '.join(missing)}: what needs it is not measured")
