@@ -75,6 +75,7 @@ class Frame:
         pixel_mm: distance between rows, and between columns.
         shape: rows, columns.
         slice_mm: nominal slice distance, else thickness; for a single slice only.
+        centres_mm: nominal distance of the centres of neighbouring slices, where the header says it.
         image_type: from the third value on, and which component of the complex image it is, where that is
             not the magnitude.
         phase: time index within a cine series, where the header has one.
@@ -104,6 +105,7 @@ class Frame:
     slope: float
     intercept: float
     original: bool = True
+    centres_mm: float | None = None
 
     @property
     def normal(self) -> Vector:
@@ -205,6 +207,7 @@ def _classic(data: Dataset, header: SeriesHeader, file: Path, shape: tuple[int, 
         pixel_mm=_lengths(spacing),
         shape=shape,
         slice_mm=_slice_length(data),
+        centres_mm=_between_centres(data),
         image_type=(*_texts(data, "ImageType")[2:], *_component(data)),
         echo_time_ms=_number(data, "EchoTime"),
         inversion_time_ms=_number(data, "InversionTime"),
@@ -248,6 +251,7 @@ def _enhanced(data: Dataset, header: SeriesHeader, file: Path, shape: tuple[int,
             pixel_mm=_lengths(_numbers(measures, "PixelSpacing", 2)),
             shape=shape,
             slice_mm=_slice_length(measures),
+            centres_mm=_between_centres(measures),
             image_type=(*image_type[2:], *(_component(frame_type) or _component(data))),
             echo_time_ms=_number(macro("MREchoSequence"), "EffectiveEchoTime"),
             inversion_time_ms=_number(macro("MRModifierSequence"), "InversionTimes"),
@@ -290,6 +294,14 @@ def _slice_length(data: Dataset) -> float | None:
     """Nominal slice distance, else thickness; some scanners write the distance with a sign."""
     lengths = (_number(data, keyword) for keyword in ("SpacingBetweenSlices", "SliceThickness"))
     return next((abs(length) for length in lengths if length and abs(length) >= SMALLEST_LENGTH_MM), None)
+
+
+def _between_centres(data: Dataset) -> float | None:
+    """Spacing between slices; None where it is less than their thickness, as some scanners call the gap."""
+    between, thickness = (
+        abs(_number(data, key) or 0.0) for key in ("SpacingBetweenSlices", "SliceThickness")
+    )
+    return between if between >= thickness > 0 else None
 
 
 def _is_original(image_type: Sequence[str]) -> bool:

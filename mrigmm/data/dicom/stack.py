@@ -15,12 +15,19 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.pixels import get_decoder, iter_pixels
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from mrigmm.data.dicom.distances import check_regular
 from mrigmm.data.dicom.frames import SMALLEST_LENGTH_MM, Frame
 from mrigmm.data.dicom.recognise import title
 from mrigmm.data.dicom.series import MIN_CINE_FRAMES, Part, same_plane
 from mrigmm.data.files import atomic
+from mrigmm.data.nifti_place import SCALE_TOLERANCE
 from mrigmm.errors import InputError, counted, some_of
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -83,7 +90,9 @@ def stack_slices(parts: Sequence[Part], *, study: str, role: str) -> Stack:
             "end-diastole when the trigger was the R wave"
         )
     notes += _of_origin(chosen, role)
-    return Stack(tuple(chosen), _affine(chosen, study, role), tuple(notes))
+    affine = _affine(chosen, study, role)
+    notes += _every_other(chosen, role)
+    return Stack(tuple(chosen), affine, tuple(notes))
 
 
 def _is_untimed_cine(parts: Sequence[Part]) -> bool:
@@ -160,6 +169,21 @@ def _of_origin(frames: Sequence[Frame], role: str) -> list[str]:
     return notes
 
 
+def _every_other(frames: Sequence[Frame], role: str) -> list[str]:
+    """Regular slices that lie a whole multiple of the distance apart that their headers say."""
+    said = frames[0].centres_mm
+    if len(frames) < 2 or not said:
+        return []
+    distance = (frames[-1].height_mm - frames[0].height_mm) / (len(frames) - 1)
+    times = round(distance / said)
+    if times < 2 or abs(distance / said - times) > SCALE_TOLERANCE * times:
+        return []
+    return [
+        f"{role}: the slices lie {distance:.4g} mm apart, and SpacingBetweenSlices says {said:.4g} mm: "
+        f"{times - 1} of every {times} slices seem to be missing; volumes count each as {distance:.4g} mm"
+    ]
+
+
 def _size(pixel_mm: tuple[float, float]) -> str:
     return f"{pixel_mm[1]:.6g} x {pixel_mm[0]:.6g} mm"
 
@@ -221,7 +245,7 @@ def _planes(
             data = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_PIXEL_TAGS))
             _check_pixels(data, where, role)
             indices = [frame.index for frame in frames]
-            arrays = list(iter_pixels(file, indices=indices, raw=True))
+            arrays = list(iter_pixels(_source(file, data), indices=indices, raw=True))
             bits, signed = int(data.BitsStored), bool(data.get("PixelRepresentation", 0))
     except InputError:
         raise
@@ -240,6 +264,22 @@ def _planes(
     return result
 
 
+def _source(file: Path, header: pydicom.FileDataset) -> Path | pydicom.FileDataset:
+    """What pixels are decoded from: the file, or all of it in memory where pydicom cannot do that."""
+    syntax = header.file_meta.get("TransferSyntaxUID")
+    if syntax is not None and syntax != DeflatedExplicitVRLittleEndian:
+        return file
+    data = pydicom.dcmread(file)
+    data.file_meta.TransferSyntaxUID = _syntax(data)
+    return data
+
+
+def _syntax(data: pydicom.FileDataset) -> UID:
+    """The transfer syntax; of files without one, which are old, it is that of their elements."""
+    plain = ImplicitVRLittleEndian if data.is_implicit_VR else ExplicitVRLittleEndian
+    return UID(data.file_meta.get("TransferSyntaxUID", plain))
+
+
 def _check_pixels(data: pydicom.FileDataset, where: dict[str, Any], role: str) -> None:
     photometric = data.get("PhotometricInterpretation")
     if photometric not in ("MONOCHROME1", "MONOCHROME2"):
@@ -249,7 +289,7 @@ def _check_pixels(data: pydicom.FileDataset, where: dict[str, Any], role: str) -
             got=str(photometric),
             **where,
         )
-    syntax = data.file_meta.TransferSyntaxUID
+    syntax = _syntax(data)
     try:
         decodable = not syntax.is_compressed or get_decoder(syntax).is_available
     except NotImplementedError:

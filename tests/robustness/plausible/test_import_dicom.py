@@ -3,6 +3,8 @@
 import nibabel as nib
 import numpy as np
 import pytest
+from pydicom import dcmread
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from mrigmm.data.dicom.recognise import IGNORE, recognise
 from mrigmm.jobs.manifest_dicom import manifest_dicom
@@ -290,3 +292,32 @@ def test_slices_repeated_in_series_of_their_own(tmp_path):
     assert "(of repeated slices the last ones)" in text
     written = nib.load(tmp_path / "out" / "images" / "P1_LGE.nii.gz").get_fdata()
     np.testing.assert_array_equal(written[..., 1], voxels(7)[1].T)
+
+
+@pytest.mark.parametrize(
+    ("said_mm", "thickness_mm", "told"),
+    [(10.0, 8.0, True), (-10.0, 8.0, True), (2.0, 8.0, False), (20.0, 8.0, False), (None, 8.0, False)],
+)
+def test_every_second_slice_of_a_stack(tmp_path, said_mm, thickness_mm, told):
+    """slices 20 mm apart whose SpacingBetweenSlices says 10 mm -> written, and a line with both"""
+    tags = {"SpacingBetweenSlices": said_mm, "SliceThickness": thickness_mm}
+    series(tmp_path, heights_mm=[0.0, 20.0, 40.0], **tags)
+    text = said(imported(tmp_path, tmp_path / "out"))
+    assert ("the slices lie 20 mm apart, and SpacingBetweenSlices says 10 mm" in text) == told
+    assert nib.load(tmp_path / "out" / "images" / "P1_LGE.nii.gz").header.get_zooms()[2] == pytest.approx(20)
+
+
+@pytest.mark.parametrize("syntax", [DeflatedExplicitVRLittleEndian, None])
+def test_transfer_syntaxes_that_are_rare(tmp_path, syntax):
+    """deflated files, and old ones that name no transfer syntax -> read as they are"""
+    for file in series(tmp_path):
+        data = dcmread(file)
+        if syntax is None:
+            del data.file_meta
+            data.save_as(file, implicit_vr=True, little_endian=True, enforce_file_format=False)
+        else:
+            data.file_meta.TransferSyntaxUID = syntax
+            data.save_as(file)
+    imported(tmp_path, tmp_path / "out")
+    written = nib.load(tmp_path / "out" / "images" / "P1_LGE.nii.gz").get_fdata()
+    np.testing.assert_array_equal(written, voxels().transpose(2, 1, 0))
