@@ -28,7 +28,7 @@ from mrigmm.jobs.common import Track, no_progress
 from mrigmm.jobs.quantifying.inputs import maps_of
 from mrigmm.jobs.quantifying.insertions import Points, check_studies, landmarks, require_base
 from mrigmm.jobs.reading.masks import Mask, open_readers, turned
-from mrigmm.jobs.reading.prediction_folder import Prediction, folder_names
+from mrigmm.jobs.reading.prediction_folder import Prediction, folder_names, of_other_images
 from mrigmm.jobs.scored_study import class_indices
 from mrigmm.labels import compared_classes
 from mrigmm.methods.base import AGREEMENT
@@ -114,6 +114,7 @@ def agreement(
         except InputError as error:
             problems += error.problems
             continue
+        problems += of_other_images(predictions)
         for source, prediction in zip(sources, predictions, strict=True):
             edited[source] += [study] * prediction.edited
             problems += prediction.notes()

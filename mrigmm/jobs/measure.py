@@ -29,6 +29,8 @@ from mrigmm.jobs.common import (
 )
 from mrigmm.jobs.predicting.result_files import remove_derived, remove_results, result_files
 from mrigmm.jobs.quantify import Quantified, quantify
+from mrigmm.jobs.quantifying.inputs import maps_of
+from mrigmm.jobs.quantifying.plausible import cavity_and_wall_exchanged
 from mrigmm.jobs.reading.failures import clear_failure, record_failure
 from mrigmm.jobs.reading.masks import Mask, is_predictions, open_reader, read_mask, turned
 from mrigmm.jobs.report import report
@@ -146,6 +148,9 @@ def _take_over(
     remove_derived(out)
     remove_results(files)
     mask = read_mask(Path(match.file), study, labels)
+    exchanged = cavity_and_wall_exchanged(maps_of(mask))
+    if exchanged is not None:
+        raise InputError.from_problems([replace(exchanged, file=match.file, severity="error")])
     output = mask.output
     inputs, problems = _inputs(images, study)
     if inputs:

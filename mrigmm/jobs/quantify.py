@@ -55,8 +55,10 @@ from mrigmm.jobs.reading.prediction_folder import (
     Prediction,
     is_of,
     label_map_digests,
+    of_other_images,
     predicted_studies,
     read_prediction,
+    require_different,
 )
 from mrigmm.jobs.shown import ShownTable, figure
 from mrigmm.labels import class_ids
@@ -130,6 +132,7 @@ def quantify(
     folder = Path(predictions)
     found = predicted_studies(folder)
     require_base(base)
+    require_different([folder, *map(Path, members)])
     if manifest is None and data_root is not None:
         raise InputError("a data root belongs to a manifest", remedy="give --manifest, too")
     cohort = None
@@ -164,11 +167,13 @@ def quantify(
             base_first, degrees = landmarks(maps, rv, point, base_seen if base is None else base == "first")
             if rv is not None and point is None and base_first is not None:
                 doubts += check_header(rv, maps, name, base_first=base_first)
+            others = [read_prediction(Path(member), name) for member in members]
+            doubts += of_other_images([prediction, *others])
             rows[name] = _measure(
                 prediction,
                 maps,
                 reference,
-                [read_prediction(Path(member), name) for member in members],
+                others,
                 _orientation(base_first, degrees),
                 base_first,
             )

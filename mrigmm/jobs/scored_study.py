@@ -20,6 +20,7 @@ from mrigmm.data.maps import (
 from mrigmm.errors import InputError, Problem, some_of
 from mrigmm.evaluation.calibration import Reliability, reliability
 from mrigmm.evaluation.scores import Scores, mask_scores, study_scores
+from mrigmm.jobs.predicting.finished import sha256
 from mrigmm.jobs.reading.prediction_folder import Prediction
 from mrigmm.labels import ComparedClass, compared_classes, merged_ids
 
@@ -88,6 +89,7 @@ def score_study(study: Study, prediction: Prediction, cohort: Manifest, *others:
             with_slices_last(prediction.mvo, grid), with_slices_last(true, grid), axes_mm
         )
     doubts = _unlabelled_slices(predicted, reference) if "myocardium" in compared else []
+    doubts += _of_other_images(study, prediction)
     return ScoredStudy(scores, compared, tuple(replace(doubt, study=study.id) for doubt in doubts))
 
 
@@ -102,6 +104,26 @@ def _unlabelled_slices(predicted: NDArray[np.int64], reference: NDArray[np.int64
         "counts as wrong: where they were not labelled, leave the study out, or label them"
     )
     return [Problem(what, severity="warning")]
+
+
+def _of_other_images(study: Study, prediction: Prediction) -> list[Problem]:
+    """A warning where the manifest names another image than was segmented; the first one that both name."""
+    digests = prediction.side.image_digests
+    name = next((name for name in study.images if digests.get(name)), None)
+    now = None if name is None else sha256(study.images[name])
+    if name is None or now in (None, digests[name]):
+        return []
+    return [
+        Problem(
+            f"the {name} that the manifest names is not the one that was segmented",
+            file=str(study.images[name]),
+            expected="the file as predict read it",
+            got="other content",
+            remedy="evaluate with the manifest that predict was given; if the study of this id is another, "
+            "the figures mean nothing",
+            severity="warning",
+        )
+    ]
 
 
 def study_reliability(study: Study, prediction: Prediction, cohort: Manifest) -> Reliability | None:

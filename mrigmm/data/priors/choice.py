@@ -71,7 +71,7 @@ def prior_for(
             file=_text(file),
             expected=f"only {', '.join(prior.classes)}, or only classes of another organ",
             got=", ".join(declared),
-            remedy=near_misses(name, prior.classes) + " Other structures go under 'background'; "
+            remedy=near_misses(name, prior.classes) + ". Other structures go under 'background'; "
             "other tissues need a prior of their own (--prior).",
         )
         for name in unknown
@@ -148,7 +148,7 @@ def sequence_remedy(name: str, known: Sequence[str]) -> str:
     alias = SEQUENCE_ALIASES.get(name.lower())
     if alias in known:
         return f"name it {alias}"
-    return near_misses(name, known) + " Other sequences need a prior of their own (--prior)."
+    return near_misses(name, known) + ". Other sequences need a prior of their own (--prior)."
 
 
 def _text(path: Path | None) -> str | None:

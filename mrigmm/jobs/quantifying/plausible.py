@@ -12,7 +12,7 @@ from torch import Tensor
 from mrigmm.data import quality
 from mrigmm.data.geometry import plane_box
 from mrigmm.data.study_tensors import StudyTensors
-from mrigmm.errors import Problem
+from mrigmm.errors import Problem, some_of
 from mrigmm.labels import CAVITY_CLASSES, Region, class_ids, of_the_ventricle
 from mrigmm.quantification.study import Maps
 
@@ -44,6 +44,21 @@ def result_problems(study: StudyTensors, labels: Tensor, classes: Sequence[str])
     return [replace(found, what=f"{found.what} as it was segmented", study=study.id)]
 
 
+def cavity_and_wall_exchanged(maps: Maps) -> Problem | None:
+    """Return a warning where the wall of a label map, slices last, lies inside its cavity."""
+    codes = np.where(maps.cavity, Region.CAVITY, np.where(maps.wall, Region.WALL, Region.OUTSIDE))
+    slices = quality.exchanged(quality.slice_shapes(codes.astype(np.uint8), maps.grid.spacing_mm.tolist()))
+    if not slices:
+        return None
+    return Problem(
+        "cavity and wall are exchanged: the classes of the wall lie inside the blood",
+        expected="blood that the classes of the wall enclose",
+        got=f"a wall that blood encloses in slices {some_of(list(map(str, slices)))} (from 1)",
+        remedy="exchange the ids of blood and myocardium: in the map, or where --labels names them",
+        severity="warning",
+    )
+
+
 def map_problems(study: str, maps: Maps, *, divided: bool) -> list[Problem]:
     """Findings about the ventricle in a label map.
 
@@ -57,10 +72,13 @@ def map_problems(study: str, maps: Maps, *, divided: bool) -> list[Problem]:
         return []
     codes = np.where(cavity, Region.CAVITY, np.where(wall, Region.WALL, Region.OUTSIDE)).astype(np.uint8)
     if divided:
-        found = list(quality.region_problems(codes, maps.grid, list(maps.ids)))
+        turned = cavity_and_wall_exchanged(maps)
+        found = [turned] if turned else list(quality.region_problems(codes, maps.grid, list(maps.ids)))
     else:
         spacing = maps.grid.spacing_mm.tolist()
         found = list(quality.size_problems(codes, spacing, maps.grid.voxel_volume_ml))
+    lost = quality.implausible_spacing("the label map", maps.grid)
+    found += [] if lost is None else [lost]
     return [replace(problem, study=study) for problem in found]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from mrigmm.data.files import remove
 from mrigmm.errors import InputError, Problem
 from mrigmm.export.side_files import read_json, write_json
-from mrigmm.jobs.common import command_line, versions
+from mrigmm.jobs.common import LABELS_SUFFIX, command_line, versions
 
 FAILED_SUFFIX = "_failed.json"
 _TEXTS = ("what", "file", "expected", "got", "remedy")
@@ -73,7 +73,21 @@ def failures(folder: Path) -> dict[str, Problem]:
     """Study -> why predict failed on it, of all studies of a folder without a prediction."""
     names = sorted(path.name.removesuffix(FAILED_SUFFIX) for path in folder.glob(f"*{FAILED_SUFFIX}"))
     found = {name: failure_of(folder, name) for name in names}
-    return {name: problem for name, problem in found.items() if problem is not None}
+    return {name: problem for name, problem in found.items() if problem is not None} | _without_map(folder)
+
+
+def _without_map(folder: Path) -> dict[str, Problem]:
+    """Study -> what is missing, of those whose side file is there and whose label map is not."""
+    alone = {
+        path.stem: path.with_name(f"{path.stem}{LABELS_SUFFIX}")
+        for path in sorted(folder.glob("*.json"))
+        if not path.with_name(f"{path.stem}{LABELS_SUFFIX}").exists() and is_side_file(path)
+    }
+    remedy = "put it back, or run the same mrigmm predict with --resume"
+    return {
+        study: Problem("the label map is not there any more", study, str(file), remedy=remedy)
+        for study, file in alone.items()
+    }
 
 
 def no_prediction(failed: Mapping[str, Problem]) -> list[Problem]:

@@ -173,6 +173,29 @@ def predicted_studies(folder: Path, asked_for: Sequence[str] = ()) -> tuple[str,
     return tuple(asked_for) or tuple(found)
 
 
+def of_other_images(predictions: Sequence[Prediction]) -> list[Problem]:
+    """Return a warning where two predictions of a study, by its id, were made on other image files."""
+    first, *others = predictions
+    digests = first.side.image_digests
+    for other in others:
+        theirs = other.side.image_digests
+        differ = [
+            name for name in digests if digests[name] and theirs.get(name, digests[name]) != digests[name]
+        ]
+        if differ:
+            return [
+                Problem(
+                    f"the predictions are of other images: two files of {differ[0]}",
+                    first.study,
+                    expected=f"the images of {first.folder}",
+                    got=f"others in {other.folder}",
+                    remedy="compare predictions of one cohort, whose ids name the same studies",
+                    severity="warning",
+                )
+            ]
+    return []
+
+
 def read_side_file(folder: Path, study: str) -> SideFile:
     """Read `<id>.json`, which `predict` writes last.
 

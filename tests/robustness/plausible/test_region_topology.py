@@ -79,6 +79,18 @@ def test_the_remedy_is_right(tmp_path):
     np.testing.assert_array_equal(np.asarray(nib.load(tmp_path / "new.nii.gz").dataobj), ring())
 
 
+def test_ids_exchanged_in_a_mask(tmp_path):
+    """a label map whose ids of blood and wall are exchanged, `measure` -> refused; the others are measured"""
+    (tmp_path / "masks").mkdir()
+    for name, mask in (("right", ring()), ("wrong", ring(cavity=2, wall=1))):
+        nib.Nifti1Image(mask, AFFINE).to_filename(tmp_path / "masks" / f"{name}.nii.gz")
+    found = mrigmm.measure(tmp_path / "masks", tmp_path / "out", labels="blood=1,myocardium=2")
+    assert [*found.studies] == ["right"]
+    (told,) = (p for p in found.problems if p.severity == "error")
+    assert (told.study, told.what.split(":")[0]) == ("wrong", "cavity and wall are exchanged")
+    assert not (tmp_path / "out" / "wrong_labels.nii.gz").exists()
+
+
 def test_ids_exchanged_in_labels(workshop):
     """ "labels" name blood as myocardium and the reverse, and the region follows them -> refused"""
     labels = {"background": 0, "blood": [2, 3, 4], "myocardium": 1}
