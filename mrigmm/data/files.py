@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -221,3 +222,14 @@ def _cannot_write(path: Path, error: OSError) -> InputError:
         got=error.strerror or str(error),
         remedy=_MAKE_ROOM if error.errno in _NO_ROOM else None,
     )
+
+
+def sha256(file: Path) -> str | None:
+    """Digest of a file's content; None where there is none, or no file: reading a pipe would never end."""
+    try:
+        if not file.is_file():
+            return None
+        with file.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError:
+        return None

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mrigmm.data.files import sha256
 from mrigmm.data.geometry import with_slices_last
 from mrigmm.data.manifest import Manifest, Study
 from mrigmm.data.maps import (
@@ -20,7 +21,6 @@ from mrigmm.data.maps import (
 from mrigmm.errors import InputError, Problem, some_of
 from mrigmm.evaluation.calibration import Reliability, reliability
 from mrigmm.evaluation.scores import Scores, mask_scores, study_scores
-from mrigmm.jobs.predicting.finished import sha256
 from mrigmm.jobs.reading.prediction_folder import Prediction
 from mrigmm.labels import ComparedClass, compared_classes, merged_ids
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from mrigmm.data.dicom.recognise import SEQUENCES
 from mrigmm.data.dicom.record import IMAGES, RECORD_FILE, Origin, image_name, read_record
 from mrigmm.data.dicom.source import matching_source, read_folder, recorded_source
+from mrigmm.data.files import sha256
 from mrigmm.errors import InputError, Problem
 from mrigmm.export.dicom_seg import DicomSeg, write_dicom_seg
 from mrigmm.export.dicom_sr import measured_values, write_dicom_sr
 from mrigmm.jobs.common import DISCLAIMER, Track
-from mrigmm.jobs.predicting.finished import sha256
 from mrigmm.jobs.quantify import measure_now
 from mrigmm.jobs.quantifying.inputs import maps_of
 from mrigmm.jobs.reading.prediction_folder import Prediction

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -10,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mrigmm.data.files import sha256
 from mrigmm.data.manifest import RegionRule, Study
 from mrigmm.data.run_folder import RunFolder
 from mrigmm.errors import InputError, Problem
@@ -178,17 +178,6 @@ def _compared(
 ) -> dict[str, Any]:
     """Return the values that must be the same for a result to be kept."""
     return {"method": method, "settings": settings, "classes": classes, "made_with": made_with}
-
-
-def sha256(file: Path) -> str | None:
-    """Digest of a file's content; None where there is none, or no file: reading a pipe would never end."""
-    try:
-        if not file.is_file():
-            return None
-        with file.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
-    except OSError:
-        return None
 
 
 def _flat(values: Any, name: str = "") -> dict[str, Any]:
