@@ -22,7 +22,8 @@ from rich.progress import track
 from mrigmm.data.manifest import Study
 from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.whole import load_whole
-from mrigmm.methods.network_finder import NetworkFinder, misnamed
+from mrigmm.methods.located_contrast import misnamed
+from mrigmm.methods.network_finder import NetworkFinder
 from mrigmm.phantom import simulate_cohort
 from mrigmm.phantom.config import SHIFTED
 

@@ -32,6 +32,7 @@ from mrigmm.errors import InputError
 from mrigmm.jobs.common import versions
 from mrigmm.methods.anatomy import load_found
 from mrigmm.methods.base import Task
+from mrigmm.methods.decision import decide
 from mrigmm.methods.network_finder import NetworkFinder
 from mrigmm.methods.pretrained import PretrainedMethod, Solved
 from mrigmm.methods.study_verdict import FEATURES, decide

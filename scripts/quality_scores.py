@@ -35,9 +35,9 @@ from mrigmm.jobs.common import versions
 from mrigmm.labels import SEGMENTER_CLASSES
 from mrigmm.methods.anatomy import load_found
 from mrigmm.methods.base import Task
+from mrigmm.methods.decision import decide
 from mrigmm.methods.network_finder import NetworkFinder
 from mrigmm.methods.pretrained import PretrainedMethod
-from mrigmm.methods.study_verdict import decide
 from mrigmm.methods.study_views import given_view
 from mrigmm.networks.gmm_head import GMMHead
 from mrigmm.networks.segmenter import Segmenter, SegmenterInput

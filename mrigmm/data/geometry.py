@@ -263,6 +263,17 @@ def filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(parts[1:-1, 1:-1] != parts[0, 0])
 
 
+def largest_piece(mask: NDArray[np.bool_], structure: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+    """The largest connected piece of a mask, of equal ones the first; an empty mask as it is.
+
+    Args:
+        mask: of any shape.
+        structure: neighbours, as `scipy.ndimage.label` takes them; None: across faces (edges, in 2-D).
+    """
+    parts, n = ndimage.label(mask, structure)
+    return mask if n <= 1 else np.asarray(parts == np.bincount(parts.ravel())[1:].argmax() + 1)
+
+
 def plane_box(mask: NDArray[np.bool_], margin: int = 0) -> tuple[slice, slice]:
     """The part of the plane that holds a mask (X, Y) or (X, Y, Z), with some pixels around it where there
     are any; one pixel if the mask is empty.

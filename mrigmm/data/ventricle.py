@@ -11,7 +11,7 @@ from scipy import ndimage
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from mrigmm.data.geometry import filled, plane_box
+from mrigmm.data.geometry import filled, largest_piece, plane_box
 from mrigmm.labels import Region
 from mrigmm.mixture.cavity import convex_hull
 
@@ -69,11 +69,7 @@ def _largest(mask: Mask) -> Mask:
         structure[:, :, 1] = True
     else:
         structure[:] = True
-    parts, n = ndimage.label(mask, structure)
-    if n <= 1:
-        return mask
-    largest: Mask = parts == np.bincount(parts.ravel())[1:].argmax() + 1
-    return largest
+    return largest_piece(mask, structure)
 
 
 def wall_depth(region: Tensor, *, spacing_mm: Sequence[float]) -> Tensor:

@@ -304,10 +304,10 @@ def stacked(mixtures: Sequence[Mixture]) -> Mixture:
 
 def segmentation_of(
     study: StudyTensors,
-    region: Tensor,
     resp: Tensor,
     classes: tuple[str, ...],
     *,
+    region: Tensor | None = None,
     n_iter: int,
     converged: bool = True,
     details: Mapping[str, Any] | None = None,
@@ -317,14 +317,15 @@ def segmentation_of(
 
     Args:
         study: the study.
-        region: (X, Y, Z) region codes that the responsibilities were made with.
         resp: (K, X, Y, Z), 0 outside the region.
         classes: K class names.
+        region: (X, Y, Z) region codes that the responsibilities were made with; None: the study's.
         n_iter: iterations of the method's own fit.
         converged: whether that settled.
         details: for the side file.
         warnings: what the user should know.
     """
+    region = study.region if region is None else region
     mixture, density = one_mixture(study, region, resp, classes)
     return Segmentation(
         resp=resp,

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError
-from mrigmm.methods.base import (
-    Segmentation,
-    Task,
-    brightness_order,
-    segmentation_of,
-    unpack,
-)
+from mrigmm.methods.base import Task, brightness_order
 from mrigmm.mixture import Mixture, match_to_prior
 
 
@@ -78,26 +71,3 @@ def naming_note(task: Task, order_by: tuple[str, ...] | None) -> tuple[str, ...]
         return ()
     by = ", ".join(order_by or task.order_by or ("all sequences",))
     return (f"no population prior: classes are ordered by brightness in {by}",)
-
-
-def cluster_segmentation(
-    study: StudyTensors,
-    task: Task,
-    resp: Tensor,
-    *,
-    n_iter: int,
-    converged: bool = True,
-    warnings: tuple[str, ...] = (),
-    details: Mapping[str, Any] | None = None,
-) -> Segmentation:
-    """A study's segmentation from the named clusters' responsibilities (N, K) of the region's voxels."""
-    return segmentation_of(
-        study,
-        study.region,
-        unpack(resp.float(), study.region),
-        task.classes,
-        n_iter=n_iter,
-        converged=converged,
-        warnings=warnings,
-        details=details,
-    )

@@ -19,10 +19,10 @@ from mrigmm.data.maps import NO_CLASS
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError
 from mrigmm.labels import Region
-from mrigmm.methods.base import Segmentation, SettableMethod, Task, present_sequences
+from mrigmm.methods.base import Segmentation, SettableMethod, Task, present_sequences, segmentation_of, unpack
 from mrigmm.methods.cluster_crop import Stack
 from mrigmm.methods.cluster_network import FittedNetwork, fit_network
-from mrigmm.methods.clusters import cluster_segmentation, covered_voxels, named, naming_note, parts
+from mrigmm.methods.clusters import covered_voxels, named, naming_note, parts
 from mrigmm.methods.needs import refuse_study
 from mrigmm.methods.registry import METHODS
 from mrigmm.methods.settings import (
@@ -119,12 +119,12 @@ class CNNClustering(SettableMethod[CNNClusteringSettings]):
             }
         if unpinned:
             notes += naming_note(self.task, self.settings.order_by)
-        return cluster_segmentation(
+        return segmentation_of(
             study,
-            self.task,
-            resp,
+            unpack(resp.float(), study.region),
+            self.task.classes,
             n_iter=self.settings.iterations,
-            warnings=tuple(notes),
+            warnings=notes,
             details={"networks": networks},
         )
 

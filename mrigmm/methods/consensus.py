@@ -16,8 +16,16 @@ from torch import Tensor
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError, near_misses
 from mrigmm.labels import class_ids
-from mrigmm.methods.base import AGREEMENT, CohortMethod, Method, Segmentation, SettableMethod, Task
-from mrigmm.methods.clusters import cluster_segmentation
+from mrigmm.methods.base import (
+    AGREEMENT,
+    CohortMethod,
+    Method,
+    Segmentation,
+    SettableMethod,
+    Task,
+    segmentation_of,
+    unpack,
+)
 from mrigmm.methods.registry import METHODS, make_method
 from mrigmm.methods.settings import ConsensusSettings
 
@@ -100,10 +108,10 @@ class Consensus(SettableMethod[ConsensusSettings]):
         combined = torch.where(allowed, combined, 0.0)
         combined = combined / combined.sum(dim=1, keepdim=True)
 
-        result = cluster_segmentation(
+        result = segmentation_of(
             study,
-            self.task,
-            combined,
+            unpack(combined.float(), study.region),
+            self.task.classes,
             n_iter=max(r.n_iter for r in found.values()),
             converged=all(r.converged for r in found.values()),
             warnings=(*_left_out(refused), *_gathered(found)),

@@ -132,7 +132,7 @@ class DeepGEMMethod(TrainedMethod[SpatialPrior]):
         share = self.config.network_share * there
         pooled = (share * log_prior + (1 - share) * log_fit).softmax(dim=0)
         resp = torch.where(wall.region == Region.WALL, pooled, 0.0)
-        return wall_segmentation(study, self.record.classes, wall, resp, fit=wall.fit, notes=wall.notes)
+        return wall_segmentation(study, self.record.classes, wall, resp, wall.notes)
 
     @torch.inference_mode()
     def _log_prior(self, study: StudyTensors, wall: Wall) -> Tensor:

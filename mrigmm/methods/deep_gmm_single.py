@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mrigmm.data.crops import median_spacing_mm, network_input
+from mrigmm.data.priors.choice import no_prior
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError
 from mrigmm.methods.base import (
@@ -69,12 +70,8 @@ class DeepSingle(SettableMethod[SingleSettings]):
                 remedy="use the prior's units: --set standardise=region; or use the shipped prior",
             )
         if self.prior is None and self.settings.mean_regulariser > 0:
-            raise InputError(
-                f"{self.name}: mean_regulariser needs a population prior for these classes and sequences",
-                expected="classes and sequences of the shipped prior, or --prior FILE",
-                got=f"{', '.join(task.classes)} in {', '.join(task.sequences)}",
-                remedy="leave mean_regulariser at 0",
-            )
+            who, remedy = f"{self.name}: mean_regulariser", "leave mean_regulariser at 0"
+            raise no_prior(who, task.classes, task.sequences, remedy)
 
     def segment(self, study: StudyTensors) -> Segmentation:
         """Fit one network per slice; the caller's random numbers go on as if nothing had happened."""
@@ -97,22 +94,15 @@ class DeepSingle(SettableMethod[SingleSettings]):
                 fits.append(self._fit(study, batch))
                 maps[..., z] = fits[-1].maps
 
-        def mixture_of(index: int, x: Tensor, resp: Tensor, observed: Tensor | None) -> Mixture:
-            return responsible_mixture(
-                x,
-                resp,
-                observed,
-                covariance=settings.covariance,
-                variance_floor=settings.variance_floor,
-            )
-
         restless = sum(not fit.settled for fit in fits)
         note = f"{restless} of {len(fits)} slices had not settled after {settings.epochs} epochs"
         return segmentation_by_responsibilities(
             study,
             voxel_responsibilities(study, view, maps, classes),
             slice_of_voxel(study.region),
-            mixture_of,
+            lambda _, *voxels: responsible_mixture(
+                *voxels, covariance=settings.covariance, variance_floor=settings.variance_floor
+            ),
             classes=classes,
             objective=self.objective,
             standardise=settings.standardise,

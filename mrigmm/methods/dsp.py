@@ -11,10 +11,10 @@ from torch import Tensor
 
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError
-from mrigmm.methods.base import Segmentation, SettableMethod, present_sequences
+from mrigmm.methods.base import Segmentation, SettableMethod, present_sequences, segmentation_of, unpack
 from mrigmm.methods.cluster_crop import Stack
 from mrigmm.methods.cluster_network import fit_network
-from mrigmm.methods.clusters import cluster_segmentation, named, naming_note, parts
+from mrigmm.methods.clusters import named, naming_note, parts
 from mrigmm.methods.deep_segmentation_prior import (
     DivergedError,
     Reconstruction,
@@ -71,10 +71,10 @@ class DSP(SettableMethod[D], ABC):
             f"{self.settings.max_iter} iterations"
         ] * bool(restless)
         used = found.n_iter > 0
-        return cluster_segmentation(
+        return segmentation_of(
             study,
-            self.task,
-            resp,
+            unpack(resp.float(), study.region),
+            self.task.classes,
             n_iter=max(fit.n_iter for fit in fits),
             converged=restless == 0 and all(fit.converged for fit in fits),
             warnings=(*notes, *naming_note(self.task, self.settings.order_by)),

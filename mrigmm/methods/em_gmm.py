@@ -27,6 +27,7 @@ from mrigmm.methods.base import (
     stacked,
     unpack,
 )
+from mrigmm.methods.clusters import naming_note
 from mrigmm.methods.em_start import Voxels, require_voxels, starting_mixture, study_voxels
 from mrigmm.methods.settings import (
     EMSettings,
@@ -143,7 +144,7 @@ class EMGMM(SettableMethod[MixtureSettings]):
                 fits.append((members, self._fit_named(voxels.part(members), sequences, prior)))
             else:
                 small.append(members)
-        notes = list(self._notes([result for _, result in fits], prior))
+        notes = list(self._notes([result for _, result in fits]))
         if small:
             whole = self._fit_named(voxels, sequences, prior)
             fits += [
@@ -234,14 +235,11 @@ class EMGMM(SettableMethod[MixtureSettings]):
         for z in slice_of_voxel.unique():
             yield (slice_of_voxel == z).nonzero()[:, 0]
 
-    def _notes(self, results: list[EMResult], prior: PopulationPrior | None) -> Iterator[str]:
+    def _notes(self, results: list[EMResult]) -> Iterator[str]:
         stopped = sum(not result.converged for result in results)
         if stopped:
             yield f"{stopped} of {len(results)} fits stopped at {self.settings.max_iter} iterations"
-        if prior is None:
-            by = self._order_by or self.task.order_by
-            where = ", ".join(by) if by else "all sequences"
-            yield f"no population prior: classes are ordered by brightness in {where}"
+        yield from naming_note(self.task, self._order_by)
 
 
 class EMSVGMM(EMGMM):

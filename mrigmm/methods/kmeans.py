@@ -14,8 +14,8 @@ from torch import Tensor
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError
 from mrigmm.labels import Region
-from mrigmm.methods.base import Segmentation, SettableMethod, Task, present_sequences
-from mrigmm.methods.clusters import cluster_segmentation, covered_voxels, named, naming_note, parts
+from mrigmm.methods.base import Segmentation, SettableMethod, Task, present_sequences, segmentation_of, unpack
+from mrigmm.methods.clusters import covered_voxels, named, naming_note, parts
 from mrigmm.methods.settings import KMeansSettings
 
 # Starts by k-means++ of which the best is kept.
@@ -114,8 +114,13 @@ class KMeans(SettableMethod[KMeansSettings]):
             n_iter = max(n_iter, fit.n_iter_)
         notes += naming_note(self.task, self.settings.order_by)
         details = {"cohort_studies": self._n_learned} if self.wants_cohort else {}
-        return cluster_segmentation(
-            study, self.task, resp, n_iter=n_iter, warnings=tuple(notes), details=details
+        return segmentation_of(
+            study,
+            unpack(resp.float(), study.region),
+            self.task.classes,
+            n_iter=n_iter,
+            warnings=notes,
+            details=details,
         )
 
     def _named(self, centres: Tensor, members: Tensor, sequences: tuple[str, ...]) -> list[int]:

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError
-from mrigmm.methods.base import CohortMethod, Segmentation, SettableMethod, Task
-from mrigmm.methods.clusters import cluster_segmentation, covered_voxels, parts
+from mrigmm.methods.base import CohortMethod, Segmentation, SettableMethod, Task, segmentation_of, unpack
+from mrigmm.methods.clusters import covered_voxels, parts
 from mrigmm.methods.registry import make_method
 from mrigmm.methods.settings import KMeansRefinedSettings
 
@@ -90,7 +90,13 @@ class KMeansRefined(SettableMethod[KMeansRefinedSettings]):
             kept = labels.unique().tolist()
             lost += [self.task.classes[k] for i, k in enumerate(members.tolist()) if i not in kept]
         notes = (f"classes without a voxel: {', '.join(lost)}",) if lost else ()
-        return cluster_segmentation(study, self.task, resp, n_iter=n_iter, warnings=(*first.warnings, *notes))
+        return segmentation_of(
+            study,
+            unpack(resp.float(), study.region),
+            self.task.classes,
+            n_iter=n_iter,
+            warnings=(*first.warnings, *notes),
+        )
 
 
 def _refine(features: Tensor, r: Tensor) -> tuple[Tensor, int]:

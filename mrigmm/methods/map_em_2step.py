@@ -78,7 +78,7 @@ class MapEM2Step(SettableMethod[TwoStepSettings]):
         notes = list(wall.notes)
         if not wall.fit.converged:
             notes.append(f"the fit of the wall stopped at {self.settings.max_iter} iterations")
-        return wall_segmentation(study, self.task.classes, wall, wall.resp, fit=wall.fit, notes=notes)
+        return wall_segmentation(study, self.task.classes, wall, wall.resp, notes)
 
     def solve(self, study: StudyTensors) -> Wall:
         """Region with cavity and wall told apart, features and MAP-EM fit of the wall.
@@ -176,8 +176,6 @@ def wall_segmentation(
     classes: tuple[str, ...],
     wall: Wall,
     resp: Tensor,
-    *,
-    fit: EMResult | None,
     notes: Sequence[str],
 ) -> Segmentation:
     """A study's segmentation from its cavity and the responsibilities (K_wall, X, Y, Z) of its wall."""
@@ -189,11 +187,11 @@ def wall_segmentation(
         whole[classes.index(name)] = resp[row]
     return segmentation_of(
         study,
-        wall.region,
         whole,
         classes,
-        n_iter=0 if fit is None else fit.n_iter,
-        converged=fit is None or fit.converged,
+        region=wall.region,
+        n_iter=wall.fit.n_iter,
+        converged=wall.fit.converged,
         details={"cavity_ml": float(cavity.sum()) * study.output.grid.voxel_volume_ml},
         warnings=notes,
     )

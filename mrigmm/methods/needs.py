@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import torch
 
+from mrigmm.data.priors.choice import no_prior
 from mrigmm.data.study_tensors import StudyTensors, packed
 from mrigmm.errors import InputError
 from mrigmm.labels import CAVITY_CLASSES, Region, wall_classes
@@ -82,12 +83,8 @@ def require_prior(method: str, task: Task) -> None:
         InputError: there is none.
     """
     if task.prior is None:
-        raise InputError(
-            f"{method} needs a population prior for these classes and sequences",
-            expected="classes and sequences of the shipped prior, or --prior FILE",
-            got=f"{', '.join(task.classes)} in {', '.join(task.sequences)}",
-            remedy="make one from labelled studies with mrigmm prior",
-        )
+        remedy = "make one from labelled studies with mrigmm prior"
+        raise no_prior(method, task.classes, task.sequences, remedy)
 
 
 def refuse_study(method: str, needs: Needs, study: StudyTensors, classes: Sequence[str]) -> None:

@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 
-from mrigmm.data.geometry import plane_box
+from mrigmm.data.geometry import largest_piece, plane_box
 from mrigmm.data.quality import looks_swapped
 from mrigmm.data.study_tensors import WHOLE, PlaneBox, StudyTensors, packed
 from mrigmm.labels import KEY_SEQUENCES, SEGMENTER_CLASSES, Region, allowed_classes, class_ids
@@ -24,14 +22,9 @@ from mrigmm.methods.base import (
     responsible_mixture,
     unpack,
 )
+from mrigmm.methods.decision import decided_labels
 from mrigmm.methods.settings import PretrainedSettings, validated_settings
-from mrigmm.methods.study_verdict import (
-    decided_labels,
-    expected_dice,
-    judge_infarct,
-    set_aside,
-    study_features,
-)
+from mrigmm.methods.study_verdict import expected_dice, judge_infarct, set_aside, study_features
 from mrigmm.methods.study_views import NETWORK_SEQUENCES, given_view
 from mrigmm.mixture import Mixture, smooth_posterior
 from mrigmm.pretrained.folder import PretrainedFolder
@@ -260,6 +253,5 @@ def right_ventricle(probability: Tensor, region: Tensor) -> Tensor | None:
     """
     mask = ((probability > 0.5) & (region == Region.OUTSIDE)).numpy()
     box = plane_box(mask)
-    pieces, n = ndimage.label(mask[box])  # face to face
-    mask[box] = pieces == np.bincount(pieces.ravel())[1:].argmax() + 1 if n else False
-    return torch.from_numpy(mask) if n else None
+    mask[box] = largest_piece(mask[box])
+    return torch.from_numpy(mask) if mask.any() else None

@@ -11,8 +11,8 @@ from skimage.segmentation import slic
 
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError
-from mrigmm.methods.base import Segmentation, SettableMethod, present_sequences
-from mrigmm.methods.clusters import cluster_segmentation, covered_voxels, named, naming_note, parts
+from mrigmm.methods.base import Segmentation, SettableMethod, present_sequences, segmentation_of, unpack
+from mrigmm.methods.clusters import covered_voxels, named, naming_note, parts
 from mrigmm.methods.kmeans import fit_kmeans
 from mrigmm.methods.settings import SLICKMeansSettings
 
@@ -74,8 +74,13 @@ class SLICKMeans(SettableMethod[SLICKMeansSettings]):
             resp[here.nonzero(), members] = (found[:, None] == torch.tensor(order)).float()
             n_iter = max(n_iter, fit.n_iter_)
         notes += naming_note(self.task, self.settings.order_by)
-        return cluster_segmentation(
-            study, self.task, resp, n_iter=n_iter, warnings=tuple(notes), details={"superpixels": count}
+        return segmentation_of(
+            study,
+            unpack(resp.float(), study.region),
+            self.task.classes,
+            n_iter=n_iter,
+            warnings=notes,
+            details={"superpixels": count},
         )
 
 

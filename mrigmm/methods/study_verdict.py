@@ -6,74 +6,20 @@ segmentation; the coefficients stand in `calibration.json` beside the networks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from scipy import ndimage
 from torch import Tensor
 
+from mrigmm.data.geometry import largest_piece
 from mrigmm.data.study_tensors import StudyTensors
-from mrigmm.labels import Region, class_ids
+from mrigmm.labels import Region
 from mrigmm.methods.base import present_sequences
+from mrigmm.methods.decision import decide
 from mrigmm.methods.study_views import NETWORK_SEQUENCES
-
-# Blood or wall, then normal or injured, then edema or scar: where scar and edema are both likely, the voxel
-# is injured, although normal myocardium may be likelier than either alone.
-_ORDER = ("blood", "myocardium", "edema", "scar")
-
-# Smaller islands of an injury are noise more often than lesions; the largest one stays, whatever its size.
-ISLAND_ML = 1.0
-
-
-def decide(resp: Tensor, classes: tuple[str, ...]) -> Tensor:
-    """Return the row of `classes` (X, Y, Z) int64 that each voxel is called.
-
-    A class is taken where it is at least as likely as all that follow it together.
-
-    Args:
-        resp: (K, X, Y, Z) responsibilities.
-        classes: K class names.
-    """
-    rows = [classes.index(name) for name in _ORDER if name in classes]
-    called = torch.full(resp.shape[1:], rows[-1])
-    for before in range(len(rows) - 2, -1, -1):
-        takes = resp[rows[before]] >= resp[rows[before + 1 :]].sum(dim=0)
-        called = torch.where(takes, rows[before], called)
-    return called
-
-
-def decided_labels(
-    resp: Tensor, region: Tensor, classes: tuple[str, ...], *, voxel_volume_ml: float
-) -> Tensor:
-    """Return class ids (X, Y, Z) uint8 of `decide` without small islands, 0 outside the region.
-
-    Islands (connected through faces) of what is injured, edema and scar together, under `ISLAND_ML` become
-    normal myocardium; then islands of scar within the rest become edema. The responsibilities keep them.
-    """
-    called = decide(resp, classes)
-    called = torch.where(region != Region.OUTSIDE, called, -1)
-    injured = [classes.index(name) for name in ("edema", "scar") if name in classes]
-    if "myocardium" in classes and injured:
-        called[_islands(called, injured, voxel_volume_ml)] = classes.index("myocardium")
-    if len(injured) == 2:
-        called[_islands(called, injured[1:], voxel_volume_ml)] = injured[0]
-    ids = torch.tensor([*class_ids(classes).values(), 0], dtype=torch.uint8)  # -1 is the last
-    return ids[called]
-
-
-def _islands(called: Tensor, rows: Sequence[int], voxel_volume_ml: float) -> Tensor:
-    """Return where (X, Y, Z) bool these classes form an island that is too small, and not the largest."""
-    pieces, n = ndimage.label(np.isin(called.numpy(), rows))
-    if not n:
-        return torch.zeros(called.shape, dtype=torch.bool)
-    sizes = np.bincount(pieces.ravel())[1:]
-    small = sizes * voxel_volume_ml < ISLAND_ML
-    small[sizes.argmax()] = False
-    return torch.from_numpy(np.concatenate([[False], small])[pieces])
-
 
 FEATURES = (
     "log_ml",  # log of the infarct in ml (+ 0.05)
@@ -96,6 +42,7 @@ FEATURES = (
 VERDICT = ("infarct_probability", "infarct_set_aside", "estimated_dice")
 # In a calibration that was made for the networks that a run started from.
 OTHER_NETWORKS = "those of the start"
+_CONNECTED = ndimage.generate_binary_structure(3, 2)
 _LEAST_ML = 0.05
 _MOST_CONTRAST = 15.0
 
@@ -176,7 +123,7 @@ def study_features(
     return {
         "log_ml": float(np.log(n_scar * study.output.grid.voxel_volume_ml + _LEAST_ML)),
         "share": n_scar / n_wall,
-        "largest": _largest_piece(scar.numpy()) / n_scar if n_scar else 0.0,
+        "largest": largest_piece(scar.numpy(), _CONNECTED).sum() / n_scar if n_scar else 0.0,
         "certainty": float(resp[row][scar].mean()) if n_scar else 0.0,
         "peak": float(np.quantile(in_wall, 0.99)) if in_wall.size else 0.0,
         "mean_probability": float(in_wall.mean()) if in_wall.size else 0.0,
@@ -189,12 +136,6 @@ def study_features(
         "lge_alone": float(alone),
         "lge_alone_and_wall": float(wall_given and alone),
     }
-
-
-def _largest_piece(mask: np.ndarray[Any, np.dtype[np.bool_]]) -> int:
-    """Voxels of the largest connected piece."""
-    parts, n = ndimage.label(mask, ndimage.generate_binary_structure(3, 2))
-    return int(np.bincount(parts.ravel())[1:].max()) if n else 0
 
 
 def _slices_of(mask: Tensor) -> int:

@@ -126,7 +126,6 @@ def threshold_segmentation(
         resp[task.classes.index(name)] = (study.region == Region.CAVITY).float()
     return segmentation_of(
         study,
-        study.region,
         resp,
         task.classes,
         n_iter=n_iter,

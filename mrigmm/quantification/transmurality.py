@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from mrigmm.data.geometry import filled
+from mrigmm.data.geometry import filled, largest_piece
 
 N_RAYS = 180
 # Samples along a ray per pixel: a pixel at the border counts by the length that the ray runs in it.
@@ -36,10 +35,7 @@ def cavity_body(cavity: Mask, wall: Mask) -> Mask:
     Empty where there is neither.
     """
     found = cavity if cavity.any() else filled(wall) & ~wall
-    pieces, n = ndimage.label(found)
-    if n == 0:
-        return np.zeros(cavity.shape, dtype=bool)
-    return filled(found if n == 1 else pieces == np.bincount(pieces.ravel())[1:].argmax() + 1)
+    return filled(largest_piece(found))
 
 
 def centre_mm(body: Mask, axes_mm: Floats) -> Floats:

@@ -7,8 +7,7 @@ import torch
 import mrigmm.methods.consensus as module
 from mrigmm.errors import InputError
 from mrigmm.labels import Region
-from mrigmm.methods.base import Task
-from mrigmm.methods.clusters import cluster_segmentation
+from mrigmm.methods.base import Task, segmentation_of, unpack
 from mrigmm.methods.consensus import staple
 from mrigmm.methods.registry import make_method
 
@@ -29,7 +28,9 @@ class Member:
         self.seen = None
 
     def segment(self, study):
-        return cluster_segmentation(study, self.task, self.resp, n_iter=1, warnings=self.notes)
+        return segmentation_of(
+            study, unpack(self.resp.float(), study.region), self.task.classes, n_iter=1, warnings=self.notes
+        )
 
     def describe(self):
         return {}

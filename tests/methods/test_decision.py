@@ -2,7 +2,7 @@
 
 import torch
 
-from mrigmm.methods.study_verdict import decide, decided_labels
+from mrigmm.methods.decision import decide, decided_labels
 
 CLASSES = ("blood", "myocardium", "edema", "scar")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mrigmm.methods.network_finder import located_contrast, misnamed
+from mrigmm.methods.located_contrast import located_contrast, misnamed
 
 
 def slices(blood, *, n=2):

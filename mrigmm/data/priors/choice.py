@@ -97,6 +97,19 @@ def prior_for(
         raise InputError("the prior cannot be used", file=file, got=str(error)) from None
 
 
+def no_prior(
+    who: str, classes: Sequence[str], sequences: Sequence[str], remedy: str, file: Path | None = None
+) -> InputError:
+    """Return the refusal of what cannot do without a population prior, in its own name."""
+    return InputError(
+        f"{who} needs a population prior for these classes and sequences",
+        file=file,
+        expected="classes and sequences of the shipped prior, or --prior FILE",
+        got=f"{', '.join(classes)} in {', '.join(sequences)}",
+        remedy=remedy,
+    )
+
+
 def shown_classes(classes: Sequence[str], sequences: Sequence[str]) -> tuple[str, ...]:
     """The classes without scar and edema where there is no sequence that shows one of them."""
     if any(key in sequences for name, key in KEY_SEQUENCES.items() if name in classes):

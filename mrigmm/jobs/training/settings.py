@@ -8,7 +8,7 @@ from typing import get_args
 
 from mrigmm.config import RunConfig, load_config, make_config
 from mrigmm.data.manifest import Manifest
-from mrigmm.data.priors.choice import prior_for
+from mrigmm.data.priors.choice import no_prior, prior_for
 from mrigmm.data.priors.prior_file import load_prior
 from mrigmm.data.run_folder import RunFolder
 from mrigmm.data.standardise import STANDARDISATIONS
@@ -69,13 +69,8 @@ def resolved(
     units = STANDARDISATIONS[config.standardise]
     classes, prior = prior_for(sequences, cohort.classes, prior_file, units, asked=config.classes)
     if prior is None and (config.mean_regulariser > 0 or config.prior_strength > 0):
-        raise InputError(
-            f"the preset '{config.preset}' needs a population prior for these classes and sequences",
-            file=cohort.path,
-            expected="classes and sequences of the shipped prior, or --prior FILE",
-            got=f"{', '.join(classes)} in {', '.join(sequences)}",
-            remedy="train without one: --preset deepsvg --set mean_regulariser=0",
-        )
+        remedy = "train without one: --preset deepsvg --set mean_regulariser=0"
+        raise no_prior(f"the preset '{config.preset}'", classes, sequences, remedy, cohort.path)
     require_sequences(config.order_by, sequences)
     return config.model_copy(update={"sequences": sequences, "classes": classes}), prior
 
