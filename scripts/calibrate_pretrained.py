@@ -35,7 +35,7 @@ from mrigmm.methods.base import Task
 from mrigmm.methods.decision import decide
 from mrigmm.methods.network_finder import NetworkFinder
 from mrigmm.methods.pretrained import PretrainedMethod, Solved
-from mrigmm.methods.study_verdict import FEATURES, decide
+from mrigmm.methods.study_verdict import FEATURES
 from mrigmm.phantom import PRESETS, simulate_cohort
 from mrigmm.pretrained.folder import PretrainedFolder, shipped_folder
 
