@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from benchmark_anatomy import Case, dice, unmapped
 from benchmarking import command_line, markdown_table, publish, script_parser, short_digest
+from quality.tables import NO_VALUE
 from rich.console import Console
 from rich.progress import track
 
@@ -55,8 +56,8 @@ from mrigmm.training.pretrain_fit import fit_steps
 SEEDS = {"report": 901, "tuning": 900}
 TRAINING_SEED = 10  # more than the seed of the scored studies
 COUNTS = (0, 1, 2, 5, 10, 24)
-ARMS = ("pretrained", "random", "anatomy")
-BASE = "random"
+START = "pretrained"
+ARMS = (START, "random", "anatomy")
 COLUMNS = (
     "blood, nothing given",
     "wall, nothing given",
@@ -253,26 +254,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def markdown(preset: str, arms: Mapping[str, Mapping[int, Scores]]) -> str:
-    """Mean Dice by arm and number of labels, with the paired difference to the random start."""
+    """Mean Dice by arm and number of labels, then how far the pretrained start is ahead with as many.
+
+    In brackets the paired difference to the pretrained start without any label.
+    """
     columns = [c for c in COLUMNS if any(c in found for rows in arms.values() for found in rows.values())]
-    lines = []
-    for n in sorted({n for rows in arms.values() for n in rows}):
-        for arm, rows in arms.items():
-            if n in rows:
-                base = arms.get(BASE, {}).get(n) if arm != BASE else None
-                cells = [_cell(rows[n].get(c), base and base.get(c)) for c in columns]
-                lines.append([str(n), arm, *cells])
-    return f"\n{preset}:\n\n{markdown_table(['labelled', 'start', *columns], lines)}\n"
-
-
-def _cell(values: Sequence[float] | None, base: Sequence[float] | None) -> str:
-    if values is None or np.isnan(values).all():
-        return "–"
-    text = f"{estimate_mean(values).mean:.2f}"
-    if base is None:
+    header = ["labelled", "start", *columns]
+    start = arms.get(START, {})
+    trials = [(n, arm) for n in sorted({n for rows in arms.values() for n in rows}) for arm in arms]
+    means, ahead = [], []
+    for n, arm in trials:
+        found = arms[arm].get(n)
+        if found is None:
+            continue
+        zero = {} if found is start.get(0) else start.get(0, {})
+        cells = [f"{_mean(found.get(c))}{_bracket(found.get(c), zero.get(c))}" for c in columns]
+        means.append([str(n), arm, *cells])
+        if arm != START and n in start:
+            ahead.append([str(n), arm, *(_difference(start[n].get(c), found.get(c)) for c in columns)])
+    text = f"\n{preset}:\n\n{markdown_table(header, means)}\n"
+    if not ahead:
         return text
+    return f"{text}\nPretrained start minus the others, as many labels:\n\n{markdown_table(header, ahead)}\n"
+
+
+def _mean(values: Sequence[float] | None) -> str:
+    known = values is not None and not np.isnan(values).all()
+    return f"{estimate_mean(values).mean:.2f}" if known else NO_VALUE
+
+
+def _bracket(values: Sequence[float] | None, base: Sequence[float] | None) -> str:
+    text = _difference(values, base)
+    return "" if text == NO_VALUE else f" ({text})"
+
+
+def _difference(values: Sequence[float] | None, base: Sequence[float] | None) -> str:
+    if values is None or base is None:
+        return NO_VALUE
     pair = paired_difference(*({str(i): v for i, v in enumerate(x)} for x in (values, base)))
-    return f"{text} ({pair.mean:+.2f} [{pair.low:+.2f}, {pair.high:+.2f}])"
+    if math.isnan(pair.mean):
+        return NO_VALUE
+    return f"{pair.mean:+.2f} [{pair.low:+.2f}, {pair.high:+.2f}]"
 
 
 if __name__ == "__main__":

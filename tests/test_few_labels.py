@@ -8,20 +8,24 @@ import pytest
 
 
 def test_a_table_by_hand():
-    """Two studies: .5 and .7 against .4 and .4; a part that no study has."""
+    """Two studies: .5 and .7 after .4 and .5, against .4 and .4 from random weights; a part that none has."""
     wall, infarct = "wall, nothing given", "infarct, wall given"
     arms = {
-        "pretrained": {1: {wall: [0.5, 0.7], infarct: [math.nan, math.nan]}},
+        "pretrained": {0: {wall: [0.4, 0.5]}, 1: {wall: [0.5, 0.7], infarct: [math.nan, math.nan]}},
         "random": {1: {wall: [0.4, 0.4]}},
         "anatomy": {2: {wall: [0.25, 0.75]}},
     }
     rows = few_labels.markdown("coarse", arms).splitlines()
-    assert rows[1:4] == ["coarse:", "", f"| labelled | start | {wall} | {infarct} |"]
-    assert rows[5:] == [
-        "| 1 | pretrained | 0.60 (+0.20 [+0.10, +0.30]) | – |",
-        "| 1 | random | 0.40 | – |",
-        "| 2 | anatomy | 0.50 | – |",
+    header = f"| labelled | start | {wall} | {infarct} |"
+    assert rows[1:4] == ["coarse:", "", header]
+    assert rows[5:9] == [
+        "| 0 | pretrained | 0.45 | – |",
+        "| 1 | pretrained | 0.60 (+0.15 [+0.10, +0.20]) | – |",
+        "| 1 | random | 0.40 (-0.05 [-0.10, +0.00]) | – |",
+        "| 2 | anatomy | 0.50 (+0.05 [-0.15, +0.25]) | – |",
     ]
+    assert rows[12] == header
+    assert rows[14:] == ["| 1 | random | +0.20 [+0.10, +0.30] | – |"]
 
 
 @pytest.mark.gate

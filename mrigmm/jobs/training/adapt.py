@@ -40,7 +40,7 @@ from mrigmm.training.adaptation import (
 )
 from mrigmm.training.label_tuning import log_files
 
-_OWN, _BEFORE, _NLL = "Dice, simulated like the cohort", "Dice, simulated as in the pretraining", "NLL_V"
+OWN, BEFORE, NLL = "Dice, simulated like the cohort", "Dice, simulated as in the pretraining", "NLL_V"
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ def adapt(job: LearningJob) -> Learnt:
     with one_thread():
         then = nll_v(method, networks, tensors)
     decision = decide(now[0] - was[0], now[1] - was[1], then - nll, most_lost=settings.most_lost)
-    before = {_OWN: _mean(was[0]), _BEFORE: _mean(was[1]), _NLL: nll}
-    after = {_OWN: _mean(now[0]), _BEFORE: _mean(now[1]), _NLL: then}
+    before = {OWN: _mean(was[0]), BEFORE: _mean(was[1]), NLL: nll}
+    after = {OWN: _mean(now[0]), BEFORE: _mean(now[1]), NLL: then}
     verdict = "adapted" if decision.taken else "the networks are kept as they were"
     note = Problem(f"{verdict}: {decision.why}", file=str(job.cohort.path), severity="note")
     return Learnt(
