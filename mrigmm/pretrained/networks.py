@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,8 @@ from mrigmm.pretrained.folder import (
 SYMMETRIES = tuple(
     (turns, mirrored) for first in (0, 1) for turns in (first, first + 2) for mirrored in (False, True)
 )
-# Slices of a pass: maps of more do not stay in a CPU's cache.
-_AT_ONCE_CPU, _AT_ONCE_GPU = 3, 32
+# Most slices of a pass: maps of more do not stay in a CPU's cache.
+_AT_ONCE_CPU, _AT_ONCE_GPU = 6, 32
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,14 @@ class PretrainedNetworks:
         x = slices.to(self.device)
         mean, sd = x.mean(dim=(1, 2), keepdim=True), x.std(dim=(1, 2), keepdim=True)
         x = (x - mean) / (sd + 1e-6)
+        return torch.cat([self._cavity(x[some]) for some in self._passes(len(x))]).cpu()
+
+    def _cavity(self, x: Tensor) -> Tensor:
         total = torch.zeros_like(x)
         for symmetry in SYMMETRIES:
             logits = at_least_single(self._locator(turned(x, symmetry)[:, None]))[:, 0]
             total += turned_back(logits.sigmoid(), symmetry)
-        return (total / len(SYMMETRIES)).cpu()
+        return total / len(SYMMETRIES)
 
     @all_threads()
     @torch.inference_mode()
@@ -89,10 +93,7 @@ class PretrainedNetworks:
         Returns:
             Probabilities (N, K, A, A), and their SD over the views, (N, K, A, A).
         """
-        n = _AT_ONCE_CPU if self.device.type == "cpu" else _AT_ONCE_GPU
-        parts = [
-            self._classes(replace_slices(x, slice(first, first + n))) for first in range(0, len(x.image), n)
-        ]
+        parts = [self._classes(replace_slices(x, some)) for some in self._passes(len(x.image))]
         mean, sd = (torch.cat(maps) for maps in zip(*parts, strict=True))
         return mean, sd
 
@@ -116,6 +117,12 @@ class PretrainedNetworks:
         total /= len(views)
         sd = (squares / len(views) - total.square()).clamp_min(0).sqrt()
         return (first + total).cpu(), sd.cpu()
+
+    def _passes(self, n: int) -> list[slice]:
+        """Return the slices of each pass, of `n`; about as many in each, for one alone costs a third more."""
+        most = _AT_ONCE_CPU if self.device.type == "cpu" else _AT_ONCE_GPU
+        ends = [round(n * k / -(-n // most)) for k in range(-(-n // most) + 1)]
+        return [slice(*ends) for ends in pairwise(ends)]
 
     @cached_property
     def _locator(self) -> UNet:
