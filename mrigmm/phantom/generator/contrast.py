@@ -146,28 +146,36 @@ def tissue_images(
     n_channels = contrast.mean.shape[1]
     shape = tissues[0].shape
     out = np.zeros((n_channels, *shape), np.float32)
-    codes = np.stack(tissues)
-    present = np.flatnonzero(np.bincount(codes.ravel()))
-    row = np.zeros(len(Tissue), np.intp)
-    row[present] = np.arange(len(present))
-    # Where in `signal` the value of each voxel of each depth stands.
-    places = row[codes] * tissues[0].size + np.arange(tissues[0].size).reshape(shape)
-    signal = np.empty((len(present), *shape), np.float32)
+    codes = np.stack(tissues).reshape(len(tissues), -1)  # (D, N)
+    # Each tissue has a value in every voxel that shows it at some depth, one tissue after the other in
+    # `signal`; `places` (D, N) says where the value of a voxel and depth stands there.
+    shown: dict[int, tuple[slice, NDArray[np.intp]]] = {}
+    places, place = np.empty(codes.shape, np.intp), np.empty(codes.shape[1], np.intp)
+    n = 0
+    for tissue in np.flatnonzero(np.bincount(codes.ravel())).tolist():
+        here = codes == tissue
+        voxels = np.flatnonzero(here.any(axis=0))
+        part = slice(n, n := n + voxels.size)
+        place[voxels] = np.arange(part.start, part.stop)
+        np.copyto(places, place, where=here)
+        shown[tissue] = part, voxels
+    signal = np.empty(n, np.float32)
     for channel in range(n_channels):
         zero = float(contrast.zero[channel])
         fields: dict[int, FloatArray] = {}
-        for tissue, values in zip(present.tolist(), signal, strict=True):
+        for tissue, (part, voxels) in shown.items():
             level = contrast.mean[tissue, channel] + shift[tissue, channel]  # (Z,)
             width = float(contrast.width[tissue, channel])
             k = min(int(_LIKE.get(Tissue(tissue), tissue)), len(CLASSES))  # all surroundings have one
             if k not in fields:
-                fields[k] = textures.of_class(k, channel, contrast.mixing)
+                fields[k] = textures.of_class(k, channel, contrast.mixing).ravel()
             above = float(max(contrast.mean[tissue, channel] - zero, 0.1))
             log_sd = tails * float(np.sqrt(np.log1p((width / above) ** 2)))
-            values[:] = level + np.float32(width) * skew(fields[k], min(log_sd, 0.9))
+            texture = skew(fields[k][voxels], min(log_sd, 0.9))
+            signal[part] = level[voxels % shape[-1]] + np.float32(width) * texture
         if not (contrast.psir and channel == _LGE):
             np.maximum(signal, zero, out=signal)
-        for place in places:
-            out[channel] += signal.ravel()[place]
+        for of_depth in places:
+            out[channel] += signal[of_depth].reshape(shape)
     out /= len(tissues)
     return out
