@@ -128,11 +128,12 @@ class ParametricHeart:
         _paint(tissue, outside & (away < size), Tissue.RV_BLOOD)
 
     def _surroundings(self, x: FloatArray, y: FloatArray, s: FloatArray) -> TissueArray:
-        shape = np.broadcast_shapes(x.shape, y.shape, s.shape)
-        tissue: TissueArray = np.full(shape, Tissue.LUNG, dtype=np.uint8)
+        forward = -(x * np.cos(self.chest_angle) + y * np.sin(self.chest_angle))
+        # In the order in memory of what it is painted by.
+        shape = np.broadcast_shapes(forward.shape, s.shape)
+        tissue: TissueArray = np.full_like(forward, Tissue.LUNG, dtype=np.uint8, shape=shape)
         diaphragm = self.liver_level + 0.006 * (x + 20) ** 2 + 6 * s
         _paint(tissue, y > diaphragm, Tissue.LIVER)
-        forward = -(x * np.cos(self.chest_angle) + y * np.sin(self.chest_angle))
         sideways = -x * np.sin(self.chest_angle) + y * np.cos(self.chest_angle)
         chest = forward - self.chest_level + 0.002 * sideways**2
         for start, layer in ((0.0, Tissue.FAT), (5.0, Tissue.MUSCLE), (18.0, Tissue.FAT), (32.0, Tissue.AIR)):

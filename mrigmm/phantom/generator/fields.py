@@ -34,7 +34,7 @@ def smooth_fields(
     coarse = [max(4, round(n / (_COARSE * sigma_px)) + 3) for n in size]
     noise = torch.from_numpy(rng.standard_normal((1, int(np.prod(shape)), *coarse), dtype=np.float32))
     field = interpolate(noise, size=size, mode="bicubic", align_corners=True)[0]
-    field = field / field.square().mean().sqrt()
+    field /= field.square().mean().sqrt()
     return field.reshape(*shape, *size).numpy()
 
 

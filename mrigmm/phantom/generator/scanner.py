@@ -33,7 +33,8 @@ def scan(
     Returns:
         (C, X, Y, Z) float32 in z above the zero level.
     """
-    out = np.empty_like(signal)
+    n_channels, *size, n_slices = signal.shape
+    out = np.empty((n_slices, n_channels, *size), signal.dtype)
     pixel = rng.uniform(*ranges.pixel_mm)
     noise = rng.uniform(*ranges.noise)
     for channel, values in enumerate(signal):
@@ -49,8 +50,8 @@ def scan(
             x = x + rng.uniform(0.04, 0.2) * np.roll(
                 x, x.shape[1] // int(rng.integers(2, 5)), axis=int(rng.integers(1, 3))
             )
-        out[channel] = np.moveaxis(x, 0, -1)
-    return out
+        out[:, channel] = x
+    return np.moveaxis(out, 0, -1)
 
 
 def _moved(values: FloatArray, ranges: GeneratorRanges, rng: np.random.Generator) -> FloatArray:

@@ -78,7 +78,7 @@ def draw_slices(
         shift=_mean_shifts(ranges, contrast.mean, n_slices, rng),
         tails=float(rng.uniform(0.2, 1.0)),
     )
-    signal = signal + _inhomogeneity(ranges, signal.shape, rng)
+    signal = _slice_by_slice(signal) + _inhomogeneity(ranges, signal.shape, rng)
     image = scan(signal, contrast.zero, psir=contrast.psir, ranges=ranges, rng=rng)
     codes = np.moveaxis(_CODE_OF_TISSUE[tissues[0]], -1, 0)  # (Z, A, A)
     above = drawn.heights_mm / drawn.heart.length_mm < ATRIUM_HEIGHT
@@ -87,6 +87,15 @@ def draw_slices(
     if len(backgrounds) and rng.random() < ranges.background_chance:
         image, codes = _set_into_real(image, codes, ranges, backgrounds, rng)
     return TrainingSlices(image, codes, simulated=True)
+
+
+def _slice_by_slice(signal: FloatArray) -> FloatArray:
+    """Signal (C, X, Y, Z) with its slices one after the other in memory, as the scanner takes them."""
+    n_channels, *size, n_slices = signal.shape
+    by_slice = np.empty((n_channels, n_slices, *size), signal.dtype)
+    for z in range(n_slices):
+        by_slice[:, z] = signal[..., z]
+    return np.moveaxis(by_slice, 1, -1)
 
 
 def _slice_points(drawn: DrawnHeart, ranges: GeneratorRanges, rng: np.random.Generator) -> SlicePoints:
