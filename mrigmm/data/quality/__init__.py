@@ -12,6 +12,7 @@ from mrigmm.data.quality.cohort import (
     unknown_classes,
     unknown_sequences,
 )
+from mrigmm.data.quality.correspondence import looks_turned
 from mrigmm.data.quality.grids import implausible_size, implausible_spacing, on_another_grid, size_problems
 from mrigmm.data.quality.regions import looks_swapped
 from mrigmm.data.quality.study import codes_slices_last, grid_problems, region_problems, study_problems
@@ -25,6 +26,7 @@ __all__ = [
     "implausible_size",
     "implausible_spacing",
     "looks_swapped",
+    "looks_turned",
     "on_another_grid",
     "patients_in_two_splits",
     "region_problems",

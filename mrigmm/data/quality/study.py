@@ -12,6 +12,7 @@ from mrigmm.data.cine import values_in_region
 from mrigmm.data.geometry import Grid, plane_box, with_slices_last
 from mrigmm.data.nifti_place import itk_opens
 from mrigmm.data.quality.cohort import same_images
+from mrigmm.data.quality.correspondence import turned_sequences
 from mrigmm.data.quality.grids import implausible_spacing, not_parallel, sheared, size_problems
 from mrigmm.data.quality.regions import (
     cavity_contrast,
@@ -51,6 +52,10 @@ def study_problems(
         values = values_in_region(volume.data[..., None], volume.grid, region > 0, grid)
         found = [saturated(name, values), negative(name, values)] if values.size else []
         yield from (replace(problem, file=volume.file) for problem in found if problem is not None)
+    in_order = {
+        name: (with_slices_last(v, grid), with_slices_last(s, grid)) for name, (v, s) in on_grid.items()
+    }
+    yield from turned_sequences(reference, in_order, float(np.delete(grid.spacing_mm, grid.slice_axis).min()))
     cut = touches_border(with_slices_last(region, grid))
     if cut is not None:
         yield cut
