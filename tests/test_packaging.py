@@ -133,4 +133,4 @@ import mrigmm
 assert "manifest_dicom" in pydoc.render_doc(mrigmm, renderer=pydoc.plaintext)
 from mrigmm import *
 """
-    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=120)
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=600)

@@ -42,7 +42,7 @@ def on_a_terminal(*arguments, **environment):
         while piece := os.read(main, 65536):
             written += piece
     os.close(main)
-    return process.wait(timeout=60), written.decode()
+    return process.wait(timeout=600), written.decode()
 
 
 def test_quiet_says_nothing_but_the_result(cli, workshop, tmp_path):
@@ -193,7 +193,7 @@ def test_a_log_has_no_escape_codes(workshop, tmp_path):
     ):
         command = [sys.executable, "-m", "mrigmm", *map(str, arguments)]
         result = subprocess.run(
-            command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path
+            command, capture_output=True, text=True, timeout=600, check=False, cwd=tmp_path
         )
         assert ESCAPE not in result.stdout + result.stderr, arguments
 

@@ -15,7 +15,7 @@ def test_the_package_can_be_run_as_a_module():
         [sys.executable, "-m", "mrigmm", "info", "--json"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=True,
     )
     assert json.loads(result.stdout)["versions"]["mrigmm"] == mrigmm.__version__
@@ -52,7 +52,7 @@ def test_matplotlib_does_not_tell_where_it_keeps_its_files(tmp_path):
         env={**environment, "HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=True,
     )
     assert (result.stdout.split()[0], result.stderr) == ("mrigmm", "")
@@ -71,6 +71,6 @@ def test_terminals_without_unicode_and_names_without_text(workshop, tmp_path):
         [b"evaluate", folder + b"/out", manifest],
     ):
         command = [os.fsencode(sys.executable), b"-m", b"mrigmm", *arguments]
-        result = subprocess.run(command, capture_output=True, env=environment, timeout=120, check=False)
+        result = subprocess.run(command, capture_output=True, env=environment, timeout=600, check=False)
         assert (result.returncode, b"Traceback" in result.stderr) == (0, False), result.stderr
     assert b"s1_labels.nii.gz" in os.listdir(folder + b"/out")  # noqa: PTH208

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from mrigmm.data.run_folder import RunFolder
 from mrigmm.errors import InputError
 from mrigmm.training.checkpoints import WholeCheckpoints
 
+from ..conftest import hear_interrupts
 from .cases import contents
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "torture.py"
@@ -28,14 +28,11 @@ QUICK = ("filters=2", "levels=1", "spacing_mm=3", "epochs=2")
 def started(*arguments):
     """A command in a process of its own."""
     command = [sys.executable, "-m", "mrigmm", *map(str, arguments)]
-    # Where the tests run in the background, Ctrl-C is ignored, and what they start inherits that.
-    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heard
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, **pipes, preexec_fn=hear_interrupts)
 
 
-def wait_for(path, process, patience_s=120):
+def wait_for(path, process, patience_s=600):
     deadline = time.monotonic() + patience_s
     while not path.exists():
         assert process.poll() is None, process.communicate()
@@ -338,12 +335,13 @@ def test_a_checkpoint_never_lies_elsewhere_and_is_never_half(tmp_path, monkeypat
 
 @pytest.mark.gate
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_ends_a_prediction_with_its_code(several, tmp_path, number, code):
+def test_a_signal_ends_a_prediction_with_its_code(workshop, tmp_path, number, code):
+    many = workshop.manifest([workshop.study(f"s{i}") for i in range(24)])  # not done when the signal comes
     out = tmp_path / "out"
-    process = started("predict", several, "-o", out, "--method", "map-em-2step", "--quiet")
+    process = started("predict", many, "-o", out, "--method", "map-em-2step", "--quiet")
     wait_for(out / "s0_labels.nii.gz", process)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=600)
     assert (process.returncode, "Traceback" in errors) == (code, False), errors
     assert "--resume" in errors
     left = {path.name for path in out.iterdir()} if out.exists() else set()  # with nothing in it, it goes
@@ -363,7 +361,7 @@ def test_a_signal_ends_a_training_with_its_code(cohort, tmp_path):
         )
         wait_for(run.checkpoint, process)
         process.send_signal(number)
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=600)
         assert (process.returncode, "Traceback" in errors) == (code, False), errors
         assert "--resume" in errors
         assert not list(run.path.rglob(".*"))

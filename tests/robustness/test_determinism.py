@@ -99,7 +99,7 @@ def test_workers_of_check_name_the_study(workshop, context):
         f"    m.set_start_method({context!r})\n    from mrigmm.cli import main\n    main()"
     )
     command = [sys.executable, "-c", code, "check", str(manifest), "--json", "--quiet", "--num-workers", "2"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert result.returncode == 1, result.stderr
     found = json.loads(result.stdout)
     assert found["studies_without_errors"] == ["s0", "s2"]

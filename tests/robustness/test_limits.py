@@ -139,7 +139,7 @@ def test_a_memory_limit_ends_with_a_message(workshop, tmp_path):
     before = [str(small), str(tmp_path / "before")]
     arguments = ["predict", str(manifest), "-o", str(tmp_path / "out"), "--method", "map-em", "--quiet"]
     command = [sys.executable, "-c", code, *before, *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert (result.returncode, "Traceback" in result.stderr) == (2, False), result.stderr
     assert "there is not enough memory" in result.stderr
     assert "study: s1" in result.stderr

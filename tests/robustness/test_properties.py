@@ -31,10 +31,8 @@ from .cases import SHAPE
 
 
 def examples(count):
-    """The same examples every time; scripts/fuzz.py looks for new ones."""
     return settings(
         max_examples=count,
-        derandomize=True,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
 

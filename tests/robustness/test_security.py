@@ -132,7 +132,7 @@ def test_no_known_vulnerability_in_what_is_pinned():
         ],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
     if "No module named" in result.stderr:

@@ -25,6 +25,7 @@ from mrigmm.errors import InputError
 from mrigmm.jobs.reviewing.server import ReviewServer
 from mrigmm.jobs.reviewing.workbench import Workbench
 
+from ...conftest import hear_interrupts
 from .conftest import STUDY, TURNED, voxel_ml
 
 EVIL = "</script><script>document.title='run'</script>"
@@ -396,11 +397,12 @@ def test_the_command_tells_the_address_and_opens_it(cli, folder, monkeypatch):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_it_in_order(folder, number):
     command = [sys.executable, "-m", "mrigmm", "review", str(folder), "--no-browser"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes, preexec_fn=hear_interrupts) as process:
         address = process.stderr.readline().removeprefix("review: ").strip()
-        with urlopen(address, timeout=60) as answer:  # it is running
+        with urlopen(address, timeout=600) as answer:  # it is running
             assert answer.status == 200
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=600)
     assert (process.returncode, out) == (0, f"reviewed 0 studies: {folder}\n")
     assert "Traceback" not in err
