@@ -7,6 +7,7 @@ blood inside a ring of wall, of which a quarter is infarcted.
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import signal
@@ -212,6 +213,8 @@ def workshop(tmp_path: Path) -> Workshop:
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
     """Runs the command line in process: `cli("predict", manifest, "-o", out)`."""
+    # Progress is told in lines where a machine is slow.
+    monkeypatch.setattr("mrigmm.cli.console._LINE_S", math.inf)
 
     def run(*arguments: object) -> CliResult:
         monkeypatch.setattr(sys, "argv", ["mrigmm", *map(str, arguments)])

@@ -8,6 +8,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections import defaultdict
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import pytest
 import typer
 from nbclient import NotebookClient
 from notebooks import guides, notebook
+from traitlets.config import Config
 
 import mrigmm.mixture
 from mrigmm.cli import app
@@ -304,7 +306,11 @@ def test_commands_of_the_exports_page(tmp_path):
 def executed(page, folder):
     """The notebook of a page after a run in a folder; raises where a cell fails."""
     made = nbformat.reads(notebook(ROOT / "docs" / page), as_version=4)
-    NotebookClient(made, timeout=600, resources={"metadata": {"path": str(folder)}}).execute()
+    resources = {"metadata": {"path": str(folder)}}
+    with tempfile.TemporaryDirectory() as place:
+        # Over files, since a port that was free may be taken before the kernel has it.
+        files = Config(KernelManager={"transport": "ipc", "ip": f"{place}/kernel"})
+        NotebookClient(made, timeout=600, startup_timeout=600, config=files, resources=resources).execute()
     return made
 
 

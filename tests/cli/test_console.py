@@ -111,6 +111,7 @@ def test_quiet_and_verbose_exclude_each_other(cli, workshop, tmp_path):
         Voice(quiet=True, verbose=True)
 
 
+@pytest.mark.usefixtures("clock")
 def test_a_short_loop_leaves_nothing_in_a_log(capsys):
     assert list(Voice().track([1, 2, 3], "Counting")) == [1, 2, 3]
     assert capsys.readouterr() == ("", "")
