@@ -33,8 +33,7 @@ class RunConfig(Knobs):
     sequences: tuple[str, ...] | None = Field(None, description="Channel order. None: the manifest's.")
     classes: tuple[str, ...] | None = Field(None, description="Classes. None: manifest, else prior.")
     order_by: tuple[str, ...] | None = Field(
-        None,
-        description="Without a population prior: order components by rising mean of these sequences.",
+        None, description="Without a population prior: order components by rising mean of these sequences."
     )
 
     # How a study is read

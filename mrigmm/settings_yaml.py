@@ -71,9 +71,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
         values = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
-            "the run has no configuration",
-            file=path,
-            remedy="give the folder that mrigmm train wrote",
+            "the run has no configuration", file=path, remedy="give the folder that mrigmm train wrote"
         ) from None
     except (OSError, *YAML_ERRORS) as error:
         raise InputError(
@@ -198,11 +196,7 @@ def _problem(error: dict[str, Any], source: str, known: Sequence[str], unknown: 
     if not key:
         return Problem("the settings do not fit together", file=source, got=str(error["ctx"]["error"]))
     if error["type"] == "extra_forbidden":
-        return Problem(
-            f"{unknown} '{key}'",
-            file=source,
-            remedy=near_misses(key, known),
-        )
+        return Problem(f"{unknown} '{key}'", file=source, remedy=near_misses(key, known))
     return Problem(
         f"the value of '{key}' is not allowed",
         file=source,

@@ -30,16 +30,7 @@ import torch
 from benchmarking import forget_peak, in_turn, machine, markdown_table, peak_mib, save_numbers, script_parser
 from sklearn.mixture import GaussianMixture as Reference
 
-from mrigmm.mixture import (
-    Covariance,
-    Mixture,
-    fit_gmm,
-    log_gaussian,
-    m_step,
-    nll,
-    safe_log,
-    statistics,
-)
+from mrigmm.mixture import Covariance, Mixture, fit_gmm, log_gaussian, m_step, nll, safe_log, statistics
 
 K, C = 4, 3
 SLICE, STUDY, LARGE = 3_000, 45_000, 1_000_000

@@ -358,11 +358,7 @@ def training_steps(repeats: int, widths: tuple[int, int] = (8, 32)) -> dict[str,
         f"deepsvg, {wide} filters": own_step("deepsvg", wide, batch),
         f"default, {narrow} filters": own_step("default", narrow, batch),
     }
-    return {
-        "step_ms": in_turn(programs, repeats),
-        "widths": widths,
-        "nll_difference": nll_difference(batch),
-    }
+    return {"step_ms": in_turn(programs, repeats), "widths": widths, "nll_difference": nll_difference(batch)}
 
 
 def nll_difference(batch: TrainingBatch) -> float:

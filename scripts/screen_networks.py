@@ -264,10 +264,7 @@ def scored(study: StudyTensors, cohort: str, protocol: str, edema: bool) -> Scor
     for k in range(len(CLASSES) + 1):
         one = (codes == k).float()[None].expand_as(study.image).clone()
         view = network_view(
-            replace(study, region=region, image=one),
-            spacing_mm=PIXEL_MM,
-            crop_mm=SQUARE_MM,
-            divisor=16,
+            replace(study, region=region, image=one), spacing_mm=PIXEL_MM, crop_mm=SQUARE_MM, divisor=16
         )
         maps.append(view.image[0].permute(2, 0, 1).float())  # (A, A, Z) -> (Z, A, A)
     return Scored(cohort, protocol, slices, torch.stack(maps).argmax(dim=0).numpy().astype(np.int8), edema)

@@ -68,7 +68,7 @@ def test_what_differs_by_study_and_file_only_is_one():
 def test_what_was_found_may_differ():
     problems = [Problem("leads out", "a", got=f"{name}: /x") for name in ("LGE", "T2")]
     assert grouped([*problems, Problem("leads out", "b")]) == [
-        Problem("leads out", "a, b", got="LGE: /x, T2: /x"),
+        Problem("leads out", "a, b", got="LGE: /x, T2: /x")
     ]
 
 

@@ -100,8 +100,7 @@ def compare(
     others: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[MANIFEST | C ...]",
-            help="Cohort with reference labels; without it, further folders.",
+            metavar="[MANIFEST | C ...]", help="Cohort with reference labels; without it, further folders."
         ),
     ] = None,
     split: Split = "test",

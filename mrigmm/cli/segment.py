@@ -72,8 +72,7 @@ def segment(
         ),
     ] = None,
     image: Annotated[
-        list[str] | None,
-        option(SINGLE, "One file of a single study (or region=FILE).", metavar="NAME=FILE"),
+        list[str] | None, option(SINGLE, "One file of a single study (or region=FILE).", metavar="NAME=FILE")
     ] = None,
     data_root: DataRoot = None,
     dry_run: Annotated[bool, option(OUTPUT, "Say what was recognised, and stop.", "--dry-run")] = False,

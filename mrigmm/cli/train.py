@@ -32,12 +32,7 @@ RunToWrite = Annotated[Path, option(OUTPUT, "Run folder to write.", "-o", "--out
 
 @takes(TrainOptions)
 def train(
-    manifest: ManifestArg,
-    out: RunToWrite,
-    *,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    **options: Any,
+    manifest: ManifestArg, out: RunToWrite, *, quiet: Quiet = False, verbose: Verbose = False, **options: Any
 ) -> None:
     """Adapt the pretrained networks to the training split; or on labels; or a deep GMM.
 

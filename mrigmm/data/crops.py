@@ -83,13 +83,7 @@ def network_view(study: StudyTensors, *, spacing_mm: float, crop_mm: float, divi
         for axis, (n, first) in enumerate(zip(resampled, corner, strict=True)):
             weights = pad(_linear_weights(whole[axis], n), (0, 0, -first, first + side - n))
             image = _weighted(image, weights, 1 + axis)
-    return NetworkView(
-        image,
-        _moved_window(region, corner, (side, side))[0],
-        corner,
-        resampled,
-        whole,
-    )
+    return NetworkView(image, _moved_window(region, corner, (side, side))[0], corner, resampled, whole)
 
 
 def _linear_weights(size: int, target: int) -> Tensor:

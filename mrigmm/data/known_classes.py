@@ -16,14 +16,7 @@ from mrigmm.data.manifest import RegionRule, Study
 from mrigmm.data.maps import on_grid, reference_volume, region_map, require_cavity_inside
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.data.volumes import Volume, read_map
-from mrigmm.labels import (
-    ANY_CLASS,
-    BACKGROUND_ID,
-    REGION_CLASSES,
-    TISSUES,
-    class_set,
-    label_sets,
-)
+from mrigmm.labels import ANY_CLASS, BACKGROUND_ID, REGION_CLASSES, TISSUES, class_set, label_sets
 
 _SCRIBBLE_IDS = {name: (tissue.id,) for name, tissue in TISSUES.items()}
 

@@ -296,10 +296,7 @@ def _perhaps_cm(grid: Grid, file: StudyFile) -> InputError:
 
 
 def _contradiction(
-    header: Header,
-    sform: NDArray[np.float64],
-    pixdim: NDArray[np.float64],
-    file: StudyFile,
+    header: Header, sform: NDArray[np.float64], pixdim: NDArray[np.float64], file: StudyFile
 ) -> InputError:
     by_pixdim = "pixdim; there is no qform" if _qform(header) is None else "pixdim and qform"
     return file.error(

@@ -42,7 +42,7 @@ NAMED_SPLITS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "myops-2020-published": {
         "training": _myops([n for n in range(101, 126) if n not in _MYOPS_TEST]),
         "test": _myops(_MYOPS_TEST),
-    },
+    }
 }
 
 

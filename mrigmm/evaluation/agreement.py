@@ -13,11 +13,7 @@ from numpy.typing import NDArray
 
 from mrigmm.evaluation.cohort import study_overlaps
 from mrigmm.evaluation.intervals import Estimate, Value, estimate_mean
-from mrigmm.evaluation.volume_agreement import (
-    MeasuredAgreement,
-    intraclass_correlation,
-    measured_agreement,
-)
+from mrigmm.evaluation.volume_agreement import MeasuredAgreement, intraclass_correlation, measured_agreement
 from mrigmm.lazy import LazyModule
 
 

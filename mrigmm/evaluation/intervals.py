@@ -98,10 +98,7 @@ def estimate_mean(values: Sequence[float], *, seed: int = 0) -> Estimate:
 
 
 def paired_difference(
-    method: Mapping[str, float],
-    baseline: Mapping[str, float],
-    *,
-    seed: int = 0,
+    method: Mapping[str, float], baseline: Mapping[str, float], *, seed: int = 0
 ) -> PairedDifference:
     """Compare two methods study by study.
 

@@ -37,11 +37,7 @@ _MAY_BE_EMPTY = (
 CONCEPTS: Mapping[str, tuple[Any, Any, Any]] = {
     "blood": (codes.SCT.Tissue, codes.SCT.Blood, codes.SCT.LeftVentricle),
     "myocardium": (codes.SCT.AnatomicalStructure, codes.SCT.LeftVentricleMyocardium, codes.SCT.LeftVentricle),
-    "edema": (
-        codes.SCT.MorphologicallyAbnormalStructure,
-        codes.SCT.Edema,
-        codes.SCT.LeftVentricleMyocardium,
-    ),
+    "edema": (codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Edema, codes.SCT.LeftVentricleMyocardium),
     "scar": (
         codes.SCT.MorphologicallyAbnormalStructure,
         codes.SCT.MyocardialInfarction,

@@ -21,12 +21,7 @@ def write_label_image(path: Path, labels: NDArray[np.uint8], k: int, *, orientat
 
 
 def write_overlay(
-    path: Path,
-    picture: NDArray[np.uint8],
-    labels: NDArray[np.uint8],
-    k: int,
-    *,
-    orientation: int = 1,
+    path: Path, picture: NDArray[np.uint8], labels: NDArray[np.uint8], k: int, *, orientation: int = 1
 ) -> None:
     """Write a picture (H, W, 3) with the inner border of each segment in the segment's colour."""
     drawn = picture.copy()

@@ -89,10 +89,7 @@ def measure(
     given = reader.masks or {}
     _check_images(images or {}, len(given))
     require_new_folder(
-        out,
-        holds=f"*{LABELS_SUFFIX}",
-        overwrite=overwrite,
-        instead="allow to replace them with --overwrite",
+        out, holds=f"*{LABELS_SUFFIX}", overwrite=overwrite, instead="allow to replace them with --overwrite"
     )
     problems = [*reader.problems, *quality.unknown_classes([*reader.labels])]
     failed = set()

@@ -18,19 +18,8 @@ from mrigmm.data.points import read_points
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError, Problem, some_of
 from mrigmm.export.side_files import finite, read_json
-from mrigmm.jobs.common import (
-    LABELS_SUFFIX,
-    QUANTITIES_FILE,
-    Outcome,
-    Track,
-    no_progress,
-)
-from mrigmm.jobs.quantifying.inputs import (
-    Reference,
-    maps_of,
-    read_reference,
-    slices_last_grid,
-)
+from mrigmm.jobs.common import LABELS_SUFFIX, QUANTITIES_FILE, Outcome, Track, no_progress
+from mrigmm.jobs.quantifying.inputs import Reference, maps_of, read_reference, slices_last_grid
 from mrigmm.jobs.quantifying.insertions import (
     check_base,
     check_header,
@@ -42,13 +31,7 @@ from mrigmm.jobs.quantifying.insertions import (
     without_effect,
 )
 from mrigmm.jobs.quantifying.plausible import EXPECTED, is_shown, map_problems, shown
-from mrigmm.jobs.quantifying.tables import (
-    SEQUENCES,
-    columns_of,
-    quantity_files,
-    visits_of,
-    write_quantities,
-)
+from mrigmm.jobs.quantifying.tables import SEQUENCES, columns_of, quantity_files, visits_of, write_quantities
 from mrigmm.jobs.reading.failures import failures, no_prediction
 from mrigmm.jobs.reading.prediction_folder import (
     EDITED,
@@ -170,12 +153,7 @@ def quantify(
             others = [read_prediction(Path(member), name) for member in members]
             doubts += of_other_images([prediction, *others])
             rows[name] = _measure(
-                prediction,
-                maps,
-                reference,
-                others,
-                _orientation(base_first, degrees),
-                base_first,
+                prediction, maps, reference, others, _orientation(base_first, degrees), base_first
             )
         except InputError as error:
             problems += error.problems
@@ -318,10 +296,7 @@ def _measure(
 
 
 def _numbers(
-    prediction: Prediction,
-    maps: Maps,
-    orientation: Orientation | None = None,
-    base_first: bool | None = None,
+    prediction: Prediction, maps: Maps, orientation: Orientation | None = None, base_first: bool | None = None
 ) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
     """The numbers of a prediction, and draws of those that probabilities were saved of."""
     notes = []

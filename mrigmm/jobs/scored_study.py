@@ -12,12 +12,7 @@ from numpy.typing import NDArray
 from mrigmm.data.files import sha256
 from mrigmm.data.geometry import with_slices_last
 from mrigmm.data.manifest import Manifest, Study
-from mrigmm.data.maps import (
-    NO_CLASS,
-    read_reference_label,
-    reference_classes,
-    reference_volume,
-)
+from mrigmm.data.maps import NO_CLASS, read_reference_label, reference_classes, reference_volume
 from mrigmm.errors import InputError, Problem, some_of
 from mrigmm.evaluation.calibration import Reliability, reliability
 from mrigmm.evaluation.scores import Scores, mask_scores, study_scores

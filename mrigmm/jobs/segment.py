@@ -102,13 +102,7 @@ def segment_folder(
         return Segmented(found.manifest, ids, tuple(problems), understood=found)
     problems += check_cohort(found.cohort, None, prior=chosen.prior, track=track)
     predicted = predict(
-        found.manifest,
-        folder,
-        split="all",
-        data_root=found.data_root,
-        resume=resume,
-        track=track,
-        **options,
+        found.manifest, folder, split="all", data_root=found.data_root, resume=resume, track=track, **options
     )
     problems += predicted.problems
     page = None

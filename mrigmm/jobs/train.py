@@ -19,15 +19,7 @@ from mrigmm.data.priors.choice import multiscale_prior_for
 from mrigmm.data.run_folder import RunFolder, RunRecord, read_log
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError, Problem, told
-from mrigmm.jobs.common import (
-    Outcome,
-    Tell,
-    Track,
-    no_progress,
-    region_finder,
-    tell_nothing,
-    versions,
-)
+from mrigmm.jobs.common import Outcome, Tell, Track, no_progress, region_finder, tell_nothing, versions
 from mrigmm.jobs.options import TrainKeywords, TrainOptions, read_options, takes
 from mrigmm.jobs.training.adapt import adapt
 from mrigmm.jobs.training.labels import learn_labels

@@ -183,10 +183,7 @@ def _read(
         if codes is not None:
             image = torch.cat([image, anatomy_channels(whole, codes)])
         view = middle_view(
-            replace(whole, image=image),
-            spacing_mm=config.spacing_mm,
-            view_mm=config.view_mm,
-            divisor=divisor,
+            replace(whole, image=image), spacing_mm=config.spacing_mm, view_mm=config.view_mm, divisor=divisor
         )
         slices = view.image.float().movedim(-1, 0).contiguous()  # (Z, C [+ 3], A, A)
         n = len(config.sequences)

@@ -25,11 +25,7 @@ from mrigmm.methods.cluster_network import FittedNetwork, fit_network
 from mrigmm.methods.clusters import covered_voxels, named, naming_note, parts
 from mrigmm.methods.needs import refuse_study
 from mrigmm.methods.registry import METHODS
-from mrigmm.methods.settings import (
-    CNNClusteringSettings,
-    CNNContinuitySettings,
-    CNNSuperpixelSettings,
-)
+from mrigmm.methods.settings import CNNClusteringSettings, CNNContinuitySettings, CNNSuperpixelSettings
 
 
 @dataclass(frozen=True)

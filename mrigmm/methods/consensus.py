@@ -118,10 +118,7 @@ class Consensus(SettableMethod[ConsensusSettings]):
         )
         agreement = self._agreement(study, resp, result.labels)
         share = agreement[inside]
-        details["agreement"] = {
-            "mean": float(share.mean()),
-            "unanimous": float((share == 1).double().mean()),
-        }
+        details["agreement"] = {"mean": float(share.mean()), "unanimous": float((share == 1).double().mean())}
         return replace(result, details=details, maps={AGREEMENT: agreement})
 
     def _agreement(self, study: StudyTensors, resp: Mapping[str, Tensor], labels: Tensor) -> Tensor:

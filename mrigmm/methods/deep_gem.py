@@ -40,10 +40,7 @@ def build_spatial_prior(config: RunConfig) -> SpatialPrior:
     assert config.sequences is not None
     assert config.classes is not None
     return SpatialPrior(
-        len(config.sequences),
-        len(wall_classes(config.classes)),
-        filters=config.filters,
-        levels=config.levels,
+        len(config.sequences), len(wall_classes(config.classes)), filters=config.filters, levels=config.levels
     )
 
 

@@ -29,12 +29,7 @@ from mrigmm.methods.base import (
 )
 from mrigmm.methods.clusters import naming_note
 from mrigmm.methods.em_start import Voxels, require_voxels, starting_mixture, study_voxels
-from mrigmm.methods.settings import (
-    EMSettings,
-    MapEMSettings,
-    MixtureSettings,
-    StudyEMSettings,
-)
+from mrigmm.methods.settings import EMSettings, MapEMSettings, MixtureSettings, StudyEMSettings
 from mrigmm.mixture import (
     PARTIAL_SUMS,
     AddUp,

@@ -17,14 +17,7 @@ from torch import Tensor
 from mrigmm.data.study_tensors import StudyTensors, packed
 from mrigmm.errors import InputError
 from mrigmm.labels import CAVITY_CLASSES, Region, of_the_ventricle, wall_classes
-from mrigmm.methods.base import (
-    Segmentation,
-    SettableMethod,
-    Task,
-    present_sequences,
-    segmentation_of,
-    unpack,
-)
+from mrigmm.methods.base import Segmentation, SettableMethod, Task, present_sequences, segmentation_of, unpack
 from mrigmm.methods.em_gmm import MapEM
 from mrigmm.methods.settings import TwoStepSettings
 from mrigmm.mixture import (
@@ -172,11 +165,7 @@ def wall_features(study: StudyTensors, wall: Tensor, sigmas_mm: Sequence[float])
 
 
 def wall_segmentation(
-    study: StudyTensors,
-    classes: tuple[str, ...],
-    wall: Wall,
-    resp: Tensor,
-    notes: Sequence[str],
+    study: StudyTensors, classes: tuple[str, ...], wall: Wall, resp: Tensor, notes: Sequence[str]
 ) -> Segmentation:
     """A study's segmentation from its cavity and the responsibilities (K_wall, X, Y, Z) of its wall."""
     cavity = wall.region == Region.CAVITY

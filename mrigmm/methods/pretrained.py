@@ -76,12 +76,7 @@ def own_fit(study: StudyTensors, region: Tensor, prior: Tensor) -> OwnFit:
 
 
 # What of the networks' classes each class of ours takes.
-_PARTS = {
-    "blood": ("blood",),
-    "myocardium": ("myocardium",),
-    "edema": ("edema",),
-    "scar": ("scar", "mvo"),
-}
+_PARTS = {"blood": ("blood",), "myocardium": ("myocardium",), "edema": ("edema",), "scar": ("scar", "mvo")}
 NO_INFARCT = (
     "no infarct found; what looked like one, if anything, was set aside (infarct_probability and "
     "infarct_set_aside_ml in quantities.csv)"

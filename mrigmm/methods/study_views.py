@@ -10,12 +10,7 @@ from torch import Tensor
 from mrigmm.data.crops import NetworkView, network_view
 from mrigmm.data.study_tensors import WHOLE, PlaneBox, StudyTensors
 from mrigmm.labels import Region
-from mrigmm.networks.segmenter import (
-    GIVEN_NOTHING,
-    GIVEN_VENTRICLE,
-    GIVEN_WALL,
-    SegmenterInput,
-)
+from mrigmm.networks.segmenter import GIVEN_NOTHING, GIVEN_VENTRICLE, GIVEN_WALL, SegmenterInput
 
 NETWORK_SEQUENCES = ("LGE", "T2", "bSSFP")
 OTHER = "other"  # any other contrast, in the place of bSSFP where a study has none of the three

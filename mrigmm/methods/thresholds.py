@@ -19,14 +19,7 @@ from mrigmm.data.standardise import ZScore
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError
 from mrigmm.labels import CAVITY_CLASSES, Region
-from mrigmm.methods.base import (
-    Segmentation,
-    SettableMethod,
-    Task,
-    present_sequences,
-    segmentation_of,
-    unpack,
-)
+from mrigmm.methods.base import Segmentation, SettableMethod, Task, present_sequences, segmentation_of, unpack
 from mrigmm.methods.remote import Remote, find_remote, otsu_threshold
 from mrigmm.methods.settings import EMThresholdSettings, FWHMSettings, MethodSettings, NSDSettings
 from mrigmm.mixture import (
@@ -125,13 +118,7 @@ def threshold_segmentation(
     for name in set(task.classes).intersection(CAVITY_CLASSES):
         resp[task.classes.index(name)] = (study.region == Region.CAVITY).float()
     return segmentation_of(
-        study,
-        resp,
-        task.classes,
-        n_iter=n_iter,
-        converged=converged,
-        details=details,
-        warnings=warnings,
+        study, resp, task.classes, n_iter=n_iter, converged=converged, details=details, warnings=warnings
     )
 
 

@@ -8,25 +8,13 @@ from mrigmm.mixture.gaussian import Covariance, Mixture, log_gaussian, safe_log
 from mrigmm.mixture.initial import match_to_prior, order_by_channels
 from mrigmm.mixture.missing import expected_statistics, log_gaussian_observed
 from mrigmm.mixture.moments import Statistics, statistics
-from mrigmm.mixture.objectives import (
-    log_likelihood,
-    masked_mean,
-    nll,
-    pool_mean,
-    posterior,
-    region_log_prior,
-)
+from mrigmm.mixture.objectives import log_likelihood, masked_mean, nll, pool_mean, posterior, region_log_prior
 from mrigmm.mixture.pooled import PooledFit, StudyVoxels, classify, fit_gmm_pooled
 from mrigmm.mixture.population import MapPrior, PopulationPrior, log_map_prior
 from mrigmm.mixture.population_sums import PARTIAL_SUMS, AddUp, PopulationSums, StudySums
 from mrigmm.mixture.potts import fit_potts, potts_bound, potts_posterior, potts_support
 from mrigmm.mixture.problem import EMResult
-from mrigmm.mixture.smoothing import (
-    gaussian_blur,
-    multiscale_features,
-    smooth_inside,
-    smooth_posterior,
-)
+from mrigmm.mixture.smoothing import gaussian_blur, multiscale_features, smooth_inside, smooth_posterior
 from mrigmm.mixture.tables import ConvergenceWarning
 from mrigmm.mixture.updates import VARIANCE_FLOOR, constrained_weights, m_step, region_log_weights
 

@@ -21,12 +21,7 @@ _ROUNDING = 1e-9  # of pixels
 
 
 def find_cavity(
-    blood: Tensor,
-    mask: Tensor,
-    *,
-    sigma_mm: float,
-    spacing_mm: Sequence[float],
-    threshold: float = 0.5,
+    blood: Tensor, mask: Tensor, *, sigma_mm: float, spacing_mm: Sequence[float], threshold: float = 0.5
 ) -> Tensor:
     """Return the cavity from the blood class's posterior: smooth, take the central component, fill, hull.
 

@@ -64,12 +64,7 @@ def fit_features(problem: Problem, start: Mixture | Start, schedule: Schedule) -
     if whole.present is not None:
         mixture = _with_absent(mixture, whole.present, whole.prior)
     return EMResult(
-        mixture,
-        resp.to(device),
-        best.bounds,
-        best.converged,
-        len(best.bounds),
-        log_likelihood.to(device),
+        mixture, resp.to(device), best.bounds, best.converged, len(best.bounds), log_likelihood.to(device)
     )
 
 

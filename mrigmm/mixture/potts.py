@@ -153,12 +153,7 @@ def fit_potts(
     mixture = start.to(dtype=parameter_dtype(x.device), device=x.device)
 
     solve = partial(
-        potts_posterior,
-        region=region,
-        beta=beta,
-        spacing_mm=spacing_mm,
-        n_sweeps=n_sweeps,
-        in_plane=in_plane,
+        potts_posterior, region=region, beta=beta, spacing_mm=spacing_mm, n_sweeps=n_sweeps, in_plane=in_plane
     )
 
     def joint(fitted: Mixture) -> tuple[Tensor, Tensor]:

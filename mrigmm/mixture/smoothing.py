@@ -62,12 +62,7 @@ def _blur_axis(volume: Tensor, axis: int, sigma: float) -> Tensor:
 
 
 def smooth_inside(
-    volume: Tensor,
-    region: Tensor,
-    *,
-    sigma_mm: float,
-    spacing_mm: Sequence[float],
-    in_plane: bool = True,
+    volume: Tensor, region: Tensor, *, sigma_mm: float, spacing_mm: Sequence[float], in_plane: bool = True
 ) -> Tensor:
     """Return the normalised convolution (Knutsson and Westin 1993) within each region value.
 
@@ -109,12 +104,7 @@ def bounding_box(region: Tensor) -> tuple[slice, slice, slice]:
 
 
 def smooth_posterior(
-    resp: Tensor,
-    region: Tensor,
-    *,
-    sigma_mm: float,
-    spacing_mm: Sequence[float],
-    in_plane: bool = True,
+    resp: Tensor, region: Tensor, *, sigma_mm: float, spacing_mm: Sequence[float], in_plane: bool = True
 ) -> Tensor:
     """Return responsibilities ``(K, X, Y, Z)`` averaged over neighbours of the same region value.
 

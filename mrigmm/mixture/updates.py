@@ -156,9 +156,7 @@ def _with_pooled_ghost(stats: Statistics) -> Statistics:
     second = torch.where(any_voxel[..., None], stats.sum_xx.sum(-3, keepdim=True) / safe[..., None], identity)
     few = torch.where(stats.n < WEAK, EMPTY, 0.0).to(stats.n)
     return Statistics(
-        stats.n + few,
-        stats.sum_x + few[..., None] * mean,
-        stats.sum_xx + few[..., None, None] * second,
+        stats.n + few, stats.sum_x + few[..., None] * mean, stats.sum_xx + few[..., None, None] * second
     )
 
 
@@ -253,9 +251,7 @@ def _marginal(stats: Statistics, present: Tensor) -> Statistics:
     """Return statistics with zeros for the missing sequences."""
     both = (present[..., :, None] & present[..., None, :])[..., None, :, :]
     return Statistics(
-        stats.n,
-        torch.where(present[..., None, :], stats.sum_x, 0.0),
-        torch.where(both, stats.sum_xx, 0.0),
+        stats.n, torch.where(present[..., None, :], stats.sum_x, 0.0), torch.where(both, stats.sum_xx, 0.0)
     )
 
 

@@ -28,12 +28,7 @@ class ParameterHead(nn.Module):
     """
 
     def __init__(
-        self,
-        n_features: int,
-        n_classes: int,
-        n_sequences: int,
-        covariance: Covariance,
-        variance_floor: float,
+        self, n_features: int, n_classes: int, n_sequences: int, covariance: Covariance, variance_floor: float
     ) -> None:
         super().__init__()
         self.n_classes, self.n_sequences = n_classes, n_sequences

@@ -131,11 +131,7 @@ def tissue_signals(
 
 
 def _class_field(
-    covariance: FloatArray,
-    noise: FloatArray,
-    *,
-    weights: FloatArray,
-    channel: int,
+    covariance: FloatArray, noise: FloatArray, *, weights: FloatArray, channel: int
 ) -> FloatArray:
     """Return the weighted sum of the scales' fields, (X, Y, Z), correlated with the other sequences."""
     width = np.sqrt(np.diagonal(covariance))

@@ -159,10 +159,7 @@ def describe_file(file: Path, parameters: int) -> NetworkFile:
     """Size and hash of a weights' file."""
     content = file.read_bytes()
     return NetworkFile(
-        file=file.name,
-        parameters=parameters,
-        bytes=len(content),
-        sha256=hashlib.sha256(content).hexdigest(),
+        file=file.name, parameters=parameters, bytes=len(content), sha256=hashlib.sha256(content).hexdigest()
     )
 
 

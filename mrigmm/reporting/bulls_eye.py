@@ -121,12 +121,7 @@ def _at(radius: float, degrees: float) -> tuple[float, float]:
 
 
 def _wedge(inner: float, outer: float, begin: float, end: float) -> str:
-    (a, b), (c, d), (e, f), (g, h) = (
-        _at(inner, begin),
-        _at(outer, begin),
-        _at(outer, end),
-        _at(inner, end),
-    )
+    (a, b), (c, d), (e, f), (g, h) = (_at(inner, begin), _at(outer, begin), _at(outer, end), _at(inner, end))
     return (
         f"M{a:.1f} {b:.1f}L{c:.1f} {d:.1f}A{outer:g} {outer:g} 0 0 0 {e:.1f} {f:.1f}"
         f"L{g:.1f} {h:.1f}A{inner:g} {inner:g} 0 0 1 {a:.1f} {b:.1f}z"

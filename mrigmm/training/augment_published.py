@@ -54,11 +54,7 @@ def augmented(
 
 
 def random_warp(
-    image: Tensor,
-    region: Tensor,
-    group: Tensor,
-    chance: Chance,
-    probability: float = SPATIAL_PROBABILITY,
+    image: Tensor, region: Tensor, group: Tensor, chance: Chance, probability: float = SPATIAL_PROBABILITY
 ) -> tuple[Tensor, Tensor]:
     """Deform, rotate and scale slices about their middle; zeros beyond the border.
 

@@ -27,13 +27,7 @@ from mrigmm.data.run_folder import RunFolder
 from mrigmm.errors import InputError, missing_extra
 from mrigmm.labels import allowed_classes
 from mrigmm.networks.batch_norm import share_batch_norm
-from mrigmm.training.batches import (
-    MixtureBatchSampler,
-    Share,
-    SliceDataset,
-    TrainingStudy,
-    collate,
-)
+from mrigmm.training.batches import MixtureBatchSampler, Share, SliceDataset, TrainingStudy, collate
 from mrigmm.training.callbacks import EpochKeeper, EpochTrack, Track
 from mrigmm.training.checkpoints import WholeCheckpoints, last_checkpoint, require_checkpoint
 from mrigmm.training.ddp import PatientDDP

@@ -93,8 +93,7 @@ def several_devices(
     accelerator = accelerator or "auto"
     if accelerator not in ACCELERATORS:
         raise InputError(
-            f"unknown accelerator '{accelerator}'",
-            remedy=near_misses(accelerator, ACCELERATORS),
+            f"unknown accelerator '{accelerator}'", remedy=near_misses(accelerator, ACCELERATORS)
         )
     n_gpus = torch.cuda.device_count()
     if accelerator == "auto":

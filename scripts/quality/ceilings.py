@@ -17,14 +17,7 @@ from mrigmm.errors import InputError
 from mrigmm.jobs.common import Track
 from mrigmm.labels import allowed_classes
 from mrigmm.methods.base import Segmentation, hard_labels, one_mixture, present_sequences, unpack
-from mrigmm.mixture import (
-    log_gaussian,
-    m_step,
-    posterior,
-    region_log_prior,
-    smooth_posterior,
-    statistics,
-)
+from mrigmm.mixture import log_gaussian, m_step, posterior, region_log_prior, smooth_posterior, statistics
 from mrigmm.networks.unet import UNet
 
 ORACLE_SMOOTHING_MM = 1.5  # the 2 px of scripts/calibrate_phantom.py

@@ -311,8 +311,7 @@ def _write(
         for protocol, by_row in summaries.items()
     }
     write_json(
-        out / "shifted.json",
-        {"command": command, "versions": versions(), **header, "protocols": content},
+        out / "shifted.json", {"command": command, "versions": versions(), **header, "protocols": content}
     )
     text = markdown(summaries, f"```\n{command}\n```")
     write_text(out / "shifted.md", text)

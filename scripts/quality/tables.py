@@ -91,12 +91,7 @@ def _protocol(protocol: str, rows: Mapping[str, MethodSummary]) -> list[str]:
     )
     parts.append(_pairs(scored, {f"Dice {g}": f"dice/{g}" for g in GROUPS[1:4]} | PAIRED_FURTHER))
     parts.append(_folded("IoU", _estimates(scored, {g: f"iou/{g}" for g in GROUPS})))
-    parts.append(
-        _folded(
-            "HD95, mm",
-            _estimates(scored, {g: f"hd95_mm/{g}" for g in GROUPS}),
-        )
-    )
+    parts.append(_folded("HD95, mm", _estimates(scored, {g: f"hd95_mm/{g}" for g in GROUPS})))
     if any(len(row.seed_means.get("dice/scar", ())) > 1 for row in scored.values()):
         parts.append(_seeds(scored))
     return parts

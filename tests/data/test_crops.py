@@ -191,7 +191,4 @@ def test_percentiles_inside_the_region_become_minus_one_and_one(tmp_path):
     p01, p99 = np.percentile(z[inside].double().numpy(), [1, 99])
     expected = (z - (p01 + p99) / 2) * 2 / (p99 - p01)
     torch.testing.assert_close(x, expected, atol=1e-5, rtol=0, check_dtype=False)
-    torch.testing.assert_close(
-        view.image,
-        network_view(changed, spacing_mm=1.2, crop_mm=40, divisor=8).image,
-    )
+    torch.testing.assert_close(view.image, network_view(changed, spacing_mm=1.2, crop_mm=40, divisor=8).image)

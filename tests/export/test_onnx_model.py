@@ -124,11 +124,7 @@ def test_a_network_of_other_weights_is_refused(file):
     with pytest.raises(InputError, match="does not belong to the run's weights") as caught:
         OnnxUNet(file, divisor=4, weights_sha256="1" * 64)
     problem = caught.value.problems[0]
-    assert (problem.file, problem.expected, problem.got) == (
-        str(file),
-        f"weights_sha256 {'1' * 64}",
-        DIGEST,
-    )
+    assert (problem.file, problem.expected, problem.got) == (str(file), f"weights_sha256 {'1' * 64}", DIGEST)
     assert "mrigmm export" in problem.remedy
 
 

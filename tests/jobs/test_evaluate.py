@@ -183,8 +183,7 @@ def test_a_single_slice(workshop, out):
 
 
 @pytest.mark.parametrize(
-    ("study", "sure", "perhaps"),
-    [("myops_training_101", 1, 0), ("Case_101", 0, 1), ("s1", 0, 0)],
+    ("study", "sure", "perhaps"), [("myops_training_101", 1, 0), ("Case_101", 0, 1), ("s1", 0, 0)]
 )
 def test_a_prior_that_knows_the_study(workshop, out, study, sure, perhaps):
     prediction(out, study, ventricle())

@@ -274,10 +274,7 @@ def test_warnings_reach_the_caller_and_the_side_file(workshop, tmp_path):
     result = mrigmm.predict(workshop.manifest([entry]), tmp_path / "out", method="map-em")
     text = "T2 is constant inside the region and is left out"
     told = [(p.study, p.what, p.severity) for p in result.problems]
-    assert told == [
-        ("s1", text, "warning"),
-        ("s1", "edema cannot be told reliably without T2", "warning"),
-    ]
+    assert told == [("s1", text, "warning"), ("s1", "edema cannot be told reliably without T2", "warning")]
     assert not result.failed
     assert text in json.loads((tmp_path / "out" / "s1.json").read_text())["warnings"]
 

@@ -75,12 +75,7 @@ def test_every_column_is_described(masks, workshop, tmp_path):
     for folder in (out, measured):
         dictionary = rows(folder / "quantities_dictionary.csv")
         described_columns = [(row["file"], row["name"]) for row in dictionary]
-        tables = [
-            "quantities.csv",
-            "quantities_intervals.csv",
-            "segments.csv",
-            "longitudinal.csv",
-        ]
+        tables = ["quantities.csv", "quantities_intervals.csv", "segments.csv", "longitudinal.csv"]
         columns = [
             (name, column) for name in tables if (folder / name).exists() for column in rows(folder / name)[0]
         ]

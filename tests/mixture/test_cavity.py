@@ -6,9 +6,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from mrigmm.mixture import (
-    find_cavity,
-)
+from mrigmm.mixture import find_cavity
 
 
 class TestCavity:

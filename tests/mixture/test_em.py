@@ -241,11 +241,7 @@ def test_any_units(scale, dtype):
     one = fit_gmm(x, start=start, max_iter=10, tol=0, variance_floor=1e-3)
     moved = Mixture(start.weights, scale * start.means + offset, scale**2 * start.covariances)
     other = fit_gmm(
-        (scale * x + offset).to(dtype),
-        start=moved,
-        max_iter=10,
-        tol=0,
-        variance_floor=1e-3 * scale**2,
+        (scale * x + offset).to(dtype), start=moved, max_iter=10, tol=0, variance_floor=1e-3 * scale**2
     )
     tolerance = 1e-8 if dtype == torch.float64 else 1e-3
     torch.testing.assert_close(one.resp, other.resp.double(), rtol=0, atol=tolerance)

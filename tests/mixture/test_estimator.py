@@ -14,13 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from mrigmm.mixture import (
-    ConvergenceWarning,
-    GaussianMixture,
-    MapPrior,
-    Mixture,
-    fit_gmm,
-)
+from mrigmm.mixture import ConvergenceWarning, GaussianMixture, MapPrior, Mixture, fit_gmm
 
 TYPES = ("full", "diag", "tied", "spherical")
 
@@ -70,8 +64,7 @@ def test_draws_are_grouped_by_class_and_reproducible(X):
 
 
 @pytest.mark.parametrize(
-    ("covariance", "parameters"),
-    [("full", 3 * 3), ("tied", 3), ("diag", 3 * 2), ("spherical", 3)],
+    ("covariance", "parameters"), [("full", 3 * 3), ("tied", 3), ("diag", 3 * 2), ("spherical", 3)]
 )
 def test_information_criteria_by_hand(X, covariance, parameters):
     """Besides the covariances 3 x 2 means and 2 weights."""

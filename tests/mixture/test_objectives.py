@@ -37,10 +37,9 @@ def objective(name, x, mask):
         mixture = m_step(statistics(x, w), covariance="full")
         density = log_gaussian(x, mixture.means, mixture.covariances)
         log_prior = safe_log(mixture.weights)[..., None, :]
-        return {
-            "nll": lambda: nll(log_prior, density, mask),
-            "nll_v": lambda: nll(log_w, density, mask),
-        }[name]()
+        return {"nll": lambda: nll(log_prior, density, mask), "nll_v": lambda: nll(log_w, density, mask)}[
+            name
+        ]()
 
     return value
 

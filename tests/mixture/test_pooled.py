@@ -7,14 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrigmm.mixture import (
-    PARTIAL_SUMS,
-    Mixture,
-    StudyVoxels,
-    classify,
-    fit_gmm,
-    fit_gmm_pooled,
-)
+from mrigmm.mixture import PARTIAL_SUMS, Mixture, StudyVoxels, classify, fit_gmm, fit_gmm_pooled
 
 K, C = 3, 2
 EVERYTHING = torch.ones(1, K, dtype=torch.bool)

@@ -8,13 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrigmm.mixture import (
-    Mixture,
-    PopulationPrior,
-    PopulationSums,
-    match_to_prior,
-    order_by_channels,
-)
+from mrigmm.mixture import Mixture, PopulationPrior, PopulationSums, match_to_prior, order_by_channels
 
 CLASSES, SEQUENCES = ("blood", "wall", "scar"), ("LGE", "T2")
 
@@ -182,14 +176,7 @@ class TestNaming:
         """(3, 0) is nearer to the wide class in its own standard deviations, though not in intensity."""
         means = np.array([[0.0, 0.0], [4.0, 0.0]])
         covariances = np.stack([np.diag([100.0, 1.0]), np.diag([0.01, 1.0])])
-        prior = PopulationPrior(
-            ("wide", "narrow"),
-            SEQUENCES,
-            means,
-            covariances,
-            np.array([0.5, 0.5]),
-            "z",
-        )
+        prior = PopulationPrior(("wide", "narrow"), SEQUENCES, means, covariances, np.array([0.5, 0.5]), "z")
         found = torch.tensor([[3.0, 0.0], [3.9, 0.0]])
         mixture = Mixture(torch.tensor([0.5, 0.5]), found, torch.eye(2).repeat(2, 1, 1))
         assert match_to_prior(mixture, prior) == [0, 1]

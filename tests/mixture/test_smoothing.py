@@ -7,12 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from mrigmm.mixture import (
-    gaussian_blur,
-    multiscale_features,
-    smooth_inside,
-    smooth_posterior,
-)
+from mrigmm.mixture import gaussian_blur, multiscale_features, smooth_inside, smooth_posterior
 
 SPACING = (1.0, 2.0, 8.0)
 

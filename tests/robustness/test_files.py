@@ -9,16 +9,7 @@ import numpy as np
 import pytest
 
 from ..conftest import oblique_affine
-from .cases import (
-    FIELDS,
-    StudyCase,
-    as_bytes,
-    assert_study_case,
-    identified,
-    patched,
-    rewritten,
-    with_data,
-)
+from .cases import FIELDS, StudyCase, as_bytes, assert_study_case, identified, patched, rewritten, with_data
 
 NOT = "file is not a NIfTI file"
 DAMAGED = "file is damaged or cannot be read"

@@ -3,14 +3,7 @@ import torch
 
 from mrigmm.errors import InputError
 from mrigmm.labels import allowed_classes
-from mrigmm.training.batches import (
-    MixtureBatchSampler,
-    Share,
-    SliceDataset,
-    SliceKey,
-    TrainingStudy,
-    collate,
-)
+from mrigmm.training.batches import MixtureBatchSampler, Share, SliceDataset, SliceKey, TrainingStudy, collate
 
 ALLOWED = torch.tensor(allowed_classes(("blood", "myocardium")))
 SLICES = [3, 5, 1, 2, 4]

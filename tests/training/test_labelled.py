@@ -10,13 +10,7 @@ from mrigmm.phantom.generator import Code
 from mrigmm.training.labelled import OF_CODE, LabelledStudy, draw_labelled, whole_view
 from tests.conftest import CONTRAST, SEQUENCES, ventricle
 
-SETS = {
-    0: ("background", "rv"),
-    1: ("blood",),
-    2: ("myocardium",),
-    3: ("edema",),
-    4: ("scar", "mvo"),
-}
+SETS = {0: ("background", "rv"), 1: ("blood",), 2: ("myocardium",), 3: ("edema",), 4: ("scar", "mvo")}
 
 
 def labelled(*, present=(True, True, True), given=GIVEN_WALL):

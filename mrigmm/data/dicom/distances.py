@@ -15,11 +15,7 @@ from mrigmm.errors import InputError, counted, some_of
 
 
 def check_regular(
-    frames: Sequence[Frame],
-    positions: NDArray[np.float64],
-    step: NDArray[np.float64],
-    study: str,
-    role: str,
+    frames: Sequence[Frame], positions: NDArray[np.float64], step: NDArray[np.float64], study: str, role: str
 ) -> None:
     """Refuse slices that do not lie at one distance; the message says which are missing, or were repeated.
 

@@ -34,10 +34,7 @@ class MappedStudy:
 
 
 def write_map(
-    path: Path,
-    studies: Sequence[DicomStudy],
-    ids: Sequence[str],
-    verdicts: Sequence[Mapping[str, Verdict]],
+    path: Path, studies: Sequence[DicomStudy], ids: Sequence[str], verdicts: Sequence[Mapping[str, Verdict]]
 ) -> None:
     """Write the proposal for the user to read and correct."""
     content = [
@@ -132,12 +129,7 @@ def _list(content: Any, key: str, path: Path) -> list[Any]:
 
 
 def _has_keys(
-    entry: Any,
-    needed: Iterable[str],
-    known: Sequence[str],
-    what: str,
-    path: Path,
-    problems: list[Problem],
+    entry: Any, needed: Iterable[str], known: Sequence[str], what: str, path: Path, problems: list[Problem]
 ) -> bool:
     if not isinstance(entry, dict):
         problems.append(_wrong(path, f"{what} of the map has another form", got=str(entry)))

@@ -20,15 +20,7 @@ from mrigmm.data.sources.any_studies import (
     studies_of,
     with_scheme,
 )
-from mrigmm.data.sources.base import (
-    LABEL,
-    NIFTI,
-    Cohort,
-    Folder,
-    Kind,
-    Options,
-    Question,
-)
+from mrigmm.data.sources.base import LABEL, NIFTI, Cohort, Folder, Kind, Options, Question
 from mrigmm.data.sources.contents import Contents
 from mrigmm.data.sources.file_names import NamedFile, read_name, sequences_in
 from mrigmm.errors import InputError, some_of

@@ -201,9 +201,7 @@ def files_by_study(
     """
     matches = ((file, pattern.fullmatch(file)) for file in folder.files)
     return assign(
-        folder,
-        [(m["id"], roles[m["role"].lower()], file) for file, m in matches if m],
-        looked_for=looked_for,
+        folder, [(m["id"], roles[m["role"].lower()], file) for file, m in matches if m], looked_for=looked_for
     )
 
 

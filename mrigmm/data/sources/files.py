@@ -10,15 +10,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from mrigmm.data.priors.choice import SEQUENCE_ALIASES
-from mrigmm.data.sources.base import (
-    LABEL,
-    Cohort,
-    Folder,
-    Kind,
-    Options,
-    assign,
-    simple_entries,
-)
+from mrigmm.data.sources.base import LABEL, Cohort, Folder, Kind, Options, assign, simple_entries
 from mrigmm.errors import InputError, some_of
 
 # Parts of file names that say what a file is, beside the names of sequences.
@@ -61,11 +53,7 @@ def read(folder: Folder, options: Options) -> Cohort:
             by_pattern[role][pattern] = len({match.study for match in new})
     looked_for = [pattern for alternatives in patterns.values() for pattern in alternatives]
     studies, problems = assign(folder, found, looked_for=looked_for)
-    entries = simple_entries(
-        studies,
-        patient=lambda study: patients.get(study, study),
-        visit=visits.get,
-    )
+    entries = simple_entries(studies, patient=lambda study: patients.get(study, study), visit=visits.get)
     notes = (*_two_roles(found), *_greedy(list(studies), patterns), *_mixed(by_pattern))
     return Cohort(tuple(options.images), options.labels or {}, entries, notes, tuple(matched), problems)
 

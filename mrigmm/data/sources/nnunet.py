@@ -7,16 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from mrigmm.data.sources.base import (
-    LABEL,
-    NIFTI,
-    Cohort,
-    Folder,
-    Kind,
-    Options,
-    assign,
-    simple_entries,
-)
+from mrigmm.data.sources.base import LABEL, NIFTI, Cohort, Folder, Kind, Options, assign, simple_entries
 from mrigmm.data.sources.names import labels_of, require_known, sequence_name
 from mrigmm.errors import InputError
 

@@ -17,14 +17,7 @@ from mrigmm.data.run_folder import RunFolder
 from mrigmm.data.study import Corrections
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError, Problem, memory_checked, near_misses, told
-from mrigmm.jobs.common import (
-    Track,
-    cohort_task,
-    no_progress,
-    region_finder,
-    run_corrections,
-    select_device,
-)
+from mrigmm.jobs.common import Track, cohort_task, no_progress, region_finder, run_corrections, select_device
 from mrigmm.jobs.options import SegmentOptions
 from mrigmm.jobs.processes import ALONE, Processes
 from mrigmm.methods.anatomy import Finder, load_found

@@ -199,10 +199,7 @@ def reviewed_landmarks(side: SideFile) -> tuple[NDArray[np.float64] | None, bool
 
 
 def landmarks(
-    maps: Maps,
-    rv: NDArray[np.bool_] | None,
-    point_mm: NDArray[np.float64] | None,
-    base_first: bool | None,
+    maps: Maps, rv: NDArray[np.bool_] | None, point_mm: NDArray[np.float64] | None, base_first: bool | None
 ) -> tuple[bool | None, float | None]:
     """Whether the first slice is basal, and the angle of the anterior insertion; None: not known."""
     cavity, wall, affine = maps.cavity, maps.wall, maps.grid.affine

@@ -70,11 +70,7 @@ def longitudinal_rows(
 
 
 def _row(
-    patient: str,
-    acute: str,
-    later: str,
-    visits: Mapping[str, str],
-    volumes: Mapping[str, Mapping[str, Any]],
+    patient: str, acute: str, later: str, visits: Mapping[str, str], volumes: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """One later study beside the earliest; None where a number is missing or a share is one of nothing."""
     first, second = ({name: volumes[study].get(name) for name in _COMPARED} for study in (acute, later))

@@ -140,10 +140,7 @@ def chosen(*parts):
 
 
 def test_short_axis_goes_before_more_slices():
-    taken, notes = chosen(
-        series("LGE", slices=20, uid="1.1"),
-        series("LGE sax", slices=8, uid="1.2"),
-    )
+    taken, notes = chosen(series("LGE", slices=20, uid="1.1"), series("LGE sax", slices=8, uid="1.2"))
     assert taken == {"1.2"}
     assert notes == ["LGE: 2 series fit, 2 'LGE sax' is taken (short axis in its name); change it in the map"]
 

@@ -90,10 +90,7 @@ def test_what_a_pattern_means(pattern, file, groups):
         ({"images": {"LGE": "{patient}/p?_{id}.nii.gz"}}, "one study id belongs to two patients"),
         ({"images": PATTERNS["images"], "labels": "blood:1"}, "the label ids cannot be read"),
         ({"images": PATTERNS["images"], "labels": "blood=1,blood=2"}, "the label ids cannot be read"),
-        (
-            {"images": PATTERNS["images"], "labels": "blood=1,scar=1"},
-            "the label id 1 is given more",
-        ),
+        ({"images": PATTERNS["images"], "labels": "blood=1,scar=1"}, "the label id 1 is given more"),
     ],
 )
 def test_what_cannot_be_used(tree, options, message):
@@ -134,10 +131,7 @@ def test_a_pattern_that_takes_too_much_is_told(tree):
         tree.image(f"{study}_LGE.nii.gz")
         tree.image(f"{study}_T2.nii.gz", sequence="T2")
     result = mrigmm.manifest(
-        "files",
-        tree.folder,
-        tree.folder / "m.json",
-        images={"LGE": "{id}.nii.gz", "T2": "{id}_T2.nii.gz"},
+        "files", tree.folder, tree.folder / "m.json", images={"LGE": "{id}.nii.gz", "T2": "{id}_T2.nii.gz"}
     )
     told = notes(result, "warning")
     assert (

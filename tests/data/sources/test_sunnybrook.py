@@ -20,11 +20,7 @@ def test_the_ready_manifest_comes_out(tree, tmp_path):
         **ready,
         "name": "Sunnybrook",
         "training": [
-            {
-                **entry,
-                "image": [f"download/{entry['image'][0]}"],
-                "label": f"download/{entry['label']}",
-            }
+            {**entry, "image": [f"download/{entry['image'][0]}"], "label": f"download/{entry['label']}"}
             for entry in ready["training"]
         ],
     }

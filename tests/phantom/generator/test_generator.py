@@ -7,13 +7,7 @@ from PIL import Image
 from mrigmm.config_pretrain import GeneratorRanges
 from mrigmm.errors import InputError
 from mrigmm.labels import SEGMENTER_CLASSES, Region
-from mrigmm.phantom.generator import (
-    Code,
-    allowed_table,
-    draw_examples,
-    draw_whole_slices,
-    read_backgrounds,
-)
+from mrigmm.phantom.generator import Code, allowed_table, draw_examples, draw_whole_slices, read_backgrounds
 from mrigmm.phantom.generator.backgrounds import random_contrast
 from mrigmm.phantom.generator.examples import GIVEN_NOTHING, GIVEN_VENTRICLE, GIVEN_WALL, changed_slices
 from mrigmm.phantom.generator.fields import smooth_fields
