@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from mrigmm.jobs.export import export_run
     from mrigmm.jobs.export_predictions import export_predictions
     from mrigmm.jobs.info import info
-    from mrigmm.jobs.manifest import manifest
-    from mrigmm.jobs.manifest_dicom import manifest_dicom
+    from mrigmm.jobs.manifest import manifest, manifest_dicom
     from mrigmm.jobs.measure import measure
     from mrigmm.jobs.predict import predict, predict_study
     from mrigmm.jobs.predicting.in_memory import SegmentedStudy

@@ -51,7 +51,7 @@ from mrigmm.pretrained.networks import read_networks
 from mrigmm.training.hardware import single_device
 from mrigmm.training.label_tuning import HeldOut, LabelModule, label_batch, log_files
 from mrigmm.training.labelled import LabelledStudy
-from mrigmm.training.pretrain_fit import fit_steps
+from mrigmm.training.pretraining import fit_steps
 
 SEEDS = {"report": 901, "tuning": 900}
 TRAINING_SEED = 10  # more than the seed of the scored studies

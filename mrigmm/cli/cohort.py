@@ -164,7 +164,7 @@ def manifest(
             raise InputError(
                 "manifest dicom takes --map, --pseudonyms and --labels only", remedy="see docs/dicom.md"
             )
-        from mrigmm.jobs.manifest_dicom import manifest_dicom
+        from mrigmm.jobs.manifest import manifest_dicom
 
         made = manifest_dicom(
             src, out, map_file=map_file, pseudonyms=pseudonyms, labels=labels, track=voice.track

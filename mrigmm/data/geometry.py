@@ -254,6 +254,13 @@ def with_slices_last(array: NDArray[Any], grid: Grid) -> NDArray[Any]:
     return np.moveaxis(array, array.ndim - 3 + grid.slice_axis, -1)
 
 
+def slices_last_grid(grid: Grid) -> Grid:
+    """The grid of an array whose slice axis was moved to the end."""
+    order = [axis for axis in range(3) if axis != grid.slice_axis] + [grid.slice_axis]
+    x, y, z = (grid.shape[axis] for axis in order)
+    return Grid((x, y, z), grid.affine[:, [*order, 3]])
+
+
 def filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """A mask (X, Y) with its holes, which no path from edge to edge of pixels leads out of.
 

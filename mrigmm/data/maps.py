@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +62,7 @@ def reference_classes(
     reference: Volume, labels: Mapping[str, Sequence[int]], classes: Sequence[str]
 ) -> NDArray[np.int64]:
     """Ids of a reference label as class indices (X, Y, Z), `NO_CLASS` elsewhere."""
-    return _class_indices(reference.data.astype(np.int64), labels, classes)
+    return class_indices(reference.data, [labels.get(name, ()) for name in classes])
 
 
 def read_scribbles(
@@ -82,7 +83,7 @@ def read_scribbles(
     ids = class_ids(classes)
     volume = read_map(path, study=study, role="scribbles", known=(BACKGROUND_ID, *ids.values()))
     volume = on_grid(volume, grid, study, "scribbles")
-    named = _class_indices(volume.data.astype(np.int64), {name: (i,) for name, i in ids.items()}, classes)
+    named = class_indices(volume.data, [(i,) for i in ids.values()])
     allowed = np.array(allowed_classes(classes))
     allowed[Region.OUTSIDE] = False
     wrong = (named != NO_CLASS) & ~allowed[region, named]
@@ -115,12 +116,11 @@ def _label_volume(study: Study, labels: Mapping[str, Sequence[int]]) -> Volume:
     return read_map(study.label, study=study.id, role="label", known=known)
 
 
-def _class_indices(
-    ids: NDArray[np.int64], labels: Mapping[str, Sequence[int]], classes: Sequence[str]
-) -> NDArray[np.int64]:
-    indices = np.full(ids.shape, NO_CLASS, dtype=np.int64)
-    for index, name in enumerate(classes):
-        indices[np.isin(ids, list(labels.get(name, ())))] = index
+def class_indices(labels: NDArray[Any], ids: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+    """Ids of a label map as indices into groups of them, `NO_CLASS` elsewhere."""
+    indices = np.full(labels.shape, NO_CLASS, dtype=np.int64)
+    for index, group in enumerate(ids):
+        indices[np.isin(labels, group)] = index
     return indices
 
 
@@ -192,7 +192,7 @@ def own_region(study: Study, labels: Mapping[str, Sequence[int]]) -> tuple[NDArr
     if isinstance(study.region, RegionRule):
         volume = _label_volume(study, labels)
         classes = [name for name in labels if name not in AUXILIARY_NAMES]
-        return _class_indices(volume.data.astype(np.int64), labels, classes) != NO_CLASS, volume.grid
+        return reference_classes(volume, labels, classes) != NO_CLASS, volume.grid
     volume = read_map(study.region, study=study.id, role="region", known=REGION_FILE_IDS)
     return volume.data > 0, volume.grid
 

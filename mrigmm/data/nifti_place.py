@@ -208,8 +208,12 @@ def _rescaled(header: Header, sform: NDArray[np.float64], to_mm: float) -> NDArr
     qform = _qform(header)
     if qform is not None:
         return _in_mm(qform, to_mm)
+    return _stretched(sform, _pixdim(header, to_mm))
+
+
+def _stretched(sform: NDArray[np.float64], pixdim: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The sform with the lengths of pixdim, where that says any."""
     affine = sform.copy()
-    pixdim = _pixdim(header, to_mm)
     affine[:3, :3] *= np.where(np.isfinite(pixdim), pixdim / _norms(sform), 1.0)
     return affine
 
@@ -222,11 +226,7 @@ def _others(header: Header, affine: NDArray[np.float64], to_mm: float) -> tuple[
         readings.append(_in_mm(qform, to_mm))
     if header["sform_code"] > 0:
         sform = _in_mm(header.get_sform(), to_mm)
-        readings.append(sform)
-        pixdim = _pixdim(header, to_mm)
-        by_itk = sform.copy()
-        by_itk[:3, :3] *= np.where(np.isfinite(pixdim), pixdim / _norms(sform), 1.0)
-        readings.append(by_itk)
+        readings += [sform, _stretched(sform, _pixdim(header, to_mm))]
     elif qform is None:
         size = np.nan_to_num(_pixdim(header, to_mm), nan=1.0)
         readings.append(np.asarray(_LPS @ np.diag([*size, 1.0])))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrigmm.data.files import require_new_folder, require_not_input
+from mrigmm.data.maps import class_indices
 from mrigmm.data.points import read_points
 from mrigmm.data.study_tensors import OutputGrid
 from mrigmm.errors import InputError
@@ -29,7 +30,6 @@ from mrigmm.jobs.quantifying.inputs import maps_of
 from mrigmm.jobs.quantifying.insertions import Points, check_studies, landmarks, require_base
 from mrigmm.jobs.reading.masks import Mask, open_readers, turned
 from mrigmm.jobs.reading.prediction_folder import Prediction, folder_names, of_other_images
-from mrigmm.jobs.scored_study import class_indices
 from mrigmm.labels import compared_classes
 from mrigmm.methods.base import AGREEMENT
 from mrigmm.quantification.segments import N_SEGMENTS, Orientation, automatic_orientation

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
@@ -96,9 +96,9 @@ def check_cohort(
     studies = cohort.split("all")
     # On a busy machine two threads that wait for each other take many times as long as one.
     with one_thread(networks=True):
-        findings = list(track(_all_findings(studies, cohort, classes, finder, num_workers), "Checking"))
-    for found in findings:
-        problems += found.problems
+        found = _all_findings(studies, cohort, classes, finder, num_workers)
+        findings = [of_study for _, of_study in zip(track(studies, "Checking"), found, strict=True)]
+    problems += [problem for of_study in findings for problem in of_study.problems]
     ids = [study.id for study in studies]
     problems += _cohort_problems(cohort, dict(zip(ids, findings, strict=True)))
     order = {study: place for place, study in enumerate(ids)}
@@ -136,32 +136,17 @@ class _Findings:
     distances_mm: Mapping[str, float | None] = field(default_factory=dict)
 
 
-class _Ordered:
-    """Findings in the order of the studies, with a length for the progress bar."""
-
-    def __init__(self, results: Iterable[_Findings], length: int) -> None:
-        self.results, self.length = results, length
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[_Findings]:
-        return iter(self.results)
-
-
 def _all_findings(
     studies: tuple[Study, ...],
     cohort: Manifest,
     classes: tuple[str, ...],
     finder: Finder | None,
     num_workers: int,
-) -> _Ordered:
+) -> Iterator[_Findings]:
     """Findings study by study, in order, from this process or from several."""
     # Workers need no list of all studies.
     one = partial(_study_findings, cohort=replace(cohort, splits={}), classes=classes, finder=finder)
-    if num_workers == 0:
-        return _Ordered(map(one, studies), len(studies))
-    return _Ordered(_from_workers(one, studies, num_workers), len(studies))
+    return map(one, studies) if num_workers == 0 else _from_workers(one, studies, num_workers)
 
 
 def _from_workers(one: Any, studies: tuple[Study, ...], num_workers: int) -> Iterator[_Findings]:

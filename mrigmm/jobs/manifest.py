@@ -156,17 +156,19 @@ def _kind(name: str, options: Options) -> Kind:
     if name not in KINDS and name in KINDS.problems:
         raise InputError.from_problems([replace(KINDS.problems[name], severity="error")])
     if name not in KINDS:
-        known = [*KINDS, "dicom"]  # which is a job of its own
-        raise InputError(
-            f"unknown kind of folder '{name}'",
-            expected=f"one of {', '.join(known)}",
-            remedy=near_misses(name, known),
-        )
+        raise unknown_kind(name)
     for option, flag in (("images", "--image"), ("label", "--label"), ("rename", "--rename")):
         if getattr(options, option) and option not in KINDS[name].options:
             fitting = [other for other, kind in KINDS.items() if option in kind.options]
             raise InputError(f"{flag} belongs to {' and '.join(fitting)}, not to {name}")
     return KINDS[name]
+
+
+def unknown_kind(name: str) -> InputError:
+    """Return the refusal of a layout that nobody knows."""
+    known = [*KINDS, "dicom"]  # which is a job of its own
+    expected = f"one of {', '.join(known)}"
+    return InputError(f"unknown kind of folder '{name}'", expected=expected, remedy=near_misses(name, known))
 
 
 def usable_studies(cohort: Cohort, folder: Folder) -> Cohort:
@@ -342,3 +344,38 @@ def _own_prior(
         return [Problem(f"{why}mrigmm prior (not made here: {reason})", severity="warning")], []
     note = Problem(f"{why}give --prior {file} to train and to predict --method", severity="warning")
     return [note, *(replace(problem, severity="warning") for problem in made.problems)], [file]
+
+
+def manifest_dicom(
+    source: Path | str,
+    out: Path | str,
+    *,
+    map_file: Path | str | None = None,
+    pseudonyms: bool = False,
+    labels: str | None = None,
+    track: Track = no_progress,
+) -> Outcome:
+    """Find LGE, T2 and bSSFP series, write them as NIfTI, and a manifest with all studies under "test".
+
+    The first run also writes `map.yaml` beside the manifest; corrected by the user and given as `map_file`,
+    it decides instead of the rules. Region maps that are there as `regions/<id>.nii.gz` are entered, and
+    with `labels` reference labels that are there as `labels/<id>.nii.gz`.
+
+    Args:
+        source: folder with DICOM files, in any order and depth.
+        out: the manifest to write; images go to `images/` beside it.
+        map_file: which series is which sequence.
+        pseudonyms: number the studies instead of naming them by PatientID. Not with a map, which has the ids.
+        labels: scheme of the ids of reference labels, as `manifest`.
+        track: progress bar.
+
+    Returns:
+        `done` holds the studies of the manifest.
+
+    Raises:
+        InputError: pydicom is not installed, no folder, a wrong map, results of a first run that would
+            be replaced, or no study at all.
+    """
+    from mrigmm.jobs.dicom.conversion import convert_dicom  # its packages are an extra
+
+    return convert_dicom(source, out, map_file=map_file, pseudonyms=pseudonyms, labels=labels, track=track)

@@ -20,12 +20,13 @@ from mrigmm.phantom.generator import Backgrounds, read_backgrounds
 from mrigmm.pretrained.folder import NetworkFile, NetworksRecord, PretrainedFolder, describe_file
 from mrigmm.settings_yaml import Overrides, dump_config
 from mrigmm.training.hardware import Hardware, single_device
-from mrigmm.training.pretrain_fit import StepFiles, fit_steps
 from mrigmm.training.pretraining import (
     Batch,
     LocatorModule,
     SegmenterModule,
+    StepFiles,
     StepModule,
+    fit_steps,
     locator_batch,
     segmenter_batch,
 )

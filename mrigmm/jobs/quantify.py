@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mrigmm.data.files import require_not_input
+from mrigmm.data.geometry import slices_last_grid
 from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.points import read_points
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError, Problem, some_of
 from mrigmm.export.side_files import finite, read_json
 from mrigmm.jobs.common import LABELS_SUFFIX, QUANTITIES_FILE, Outcome, Track, no_progress
-from mrigmm.jobs.quantifying.inputs import Reference, maps_of, read_reference, slices_last_grid
+from mrigmm.jobs.quantifying.inputs import Reference, maps_of, read_reference
 from mrigmm.jobs.quantifying.insertions import (
     check_base,
     check_header,

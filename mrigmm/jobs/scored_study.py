@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,13 @@ from numpy.typing import NDArray
 from mrigmm.data.files import sha256
 from mrigmm.data.geometry import with_slices_last
 from mrigmm.data.manifest import Manifest, Study
-from mrigmm.data.maps import NO_CLASS, read_reference_label, reference_classes, reference_volume
+from mrigmm.data.maps import (
+    NO_CLASS,
+    class_indices,
+    read_reference_label,
+    reference_classes,
+    reference_volume,
+)
 from mrigmm.errors import InputError, Problem, some_of
 from mrigmm.evaluation.calibration import Reliability, reliability
 from mrigmm.evaluation.scores import Scores, mask_scores, study_scores
@@ -166,11 +171,3 @@ def compared_with_reference(
             got=", ".join(cohort.classes) or "no class",
         )
     return compared
-
-
-def class_indices(labels: NDArray[Any], ids: Sequence[Sequence[int]]) -> NDArray[np.int64]:
-    """Ids of a label map as indices into groups of them, `NO_CLASS` elsewhere."""
-    indices = np.full(labels.shape, NO_CLASS)
-    for index, group in enumerate(ids):
-        indices[np.isin(labels, group)] = index
-    return indices

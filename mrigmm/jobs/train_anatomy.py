@@ -24,8 +24,7 @@ from mrigmm.jobs.training.model_card import write_anatomy_card
 from mrigmm.methods.anatomy import AnatomyFinder, build_anatomy_net, slice_quality
 from mrigmm.reporting.figures import loss_figure
 from mrigmm.settings_yaml import Overrides, dump_config
-from mrigmm.training.anatomy_fit import fit_anatomy
-from mrigmm.training.anatomy_module import AnatomyModule, AnatomySlices
+from mrigmm.training.anatomy_module import AnatomyModule, AnatomySlices, fit_anatomy
 from mrigmm.training.hardware import DEFAULT_PRECISION, single_device
 
 # Of the training slices: what lies below their 5th percentile is flagged in new studies.

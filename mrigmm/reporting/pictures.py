@@ -33,7 +33,6 @@ class Picture:
         data: a file of this kind.
         width: in pixels, as shown.
         height: in pixels, as shown.
-        legend: names of its colours (`labels`), where they are others than those of the classes.
         kind: "webp" or "svg+xml".
     """
 
@@ -42,7 +41,6 @@ class Picture:
     data: bytes
     width: int
     height: int
-    legend: tuple[str, ...] = ()
     kind: str = "webp"
 
     @property
@@ -51,12 +49,12 @@ class Picture:
         return f"data:image/{self.kind};base64,{base64.b64encode(self.data).decode()}"
 
 
-def photograph(rgb: NDArray[np.uint8], *, title: str, alt: str, legend: tuple[str, ...] = ()) -> Picture:
+def photograph(rgb: NDArray[np.uint8], *, title: str, alt: str) -> Picture:
     """Return a picture of MR slices (height, width, 3), slightly lossy."""
     buffer = io.BytesIO()
     Image.fromarray(rgb).save(buffer, "WEBP", quality=_PHOTOGRAPH_QUALITY, method=4)
     height, width = rgb.shape[:2]
-    return Picture(title, alt, buffer.getvalue(), width, height, legend)
+    return Picture(title, alt, buffer.getvalue(), width, height)
 
 
 def saved_diagram(png: bytes, *, title: str, alt: str, sharper: float = 1) -> Picture:

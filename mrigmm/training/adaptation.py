@@ -27,8 +27,7 @@ from mrigmm.training.callbacks import Track
 from mrigmm.training.hardware import Hardware
 from mrigmm.training.label_tuning import between, overlaps, with_weights
 from mrigmm.training.labelled import OF_CODE, SeenSlices
-from mrigmm.training.pretrain_fit import StepFiles, fit_steps
-from mrigmm.training.pretraining import Batch, SegmenterModule, segmenter_batch
+from mrigmm.training.pretraining import Batch, SegmenterModule, StepFiles, fit_steps, segmenter_batch
 
 _POOL_STREAM, _STEP_STREAM, _JUDGE_STREAM = 4, 5, 6  # of a seed's random numbers; others have 1 to 3
 _OWN_SEQUENCES = 0.7  # of the cohort's simulated studies have its sequences; the others any

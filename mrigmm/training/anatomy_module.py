@@ -14,9 +14,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mrigmm.config_anatomy import AnatomyConfig
+from mrigmm.data.run_folder import RunFolder
 from mrigmm.networks.anatomy_net import AnatomyFeatures, AnatomyNet
 from mrigmm.training import anatomy_losses as losses
 from mrigmm.training.augment import Chance, drop_sequences, moved, random_intensities, random_motion
+from mrigmm.training.callbacks import EpochLog, EpochTrack, Track, epoch_row
+from mrigmm.training.checkpoints import last_checkpoint, require_checkpoint
+from mrigmm.training.fit import quiet_trainer, run_trainer
+from mrigmm.training.hardware import Hardware
 
 CLUSTERS = 10  # per head: the joint of a few dozen slices has no more to say
 HEADS = 3
@@ -217,3 +222,42 @@ class AnatomyModule(lightning.LightningModule):
 
 def _parts(features: AnatomyFeatures) -> tuple[Tensor, ...]:
     return features.bottleneck, features.half, features.full, features.logits, features.typicality
+
+
+class AnatomyKeeper(EpochLog):
+    """Writes log and weights after every epoch.
+
+    The last weights are kept: choosing the best would need labels that are held out, and there are few.
+    """
+
+    def __init__(self, run: RunFolder) -> None:
+        super().__init__(run.log)
+        self.run = run
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Log, and keep the weights."""
+        assert isinstance(pl_module, AnatomyModule)
+        terms = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.add_row(trainer, epoch_row(trainer, terms))
+        self.run.write_weights(pl_module.network)
+
+
+def fit_anatomy(
+    module: AnatomyModule,
+    config: AnatomyConfig,
+    run: RunFolder,
+    hardware: Hardware,
+    *,
+    resume: bool,
+    track: Track,
+) -> None:
+    """Train and leave the weights in the run folder.
+
+    Raises:
+        InputError: a damaged checkpoint, or training diverged.
+    """
+    if resume and run.checkpoint.exists():
+        require_checkpoint(run, module)
+    callbacks = [AnatomyKeeper(run), last_checkpoint(run.checkpoint), EpochTrack(track)]
+    trainer = quiet_trainer(hardware, callbacks, max_epochs=config.epochs, clip_norm=config.clip_norm)
+    run_trainer(trainer, module, checkpoint=run.checkpoint if resume else None)

@@ -21,8 +21,7 @@ from mrigmm.phantom.generator import Backgrounds
 from mrigmm.training.callbacks import Track
 from mrigmm.training.hardware import Hardware
 from mrigmm.training.labelled import OF_CODE, LabelledStudy, SeenSlices, draw_labelled, whole_view
-from mrigmm.training.pretrain_fit import StepFiles, fit_steps
-from mrigmm.training.pretraining import Batch, StepModule, segmenter_batch
+from mrigmm.training.pretraining import Batch, StepFiles, StepModule, fit_steps, segmenter_batch
 
 _DICE_SMOOTH = 20.0  # pixels
 _STREAM = 3  # of a seed's random numbers; the pretraining has 1 and 2

@@ -15,7 +15,7 @@ from mrigmm.errors import InputError
 from mrigmm.evaluation.overlap import overlap
 from mrigmm.methods.anatomy import read_anatomy_finder
 from mrigmm.phantom import simulate_cohort
-from mrigmm.training.anatomy_fit import AnatomyKeeper
+from mrigmm.training.anatomy_module import AnatomyKeeper
 
 QUICK = ("filters=4", "levels=2", "spacing_mm=3", "view_mm=120", "epochs=2", "steps_per_epoch=2")
 LONGER = ("filters=8", "levels=3", "spacing_mm=2.5", "view_mm=120", "epochs=6", "steps_per_epoch=30")

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from nibabel.affines import apply_affine
 
-from mrigmm.data.geometry import Grid, with_slices_last
-from mrigmm.jobs.quantifying.inputs import slices_last_grid
+from mrigmm.data.geometry import Grid, slices_last_grid, with_slices_last
 from mrigmm.quantification.segments import Orientation
 from mrigmm.quantification.study import Maps, quantify_maps
 from mrigmm.quantification.view import short_axis_view

@@ -63,7 +63,7 @@ def convert_dicom(
     labels: str | None,
     track: Track,
 ) -> Outcome:
-    """Convert as `jobs.manifest_dicom.manifest_dicom` says, which needs no pydicom to be imported."""
+    """Convert as `jobs.manifest.manifest_dicom` says, which needs no pydicom to be imported."""
     source, out = Path(source), Path(out)
     if out.suffix != ".json":
         raise InputError(

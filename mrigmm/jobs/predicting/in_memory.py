@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mrigmm.data.files import sole_writer
-from mrigmm.data.geometry import with_slices_last
+from mrigmm.data.geometry import slices_last_grid, with_slices_last
 from mrigmm.data.side_file import SavedMixture
 from mrigmm.errors import printable
 from mrigmm.export.nifti import given_back
@@ -24,7 +24,6 @@ from mrigmm.jobs.predicting.result_files import require_free
 from mrigmm.jobs.predicting.segmented_study import SolvedStudy, write_solved, write_tables
 from mrigmm.jobs.predicting.segmenter import Segmenter
 from mrigmm.jobs.quantify import Quantified
-from mrigmm.jobs.quantifying.inputs import slices_last_grid
 from mrigmm.jobs.quantifying.plausible import shown
 from mrigmm.jobs.quantifying.tables import columns_of
 from mrigmm.jobs.reading.failures import clear_failure

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mrigmm.data.geometry import Grid, with_slices_last
+from mrigmm.data.geometry import slices_last_grid, with_slices_last
 from mrigmm.data.manifest import Manifest, Study
 from mrigmm.data.maps import NO_CLASS, reference_classes, reference_volume
 from mrigmm.jobs.reading.prediction_folder import Prediction
@@ -65,10 +65,3 @@ def read_reference(study: Study, prediction: Prediction, cohort: Manifest) -> Re
     numbers = clinical_numbers(ml, ventricle=of_the_ventricle(classes))
     rv = np.moveaxis(parts["rv_blood"], grid.slice_axis, -1) if "rv_blood" in parts else None
     return Reference({name: float(value) for name, value in numbers.items()}, rv)
-
-
-def slices_last_grid(grid: Grid) -> Grid:
-    """The grid of an array whose slice axis was moved to the end."""
-    order = [axis for axis in range(3) if axis != grid.slice_axis] + [grid.slice_axis]
-    x, y, z = (grid.shape[axis] for axis in order)
-    return Grid((x, y, z), grid.affine[:, [*order, 3]])

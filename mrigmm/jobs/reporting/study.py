@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from mrigmm.data.geometry import slices_last_grid
 from mrigmm.data.manifest import RegionRule
 from mrigmm.data.standardise import UNITS_IN_WORDS
 from mrigmm.jobs.common import versions_text
-from mrigmm.jobs.quantifying.inputs import slices_last_grid
 from mrigmm.jobs.quantifying.plausible import EXPECTED
 from mrigmm.jobs.reading.evaluated import ReadEvaluation, StudyQuantities
 from mrigmm.jobs.reading.predicted import PredictedStudy, read_predicted_study

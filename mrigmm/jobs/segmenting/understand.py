@@ -29,10 +29,9 @@ from mrigmm.data.sources.base import (
 from mrigmm.data.sources.names import label_ids
 from mrigmm.data.sources.table import KINDS, marked
 from mrigmm.data.splits import Division
-from mrigmm.errors import InputError, Problem, near_misses, told
+from mrigmm.errors import InputError, Problem, told
 from mrigmm.jobs.common import LABELS_SUFFIX, Track, no_progress
-from mrigmm.jobs.manifest import content_of, unused_images, usable_studies
-from mrigmm.jobs.manifest_dicom import manifest_dicom
+from mrigmm.jobs.manifest import content_of, manifest_dicom, unknown_kind, unused_images, usable_studies
 from mrigmm.jobs.shown import ShownTable
 
 ANY, DICOM = "any", "dicom"
@@ -117,12 +116,7 @@ def understand(
         InputError: no study is found, or nobody decides between two readings.
     """
     if reading.kind is not None and reading.kind not in (*KINDS, DICOM):
-        known = (*KINDS, DICOM)
-        raise InputError(
-            f"unknown kind of folder '{reading.kind}'",
-            expected=f"one of {', '.join(known)}",
-            remedy=near_misses(reading.kind, known),
-        )
+        raise unknown_kind(reading.kind)
     told_of_folder = [
         name
         for name, said in (

@@ -13,7 +13,7 @@ import mrigmm
 from mrigmm.data.manifest_file import read_manifest
 from mrigmm.errors import InputError
 from mrigmm.jobs.dicom.conversion import MAP_FILE
-from mrigmm.jobs.manifest_dicom import manifest_dicom
+from mrigmm.jobs.manifest import manifest_dicom
 from tests.data.dicom.files import STEP_MM, enhanced, image, save, series, voxels
 from tests.data.dicom.test_series import write_cine
 

@@ -13,7 +13,7 @@ from nibabel.affines import apply_affine
 
 import mrigmm
 from mrigmm.errors import InputError
-from mrigmm.jobs.manifest_dicom import manifest_dicom
+from mrigmm.jobs.manifest import manifest_dicom
 from tests.conftest import save_nifti
 from tests.data.dicom.files import ROOT, SHAPE, enhanced, position, save, series, voxels
 

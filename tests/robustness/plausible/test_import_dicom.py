@@ -7,7 +7,7 @@ from pydicom import dcmread
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from mrigmm.data.dicom.recognise import IGNORE, recognise
-from mrigmm.jobs.manifest_dicom import manifest_dicom
+from mrigmm.jobs.manifest import manifest_dicom
 
 from ...data.dicom.files import STEP_MM, enhanced, image, save, series, voxels
 from ...data.dicom.test_recognise import series as part
