@@ -17,7 +17,7 @@ from mrigmm.data.priors.shipped import default_prior
 from mrigmm.data.provenance import prior_overlap
 from mrigmm.data.sources.base import NIFTI, Cohort, Entry, Folder, Kind, Options, list_folder, natural_key
 from mrigmm.data.sources.files import with_regions
-from mrigmm.data.sources.names import label_ids
+from mrigmm.data.sources.names import label_ids, labels_as_json
 from mrigmm.data.sources.table import KINDS
 from mrigmm.data.splits import Division, divide
 from mrigmm.errors import InputError, Problem, near_misses, some_of
@@ -257,11 +257,6 @@ def content_of(
             for name, entries in division.splits.items()
         },
     }
-
-
-def labels_as_json(labels: Mapping[str, Sequence[int]]) -> dict[str, Any]:
-    """Class name -> id, or list of ids, as a manifest has them."""
-    return {name: ids[0] if len(ids) == 1 else list(ids) for name, ids in labels.items()}
 
 
 def _study(entry: Entry, sequences: Sequence[str], prefix: PurePosixPath, rule: str | None) -> dict[str, Any]:

@@ -69,6 +69,11 @@ def label_ids(text: str) -> Mapping[str, Sequence[int]]:
         ) from None
 
 
+def labels_as_json(labels: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """Class name -> id, or list of ids, as a manifest has them."""
+    return {name: ids[0] if len(ids) == 1 else list(ids) for name, ids in labels.items()}
+
+
 def _pairs(text: str) -> dict[str, list[int]]:
     """Label ids of pairs; raises ValueError."""
     result: dict[str, list[int]] = {}

@@ -27,10 +27,9 @@ from mrigmm.data.dicom.series import DicomStudy, Part, group_studies
 from mrigmm.data.dicom.series_map import MappedStudy, read_map, write_map
 from mrigmm.data.dicom.stack import read_voxels, stack_slices, write_nifti
 from mrigmm.data.files import require_new_folder, write_text
-from mrigmm.data.sources.names import label_ids
+from mrigmm.data.sources.names import label_ids, labels_as_json
 from mrigmm.errors import InputError, Problem, counted, some_of, told
 from mrigmm.jobs.common import Outcome, Track
-from mrigmm.jobs.manifest import labels_as_json
 
 MAP_FILE = "map.yaml"
 _SAID = 5  # of what is known of series in the message that there is no study
