@@ -162,7 +162,7 @@ PRESET_DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
         "default": "deep-gem, deep generalised EM: spatial prior by an 8-filter U-Net, MAP mixture per study",
         "deepg": "published deepG: NLL of the mixture, one diagonal mixture per slice, 32 filters",
         "deepsvg": "published deepSVG: NLL of the spatially variant mixture, otherwise as deepg",
-        "tiny": "the default with 4 filters, for the demo and for trying out",
+        "tiny": "the default with 4 filters, for trying out",
     }
 )
 
