@@ -97,6 +97,9 @@ _PERHAPS: Mapping[str, str] = {
     "mi": "scar",
 }
 
+# Sequences that the package knows, in the order of channels; others keep the names that they are given.
+SEQUENCES = ("LGE", "T2", "bSSFP")
+
 CAVITY_CLASSES = ("blood",)
 # Density of myocardium: 1.05 g/ml, the usual rounding in cardiac MR (SCMR consensus on post-processing).
 MYOCARDIUM_G_PER_ML = 1.05

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mrigmm.config import PRESET_DESCRIPTIONS
 from mrigmm.errors import InputError, near_misses
+from mrigmm.labels import SEQUENCES
 from mrigmm.methods.entry import MethodEntry, Needs
 from mrigmm.methods.settings import (
     CNNContinuitySettings,
@@ -62,7 +63,7 @@ _BUILT_IN: Mapping[str, MethodEntry] = {
         needs=Needs(
             classes=("myocardium",),
             only=("blood", "myocardium", "edema", "scar"),
-            one_of=("LGE", "T2", "bSSFP", "other"),
+            one_of=(*SEQUENCES, "other"),
         ),
         uses_prior=False,
         by_intensity=False,

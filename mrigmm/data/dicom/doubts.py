@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from mrigmm.data.dicom.recognise import IGNORE, PARALLEL_DEGREES, SEQUENCES, Verdict, title, unrecognised
+from mrigmm.data.dicom.recognise import IGNORE, PARALLEL_DEGREES, Verdict, title, unrecognised
 from mrigmm.data.dicom.series import DicomStudy, Part, tilt_degrees
 from mrigmm.errors import Problem, counted, some_of
+from mrigmm.labels import SEQUENCES
 
 _MANY_VISITS = 3  # of one patient; more are rarely those of one
 _KIND_NAMES = {"magnitude": "magnitude", "PSIR": "phase-sensitive"}

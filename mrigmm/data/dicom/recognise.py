@@ -13,9 +13,9 @@ from typing import Any
 
 from mrigmm.data.dicom.series import SAME_POSITION_MM, Part, same_plane, tilt_degrees
 from mrigmm.data.series_names import plain, rules, words
+from mrigmm.labels import SEQUENCES
 
 IGNORE = "ignore"
-SEQUENCES = ("LGE", "T2", "bSSFP")
 PARALLEL_DEGREES = 10.0  # planes with less between them are of one kind
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import yaml
 
-from mrigmm.data.dicom.recognise import IGNORE, SEQUENCES, Verdict
+from mrigmm.data.dicom.recognise import IGNORE, Verdict
 from mrigmm.data.dicom.series import DicomStudy
 from mrigmm.data.files import write_text
 from mrigmm.data.manifest import check_study_id
 from mrigmm.errors import InputError, Problem, near_misses
+from mrigmm.labels import SEQUENCES
 
 _HEADER = """\
 # Which series is which sequence. Correct `sequence` (LGE, T2, bSSFP or ignore) and, if you like, `id`; then

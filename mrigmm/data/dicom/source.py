@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrigmm.data.dicom.recognise import SEQUENCES, recognise, title
+from mrigmm.data.dicom.recognise import recognise, title
 from mrigmm.data.dicom.record import Origin
 from mrigmm.data.dicom.scan import scan
 from mrigmm.data.dicom.series import DicomStudy, Part, group_studies
@@ -18,6 +18,7 @@ from mrigmm.data.dicom.stack import Stack, stack_slices
 from mrigmm.data.geometry import Grid, turned_onto
 from mrigmm.data.volumes import Volume
 from mrigmm.errors import InputError, Problem
+from mrigmm.labels import SEQUENCES
 
 _SHOWN = 5  # series in a message
 

@@ -15,7 +15,6 @@ from mrigmm.data.sources.any_studies import (
     IGNORE,
     OPTION,
     REGION,
-    SEQUENCES,
     FoundFiles,
     studies_of,
     with_scheme,
@@ -24,6 +23,7 @@ from mrigmm.data.sources.base import LABEL, NIFTI, Cohort, Folder, Kind, Options
 from mrigmm.data.sources.contents import Contents
 from mrigmm.data.sources.file_names import NamedFile, read_name, sequences_in
 from mrigmm.errors import InputError, some_of
+from mrigmm.labels import SEQUENCES
 
 
 def read(folder: Folder, options: Options) -> Cohort:

@@ -18,8 +18,8 @@ from mrigmm.data.sources.contents import Contents, schemes_of
 from mrigmm.data.sources.file_names import NamedFile
 from mrigmm.data.visits import visit_of
 from mrigmm.errors import InputError, Problem, some_of
+from mrigmm.labels import SEQUENCES
 
-SEQUENCES = ("LGE", "T2", "bSSFP")
 REGION, IGNORE = "region", "ignore"
 # A reading of the names in which more of the files than this have a rival is not the right one; nor one in
 # which so many studies lack what others of the same name have.

@@ -24,6 +24,7 @@ from mrigmm.data.sources.base import (
 )
 from mrigmm.data.sources.names import labels_of
 from mrigmm.errors import InputError, Problem, some_of
+from mrigmm.labels import SEQUENCES
 
 _FILE = re.compile(
     rf"(?:.*/)?(?P<sub>sub-[a-z0-9]+)/(?:(?P<ses>ses-[a-z0-9]+)/)?anat/[^/]+{NIFTI}", re.IGNORECASE
@@ -32,7 +33,6 @@ _REGION = "region"
 # A mask of the left ventricle, by its entity `label` or `desc`.
 _REGION_NAME = re.compile(r".*_(?:label|desc)-lv_(?:.*_)?mask", re.IGNORECASE)
 _TELLING = ("acq", "rec", "desc", "view")  # entities whose values name what an image shows
-_SHIPPED = ("LGE", "T2", "bSSFP")
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def read(folder: Folder, options: Options) -> Cohort:
         for study, files in studies.items()
     )
     names = {name for entry in entries for name in entry.images}
-    sequences = (*(name for name in _SHIPPED if name in names), *sorted(names.difference(_SHIPPED)))
+    sequences = (*(name for name in SEQUENCES if name in names), *sorted(names.difference(SEQUENCES)))
     labelled = any(entry.label is not None for entry in entries)
     labels = options.labels or (_table(folder, options) if labelled else {})
     gone = _without_any_image(folder, notes, studies, [problem.study for problem in problems])

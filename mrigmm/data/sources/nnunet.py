@@ -10,6 +10,7 @@ from typing import Any
 from mrigmm.data.sources.base import LABEL, NIFTI, Cohort, Folder, Kind, Options, assign, simple_entries
 from mrigmm.data.sources.names import labels_of, require_known, sequence_name
 from mrigmm.errors import InputError
+from mrigmm.labels import SEQUENCES
 
 _LAYOUT = "dataset.json"
 
@@ -48,7 +49,7 @@ def read(folder: Folder, options: Options) -> Cohort:
     notes = [
         f"the channel '{name}' keeps its name; the shipped prior knows LGE, T2 and bSSFP (--rename)"
         for name in sequences.values()
-        if name not in ("LGE", "T2", "bSSFP")
+        if name not in SEQUENCES
     ]
     labels = options.labels or labels_of(pairs, options.rename)
     return Cohort(tuple(sequences.values()), labels, entries, tuple(notes), problems=problems)

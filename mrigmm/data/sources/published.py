@@ -20,7 +20,7 @@ from mrigmm.data.sources.base import (
     split_of_folders,
     study_pattern,
 )
-from mrigmm.labels import SCHEMES
+from mrigmm.labels import SCHEMES, SEQUENCES
 
 # Entries of the studies of a folder, and what the user should know.
 _Entries = Callable[[Folder, StudyFiles], tuple[tuple[Entry, ...], tuple[str, ...]]]
@@ -139,7 +139,7 @@ PUBLISHED: Mapping[str, Kind] = {
         "Case3001_{C0,LGE,T2,gd}.nii.gz",
         scheme="myops",
         mark=r"(?:myops_(?:training|test)_\d+_(?:C0|DE|T2|gd)|Case_?\d+_(?:C0|gd))",
-        sequences=("LGE", "T2", "bSSFP"),
+        sequences=SEQUENCES,
         entries=_of_myops,
     ),
     "emidec": _kind(

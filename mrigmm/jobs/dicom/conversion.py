@@ -12,7 +12,7 @@ from typing import Any
 
 from mrigmm.data.dicom import doubts
 from mrigmm.data.dicom.drawn import LABELS, REGIONS, drawn_maps, study_ids
-from mrigmm.data.dicom.recognise import SEQUENCES, choose
+from mrigmm.data.dicom.recognise import choose
 from mrigmm.data.dicom.record import (
     IMAGES,
     RECORD_FILE,
@@ -30,6 +30,7 @@ from mrigmm.data.files import require_new_folder, write_text
 from mrigmm.data.sources.names import label_ids, labels_as_json
 from mrigmm.errors import InputError, Problem, counted, some_of, told
 from mrigmm.jobs.common import Outcome, Track
+from mrigmm.labels import SEQUENCES
 
 MAP_FILE = "map.yaml"
 _SAID = 5  # of what is known of series in the message that there is no study

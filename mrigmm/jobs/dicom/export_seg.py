@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mrigmm.data.dicom.recognise import SEQUENCES
 from mrigmm.data.dicom.record import IMAGES, RECORD_FILE, Origin, image_name, read_record
 from mrigmm.data.dicom.source import matching_source, read_folder, recorded_source
 from mrigmm.data.files import sha256
@@ -15,6 +14,7 @@ from mrigmm.jobs.common import DISCLAIMER, Track
 from mrigmm.jobs.quantify import measure_now
 from mrigmm.jobs.quantifying.inputs import maps_of
 from mrigmm.jobs.reading.prediction_folder import Prediction
+from mrigmm.labels import SEQUENCES
 
 
 class DicomSegs:
