@@ -154,10 +154,7 @@ def left_out(rows: list[dict[str, Any]], names: tuple[str, ...]) -> np.ndarray:
 
 def table_of(rows: list[dict[str, Any]]) -> str:
     """Return the AUROC of every score, and its 95 % bootstrap interval over studies, in Markdown."""
-    lines = [
-        "| score | nothing given | wall given | both |",
-        "|---|---|---|---|",
-    ]
+    lines = ["| score | nothing given | wall given | both |", "|---|---|---|---|"]
     ill = [row for row in rows if row["dice"] is not None]
     values = {name: np.array([score(row) for row in ill]) for name, score in SCORES.items()}
     values |= {name: left_out(ill, names) for name, names in REGRESSED.items()}

@@ -45,11 +45,7 @@ SHAPE = (16, 14, 3)
 SPACING_MM = (1.2, 1.2, 10.0)
 LABELS = {"background": 0, "blood": 1, "myocardium": 2, "edema": 3, "scar": 4}
 # Intensities of background, blood, myocardium, edema, scar (scanner units).
-CONTRAST = {
-    "LGE": (40, 160, 30, 45, 240),
-    "T2": (30, 40, 80, 190, 160),
-    "bSSFP": (60, 250, 90, 110, 120),
-}
+CONTRAST = {"LGE": (40, 160, 30, 45, 240), "T2": (30, 40, 80, 190, 160), "bSSFP": (60, 250, 90, 110, 120)}
 
 
 def oblique_affine(
@@ -152,11 +148,7 @@ class Workshop:
         }
 
     def manifest(
-        self,
-        test: Sequence[Mapping[str, Any]] | None = None,
-        *,
-        name: str = "manifest.json",
-        **changes: Any,
+        self, test: Sequence[Mapping[str, Any]] | None = None, *, name: str = "manifest.json", **changes: Any
     ) -> Path:
         """Write a manifest; default one study under "test". A change to None leaves the key out."""
         content: dict[str, Any] = {

@@ -32,8 +32,7 @@ from .cases import SHAPE
 
 def examples(count):
     return settings(
-        max_examples=count,
-        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+        max_examples=count, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
     )
 
 

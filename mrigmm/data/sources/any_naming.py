@@ -11,14 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from mrigmm.data.sources.any_studies import (
-    IGNORE,
-    OPTION,
-    REGION,
-    FoundFiles,
-    studies_of,
-    with_scheme,
-)
+from mrigmm.data.sources.any_studies import IGNORE, OPTION, REGION, FoundFiles, studies_of, with_scheme
 from mrigmm.data.sources.base import LABEL, NIFTI, Cohort, Folder, Kind, Options, Question
 from mrigmm.data.sources.contents import Contents
 from mrigmm.data.sources.file_names import NamedFile, read_name, sequences_in

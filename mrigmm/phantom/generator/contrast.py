@@ -26,11 +26,7 @@ _BLOOD, _MYO, _EDEMA, _SCAR = range(len(CLASSES))
 _MVO_LGE = (-0.3, 0.9)  # dark core above normal wall, z, between the two centres' figures and beyond
 _MVO_OTHER = (-0.6, 0.4)
 _AROUND = (Tissue.AIR, Tissue.LUNG, Tissue.LIVER, Tissue.MUSCLE, Tissue.FAT)
-_LIKE = {
-    Tissue.PAPILLARY: _MYO,
-    Tissue.RV_WALL: _MYO,
-    Tissue.RV_BLOOD: _BLOOD,
-}
+_LIKE = {Tissue.PAPILLARY: _MYO, Tissue.RV_WALL: _MYO, Tissue.RV_BLOOD: _BLOOD}
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,7 @@ FloatArray = NDArray[np.floating[Any]]
 
 
 def scan(
-    signal: FloatArray,
-    zero: FloatArray,
-    *,
-    psir: bool,
-    ranges: GeneratorRanges,
-    rng: np.random.Generator,
+    signal: FloatArray, zero: FloatArray, *, psir: bool, ranges: GeneratorRanges, rng: np.random.Generator
 ) -> FloatArray:
     """Take images of the signal.
 
