@@ -289,8 +289,9 @@ def _without_region(studies: Sequence[str], folder: Path) -> list[Problem]:
     if not studies:
         return []
     text = (
-        f"{counted(len(studies), 'study', 'studies')} without a region map ({some_of(studies)}): save it as "
-        f"{folder / REGIONS}/<id>.nii.gz and run again with --map {folder / MAP_FILE}"
+        f"{counted(len(studies), 'study', 'studies')} without a region map ({some_of(studies)}): the "
+        f"pretrained networks find the ventricle; to give a map, save it as {folder / REGIONS}/<id>.nii.gz "
+        f"and run again (mrigmm manifest with --map {folder / MAP_FILE})"
     )
     return [Problem(text, severity="note")]
 
