@@ -74,9 +74,11 @@ def _load_json(path: Path) -> dict[str, Any]:
         raise InputError(
             "the manifest cannot be read",
             file=path,
-            expected="a JSON file (docs/data.md)" if folder else None,
+            expected="a JSON file in UTF-8 (docs/data.md)",
             got="a folder" if folder else str(error),
-            remedy=f"make its manifest first, for example: {make_it}" if folder else "give a JSON file",
+            remedy=f"make its manifest first, for example: {make_it}"
+            if folder
+            else "give a JSON file; one with letters of another encoding, saved as UTF-8",
         ) from None
     except (ValueError, RecursionError) as error:
         raise InputError(

@@ -303,7 +303,7 @@ class ManifestStructure:
         seen: dict[str, str] = {}
         for split, studies in splits.items():
             for study in studies:
-                key = study.id.casefold()  # some file systems ignore case
+                key = study.id.strip().casefold()  # file systems ignore case, and eyes a blank at the end
                 if key in seen:
                     self._problem(
                         "the study id stands twice", study.id, got=f"in '{seen[key]}' and in '{split}'"

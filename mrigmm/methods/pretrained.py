@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mrigmm.data.geometry import largest_piece, plane_box
-from mrigmm.data.quality import looks_swapped, looks_turned
+from mrigmm.data.quality import misleading
 from mrigmm.data.study_tensors import WHOLE, PlaneBox, StudyTensors, packed
 from mrigmm.labels import KEY_SEQUENCES, SEGMENTER_CLASSES, Region, allowed_classes, class_ids
 from mrigmm.methods.base import (
@@ -162,9 +162,8 @@ class PretrainedMethod:
                 resp, warnings = set_aside(resp, classes), (NO_INFARCT,)
                 labels = decided_labels(resp, study.region, classes, voxel_volume_ml=volume)
         quality = expected_dice(solved.features, calibration)
-        # Calibrated on sequences that are what they are named, and lie where their headers say.
-        misnamed = (study.found_region or {}).get("misnamed") or looks_swapped(study.findings)
-        if quality and not misnamed and not looks_turned(study.findings):
+        named = not (study.found_region or {}).get("misnamed")
+        if quality and named and not misleading(study.findings):
             details["expected_dice"] = quality
         mixture, density = one_mixture(study, study.region, resp, classes)
         mvo = (labels == class_ids(classes).get("scar", -1)) & (seen.mvo > 0.5)

@@ -105,6 +105,7 @@ CASES = [
     ("cut short", raw('{"modality": {"0": "LGE"'), JSON, ""),
     ("YAML", raw("modality:\n  '0': LGE\n"), JSON, ""),
     ("binary", raw(bytes(range(256)) * 4), "the manifest cannot be read", ""),
+    ("Latin-1", raw('{"name": "é"}'.encode("latin-1")), "the manifest cannot be read", ""),
     ("UTF-16", raw('{"modality": {}}'.encode("utf-16")), "the manifest cannot be read", ""),
     ("a list", raw("[]"), "the manifest is not a JSON object", ""),
     ("a text", raw('"x"'), "the manifest is not a JSON object", ""),
@@ -159,6 +160,12 @@ CASES = [
         lambda p: p.manifest(studies=[p.good, {**p.bad, "id": "GOOD"}]),
         "the study id stands twice",
         "GOOD",
+    ),
+    (
+        "two ids that differ in a blank at the end",
+        lambda p: p.manifest(studies=[p.good, {**p.bad, "id": "good "}]),
+        "the study id stands twice",
+        "good",
     ),
     (
         "two ids that differ in how é is written",

@@ -12,10 +12,14 @@ from mrigmm.data.quality.cohort import (
     unknown_classes,
     unknown_sequences,
 )
-from mrigmm.data.quality.correspondence import looks_turned
 from mrigmm.data.quality.grids import implausible_size, implausible_spacing, on_another_grid, size_problems
-from mrigmm.data.quality.regions import looks_swapped
-from mrigmm.data.quality.study import codes_slices_last, grid_problems, region_problems, study_problems
+from mrigmm.data.quality.study import (
+    codes_slices_last,
+    grid_problems,
+    misleading,
+    region_problems,
+    study_problems,
+)
 from mrigmm.data.quality.topology import exchanged, slice_shapes
 
 __all__ = [
@@ -25,8 +29,7 @@ __all__ = [
     "grid_problems",
     "implausible_size",
     "implausible_spacing",
-    "looks_swapped",
-    "looks_turned",
+    "misleading",
     "on_another_grid",
     "patients_in_two_splits",
     "region_problems",

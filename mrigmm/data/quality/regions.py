@@ -40,6 +40,7 @@ def touches_border(region: NDArray[np.uint8]) -> Problem | None:
 # Where the cavity is brighter (+1) or darker (-1) than the wall. In LGE a large scar is as bright as blood,
 # so that it is asked about the place of a region only where it is alone.
 CAVITY_SIGN: Mapping[str, int] = {"LGE": +1, "T2": -1, "bSSFP": +1}
+_ELSEWHERE = "the region map does not seem to lie on the heart"
 _EVERY_PATIENT = ("T2", "bSSFP")
 # Of the largest distance to the outline, in a region that does not tell cavity from wall.
 _INNER, _OUTER = 0.6, 0.3
@@ -105,8 +106,8 @@ def _unlike(name: str) -> str:
 
 
 def looks_swapped(findings: Iterable[Problem]) -> bool:
-    """Return whether `swapped` is among the findings about a study."""
-    return any(problem.what in map(_unlike, CAVITY_SIGN) for problem in findings)
+    """Return whether `swapped` or `misplaced` is among the findings about a study."""
+    return any(problem.what in (*map(_unlike, CAVITY_SIGN), _ELSEWHERE) for problem in findings)
 
 
 def misplaced(contrasts: Mapping[str, float]) -> Problem | None:
@@ -124,7 +125,7 @@ def misplaced(contrasts: Mapping[str, float]) -> Problem | None:
     if min(towards.values()) < SWAPPED_CONTRAST:
         return None  # `swapped` says so
     return Problem(
-        "the region map does not seem to lie on the heart",
+        _ELSEWHERE,
         expected=f"a cavity that differs from the wall by {least:g} SD of the region or more",
         got=", ".join(f"{name} {abs(contrasts[name]):.1f} SD" for name in towards),
         remedy="look at the map over the images: it may be another patient's, or shifted",

@@ -12,10 +12,11 @@ from mrigmm.data.cine import values_in_region
 from mrigmm.data.geometry import Grid, plane_box, with_slices_last
 from mrigmm.data.nifti_place import itk_opens
 from mrigmm.data.quality.cohort import same_images
-from mrigmm.data.quality.correspondence import turned_sequences
+from mrigmm.data.quality.correspondence import looks_turned, turned_sequences
 from mrigmm.data.quality.grids import implausible_spacing, not_parallel, sheared, size_problems
 from mrigmm.data.quality.regions import (
     cavity_contrast,
+    looks_swapped,
     misplaced,
     negative,
     saturated,
@@ -62,6 +63,13 @@ def study_problems(
     if of_the_ventricle(classes):
         yield from region_problems(region, grid, classes)
         yield from _contrast_problems(region, grid, on_grid)
+
+
+def misleading(findings: Sequence[Problem]) -> bool:
+    """Return whether, by its findings, a study is not what it says: sequences of other names or places, or a
+    region elsewhere; what is calibrated on studies that are says nothing of it.
+    """
+    return looks_swapped(findings) or looks_turned(findings)
 
 
 def grid_problems(images: Mapping[str, Volume], reference: str) -> Iterator[Problem]:

@@ -170,5 +170,9 @@ def _refuse_other_options(asked: TrainOptions) -> None:
             got=", ".join(flags),
             remedy="leave them out, or train a deep GMM: --preset, without --labels and --from",
         )
+    if asked.seeds is not None and asked.seeds < 1:
+        raise InputError(
+            "no network would be trained", expected="--seeds of 1 or more", got=f"--seeds {asked.seeds}"
+        )
     if not asked.labels and asked.folds is not None:
         raise InputError("folds are scored on labels", got="--folds without --labels", remedy="add --labels")

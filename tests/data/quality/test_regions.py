@@ -101,6 +101,7 @@ def test_misplaced(contrasts, good):
     assert (found is None) is good
     if found:
         assert found.severity == "warning"
+        assert looks_swapped([found])  # no Dice is expected
 
 
 def test_a_region_beside_the_ventricle_is_misplaced():

@@ -186,6 +186,13 @@ def test_the_best_mean_over_folds_is_chosen_and_the_start_of_equals():
     assert vars(best_choice([fold(*[float("nan")] * 3)])) == {"step": 0, "share": 0.0}
 
 
+@pytest.mark.parametrize(("labels", "seeds"), [(True, 0), (False, -1)])
+def test_no_network_at_all(cohort, tmp_path, labels, seeds):
+    with pytest.raises(InputError, match="no network would be trained"):
+        mrigmm.train(cohort, tmp_path / "run", labels=labels, seeds=seeds)
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_cannot_be_asked_for(workshop, start, cohort, tmp_path):
     out = tmp_path / "run"
     with pytest.raises(InputError, match="does not have these options") as error:
