@@ -142,10 +142,14 @@ class Turn:
 
     def undo(self, array: NDArray[Any]) -> NDArray[Any]:
         """The way back, exactly."""
+        return np.ascontiguousarray(self.undone(array))
+
+    def undone(self, array: NDArray[Any]) -> NDArray[Any]:
+        """`undo` as a view of the array."""
         lead = array.ndim - 3
         back = np.argsort(self.axes)
         straight = self._flip(array)
-        return np.ascontiguousarray(straight.transpose(*range(lead), *(lead + int(axis) for axis in back)))
+        return straight.transpose(*range(lead), *(lead + int(axis) for axis in back))
 
     def _flip(self, array: NDArray[Any]) -> NDArray[Any]:
         lead = array.ndim - 3
@@ -266,7 +270,9 @@ def filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
     As `scipy.ndimage.binary_fill_holes`, which grows the outside pixel by pixel and takes many times as long.
     """
-    parts, _ = ndimage.label(np.pad(~mask, 1, constant_values=True))
+    around = np.ones((mask.shape[0] + 2, mask.shape[1] + 2), dtype=bool)
+    np.logical_not(mask, out=around[1:-1, 1:-1])
+    parts, _ = ndimage.label(around)
     return np.asarray(parts[1:-1, 1:-1] != parts[0, 0])
 
 

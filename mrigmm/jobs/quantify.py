@@ -192,16 +192,16 @@ def predicted_quantities(
     """The numbers of a study that was just segmented, for its side file."""
     grid = study.output.grid
 
-    def in_file(maps: Tensor) -> NDArray[Any]:
-        return np.moveaxis(study.to_input_grid(maps), grid.slice_axis - 3, -1)
+    def in_file(maps: Tensor) -> NDArray[Any]:  # a view: what is measured is cut out first
+        return np.moveaxis(study.turn.undone(maps.numpy(force=True)), grid.slice_axis - 3, -1)
 
     maps = Maps(
-        in_file(result.labels[None])[0],
+        in_file(result.labels),
         class_ids(classes),
         slices_last_grid(grid),
         in_file(result.resp),
-        None if result.mvo is None else in_file(result.mvo[None])[0],
-        rv=None if result.rv is None else in_file(result.rv[None])[0],
+        None if result.mvo is None else in_file(result.mvo),
+        rv=None if result.rv is None else in_file(result.rv),
     )
     row = shown(quantify_maps(maps).as_dict(), method)
     row["volumes"] |= verdict_numbers(result.details)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from mrigmm.data.geometry import plane_box
-from mrigmm.quantification.transmurality import cavity_body, centre_mm
+from mrigmm.quantification.transmurality import cavity_bodies, cavity_body, centre_mm
 
 N_SEGMENTS = 16
 N_RINGS = 3
@@ -185,27 +185,34 @@ def insertion_by_rv(rv: Mask, cavity: Mask, wall: Mask, affine: Floats, *, base_
     return _mean_degrees(ends[:, 0])[0] if len(ends) else None
 
 
-def contact_ends(rv: Mask, cavity: Mask, wall: Mask, affine: Floats, *, base_first: bool) -> Floats:
+def contact_ends(
+    rv: Mask, cavity: Mask, wall: Mask, affine: Floats, *, base_first: bool, bodies: Mask | None = None
+) -> Floats:
     """Ends (S, 2) of the arc where the ventricles meet: anterior, inferior, of S slices that show both.
 
-    Angles in radians around the cavity's centre, in `plane_axes`.
+    Angles in radians around the cavity's centre, in `plane_axes`. `bodies` are those of `cavity_bodies`,
+    where they are known.
     """
     _, in_plane = plane_axes(affine)
     spacing = np.linalg.norm(in_plane, axis=0)
     way = towards_septum(base_first)
-    box = plane_box(cavity | wall, margin=int(np.ceil(_SEPTUM_MM / spacing.min())))
-    rv, cavity, wall = rv[box], cavity[box], wall[box]
+    margin = int(np.ceil(_SEPTUM_MM / spacing.min()))
+    box = plane_box(cavity | wall, margin=margin)
+    rv, wall, cavity = rv[box], wall[box], cavity[box]
+    bodies = cavity_bodies(cavity, wall) if bodies is None else bodies[box]
     ends = []
     for z in range(rv.shape[2]):
-        body = cavity_body(cavity[..., z], wall[..., z])
-        left = body | wall[..., z]
-        if not body.any() or not rv[..., z].any():
+        body = bodies[..., z]
+        near = plane_box(rv[..., z], margin=margin)
+        left = (body | wall[..., z])[near]
+        if not body.any() or not rv[..., z].any() or not left.any():
             continue
         nearest = ndimage.distance_transform_edt(
             ~left, sampling=spacing, return_distances=False, return_indices=True
         )  # (2, X, Y), the place of the left ventricle's pixel
-        places = np.array(np.nonzero(rv[..., z]))  # (2, N)
+        places = np.array(np.nonzero(rv[near][..., z]))  # (2, N)
         apart = np.linalg.norm(spacing[:, None] * (places - nearest[:, *places]), axis=0)
+        places += np.array([[near[0].start], [near[1].start]])
         places = places[:, apart <= _SEPTUM_MM]
         if not places.size:
             continue
@@ -218,7 +225,13 @@ def contact_ends(rv: Mask, cavity: Mask, wall: Mask, affine: Floats, *, base_fir
 
 
 def automatic_orientation(
-    rv: Mask, cavity: Mask, wall: Mask, affine: Floats, *, base_first: bool | None = None
+    rv: Mask,
+    cavity: Mask,
+    wall: Mask,
+    affine: Floats,
+    *,
+    base_first: bool | None = None,
+    bodies: Mask | None = None,
 ) -> Orientation | str:
     """Base and anterior insertion as ventricles and header show them, where that is safe.
 
@@ -232,6 +245,7 @@ def automatic_orientation(
         wall: (X, Y, Z) of the left ventricle.
         affine: (4, 4) of these arrays, slices last.
         base_first: where the user named the base.
+        bodies: (X, Y, Z) `cavity_bodies`, where they are known.
 
     Returns:
         Or in words why not.
@@ -243,7 +257,7 @@ def automatic_orientation(
         if not shown:
             return "neither the header nor the right ventricle that was found tells base from apex"
         (base_first,) = shown
-    ends = contact_ends(rv, cavity, wall, affine, base_first=base_first)
+    ends = contact_ends(rv, cavity, wall, affine, base_first=base_first, bodies=bodies)
     if len(ends) < N_RINGS:
         return f"the ventricles meet in {len(ends)} slices, {N_RINGS} are needed"
     anterior, spread = _mean_degrees(ends[:, 0])

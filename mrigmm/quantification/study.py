@@ -26,7 +26,12 @@ from mrigmm.quantification.segments import (
     slice_rings,
     towards_septum,
 )
-from mrigmm.quantification.transmurality import ray_degrees, ray_transmurality, summarise_rays
+from mrigmm.quantification.transmurality import (
+    cavity_bodies,
+    ray_degrees,
+    ray_transmurality,
+    summarise_rays,
+)
 from mrigmm.quantification.volumes import clinical_numbers, probabilities, volumes_ml
 
 # Infarct and edema move together within it, so that its draws say nothing about its spread.
@@ -81,6 +86,11 @@ class Maps:
     def wall(self) -> Mask:
         """(X, Y, Z), infarct included."""
         return self.mask(*wall_classes(list(self.ids)))
+
+    @cached_property
+    def bodies(self) -> Mask:
+        """(X, Y, Z), the cavity of every slice in one piece (`cavity_body`)."""
+        return cavity_bodies(self.cavity, self.wall)
 
     @cached_property
     def scar(self) -> Mask:
@@ -226,10 +236,10 @@ def _rays(maps: Maps) -> NDArray[np.float64]:
     """Transmurality (%) of every slice and ray (Z, N_RAYS)."""
     _, in_plane = plane_axes(maps.grid.affine)
     box = plane_box(maps.cavity | maps.wall)
-    cavity, wall, scar = maps.cavity[box], maps.wall[box], maps.scar[box]
+    cavity, wall, scar, bodies = (part[box] for part in (maps.cavity, maps.wall, maps.scar, maps.bodies))
     return np.stack(
         [
-            ray_transmurality(cavity[..., z], wall[..., z], scar[..., z], in_plane)
+            ray_transmurality(cavity[..., z], wall[..., z], scar[..., z], in_plane, body=bodies[..., z])
             for z in range(wall.shape[2])
         ]
     )
@@ -257,7 +267,9 @@ def _found_orientation(maps: Maps, base_first: bool | None, notes: list[str]) ->
             "AHA segments are not numbered: base and anterior insertion of the right ventricle are not known"
         )
         return None
-    found = automatic_orientation(maps.rv, maps.cavity, maps.wall, maps.grid.affine, base_first=base_first)
+    found = automatic_orientation(
+        maps.rv, maps.cavity, maps.wall, maps.grid.affine, base_first=base_first, bodies=maps.bodies
+    )
     if isinstance(found, str):
         notes.append(f"AHA segments are not numbered: {found}")
         return None

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrigmm.data.geometry import filled, largest_piece
+from mrigmm.data.geometry import filled, largest_piece, plane_box
 
 N_RAYS = 180
 # Samples along a ray per pixel: a pixel at the border counts by the length that the ray runs in it.
@@ -35,7 +35,17 @@ def cavity_body(cavity: Mask, wall: Mask) -> Mask:
     Empty where there is neither.
     """
     found = cavity if cavity.any() else filled(wall) & ~wall
-    return filled(largest_piece(found))
+    box, body = plane_box(found), np.zeros_like(found)
+    body[box] = filled(largest_piece(found[box]))
+    return body
+
+
+def cavity_bodies(cavity: Mask, wall: Mask) -> Mask:
+    """Return `cavity_body` of all slices (X, Y, Z)."""
+    bodies = np.zeros_like(cavity)
+    for z in range(cavity.shape[2]):
+        bodies[..., z] = cavity_body(cavity[..., z], wall[..., z])
+    return bodies
 
 
 def centre_mm(body: Mask, axes_mm: Floats) -> Floats:
@@ -45,10 +55,13 @@ def centre_mm(body: Mask, axes_mm: Floats) -> Floats:
         body: not empty.
         axes_mm: (2, 2), its columns one step along each array axis.
     """
-    return np.asarray(axes_mm @ np.argwhere(body).mean(axis=0))
+    x, y = (np.arange(n) @ body.sum(axis=1 - axis) for axis, n in enumerate(body.shape))
+    return np.asarray(axes_mm @ (np.array([x, y]) / body.sum()))
 
 
-def ray_transmurality(cavity: Mask, wall: Mask, infarct: Mask, axes_mm: Floats) -> Floats:
+def ray_transmurality(
+    cavity: Mask, wall: Mask, infarct: Mask, axes_mm: Floats, *, body: Mask | None = None
+) -> Floats:
     """Return the share (%) of the wall from endocardium to epicardium that is infarct, along each ray.
 
     A ray starts at the centre of the cavity. The endocardium is where it leaves the cavity for the last
@@ -59,11 +72,12 @@ def ray_transmurality(cavity: Mask, wall: Mask, infarct: Mask, axes_mm: Floats) 
         wall: (X, Y), infarct included.
         infarct: (X, Y).
         axes_mm: (2, 2), its columns one step along each array axis in mm (not perpendicular when sheared).
+        body: `cavity_body`, where it is known.
 
     Returns:
         (N_RAYS,) percent; NaN where a ray meets no wall, everywhere in a slice without cavity or wall.
     """
-    body = cavity_body(cavity, wall)
+    body = cavity_body(cavity, wall) if body is None else body
     if not body.any() or not wall.any():
         return np.full(N_RAYS, np.nan)
     # 1: cavity, 2: wall, 3: infarct; islands of blood in the wall are wall.
@@ -97,15 +111,19 @@ def _along_rays(
     directions = np.stack([np.cos(angles), np.sin(angles)])  # (2, N_RAYS)
     to_index = np.linalg.inv(axes_mm)
     start = to_index @ start_mm
-    index = start[:, None, None] + (to_index @ directions)[:, :, None] * radii
+    index = (to_index @ directions)[:, :, None] * radii
+    index += start[:, None, None]
     np.rint(index, out=index)
     # What lies beyond the array is outside; the farthest that a ray goes is its end.
     ends = index[..., -1]
     before = np.maximum(-ends.min(axis=1), 0).astype(np.intp)
     after = np.maximum(ends.max(axis=1) - values.shape + 1, 0).astype(np.intp)
-    padded = np.pad(values, [*zip(before, after, strict=True)])
-    x, y = index + before[:, None, None]
-    return np.asarray(padded.ravel()[(x * padded.shape[1] + y).astype(np.intp)])
+    padded = np.zeros(values.shape + before + after, values.dtype)
+    padded[before[0] :, before[1] :][: values.shape[0], : values.shape[1]] = values
+    index += before[:, None, None]
+    index[0] *= padded.shape[1]
+    index[0] += index[1]
+    return np.asarray(padded.ravel()[index[0].astype(np.intp)])
 
 
 def summarise_rays(percent: Floats) -> dict[str, float]:
