@@ -1,5 +1,6 @@
 """What is said where, and what --quiet, --verbose and --json make of it."""
 
+import ctypes
 import json
 import os
 import pty
@@ -251,3 +252,25 @@ def test_what_is_the_same_of_several_studies_is_said_once(cli, workshop, tmp_pat
     assert cli(*arguments, "--verbose").err.count("no left ventricle was found") == 2
     said = json.loads(cli(*arguments, "--json").out)["problems"]
     assert [p["study"] for p in said if "no left ventricle was found" in p["what"]] == ["p5", "p6"]
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="not glibc")
+@pytest.mark.parametrize(("variables", "kept"), [({}, True), ({"MALLOC_ARENA_MAX": "1"}, False)])
+def test_freed_memory_is_kept(variables, kept):
+    """16 blocks of 1 MiB, freed: as many pages stay, or none."""
+    program = """
+from mrigmm.cli.console import keep_freed_memory
+pages = lambda: int(open("/proc/self/statm").read().split()[1])
+keep_freed_memory()
+before = pages()
+blocks = [b"x" * 2**20 for _ in range(16)]
+most = pages() - before
+del blocks
+print(most, pages() - before)
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    answer = subprocess.run(
+        [sys.executable, "-c", program], env={**environment, **variables}, capture_output=True, check=True
+    )
+    most, left = map(int, answer.stdout.split())
+    assert left > 0.9 * most if kept else left < 0.1 * most
