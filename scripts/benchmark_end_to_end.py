@@ -121,6 +121,10 @@ def watch(clock: StageClock) -> None:
 
 def program(name: str, cohort: Path, run: Path, memory: bool) -> dict[str, float]:
     """Stages of one program on the cohort, after a study that warms up what is only once per process."""
+    from mrigmm.cli.console import keep_freed_memory
+
+    if name != "files":  # as the command line does
+        keep_freed_memory()
     clock = StageClock(memory)
     do = _files_only if name == "files" else _predict
     manifest = json.loads(cohort.read_text())
