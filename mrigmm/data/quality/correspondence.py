@@ -22,6 +22,7 @@ Floats = NDArray[np.float32]
 
 _PIXEL_MM = 4.0  # edges are compared on pixels of about this size
 _LEAST_BLOCKS = 24  # along both axes; the edges of fewer correlate by chance
+_SIMPLER = 0.02  # correlation that a further turn has to add: a ring fits nearly as well in any direction
 _WHAT = "does not lie on"
 
 
@@ -88,7 +89,8 @@ def _fits(one: Floats, other: Floats) -> tuple[float, _Fit | None]:
         order = linear_sum_assignment(-found)[1]
         score = float(found[np.arange(n), order].sum())
         moved = n if swap or x or y else int((order != np.arange(n)).sum())
-        if moved and score > max(best, plain + TURNED_MARGIN * moved):
+        simpler = best if fit is None else best + _SIMPLER * n
+        if moved and score > max(simpler, plain + TURNED_MARGIN * moved):
             best = score
             how = {
                 "its axes in plane exchanged": swap,
