@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Unpack
 
+from mrigmm.data.files import require_new_folder
 from mrigmm.data.sources.base import Ask, nobody
 from mrigmm.errors import InputError, Problem
 from mrigmm.jobs.check import check_cohort
@@ -91,6 +92,7 @@ def segment_folder(
     contradictions = chosen.contradictions()
     if contradictions:
         raise InputError.from_problems(contradictions)
+    require_new_folder(folder, holds="*", overwrite=True)  # whether the results in it may stay is asked later
     patterns = {name: (p,) if isinstance(p, str) else tuple(p) for name, p in (images or {}).items()}
     root = None if data_root is None else Path(data_root)
     reading = Reading(kind, patterns, labels, root, ask or nobody)

@@ -109,6 +109,14 @@ def test_results_inside_the_folder_are_no_images(lab):
         understand(lab, lab, Reading())
 
 
+def test_the_output_is_one_of_the_images(lab, tmp_path):
+    file = next(lab.rglob("*.nii.gz"))
+    before = file.read_bytes()
+    with pytest.raises(InputError, match="the output is not a folder"):
+        mrigmm.segment_folder(file, file)
+    assert file.read_bytes() == before
+
+
 def test_one_study_by_its_files(lab, tmp_path):
     files = [lab / "P01_LGE.nii.gz", lab / "P01_T2.nii.gz"]
     found = understand(files, tmp_path / "a", Reading())
