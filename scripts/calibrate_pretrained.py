@@ -15,7 +15,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ PROTOCOLS: dict[str, tuple[bool, tuple[str, ...] | None]] = {
 THRESHOLD = 0.5  # of the probability, where three of four hearts have an infarct, as here
 GIVEN = ("wall_given", "lge_alone", "lge_alone_and_wall")
 INFARCT_FEATURES = (
-    *("log_ml", "certainty", "peak", "mean_probability", "contrast", "slices", "largest"),
+    *("log_ml", "certainty", "peak", "mean_probability", "contrast", "slices", "largest", "near_blood"),
     *GIVEN,
 )
 SHARES = (1.0, 0.5, 0.35, 0.2, 0.0)
@@ -161,15 +161,15 @@ def collect(options: argparse.Namespace) -> list[dict[str, Any]]:
     folder = shipped_folder() if options.networks is None else PretrainedFolder(options.networks)
     key = short_digest([digests_of(folder), PROTOCOLS, FEATURES, versions()["mrigmm"]])
     options.work.mkdir(parents=True, exist_ok=True)
-    for cohort in options.cohorts:
-        file = options.work / f"{cohort}_{options.seed}_{options.studies}_{key}.json"
+    for seed, cohort in product(options.seeds, options.cohorts):
+        file = options.work / f"{cohort}_{seed}_{options.studies}_{key}.json"
         if not file.exists():
             found = []
             with tempfile.TemporaryDirectory(dir=options.work) as place:
                 simulate_cohort(
                     Path(place) / "c",
                     n_studies=options.studies,
-                    seed=options.seed,
+                    seed=seed,
                     preset=cohort,
                     region="cavity-wall",
                 )
@@ -178,9 +178,24 @@ def collect(options: argparse.Namespace) -> list[dict[str, Any]]:
                 for study in manifest.split("all"):
                     found += rows_of(study, manifest.labels, cohort, sequences, options.networks)
             file.write_text(json.dumps(found, indent=1))
-            print(f"{cohort}: {summary(found)}", flush=True)
-        rows += json.loads(file.read_text())
+            print(f"{cohort}, seed {seed}: {summary(found)}", flush=True)
+        rows += [{**row, "seed": seed} for row in json.loads(file.read_text())]
     return rows
+
+
+def left_out(rows: list[dict[str, Any]]) -> list[tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
+    """Return rows of one cohort and seed, and those that a model may see which they test, for all of them.
+
+    The latter are of other cohorts and, where there are several seeds, of others: the same seed draws the
+    same hearts for most cohorts.
+    """
+    several = len({r["seed"] for r in rows}) > 1
+    parts = []
+    for cohort, seed in sorted({(r["cohort"], r["seed"]) for r in rows}):
+        own = [r for r in rows if (r["cohort"], r["seed"]) == (cohort, seed)]
+        others = [r for r in rows if r["cohort"] != cohort and not (several and r["seed"] == seed)]
+        parts.append((own, others))
+    return parts
 
 
 def summary(rows: list[dict[str, Any]]) -> str:
@@ -247,13 +262,13 @@ def score(row: dict[str, Any], model: dict[str, Any]) -> float:
     return float(x @ model["weights"]) + model["intercept"]
 
 
-def quality_table(title: str, rows: list[dict[str, Any]], name: str, cohorts: list[str]) -> str:
-    """Return expected and true Dice, each cohort left out of its own calibration, in Markdown."""
+def quality_table(title: str, rows: list[dict[str, Any]], name: str) -> str:
+    """Return expected and true Dice, cohorts and seeds left out of their own calibration, in Markdown."""
     expected, true = [], []
-    for cohort in cohorts:
-        model = fit_dice([r for r in rows if r["cohort"] != cohort], name)
-        for r in rows:
-            if r["cohort"] == cohort and r[name] is not None:
+    for own, others in left_out(rows):
+        model = fit_dice(others, name)
+        for r in own:
+            if r[name] is not None:
                 expected.append(np.clip(score(r, model), 0, 1))
                 true.append(r[name])
     expected_dice, true_dice = np.array(expected), np.array(true)
@@ -270,14 +285,16 @@ def quality_table(title: str, rows: list[dict[str, Any]], name: str, cohorts: li
     return "\n".join(lines) + "\n"
 
 
-def verdicts(rows: list[dict[str, Any]], cohorts: list[str]) -> tuple[float, str]:
-    """Return the AUROC of the infarct's probability, cohorts left out of their own calibration, and a table.
+def verdicts(rows: list[dict[str, Any]]) -> tuple[float, str]:
+    """Return the AUROC of the infarct's probability, cohorts and seeds left out of their own, and a table.
 
     The table says by what was given, in Markdown, how well hearts with and without infarct are told apart.
     """
-    others = {c: fit_infarct([r for r in rows if r["cohort"] != c]) for c in cohorts}
+    parts = left_out(rows)
+    rows = [r for own, _ in parts for r in own]
     truth = np.array([r["true_voxels"] > 0 for r in rows])
-    p = 1 / (1 + np.exp([-score(r, others[r["cohort"]]) for r in rows]))
+    models = ((own, fit_infarct(others)) for own, others in parts)
+    p = 1 / (1 + np.exp([-score(r, model) for own, model in models for r in own]))
     given = np.array([[r["features"][name] > 0 for name in GIVEN[:2]] for r in rows])
     lines = [
         "| given | infarcts | healthy | AUROC | sensitivity | specificity |",
@@ -294,36 +311,44 @@ def verdicts(rows: list[dict[str, Any]], cohorts: list[str]) -> tuple[float, str
     return float(roc_auc_score(truth, p)), "\n".join(lines) + "\n"
 
 
-def mass_intervals(rows: list[dict[str, Any]], cohorts: list[str]) -> str:
+def mass_intervals(rows: list[dict[str, Any]]) -> str:
     """Return how well conformal 95 % intervals of the infarct's volume hold, in Markdown.
 
     The log of true over found volume is regressed on `DICE_FEATURES`, its absolute residual likewise; the
-    interval is the 95th percentile of the residuals in units of the latter. Each cohort is left out of its
-    own intervals.
+    interval is the 95th percentile of the residuals in units of the latter. Cohorts and seeds are left out
+    of their own intervals.
     """
     lines = [
         "| given | studies | intervals that hold, worst cohort to best | width, median |",
         "|---|---|---|---|",
     ]
     for protocol in PROTOCOLS:
-        own = [r for r in rows if r["protocol"] == protocol and r["true_voxels"] and r["found_voxels"]]
-        x, _ = scaled(own, DICE_FEATURES)
-        error = np.log([r["true_voxels"] / r["found_voxels"] for r in own])
-        holds, widths = [], []
-        for cohort in (c for c in cohorts if any(r["cohort"] == c for r in own)):
-            left_out = np.array([r["cohort"] == cohort for r in own])
-            centre = Ridge(alpha=1.0).fit(x[~left_out], error[~left_out])
+        some = [r for r in rows if r["protocol"] == protocol and r["true_voxels"] and r["found_voxels"]]
+        held: dict[str, list[bool]] = {}
+        widths: list[float] = []
+        for own, others in left_out(some):
+            (x, error), (new_x, new_error) = mass_errors(others, others), mass_errors(own, others)
+            centre = Ridge(alpha=1.0).fit(x, error)
             residual = np.abs(error - centre.predict(x))
-            spread = Ridge(alpha=1.0).fit(x[~left_out], residual[~left_out])
-            scale = spread.predict(x).clip(0.05)
-            reach = np.quantile(residual[~left_out] / scale[~left_out], 0.95) * scale[left_out]
-            holds.append(float((residual[left_out] <= reach).mean()))
-            widths += list(np.exp(centre.predict(x[left_out])) * 2 * np.sinh(reach))
+            spread = Ridge(alpha=1.0).fit(x, residual)
+            reach = np.quantile(residual / spread.predict(x).clip(0.05), 0.95)
+            reach = reach * spread.predict(new_x).clip(0.05)
+            middle = centre.predict(new_x)
+            held.setdefault(own[0]["cohort"], []).extend(np.abs(new_error - middle) <= reach)
+            widths += list(np.exp(middle) * 2 * np.sinh(reach))
+        holds = [float(np.mean(values)) for values in held.values()]
         lines.append(
-            f"| {protocol} | {len(own)} | {min(holds):.0%} to {max(holds):.0%} "
+            f"| {protocol} | {len(some)} | {min(holds):.0%} to {max(holds):.0%} "
             f"| {np.median(widths):.0%} of the found volume |"
         )
     return "\n".join(lines) + "\n"
+
+
+def mass_errors(rows: list[dict[str, Any]], reference: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return features (N, F) by the reference rows' mean and SD, and the log of true over found volume."""
+    _, scale = scaled(reference, DICE_FEATURES)
+    x = np.array([[r["features"][name] for name in DICE_FEATURES] for r in rows])
+    return (x - scale["mean"]) / scale["sd"], np.log([r["true_voxels"] / r["found_voxels"] for r in rows])
 
 
 def main() -> None:
@@ -333,7 +358,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for the rows")
     parser.add_argument("--networks", type=Path, help="folder of mrigmm pretrain (default: those shipped)")
     parser.add_argument("--studies", type=int, default=12, help="per cohort")
-    parser.add_argument("--seed", type=int, default=900, help="tuning seed; report with another")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[900, 902], help="tuning seeds; report with another"
+    )
     parser.add_argument("--cohorts", nargs="+", default=[c for c in COHORTS if c in PRESETS])
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -341,7 +368,7 @@ def main() -> None:
     ill = [r for r in rows if r["true_voxels"]]
     unseen = [r for r in rows if not PROTOCOLS[r["protocol"]][0]]
     calibration = {
-        "seed": options.seed,
+        "seeds": options.seeds,
         "cohorts": options.cohorts,
         "studies": options.studies,
         "infarct": fit_infarct(rows),
@@ -352,13 +379,13 @@ def main() -> None:
     }
     options.out.write_text(json.dumps(calibration, indent=1) + "\n")
     (options.out.parent / "shares.md").write_text(shares_table(rows))
-    auroc, told_apart = verdicts(rows, options.cohorts)
+    auroc, told_apart = verdicts(rows)
     (options.out.parent / "quality.md").write_text(
-        quality_table("infarct", ill, "scar_dice", options.cohorts)
-        + quality_table("wall", unseen, "wall_dice", options.cohorts)
-        + f"{told_apart}\n{mass_intervals(rows, options.cohorts)}"
+        quality_table("infarct", ill, "scar_dice")
+        + quality_table("wall", unseen, "wall_dice")
+        + f"{told_apart}\n{mass_intervals(rows)}"
     )
-    print(f"AUROC, each cohort left out of its own calibration: {auroc:.3f}")
+    print(f"AUROC, cohorts and seeds left out of their own calibration: {auroc:.3f}")
     shown = ("auroc", "threshold", "sensitivity", "specificity", "n")
     print(json.dumps({name: calibration["infarct"][name] for name in shown}))
 

@@ -13,9 +13,21 @@ def test_rows_are_those_of_the_networks(tmp_path, monkeypatch):
     monkeypatch.setattr(script, "rows_of", rows_of)
     monkeypatch.setattr(script, "summary", str)
     monkeypatch.setattr(script, "digests_of", lambda folder: [folder.path.name])
-    options = Namespace(work=tmp_path / "rows", seed=1, studies=1, cohorts=["small"])
+    options = Namespace(work=tmp_path / "rows", seeds=[1], studies=1, cohorts=["small"])
     one, two = tmp_path / "one", tmp_path / "two"
     for networks in (None, one, two, one, None):
         (row,) = script.collect(Namespace(**vars(options), networks=networks))
-        assert row["networks"] == str(networks)
+        assert (row["networks"], row["seed"]) == (str(networks), 1)
     assert asked == [None, one, two]
+
+
+def test_neither_scanner_nor_hearts_of_a_test_are_seen():
+    rows = [{"cohort": c, "seed": s} for c in "ab" for s in (1, 2)]
+    parts = {(own[0]["cohort"], own[0]["seed"]): others for own, others in script.left_out(rows)}
+    assert parts["a", 1] == [{"cohort": "b", "seed": 2}]
+    assert len(parts) == 4
+
+
+def test_with_one_seed_the_other_cohorts_are_seen():
+    rows = [{"cohort": c, "seed": 1} for c in "abc"]
+    assert [len(others) for _, others in script.left_out(rows)] == [2, 2, 2]

@@ -6,7 +6,7 @@ segmentation; the coefficients stand in `calibration.json` beside the networks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,7 @@ FEATURES = (
     "spread",  # mean SD over networks and symmetries, in the region
     "certainty_of_all",  # mean probability of the class that a voxel is called
     "agreement",  # Dice of the infarct by the networks alone and by the study's own mixture alone
+    "near_blood",  # share of the infarct within `NEAR_MM` of blood, in plane: partial volume looks like it
     # What is given, 0 or 1: with LGE alone and nothing else, healthy hearts show most false infarct.
     "wall_given",  # cavity and wall
     "lge_alone",
@@ -43,6 +44,7 @@ VERDICT = ("infarct_probability", "infarct_set_aside", "estimated_dice")
 # In a calibration that was made for the networks that a run started from.
 OTHER_NETWORKS = "those of the start"
 _CONNECTED = ndimage.generate_binary_structure(3, 2)
+NEAR_MM = 2.0
 _LEAST_ML = 0.05
 _MOST_CONTRAST = 15.0
 
@@ -132,10 +134,24 @@ def study_features(
         "spread": float(spread[inside].mean()),
         "certainty_of_all": float(resp.amax(dim=0)[inside].mean()),
         "agreement": 2 * int((networks & mixture).sum()) / both if both else 1.0,
+        "near_blood": _share_near(scar.numpy(), cavity.numpy(), study.spacing_mm),
         "wall_given": float(wall_given),
         "lge_alone": float(alone),
         "lge_alone_and_wall": float(wall_given and alone),
     }
+
+
+def _share_near(
+    mask: np.ndarray[Any, np.dtype[np.bool_]],
+    blood: np.ndarray[Any, np.dtype[np.bool_]],
+    spacing_mm: Sequence[float],
+) -> float:
+    """Share of a mask (X, Y, Z) that lies within `NEAR_MM` of blood in its slice; 0 of an empty mask."""
+    near = 0
+    for z in np.flatnonzero(mask.any(axis=(0, 1)) & blood.any(axis=(0, 1))):
+        away = ndimage.distance_transform_edt(~blood[..., z], sampling=spacing_mm[:2])
+        near += int((away[mask[..., z]] < NEAR_MM).sum())
+    return near / max(int(mask.sum()), 1)
 
 
 def _slices_of(mask: Tensor) -> int:

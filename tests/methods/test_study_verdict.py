@@ -9,6 +9,7 @@ import torch
 from mrigmm.labels import Region
 from mrigmm.methods.study_verdict import (
     FEATURES,
+    _share_near,
     expected_dice,
     judge_infarct,
     of_other_networks,
@@ -74,6 +75,17 @@ def test_features_by_hand(ring, segmented):
     lge = study.image[0]
     contrast = (lge[scar].mean() - lge[normal].mean()) / (lge[normal].std() + 1e-3)
     assert found["contrast"] == pytest.approx(float(contrast))
+
+
+def test_share_of_an_infarct_beside_blood():
+    """The first row of 1.5 mm lies beside blood, the next one 3 mm away; a slice without blood has none."""
+    infarct, blood = torch.zeros(2, 6, 4, 2, dtype=torch.bool).numpy()
+    blood[0] = True
+    infarct[1:4] = True  # 3 rows of 4 in both slices
+    assert _share_near(infarct, blood, (1.5, 1.5, 10.0)) == pytest.approx(1 / 3)
+    blood[..., 1] = False
+    assert _share_near(infarct, blood, (1.5, 1.5, 10.0)) == pytest.approx(1 / 6)
+    assert _share_near(infarct & False, blood, (1.5, 1.5, 10.0)) == 0.0
 
 
 def test_networks_and_mixture_that_disagree(segmented):
