@@ -33,7 +33,9 @@ FEATURES = (
     "spread",  # mean SD over networks and symmetries, in the region
     "certainty_of_all",  # mean probability of the class that a voxel is called
     "agreement",  # Dice of the infarct by the networks alone and by the study's own mixture alone
-    "near_blood",  # share of the infarct within `NEAR_MM` of blood, in plane: partial volume looks like it
+    # Share of the infarct within `NEAR_MM` of blood in plane, where LGE alone shows both and no wall is
+    # given: there the border of the cavity looks like scar; else 0.
+    "near_blood",
     # What is given, 0 or 1: with LGE alone and nothing else, healthy hearts show most false infarct.
     "wall_given",  # cavity and wall
     "lge_alone",
@@ -122,6 +124,7 @@ def study_features(
     wall_given = study.found_region is None and bool((study.region == Region.CAVITY).any())
     # Of what the networks see: another contrast beside LGE tells them nothing.
     alone = {*present_sequences(study)} & {*NETWORK_SEQUENCES} == {"LGE"}
+    alone_unseen = alone and not wall_given
     return {
         "log_ml": float(np.log(n_scar * study.output.grid.voxel_volume_ml + _LEAST_ML)),
         "share": n_scar / n_wall,
@@ -134,7 +137,7 @@ def study_features(
         "spread": float(spread[inside].mean()),
         "certainty_of_all": float(resp.amax(dim=0)[inside].mean()),
         "agreement": 2 * int((networks & mixture).sum()) / both if both else 1.0,
-        "near_blood": _share_near(scar.numpy(), cavity.numpy(), study.spacing_mm),
+        "near_blood": _share_near(scar.numpy(), cavity.numpy(), study.spacing_mm) if alone_unseen else 0.0,
         "wall_given": float(wall_given),
         "lge_alone": float(alone),
         "lge_alone_and_wall": float(wall_given and alone),
