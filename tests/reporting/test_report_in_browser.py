@@ -5,6 +5,7 @@ Skipped where no Chromium is installed (`apt-get install chromium`).
 
 import io
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -37,7 +38,9 @@ def report(tmp_path_factory):
         content["studies"][name]["volumes"]["infarct_mass_g"] = grams
     content["studies"]["p1"]["segments"] = [{"segment": 4, "transmurality_percent": 60.0}]
     path.write_text(json.dumps(content))
-    return mrigmm.report(out, out=folder / "report.html", interactive=True).output
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "argv", ["mrigmm"])  # it is shown, and that of the tests may fill a page
+        return mrigmm.report(out, out=folder / "report.html", interactive=True).output
 
 
 @pytest.fixture
