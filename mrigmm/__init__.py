@@ -48,6 +48,7 @@ _HOMES = {
     "Problem": "errors",
     "SegmentedStudy": "jobs.predicting.in_memory",
     "export_run": "jobs.export",
+    "manifest_dicom": "jobs.manifest",
     "predict_study": "jobs.predict",
     "segment": "jobs.segment_study",
     "segment_folder": "jobs.segment",
