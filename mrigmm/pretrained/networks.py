@@ -34,7 +34,6 @@ from mrigmm.pretrained.folder import (
 SYMMETRIES = tuple(
     (turns, mirrored) for first in (0, 1) for turns in (first, first + 2) for mirrored in (False, True)
 )
-_HALVES = SYMMETRIES[:4], SYMMETRIES[4:]
 # Most slices of a pass: maps of more do not stay in a CPU's cache.
 _AT_ONCE_CPU, _AT_ONCE_GPU = 6, 32
 
@@ -71,10 +70,7 @@ class PretrainedNetworks:
     @all_threads()
     @torch.inference_mode()
     def cavity(self, slices: Tensor) -> Tensor:
-        """Probability (N, A, A) of the cavity in whole slices (N, A, A), mean over half of the symmetries.
-
-        The other half moves the place that is found by one pixel at most, and the region in few studies.
-        """
+        """Probability (N, A, A) of the cavity in whole slices (N, A, A), mean over the symmetries."""
         x = slices.to(self.device)
         mean, sd = x.mean(dim=(1, 2), keepdim=True), x.std(dim=(1, 2), keepdim=True)
         x = (x - mean) / (sd + 1e-6)
@@ -82,10 +78,10 @@ class PretrainedNetworks:
 
     def _cavity(self, x: Tensor) -> Tensor:
         total = torch.zeros_like(x)
-        for symmetry in _HALVES[0]:
+        for symmetry in SYMMETRIES:
             logits = at_least_single(self._locator(turned(x, symmetry)[:, None]))[:, 0]
             total += turned_back(logits.sigmoid(), symmetry)
-        return total / len(_HALVES[0])
+        return total / len(SYMMETRIES)
 
     @all_threads()
     @torch.inference_mode()
@@ -141,7 +137,9 @@ class PretrainedNetworks:
         networks = self._segmenters
         if len(networks) == 1:
             return [(networks[0], symmetry) for symmetry in SYMMETRIES]
-        return [(network, symmetry) for k, network in enumerate(networks) for symmetry in _HALVES[k % 2]]
+        half = len(SYMMETRIES) // 2
+        halves = (SYMMETRIES[:half], SYMMETRIES[half:])
+        return [(network, s) for k, network in enumerate(networks) for s in halves[k % 2]]
 
 
 def turned(x: Tensor, symmetry: tuple[int, bool]) -> Tensor:
