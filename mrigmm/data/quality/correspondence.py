@@ -12,11 +12,13 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from mrigmm.data.geometry import plane_box
 from mrigmm.data.limits import TURNED_MARGIN
 from mrigmm.errors import Problem
+from mrigmm.lazy import LazyModule
+
+optimize = LazyModule("scipy.optimize")
 
 Floats = NDArray[np.float32]
 
@@ -86,10 +88,13 @@ def _fits(one: Floats, other: Floats) -> tuple[float, _Fit | None]:
         mirrored = tuple(axis for axis, given in ((1, x), (2, y)) if given)
         turned = np.flip(other.swapaxes(1, 2) if swap else other, mirrored)
         found = one.reshape(n, -1) @ turned.reshape(n, -1).T  # (Z, Z)
-        order = linear_sum_assignment(-found)[1]
+        simpler = best if fit is None else best + _SIMPLER * n
+        fewest = n if swap or x or y else 2
+        if found.max(axis=1).sum() <= max(simpler, plain + TURNED_MARGIN * fewest):
+            continue  # no order can be better
+        order = optimize.linear_sum_assignment(-found)[1]
         score = float(found[np.arange(n), order].sum())
         moved = n if swap or x or y else int((order != np.arange(n)).sum())
-        simpler = best if fit is None else best + _SIMPLER * n
         if moved and score > max(simpler, plain + TURNED_MARGIN * moved):
             best = score
             how = {
