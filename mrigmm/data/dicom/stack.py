@@ -260,7 +260,7 @@ def _planes(
 
 
 def _source(file: Path, header: pydicom.FileDataset) -> Path | pydicom.FileDataset:
-    """What pixels are decoded from: the file, or all of it in memory where pydicom cannot do that."""
+    """Return what pixels are decoded from: the file, or all of it in memory where pydicom needs that."""
     syntax = header.file_meta.get("TransferSyntaxUID")
     if syntax is not None and syntax != DeflatedExplicitVRLittleEndian:
         return file
