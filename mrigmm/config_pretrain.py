@@ -91,6 +91,12 @@ class GeneratorRanges(Knobs):
     # What is there of a study
     lge_alone_chance: float = Field(0.28, ge=0, le=1, description="Studies of LGE alone.")
     nothing_given_chance: float = Field(0.36, ge=0, le=1, description="Simulated studies without a region.")
+    wall_given_chance: float = Field(
+        0.578125, ge=0, le=1, description="Of the others, those with cavity and wall given."
+    )
+    found_chance: float = Field(
+        0.35, ge=0, le=1, description="Given regions that some program found: their borders are displaced."
+    )
 
     # Real backgrounds
     background_chance: float = Field(0.5, ge=0, le=1, description="Studies set into a real slice.")
@@ -112,6 +118,20 @@ _PLAIN_RANGES: dict[str, Any] = {
     "inhomogeneity": [0.0, 0.35],
     "slice_contrast_chance": 0.2,
     "warp_chance": 0.1,
+}
+
+
+# The finder is never given the wall, sees LGE alone more often than the segmenters, thinner walls and larger
+# hearts; the ventricle that it is given is one that it found.
+_FINDER_RANGES: dict[str, Any] = {
+    "usual_chance": 0.5,
+    "epi_radius_mm": [24.0, 52.0],
+    "wall_share": [0.12, 0.5],
+    "lge_alone_chance": 0.5,
+    "nothing_given_chance": 0.7,
+    "wall_given_chance": 0.0,
+    "found_chance": 0.8,
+    "real_chance": 0.18,
 }
 
 
@@ -148,6 +168,11 @@ class PretrainConfig(Knobs):
     outside_weight: float = Field(0.15, ge=0, description="Weight of pixels beyond the ventricle.")
     average_decay: float = Field(0.998, ge=0, lt=1, description="Of the moving average of the weights.")
 
+    # Finder: a segmenter that goes on from the first one and only tells where cavity and wall are
+    finder_ranges: dict[str, Any] = Field(_FINDER_RANGES, description="Changes of `ranges` for the finder.")
+    finder_steps: int = Field(4000, ge=0, description="Steps of the finder; 0: the segmenters find the wall.")
+    finder_learning_rate: float = Field(1e-3, gt=0, description="Highest of its one-cycle schedule.")
+
     # Locator
     locator_filters: int = Field(8, ge=1, le=128)
     locator_steps: int = Field(6000, ge=1)
@@ -157,11 +182,18 @@ class PretrainConfig(Knobs):
     def _known_ranges(self) -> Self:
         for seed in self.changed_ranges:
             self.ranges_of(seed)
+        self.ranges_of_finder()
         return self
 
     def ranges_of(self, seed: int) -> GeneratorRanges:
         """Return what the slices of a seed's segmenter are drawn from."""
-        changes = self.changed_ranges.get(seed, {})
+        return self._changed(self.changed_ranges.get(seed, {}))
+
+    def ranges_of_finder(self) -> GeneratorRanges:
+        """Return what the slices of the finder are drawn from."""
+        return self._changed(self.finder_ranges)
+
+    def _changed(self, changes: dict[str, Any]) -> GeneratorRanges:
         return GeneratorRanges.model_validate({**self.ranges.model_dump(), **changes})
 
 

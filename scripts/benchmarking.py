@@ -63,8 +63,8 @@ def short_digest(content: object) -> str:
 
 
 def digests_of(networks: PretrainedFolder) -> list[str]:
-    """SHA-256 of each segmenter of a folder, in its order."""
-    return [file.sha256 for file in networks.read()[1].segmenters]
+    """SHA-256 of each network of a folder, in its order."""
+    return [file.sha256 for file in networks.read()[1].files]
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,8 +1,9 @@
 """Calibrate what the pretrained networks say of a study: is there an infarct, and how good is the map?
 
 Simulates cohorts (phantom presets, none of which the networks were trained on), segments every study with
-nothing given and with the wall given, of all sequences and of LGE alone, and regresses on the features of
-each segmentation: the presence of an infarct (logistic) and the Dice of the infarct (linear). Writes
+nothing, the ventricle, or cavity and wall given, of all sequences and of LGE alone, and regresses on the
+features of each segmentation: the presence of an infarct (logistic) and the Dice of the infarct (linear).
+Writes
 `calibration.json`, and beside it `shares.md`: Dice by the share that the networks have of the label beside
 the study's own mixture, and by how a class is decided; and `quality.md`: expected and true Dice, how well
 infarcts are told from none, and how well conformal intervals of the infarct's volume hold.
@@ -15,6 +16,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from mrigmm.data.manifest_file import read_manifest
 from mrigmm.data.study import load_study
 from mrigmm.errors import InputError
 from mrigmm.jobs.common import versions
+from mrigmm.labels import Region
 from mrigmm.methods.anatomy import load_found
 from mrigmm.methods.base import Task
 from mrigmm.methods.decision import decide
@@ -45,15 +48,20 @@ COHORTS = (
     *("bright-blood", "psir", "motion", "ghosts", "smooth-kernel", "sharp-kernel", "heavy-tails"),
 )
 LGE = ("LGE",)
-# Whether cavity and wall are given, and of which sequences; None: all.
-PROTOCOLS: dict[str, tuple[bool, tuple[str, ...] | None]] = {
-    "nothing": (False, None),
-    "wall": (True, None),
-    "LGE alone, nothing": (False, LGE),
-    "LGE alone, wall": (True, LGE),
+# Which region is given, and of which sequences; None: all.
+PROTOCOLS: dict[str, tuple[str, tuple[str, ...] | None]] = {
+    "nothing": ("nothing", None),
+    "ventricle": ("ventricle", None),
+    "wall": ("wall", None),
+    "LGE alone, nothing": ("nothing", LGE),
+    "LGE alone, ventricle": ("ventricle", LGE),
+    "LGE alone, wall": ("wall", LGE),
 }
 THRESHOLD = 0.5  # of the probability, where three of four hearts have an infarct, as here
-GIVEN = ("wall_given", "lge_alone", "lge_alone_and_wall")
+GIVEN = (
+    *("wall_given", "ventricle_given", "lge_alone"),
+    *("lge_alone_and_wall", "lge_alone_and_ventricle"),
+)
 INFARCT_FEATURES = (
     *("log_ml", "certainty", "peak", "mean_probability", "contrast", "slices", "largest", "near_blood"),
     *GIVEN,
@@ -76,11 +84,11 @@ def rows_of(
     finder = NetworkFinder(folder=networks)
     method = PretrainedMethod(Task(CLASSES, sequences, None), {"networks": networks})
     rows = []
-    for protocol, (wall_given, names) in PROTOCOLS.items():
+    for protocol, (region, names) in PROTOCOLS.items():
         if names is not None and {*names} == {*study.images}:
             continue  # the same as with all sequences
         images = {n: file for n, file in study.images.items() if names is None or n in names}
-        given = Study(study.id, images, study.region if wall_given else None)
+        given = Study(study.id, images, None if region == "nothing" else study.region)
         row: dict[str, Any] = {"cohort": cohort, "study": study.id, "protocol": protocol}
         truth = load_study(study, sequences, CLASSES, labels=labels, with_label=True)
         assert truth.label is not None
@@ -90,6 +98,8 @@ def rows_of(
         row |= {"true_voxels": int(true_scar.sum()), "lv_voxels": int(true_lv.sum())}
         try:
             tensors = load_found(given, sequences, CLASSES, finder, labels=labels)
+            if region == "ventricle":
+                tensors = replace(tensors, region=(tensors.region > 0) * Region.LV)
             solved = method.solve(tensors)
         except InputError as error:
             rows.append({**row, "refused": str(error).splitlines()[0]})
@@ -295,17 +305,19 @@ def verdicts(rows: list[dict[str, Any]]) -> tuple[float, str]:
     truth = np.array([r["true_voxels"] > 0 for r in rows])
     models = ((own, fit_infarct(others)) for own, others in parts)
     p = 1 / (1 + np.exp([-score(r, model) for own, model in models for r in own]))
-    given = np.array([[r["features"][name] > 0 for name in GIVEN[:2]] for r in rows])
     lines = [
         "| given | infarcts | healthy | AUROC | sensitivity | specificity |",
         "|---|---|---|---|---|---|",
     ]
-    for wall, alone in ((True, False), (False, False), (True, True), (False, True)):
-        some = (given == [wall, alone]).all(axis=1)
+    for name, (region, names) in PROTOCOLS.items():
+        # Of a cohort that has nothing but LGE, "all sequences" are LGE alone.
+        alone = float(names == LGE)
+        some = np.array(
+            [PROTOCOLS[r["protocol"]][0] == region and r["features"]["lge_alone"] == alone for r in rows]
+        )
         ill, healthy = some & truth, some & ~truth
-        what = f"{'LGE alone, ' if alone else ''}{'cavity and wall' if wall else 'nothing'}"
         lines.append(
-            f"| {what} | {ill.sum()} | {healthy.sum()} | {roc_auc_score(truth[some], p[some]):.3f} "
+            f"| {name} | {ill.sum()} | {healthy.sum()} | {roc_auc_score(truth[some], p[some]):.3f} "
             f"| {(p[ill] >= THRESHOLD).mean():.2f} | {(p[healthy] < THRESHOLD).mean():.2f} |"
         )
     return float(roc_auc_score(truth, p)), "\n".join(lines) + "\n"
@@ -366,7 +378,7 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = [r for r in collect(options) if r.get("features")]
     ill = [r for r in rows if r["true_voxels"]]
-    unseen = [r for r in rows if not PROTOCOLS[r["protocol"]][0]]
+    unseen = [r for r in rows if PROTOCOLS[r["protocol"]][0] != "wall"]
     calibration = {
         "seeds": options.seeds,
         "cohorts": options.cohorts,

@@ -58,7 +58,7 @@ def _networks() -> dict[str, Any]:
     record = folder.read()[1]
     files = {
         file.file: {"parameters": file.parameters, "bytes": file.bytes, "sha256": file.sha256}
-        for file in (record.locator, *record.segmenters)
+        for file in record.files
     }
     return {**files, "model_card": str(folder.card)}
 

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mrigmm.config_pretrain import PretrainConfig, load_pretrain_config, make_pretrain_config
@@ -22,10 +23,12 @@ from mrigmm.settings_yaml import Overrides, dump_config
 from mrigmm.training.hardware import Hardware, single_device
 from mrigmm.training.pretraining import (
     Batch,
+    FinderModule,
     LocatorModule,
     SegmenterModule,
     StepFiles,
     StepModule,
+    finder_batch,
     fit_steps,
     locator_batch,
     segmenter_batch,
@@ -81,31 +84,51 @@ def pretrain(
             fit(
                 folder.segmenter(seed),
                 seed,
-                lambda: SegmenterModule(
-                    Segmenter(filters=settings.filters, levels=settings.levels, norm=settings.norm), settings
-                ),
+                lambda: SegmenterModule(_segmenter(settings), settings),
                 segmenter_batch,
             )
             for seed in settings.seeds
         )
+        first = settings.seeds[0]
+        finder = (
+            fit(
+                folder.finder,
+                first,
+                lambda: FinderModule(_written(folder.segmenter(first), settings), settings),
+                finder_batch,
+            )
+            if settings.finder_steps
+            else None
+        )
         locator = fit(
             folder.locator,
-            settings.seeds[0],
+            first,
             lambda: LocatorModule(
                 Locator(filters=settings.locator_filters, levels=settings.levels), settings
             ),
             locator_batch,
         )
         source = "shipped CC0 slices" if backgrounds is None else Path(backgrounds).name
-        folder.write_record(
-            NetworksRecord(
-                locator=locator,
-                segmenters=segmenters,
-                backgrounds=f"{len(real)} slices: {source}",
-                versions=versions(),
-            )
+        record = NetworksRecord(
+            locator=locator,
+            segmenters=segmenters,
+            finder=finder,
+            backgrounds=f"{len(real)} slices: {source}",
+            versions=versions(),
         )
-    return Pretrained(folder.path, (), networks=tuple(n.file for n in (locator, *segmenters)))
+        folder.write_record(record)
+    return Pretrained(folder.path, (), networks=tuple(n.file for n in record.files))
+
+
+def _segmenter(settings: PretrainConfig) -> Segmenter:
+    return Segmenter(filters=settings.filters, levels=settings.levels, norm=settings.norm)
+
+
+def _written(weights: Path, settings: PretrainConfig) -> Segmenter:
+    """A segmenter as its file has it."""
+    network = _segmenter(settings)
+    network.load_state_dict(load_file(weights))
+    return network
 
 
 def _settings(folder: PretrainedFolder, config: Path | str | None, overrides: Overrides) -> PretrainConfig:

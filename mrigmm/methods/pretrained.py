@@ -138,7 +138,7 @@ class PretrainedMethod:
         record = self.networks.record
         return {
             **self.settings.model_dump(mode="json"),
-            "networks": {file.file: file.sha256 for file in (record.locator, *record.segmenters)},
+            "networks": {file.file: file.sha256 for file in record.files},
             "calibration": self.networks.calibration_digest,
         }
 

@@ -38,8 +38,10 @@ FEATURES = (
     "near_blood",
     # What is given, 0 or 1: with LGE alone and nothing else, healthy hearts show most false infarct.
     "wall_given",  # cavity and wall
+    "ventricle_given",  # as a whole
     "lge_alone",
     "lge_alone_and_wall",
+    "lge_alone_and_ventricle",
 )
 # What the names of a verdict's numbers begin with in tables.
 VERDICT = ("infarct_probability", "infarct_set_aside", "estimated_dice")
@@ -108,9 +110,9 @@ def study_features(
         return {}
     row = classes.index("scar")
     called, inside = decide(resp, classes), study.region > 0
-    cavity = study.region == Region.CAVITY
+    cavity = cavity_given = study.region == Region.CAVITY
     if "blood" in classes:
-        cavity = cavity | (inside & (called == classes.index("blood")))
+        cavity = cavity_given | (inside & (called == classes.index("blood")))
     wall = inside & ~cavity
     scar, normal = wall & (called == row), wall & (called == classes.index("myocardium"))
     n_wall, n_scar = max(int(wall.sum()), 1), int(scar.sum())
@@ -121,7 +123,9 @@ def study_features(
         contrast = float((lge[scar].mean() - lge[normal].mean()) / (lge[normal].std() + 1e-3))
     networks, mixture = (wall & (decide(p, classes) == row) for p in (by_networks, by_mixture))
     both = int(networks.sum() + mixture.sum())
-    wall_given = study.found_region is None and bool((study.region == Region.CAVITY).any())
+    given = study.found_region is None
+    wall_given = given and bool(cavity_given.any())
+    ventricle_given = given and not wall_given
     # Of what the networks see: another contrast beside LGE tells them nothing.
     alone = {*present_sequences(study)} & {*NETWORK_SEQUENCES} == {"LGE"}
     alone_unseen = alone and not wall_given
@@ -139,8 +143,10 @@ def study_features(
         "agreement": 2 * int((networks & mixture).sum()) / both if both else 1.0,
         "near_blood": _share_near(scar.numpy(), cavity.numpy(), study.spacing_mm) if alone_unseen else 0.0,
         "wall_given": float(wall_given),
+        "ventricle_given": float(ventricle_given),
         "lge_alone": float(alone),
-        "lge_alone_and_wall": float(wall_given and alone),
+        "lge_alone_and_wall": float(alone and wall_given),
+        "lge_alone_and_ventricle": float(alone and ventricle_given),
     }
 
 

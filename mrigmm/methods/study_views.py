@@ -53,9 +53,24 @@ def centred_view(study: StudyTensors, centre: tuple[float, float]) -> StudyView:
     region[x, y] = int(Region.LV)
     view = network_view(replace(study, region=region), spacing_mm=PIXEL_MM, crop_mm=SQUARE_MM, divisor=16)
     image, present = network_channels(study, view.image.permute(3, 0, 1, 2))
-    image = _z_over_square(image, present)
+    image = _z_over(image, present, torch.ones_like(image[:, 0], dtype=torch.bool))
     nothing = torch.zeros(image.shape[0], *image.shape[2:], dtype=torch.uint8)
     return StudyView(_slices(image, present, nothing, GIVEN_NOTHING), view)
+
+
+def found_view(study: StudyTensors, codes: Tensor) -> StudyView:
+    """The square around a ventricle found in a study of `load_whole`, given as a whole, in z over it.
+
+    Args:
+        study: the study.
+        codes: (X, Y, Z) `labels.Region` codes.
+    """
+    region = torch.where(codes > 0, int(Region.LV), int(Region.OUTSIDE)).to(torch.uint8)
+    view = network_view(replace(study, region=region), spacing_mm=PIXEL_MM, crop_mm=SQUARE_MM, divisor=16)
+    image, present = network_channels(study, view.image.permute(3, 0, 1, 2))
+    inside = view.region.permute(2, 0, 1)
+    image = _z_over(image, present, inside > 0)
+    return StudyView(_slices(image, present, inside, GIVEN_VENTRICLE), view)
 
 
 def network_channels(study: StudyTensors, seen: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,12 +92,12 @@ def network_channels(study: StudyTensors, seen: Tensor) -> tuple[Tensor, Tensor]
     return image, present
 
 
-def _z_over_square(image: Tensor, present: Tensor) -> Tensor:
-    """z-scores over all slices' squares, without the padding beyond the image (exactly 0 everywhere)."""
+def _z_over(image: Tensor, present: Tensor, inside: Tensor) -> Tensor:
+    """z-scores over a part (Z, A, A) of the squares, without the padding beyond the image (exactly 0)."""
     out = torch.zeros_like(image)
     acquired = (image != 0).any(dim=1)  # (Z, A, A)
     for k in present.nonzero()[:, 0].tolist():
-        values = image[:, k][acquired]
+        values = image[:, k][acquired & inside]
         if values.numel() > 1:
             out[:, k] = (image[:, k] - values.mean()) / (values.std() + 1e-6)
     return out * acquired[:, None]

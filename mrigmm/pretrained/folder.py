@@ -5,6 +5,7 @@ A run of `mrigmm train` that went on from such networks is one, too.
 config.yaml               resolved configuration
 locator.safetensors       finds the ventricle in whole slices (float16)
 segmenter_K.safetensors   segmenter of the seed K (float16)
+finder.safetensors        finds cavity and wall (float16); absent where the segmenters do
 networks.json             sizes and hashes; its presence says that the training is finished
 calibration.json          thresholds and curves of the study's verdicts (absent in a run of one's own
                           until `scripts/calibrate_pretrained.py` wrote it)
@@ -54,6 +55,7 @@ class NetworksRecord(BaseModel):
     Attributes:
         locator: finds the ventricle.
         segmenters: one per seed.
+        finder: finds cavity and wall; None: the segmenters do.
         backgrounds: what real slices were used, and how many.
         versions: package versions that trained them.
     """
@@ -62,8 +64,14 @@ class NetworksRecord(BaseModel):
 
     locator: NetworkFile
     segmenters: tuple[NetworkFile, ...]
+    finder: NetworkFile | None = None
     backgrounds: str
     versions: dict[str, str]
+
+    @property
+    def files(self) -> tuple[NetworkFile, ...]:
+        """All networks."""
+        return (self.locator, *((self.finder,) if self.finder else ()), *self.segmenters)
 
 
 @dataclass(frozen=True)
@@ -101,6 +109,11 @@ class PretrainedFolder:
     def locator(self) -> Path:
         """Weights of the locator."""
         return self.path / "locator.safetensors"
+
+    @property
+    def finder(self) -> Path:
+        """Weights of the finder."""
+        return self.path / "finder.safetensors"
 
     @property
     def begun(self) -> bool:

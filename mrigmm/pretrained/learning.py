@@ -76,8 +76,7 @@ def read_learning(folder: PretrainedFolder) -> LearningRecord:
         content = json.loads(folder.learning.read_text(encoding="utf-8"))
         return LearningRecord.model_validate(content)
     except FileNotFoundError:
-        files = (networks.locator, *networks.segmenters)
-        return LearningRecord(start={file.file: file.sha256 for file in files})
+        return LearningRecord(start={file.file: file.sha256 for file in networks.files})
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             "the record of what the networks have learnt is damaged",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
@@ -34,6 +34,7 @@ from mrigmm.pretrained.folder import (
 SYMMETRIES = tuple(
     (turns, mirrored) for first in (0, 1) for turns in (first, first + 2) for mirrored in (False, True)
 )
+_Views = list[tuple[nn.Module, tuple[int, bool]]]
 # Most slices of a pass: maps of more do not stay in a CPU's cache.
 _AT_ONCE_CPU, _AT_ONCE_GPU = 6, 32
 
@@ -45,6 +46,7 @@ class PretrainedNetworks:
     Attributes:
         locator: finds the cavity in whole slices.
         segmenters: of several seeds; their probabilities are averaged.
+        finder: finds cavity and wall; None: the segmenters do.
         config: of the training.
         record: sizes and hashes.
         calibration: thresholds and curves of a study's verdicts; None: not calibrated.
@@ -59,6 +61,7 @@ class PretrainedNetworks:
     calibration: Mapping[str, Any] | None
     device: torch.device
     source: PretrainedFolder
+    finder: Segmenter | None = None
 
     @property
     def calibration_digest(self) -> str | None:
@@ -93,15 +96,25 @@ class PretrainedNetworks:
         Returns:
             Probabilities (N, K, A, A), and their SD over the views, (N, K, A, A).
         """
-        parts = [self._classes(replace_slices(x, some)) for some in self._passes(len(x.image))]
+        return self._seen(x, _views(self._segmenters))
+
+    @all_threads()
+    @torch.inference_mode()
+    def found(self, x: SegmenterInput) -> Tensor:
+        """Class probabilities (N, K, A, A) by what finds cavity and wall, mean over the symmetries."""
+        return self._seen(x, _views(self._finders))[0]
+
+    def _seen(self, x: SegmenterInput, views: _Views) -> tuple[Tensor, Tensor]:
+        """Mean and SD (N, K, A, A) of class probabilities over networks and symmetries."""
+        parts = [self._of_pass(replace_slices(x, some), views) for some in self._passes(len(x.image))]
         mean, sd = (torch.cat(maps) for maps in zip(*parts, strict=True))
         return mean, sd
 
-    def _classes(self, x: SegmenterInput) -> tuple[Tensor, Tensor]:
+    def _of_pass(self, x: SegmenterInput, views: _Views) -> tuple[Tensor, Tensor]:
         x = map_slices(x, lambda t: t.to(self.device))
         planes, allowed = x.planes(), x.allowed()
         total, squares = (torch.zeros(allowed.shape, device=self.device) for _ in range(2))
-        views, first = self._views(), None
+        first = None
         for network, symmetry in views:
             if isinstance(network, UNet):
                 logits = turned_back(at_least_single(network(turned(planes, symmetry))), symmetry)
@@ -132,14 +145,18 @@ class PretrainedNetworks:
     def _segmenters(self) -> tuple[nn.Module, ...]:
         return tuple(for_inference(s.unet) if isinstance(s, Segmenter) else s for s in self.segmenters)
 
-    def _views(self) -> list[tuple[nn.Module, tuple[int, bool]]]:
-        """Return which network sees which symmetries."""
-        networks = self._segmenters
-        if len(networks) == 1:
-            return [(networks[0], symmetry) for symmetry in SYMMETRIES]
-        half = len(SYMMETRIES) // 2
-        halves = (SYMMETRIES[:half], SYMMETRIES[half:])
-        return [(network, s) for k, network in enumerate(networks) for s in halves[k % 2]]
+    @cached_property
+    def _finders(self) -> tuple[nn.Module, ...]:
+        return self._segmenters if self.finder is None else (for_inference(self.finder.unet),)
+
+
+def _views(networks: Sequence[nn.Module]) -> _Views:
+    """Return which network sees which symmetries."""
+    if len(networks) == 1:
+        return [(networks[0], symmetry) for symmetry in SYMMETRIES]
+    half = len(SYMMETRIES) // 2
+    halves = (SYMMETRIES[:half], SYMMETRIES[half:])
+    return [(network, s) for k, network in enumerate(networks) for s in halves[k % 2]]
 
 
 def turned(x: Tensor, symmetry: tuple[int, bool]) -> Tensor:
@@ -181,19 +198,21 @@ def read_networks(folder: PretrainedFolder | None, device: torch.device) -> Pret
     config, record = folder.read()
     locator = Locator(filters=config.locator_filters, levels=config.levels)
     _load(locator, folder, record.locator, _read(folder, record.locator))
-    segmenters = []
-    for file in record.segmenters:
-        segmenter = Segmenter(filters=config.filters, levels=config.levels, norm=config.norm)
-        _load(segmenter, folder, file, _read(folder, file))
-        segmenters.append(segmenter.to(device).eval())
+
+    def segmenter(file: NetworkFile) -> Segmenter:
+        network = Segmenter(filters=config.filters, levels=config.levels, norm=config.norm)
+        _load(network, folder, file, _read(folder, file))
+        return network.to(device).eval()
+
     return PretrainedNetworks(
         locator.to(device).eval(),
-        tuple(segmenters),
+        tuple(segmenter(file) for file in record.segmenters),
         config,
         record,
         folder.read_calibration(),
         device,
         folder,
+        segmenter(record.finder) if record.finder else None,
     )
 
 

@@ -149,12 +149,18 @@ class HeldOut:
     Args:
         studies: the studies.
         config: of the networks.
+        most_given: the finder is never given more than the ventricle.
     """
 
-    def __init__(self, studies: Sequence[LabelledStudy], config: PretrainConfig) -> None:
+    def __init__(
+        self, studies: Sequence[LabelledStudy], config: PretrainConfig, most_given: int = GIVEN_WALL
+    ) -> None:
         matrix, spacing = config.ranges.matrix, config.ranges.spacing_mm
         self.views = [
-            [whole_view(study, given, matrix, spacing) for given in sorted({GIVEN_NOTHING, study.given})]
+            [
+                whole_view(study, given, matrix, spacing)
+                for given in sorted({GIVEN_NOTHING, min(study.given, most_given)})
+            ]
             for study in studies
         ]
 

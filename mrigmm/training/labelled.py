@@ -17,7 +17,6 @@ from mrigmm.networks.segmenter import GIVEN_NOTHING, GIVEN_VENTRICLE, GIVEN_WALL
 from mrigmm.phantom.config import SEQUENCES
 from mrigmm.phantom.generator.codes import allowed_table
 from mrigmm.phantom.generator.examples import (
-    FOUND_CHANCE,
     OUTLIER,
     as_found,
     changed_slices,
@@ -108,7 +107,7 @@ def draw_labelled(
     given = min(draw_given(ranges, rng), study.given)
     if given == GIVEN_NOTHING:
         region = np.zeros_like(region)
-    elif rng.random() < FOUND_CHANCE and study.given == GIVEN_WALL:
+    elif rng.random() < ranges.found_chance and study.given == GIVEN_WALL:
         region = as_found(region, ranges, rng)
     return _seen(image, sets, region, acquired, present, given, changes=(ranges, rng))
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from mrigmm.config_pretrain import PretrainConfig
+from mrigmm.config_pretrain import GeneratorRanges, PretrainConfig
 from mrigmm.networks.segmenter import Locator, Segmenter, SegmenterInput
 from mrigmm.phantom.generator import Backgrounds, allowed_table, draw_examples, draw_whole_slices
 from mrigmm.phantom.generator.codes import N_CLASSES, Code
@@ -26,7 +26,7 @@ from mrigmm.training.fit import quiet_trainer, run_trainer
 from mrigmm.training.hardware import Hardware
 
 _DICE_SMOOTH = 20.0  # pixels
-_LOCATOR_STREAM, _SEGMENTER_STREAM = 1, 2  # of a seed's random numbers
+_LOCATOR_STREAM, _SEGMENTER_STREAM, _FINDER_STREAM = 1, 2, 6  # of a seed's random numbers
 
 Batch = dict[str, Tensor]
 
@@ -34,7 +34,19 @@ Batch = dict[str, Tensor]
 def segmenter_batch(config: PretrainConfig, backgrounds: Backgrounds, seed: int, step: int) -> Batch:
     """Draw the slices of one step of a segmenter; the same for the same seed and step."""
     rng = np.random.default_rng([_SEGMENTER_STREAM, seed, step])
-    ranges, drawn, n = config.ranges_of(seed), [], 0
+    return _drawn(config, config.ranges_of(seed), backgrounds, rng)
+
+
+def finder_batch(config: PretrainConfig, backgrounds: Backgrounds, seed: int, step: int) -> Batch:
+    """Draw the slices of one step of the finder; the same for the same seed and step."""
+    rng = np.random.default_rng([_FINDER_STREAM, seed, step])
+    return _drawn(config, config.ranges_of_finder(), backgrounds, rng)
+
+
+def _drawn(
+    config: PretrainConfig, ranges: GeneratorRanges, backgrounds: Backgrounds, rng: np.random.Generator
+) -> Batch:
+    drawn, n = [], 0
     while n < config.batch:
         drawn.append(draw_examples(ranges, backgrounds, rng))
         n += len(drawn[-1].codes)
@@ -118,6 +130,14 @@ class SegmenterModule(StepModule):
         )
         self.log("objective", loss.detach(), on_step=False, on_epoch=True, batch_size=len(x.image))
         return loss
+
+
+class FinderModule(SegmenterModule):
+    """The finder: a segmenter that goes on learning, from slices of its own and in a cycle of its own."""
+
+    def __init__(self, start: Segmenter, config: PretrainConfig) -> None:
+        own = {"steps": config.finder_steps, "learning_rate": config.finder_learning_rate}
+        super().__init__(start, config.model_copy(update=own))
 
 
 class LocatorModule(StepModule):

@@ -103,22 +103,22 @@ def test_networks_and_mixture_that_disagree(segmented):
 def test_features_say_what_was_given(ring, segmented):
     alone, resp, _ = segmented
     two = ring.paint(ring.base(), ring.base())
-    names = ("wall_given", "lge_alone", "lge_alone_and_wall")
+    names = ("wall_given", "ventricle_given", "lge_alone", "lge_alone_and_wall", "lge_alone_and_ventricle")
     walls = {
         "cavity and wall": {},
         "ventricle": {"region": (two.region > 0) * Region.LV},
         "found": {"found_region": {}},
     }
     expected = {
-        "cavity and wall": [(1, 0, 0), (1, 1, 1)],
-        "ventricle": [(0, 0, 0), (0, 1, 0)],
-        "found": [(0, 0, 0), (0, 1, 0)],
+        "cavity and wall": [(1, 0, 0, 0, 0), (1, 0, 1, 1, 0)],
+        "ventricle": [(0, 1, 0, 0, 0), (0, 1, 1, 0, 1)],
+        "found": [(0, 0, 0, 0, 0), (0, 0, 1, 0, 0)],
     }
     for what, changes in walls.items():
         found = [features_of(replace(s, **changes), resp) for s in (two, alone)]
         assert [tuple(f[name] for name in names) for f in found] == expected[what], what
     beside = replace(two, sequences=("LGE", "other", "bSSFP"))  # the networks see LGE alone
-    assert [features_of(beside, resp)[name] for name in names] == [1, 1, 1]
+    assert [features_of(beside, resp)[name] for name in names] == [1, 0, 1, 1, 0]
 
 
 def test_no_scar_at_all(segmented):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from mrigmm.labels import Region
-from mrigmm.methods.study_views import centred_view, given_view
+from mrigmm.methods.study_views import centred_view, found_view, given_view
 from mrigmm.networks.segmenter import GIVEN_NOTHING, GIVEN_VENTRICLE, GIVEN_WALL
 
 
@@ -47,6 +47,20 @@ def test_nothing_given(ring):
         values = slices.image[:, 0][acquired]
         torch.testing.assert_close(values.mean(), torch.tensor(0.0), atol=1e-3, rtol=0)
         torch.testing.assert_close(values.std(), torch.tensor(1.0), atol=1e-3, rtol=0)
+
+
+def test_a_found_ventricle(ring):
+    """As where the ventricle is given: z-scores over it, whatever the study was standardised by."""
+    codes = torch.from_numpy(ring.study.region.numpy().copy())
+    whole = torch.where(codes > 0, int(Region.LV), 0).to(torch.uint8)
+    given = given_view(replace(ring.paint(ring.base()), region=whole)).slices
+    of_image = replace(ring.paint(7 + 3 * ring.base()), region=torch.full_like(codes, int(Region.LV)))
+    found = found_view(of_image, codes).slices
+    assert set(found.given.tolist()) == {GIVEN_VENTRICLE}
+    assert torch.equal(found.region, given.region)
+    values = found.image[:, 0][found.region > 0]
+    torch.testing.assert_close(values.mean(), torch.tensor(0.0), atol=1e-3, rtol=0)
+    torch.testing.assert_close(values.std(), torch.tensor(1.0), atol=1e-3, rtol=0)
 
 
 def test_a_box_of_the_plane_and_back(ring):

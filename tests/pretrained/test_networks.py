@@ -8,7 +8,6 @@ import torch
 from mrigmm.networks.segmenter import GIVEN_NOTHING, Segmenter, SegmenterInput
 from mrigmm.pretrained.networks import (
     SYMMETRIES,
-    map_slices,
     replace_slices,
     shipped_networks,
     turned,
@@ -23,7 +22,7 @@ def networks():
     """Two small networks with random weights in place of the shipped ones."""
     torch.manual_seed(0)
     segmenters = tuple(Segmenter(filters=2, levels=2).eval() for _ in range(2))
-    return replace(shipped_networks("cpu"), segmenters=segmenters)
+    return replace(shipped_networks("cpu"), segmenters=segmenters, finder=None)
 
 
 @pytest.fixture
@@ -68,12 +67,26 @@ def test_a_mirrored_image_has_a_mirrored_cavity(networks, axes):
 def test_the_spread_is_that_of_the_views(networks, slices):
     """Mean and SD over eight views, four of either network, of one slice."""
     one = replace_slices(slices, slice(0, 1))
-    views = []
-    for number, symmetry in enumerate(SYMMETRIES):
-        seen = map_slices(one, lambda t: t)
-        seen = replace(seen, image=turned(one.image, symmetry), region=turned(one.region, symmetry))
-        with torch.inference_mode():
-            views.append(turned_back(networks.segmenters[number // 4](seen).softmax(dim=1), symmetry))
+    views = views_of([networks.segmenters[number // 4] for number in range(8)], one)
     mean, sd = networks.classes(one)
-    torch.testing.assert_close(mean, torch.stack(views).mean(dim=0), atol=1e-6, rtol=0)
-    torch.testing.assert_close(sd, torch.stack(views).std(dim=0, unbiased=False), atol=1e-5, rtol=0)
+    torch.testing.assert_close(mean, views.mean(dim=0), atol=1e-6, rtol=0)
+    torch.testing.assert_close(sd, views.std(dim=0, unbiased=False), atol=1e-5, rtol=0)
+
+
+def test_the_finder_alone_sees_all_symmetries(networks, slices):
+    one = replace_slices(slices, slice(0, 1))
+    torch.testing.assert_close(networks.found(one), networks.classes(one)[0], atol=0, rtol=0)  # there is none
+    finder = Segmenter(filters=2, levels=2).eval()
+    views = views_of([finder] * 8, one)
+    found = replace(networks, finder=finder).found(one)
+    torch.testing.assert_close(found, views.mean(dim=0), atol=1e-6, rtol=0)
+
+
+@torch.inference_mode()
+def views_of(segmenters, one):
+    """Probabilities (8, 1, K, A, A) of a slice, each symmetry by its network."""
+    views = []
+    for segmenter, symmetry in zip(segmenters, SYMMETRIES, strict=True):
+        seen = replace(one, image=turned(one.image, symmetry), region=turned(one.region, symmetry))
+        views.append(turned_back(segmenter(seen).softmax(dim=1), symmetry))
+    return torch.stack(views)

@@ -9,10 +9,12 @@ from torch import nn
 from mrigmm.config_pretrain import PretrainConfig, make_pretrain_config
 from mrigmm.errors import InputError
 from mrigmm.jobs.pretrain import pretrain
+from mrigmm.labels import Region
+from mrigmm.networks.segmenter import GIVEN_NOTHING, GIVEN_VENTRICLE
 from mrigmm.phantom.generator import Code, allowed_table, read_backgrounds
 from mrigmm.pretrained.folder import PretrainedFolder
 from mrigmm.pretrained.networks import read_networks
-from mrigmm.training.pretraining import locator_batch, segmenter_batch, segmenter_loss
+from mrigmm.training.pretraining import finder_batch, locator_batch, segmenter_batch, segmenter_loss
 
 TABLE = torch.from_numpy(allowed_table())
 TINY = {
@@ -20,6 +22,7 @@ TINY = {
     "filters": 2,
     "levels": 2,
     "steps": 4,
+    "finder_steps": 4,
     "batch": 2,
     "locator_filters": 2,
     "locator_steps": 2,
@@ -70,7 +73,7 @@ def test_gradient_is_that_of_float64():
 
 def test_batches_depend_on_seed_and_step_alone():
     config, backgrounds = make_pretrain_config(TINY), read_backgrounds()
-    for draw in (segmenter_batch, locator_batch):
+    for draw in (segmenter_batch, finder_batch, locator_batch):
         one, same = draw(config, backgrounds, 3, 5), draw(config, backgrounds, 3, 5)
         other = draw(config, backgrounds, 3, 6)
         assert all(torch.equal(one[name], same[name]) for name in one)
@@ -87,11 +90,11 @@ def test_batches_depend_on_seed_and_step_alone():
 
 def test_a_training_leaves_networks_that_can_be_read_and_goes_on_where_it_stopped(tmp_path):
     result = pretrain(tmp_path / "nets", overrides=TINY, device="cpu", workers=0)
-    assert result.networks == ("locator.safetensors", "segmenter_3.safetensors")
+    assert result.networks == ("locator.safetensors", "finder.safetensors", "segmenter_3.safetensors")
     folder = PretrainedFolder(tmp_path / "nets")
     networks = read_networks(folder, torch.device("cpu"))
     assert networks.config == make_pretrain_config(TINY)
-    for file in (networks.record.locator, *networks.record.segmenters):
+    for file in networks.record.files:
         assert (folder.path / file.file).stat().st_size == file.bytes
     assert folder.segmenter(3).exists()
     before = folder.segmenter(3).read_bytes()
@@ -103,6 +106,33 @@ def test_a_training_leaves_networks_that_can_be_read_and_goes_on_where_it_stoppe
     with pytest.raises(InputError, match="training with other settings") as error:
         pretrain(tmp_path / "nets", overrides={**TINY, "filters": 3}, device="cpu", workers=0)
     assert "filters" in str(error.value)
+
+
+def test_the_finder_goes_on_from_the_first_segmenter(tmp_path):
+    """A cycle of one step of no length leaves it where it starts."""
+    still = {**TINY, "finder_steps": 1, "finder_learning_rate": 1e-12}
+    pretrain(tmp_path, overrides=still, device="cpu", workers=0)
+    networks = read_networks(PretrainedFolder(tmp_path), torch.device("cpu"))
+    finder, first = networks.finder.state_dict(), networks.segmenters[0].state_dict()
+    for name, value in first.items():
+        torch.testing.assert_close(finder[name], value, atol=1e-3, rtol=1e-3)
+
+
+def test_without_steps_there_is_no_finder(tmp_path):
+    pretrain(tmp_path, overrides={**TINY, "steps": 1, "finder_steps": 0}, device="cpu", workers=0)
+    networks = read_networks(PretrainedFolder(tmp_path), torch.device("cpu"))
+    assert networks.finder is networks.record.finder is None
+    assert [file.file for file in networks.record.files] == ["locator.safetensors", "segmenter_3.safetensors"]
+
+
+def test_the_finder_is_never_given_the_wall():
+    config, backgrounds = make_pretrain_config({**TINY, "batch": 8}), read_backgrounds()
+    batches = [finder_batch(config, backgrounds, 0, step) for step in range(8)]
+    given = torch.cat([batch["given"] for batch in batches])
+    assert set(given.tolist()) == {GIVEN_NOTHING, GIVEN_VENTRICLE}
+    regions = torch.cat([batch["region"] for batch in batches])
+    assert set(regions.unique().tolist()) == {Region.OUTSIDE, Region.LV}
+    assert config.ranges_of_finder().wall_share[0] < config.ranges.wall_share[0]
 
 
 @pytest.mark.parametrize(("norm", "layer"), [("instance", nn.InstanceNorm2d), ("batch", nn.BatchNorm2d)])

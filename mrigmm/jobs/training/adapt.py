@@ -100,6 +100,7 @@ def adapt(job: LearningJob) -> Learnt:
     note = Problem(f"{verdict}: {decision.why}", file=str(job.cohort.path), severity="note")
     return Learnt(
         networks if decision.taken else starts,
+        start.finder,
         LearntCohort(
             name=cohort_name(s.entry for s in studies),
             use="no labels",

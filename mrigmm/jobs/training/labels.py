@@ -20,7 +20,7 @@ from mrigmm.jobs.training.folds import (
 )
 from mrigmm.jobs.training.labelled_studies import Labelled, read_labelled
 from mrigmm.jobs.training.learning import LearningJob, Learnt, cohort_name
-from mrigmm.networks.segmenter import Segmenter
+from mrigmm.networks.segmenter import GIVEN_VENTRICLE, Segmenter
 from mrigmm.phantom.generator import read_backgrounds
 from mrigmm.pretrained.learning import LearntCohort
 from mrigmm.settings_yaml import validated
@@ -84,18 +84,20 @@ def learn_labels(job: LearningJob) -> Learnt:
     )
     if kept:
         problems.append(Problem(f"the networks were kept as they were: {why}", severity="note"))
-    segmenters = tuning.starts if kept else tuning.fit(studies, choices, steps=settings.steps)
-    return Learnt(segmenters, cohort, tuple(problems))
+    networks = tuning.starts if kept else tuning.fit(studies, choices, steps=settings.steps)
+    return tuning.learnt(networks, cohort, problems)
 
 
 class _Tuning:
-    """Trains the segmenters of a job."""
+    """Trains the segmenters of a job, and after them the finder, if there is one."""
 
     def __init__(self, job: LearningJob, settings: LabelsConfig) -> None:
-        given = job.start.networks.segmenters
+        given, finder = job.start.networks.segmenters, job.start.networks.finder
         n = len(given) if job.asked.seeds is None else job.asked.seeds
         self.job, self.settings, self.backgrounds = job, settings, read_backgrounds()
+        self.n_segmenters = n
         self.starts: list[Segmenter] = [given[k % len(given)] for k in range(n)]
+        self.starts += [] if finder is None else [finder]
         taken = ("batch", "learning_rate", "average_decay")
         self.config = job.start.networks.config.model_copy(
             update={name: getattr(settings, name) for name in taken}
@@ -103,11 +105,10 @@ class _Tuning:
 
     def try_out(self, division: Division, n: int) -> list[list[Candidate]]:
         """Candidates of every segmenter, tried on the held-out studies of a division."""
-        held_out = HeldOut([s.slices for s in division.held_out], self.config)
         whole = Choice(self.settings.steps, 1.0)
         return [
             self._tune(k, division.used, held_out, f"tried_{n}_{k}", self.settings.steps, whole)
-            for k in range(len(self.starts))
+            for k, held_out in enumerate(self._held_out(division))
         ]
 
     def score_folds(
@@ -121,23 +122,24 @@ class _Tuning:
                 self._network(k, weights_of(tried[n][k], best_choice([fold[k] for fold in judges])))
                 for k in range(len(self.starts))
             ]
-            held_out = HeldOut([s.slices for s in division.held_out], self.config)
-            before.append(held_out.score(self.starts))
-            after.append(held_out.score(networks))
+            held_out = self._held_out(division)
+            before.append(self._score(self.starts, held_out))
+            after.append(self._score(networks, held_out))
             if self.job.asked.folds is not None:
                 words = {"measured": "with the other folds", "why": "chosen by the other folds"}
                 cohort = self.record(division.used, division.held_out, **words)
-                write_fold(self.job, n, Learnt(networks, cohort))
+                write_fold(self.job, n, self.learnt(networks, cohort))
         return before, after
 
     def fit(self, studies: Sequence[Labelled], choices: Sequence[Choice], *, steps: int) -> list[Segmenter]:
-        """Train on all studies, as long and as far as was chosen for each segmenter."""
+        """Train on all studies, as long and as far as was chosen for each network."""
         fitted = []
         for k, choice in enumerate(choices):
             if choice.share == 0:
                 fitted.append(self.starts[k])
                 continue
-            [end] = self._tune(k, studies, None, f"segmenter_{k}", steps, choice)
+            name = "finder" if k == self.n_segmenters else f"segmenter_{k}"
+            [end] = self._tune(k, studies, None, name, steps, choice)
             fitted.append(self._network(k, end.weights))
         return fitted
 
@@ -149,7 +151,15 @@ class _Tuning:
             studies, (), measured=f"nothing: {why}", why=f"{steps} small steps, not chosen by any study"
         )
         choices = [Choice(steps, 1.0)] * len(self.starts)
-        return Learnt(self.fit(studies, choices, steps=steps), cohort, tuple(problems))
+        return self.learnt(self.fit(studies, choices, steps=steps), cohort, problems)
+
+    def learnt(
+        self, networks: Sequence[Segmenter], cohort: LearntCohort, problems: Sequence[Problem] = ()
+    ) -> Learnt:
+        """Result with these networks in the place of the starts."""
+        n = self.n_segmenters
+        finder = networks[n] if len(networks) > n else None
+        return Learnt(networks[:n], finder, cohort, tuple(problems))
 
     def record(
         self, studies: Sequence[Labelled], held_out: Sequence[Labelled], **outcome: object
@@ -166,6 +176,24 @@ class _Tuning:
             settings=self.settings.model_dump(mode="json"),
         )
         return cohort.model_copy(update=outcome)
+
+    def _held_out(self, division: Division) -> list[HeldOut]:
+        """What judges each network."""
+        studies = [s.slices for s in division.held_out]
+        segmenters = HeldOut(studies, self.config)
+        finder = [HeldOut(studies, self.config, GIVEN_VENTRICLE)] * (len(self.starts) - self.n_segmenters)
+        return [segmenters] * self.n_segmenters + finder
+
+    def _score(self, networks: Sequence[Segmenter], held_out: Sequence[HeldOut]) -> HeldOutScores:
+        """Score the segmenters together, and the finder."""
+        n = self.n_segmenters
+        scores = held_out[0].score(networks[:n])
+        for finder, judge in zip(networks[n:], held_out[n:], strict=True):
+            found = judge.score([finder])
+            dice = {f"{name}, by the finder": values for name, values in found.dice.items()}
+            known = [score for score in (scores.score, found.score) if np.isfinite(score)]
+            scores = HeldOutScores({**scores.dice, **dice}, float(np.mean(known)) if known else float("nan"))
+        return scores
 
     def _network(self, k: int, weights: Mapping[str, torch.Tensor]) -> Segmenter:
         network = with_weights(self.starts[k], weights)
@@ -185,7 +213,11 @@ class _Tuning:
         torch.manual_seed(seed)
         seeds = self.config.seeds
         # What the network has learnt from is what it rehearses.
-        ranges = self.config.ranges_of(seeds[k % len(seeds)])
+        ranges = (
+            self.config.ranges_of_finder()
+            if k == self.n_segmenters
+            else self.config.ranges_of(seeds[k % len(seeds)])
+        )
         return tune(
             self.starts[k],
             [s.slices for s in studies],

@@ -19,7 +19,7 @@ from mrigmm.jobs.training.model_card import write_networks_card
 from mrigmm.jobs.training.studies import Entry, training_entries
 from mrigmm.methods.study_verdict import of_other_networks
 from mrigmm.networks.segmenter import Segmenter
-from mrigmm.pretrained.folder import PretrainedFolder, describe_file
+from mrigmm.pretrained.folder import NetworkFile, PretrainedFolder, describe_file
 from mrigmm.pretrained.learning import LearningRecord, LearntCohort, read_learning, write_learning
 from mrigmm.pretrained.networks import PretrainedNetworks, read_networks
 from mrigmm.training.hardware import Hardware, single_device
@@ -75,11 +75,13 @@ class Learnt:
 
     Attributes:
         segmenters: the networks of the run; those of the start, where they were kept.
+        finder: that finds cavity and wall; None: the segmenters do.
         cohort: what was done, for record and card.
         problems: of the studies.
     """
 
     segmenters: Sequence[Segmenter]
+    finder: Segmenter | None
     cohort: LearntCohort
     problems: tuple[Problem, ...] = ()
 
@@ -140,18 +142,24 @@ def write_run(folder: PretrainedFolder, start: Start, learnt: Learnt) -> None:
     write_text(folder.config, before.source.config.read_text(encoding="utf-8"))
     with atomic(folder.locator) as temporary:
         temporary.write_bytes(before.source.locator.read_bytes())
-    files = []
-    for number, segmenter in enumerate(learnt.segmenters):
-        write_tensors(folder.segmenter(number), half_precision(segmenter.cpu()))
-        files.append(describe_file(folder.segmenter(number), sum(p.numel() for p in segmenter.parameters())))
+    files = tuple(
+        _written(folder.segmenter(number), segmenter) for number, segmenter in enumerate(learnt.segmenters)
+    )
+    finder = None if learnt.finder is None else _written(folder.finder, learnt.finder)
+    record = before.record.model_copy(update={"segmenters": files, "finder": finder})
     if before.calibration is not None:
-        same = [f.sha256 for f in files] == [f.sha256 for f in before.record.segmenters]
+        same = [f.sha256 for f in record.files] == [f.sha256 for f in before.record.files]
         calibration = before.calibration if same else of_other_networks(before.calibration)
         write_text(folder.calibration, json.dumps(calibration, indent=1) + "\n")
     cohorts = (*start.learning.cohorts, learnt.cohort.model_copy(update={"versions": versions()}))
     write_learning(folder, LearningRecord(start=start.learning.start, cohorts=cohorts))
-    folder.write_record(before.record.model_copy(update={"segmenters": tuple(files)}))
+    folder.write_record(record)
     write_networks_card(folder)
+
+
+def _written(file: Path, network: Segmenter) -> NetworkFile:
+    write_tensors(file, half_precision(network.cpu()))
+    return describe_file(file, sum(p.numel() for p in network.parameters()))
 
 
 def cohort_name(entries: Iterable[Entry]) -> str:

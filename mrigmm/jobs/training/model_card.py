@@ -90,8 +90,7 @@ def write_networks_card(folder: PretrainedFolder) -> None:
             "Start": {file: f"sha256 {digest}" for file, digest in learning.start.items()},
             **{f"Cohort {n}": _learnt(cohort) for n, cohort in enumerate(learning.cohorts, start=1)},
             "Networks": {
-                file.file: f"{file.parameters:,} parameters, sha256 {file.sha256}"
-                for file in (networks.locator, *networks.segmenters)
+                file.file: f"{file.parameters:,} parameters, sha256 {file.sha256}" for file in networks.files
             },
             "Versions": learning.cohorts[-1].versions,
         },

@@ -30,9 +30,7 @@ _SEQUENCE_SETS = (
     ((1,), 0.03),
 )
 GIVEN_NOTHING, GIVEN_VENTRICLE, GIVEN_WALL = range(3)
-_WALL_CHANCE = 0.37 / 0.64  # of a given region: cavity and wall, not the ventricle as a whole
-FOUND_CHANCE = 0.35  # a given region that some program found: its borders are displaced
-_FOUND_MM = 1.2  # SD of that displacement
+_FOUND_MM = 1.2  # SD of the displacement of borders that some program found
 OUTLIER = 6.0  # z beyond which intensities are clipped
 
 _CAVITY_CODES = (Code.BLOOD,)
@@ -88,7 +86,7 @@ def draw_examples(
     region = np.zeros(codes.shape, np.uint8)
     if given != GIVEN_NOTHING:
         region = _region_of(codes)
-        if rng.random() < FOUND_CHANCE:
+        if rng.random() < ranges.found_chance:
             region = as_found(region, ranges, rng)
         if given == GIVEN_VENTRICLE:
             region = np.where(region > 0, Region.LV, Region.OUTSIDE).astype(np.uint8)
@@ -111,8 +109,8 @@ def draw_sequences(ranges: GeneratorRanges, rng: np.random.Generator) -> tuple[i
 
 def draw_given(ranges: GeneratorRanges, rng: np.random.Generator) -> int:
     """Return what is given of a study: nothing, the ventricle, or cavity and wall."""
-    nothing = ranges.nothing_given_chance
-    chances = [nothing, (1 - nothing) * (1 - _WALL_CHANCE), (1 - nothing) * _WALL_CHANCE]
+    nothing, wall = ranges.nothing_given_chance, ranges.wall_given_chance
+    chances = [nothing, (1 - nothing) * (1 - wall), (1 - nothing) * wall]
     return int(rng.choice(len(chances), p=chances))
 
 

@@ -50,6 +50,8 @@ def test_a_run_holds_networks_and_what_they_have_learnt(labelled_run, start, coh
     assert result.done == ids
     config, record = PretrainedFolder(out).read()
     assert [file.file for file in record.segmenters] == [f"segmenter_{k}.safetensors" for k in range(3)]
+    assert record.finder is not None
+    assert record.finder.sha256 in {f.sha256 for f in record.files}
     assert config == PretrainedFolder(start).read()[0]
     assert (out / "locator.safetensors").read_bytes() == (start / "locator.safetensors").read_bytes()
     learning = read_learning(PretrainedFolder(out))
@@ -58,6 +60,8 @@ def test_a_run_holds_networks_and_what_they_have_learnt(labelled_run, start, coh
     assert (learnt.use, learnt.labelled, set(learnt.held_out)) == ("labels", ids, set(ids))
     assert learnt.before.keys() == learnt.after.keys()
     assert "infarct, wall given" in learnt.before
+    assert "wall, nothing given, by the finder" in learnt.before
+    assert not [name for name in learnt.before if "wall given" in name and "finder" in name]
     assert learnt.settings["steps"] == 2
     assert not list(out.rglob("*.ckpt"))
 
