@@ -39,6 +39,7 @@ from mrigmm.methods.decision import decide
 from mrigmm.methods.network_finder import NetworkFinder
 from mrigmm.methods.pretrained import PretrainedMethod, Solved
 from mrigmm.methods.study_verdict import FEATURES
+from mrigmm.methods.study_views import what_is_given
 from mrigmm.phantom import PRESETS, simulate_cohort
 from mrigmm.pretrained.folder import PretrainedFolder, shipped_folder
 
@@ -100,7 +101,9 @@ def rows_of(
             tensors = load_found(given, sequences, CLASSES, finder, labels=labels)
             if region == "ventricle":
                 tensors = replace(tensors, region=(tensors.region > 0) * Region.LV)
-            solved = method.solve(tensors)
+            given_kind = what_is_given(tensors)
+            tensors = method.divided(tensors)
+            solved = method.solve(tensors, given_kind)
         except InputError as error:
             rows.append({**row, "refused": str(error).splitlines()[0]})
             continue

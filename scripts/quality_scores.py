@@ -41,7 +41,7 @@ from mrigmm.methods.decision import decide
 from mrigmm.methods.network_finder import NetworkFinder
 from mrigmm.methods.pretrained import PretrainedMethod
 from mrigmm.methods.study_verdict import expected_dice
-from mrigmm.methods.study_views import given_view
+from mrigmm.methods.study_views import given_view, what_is_given
 from mrigmm.networks.gmm_head import GMMHead
 from mrigmm.networks.segmenter import Segmenter, SegmenterInput
 from mrigmm.phantom import simulate_cohort
@@ -121,7 +121,7 @@ def rows_of(
             study = load_found(given, sequences, CLASSES, NetworkFinder(), labels=labels)
         except InputError:
             continue
-        solved = method.solve(study)
+        solved = method.solve(study, what_is_given(study))
         inside = study.region > 0
         scar = inside & (decide(solved.resp, CLASSES) == CLASSES.index("scar"))
         infarct, likeliest = log_density(network, head, study)

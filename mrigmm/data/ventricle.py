@@ -34,13 +34,30 @@ def closed_ventricle(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
     for z in range(ventricle.shape[2]):
         if not ventricle[..., z].any():
             continue
-        whole: Mask = filled(_largest(ventricle[..., z]))
-        # The pixels at the border are wall: blood does not touch the outside.
-        pool = inner[..., z] & ndimage.binary_erosion(whole)
-        if pool.any():
-            pool = filled(_largest(pool))
-        codes[..., z] = np.where(pool, Region.CAVITY, np.where(whole, Region.WALL, Region.OUTSIDE))
+        codes[..., z] = _divided(filled(_largest(ventricle[..., z])), inner[..., z])
     return codes
+
+
+def divided_ventricle(ventricle: Mask, cavity: Mask) -> NDArray[np.uint8]:
+    """Region codes (X, Y, Z) of a known ventricle, with one convex cavity and a closed wall in every slice.
+
+    Args:
+        ventricle: (X, Y, Z).
+        cavity: (X, Y, Z) what of it looks like blood.
+    """
+    codes = np.zeros(ventricle.shape, np.uint8)
+    for z in np.flatnonzero(ventricle.any(axis=(0, 1))):
+        codes[..., z] = _divided(ventricle[..., z], cavity[..., z])
+    return with_convex_cavity(codes)
+
+
+def _divided(whole: Mask, inner: Mask) -> NDArray[np.uint8]:
+    """Region codes of a slice's ventricle."""
+    # The pixels at the border are wall: blood does not touch the outside.
+    pool = inner & ndimage.binary_erosion(whole)
+    if pool.any():
+        pool = filled(_largest(pool)) & whole
+    return np.where(pool, Region.CAVITY, np.where(whole, Region.WALL, Region.OUTSIDE)).astype(np.uint8)
 
 
 def with_convex_cavity(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:

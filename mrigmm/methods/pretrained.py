@@ -12,6 +12,7 @@ from torch import Tensor
 from mrigmm.data.geometry import largest_piece, plane_box
 from mrigmm.data.quality import misleading
 from mrigmm.data.study_tensors import WHOLE, PlaneBox, StudyTensors, packed
+from mrigmm.data.ventricle import divided_ventricle
 from mrigmm.labels import KEY_SEQUENCES, SEGMENTER_CLASSES, Region, allowed_classes, class_ids
 from mrigmm.methods.base import (
     Segmentation,
@@ -23,9 +24,10 @@ from mrigmm.methods.base import (
     unpack,
 )
 from mrigmm.methods.decision import decided_labels
+from mrigmm.methods.network_finder import seen_cavity
 from mrigmm.methods.settings import PretrainedSettings, validated_settings
 from mrigmm.methods.study_verdict import expected_dice, judge_infarct, set_aside, study_features
-from mrigmm.methods.study_views import NETWORK_SEQUENCES, given_view
+from mrigmm.methods.study_views import NETWORK_SEQUENCES, given_view, what_is_given
 from mrigmm.mixture import Mixture, smooth_posterior
 from mrigmm.pretrained.folder import PretrainedFolder
 from mrigmm.pretrained.networks import read_networks, shipped_networks
@@ -146,9 +148,11 @@ class PretrainedMethod:
         """Segment; raises InputError for a study without LGE, T2 and bSSFP."""
         classes, calibration = self.task.classes, self.networks.calibration
         whole, box = study, plane_box(study.region.numpy() > 0)
+        given = what_is_given(study)
+        study = self.divided(study, box)
         seen = self.look(study, box)
         study = study.in_plane_box(box)
-        solved = self.solve(study, seen)
+        solved = self.solve(study, given, seen)
         resp = solved.resp
         volume = study.output.grid.voxel_volume_ml
         labels = decided_labels(resp, study.region, classes, voxel_volume_ml=volume)
@@ -181,18 +185,34 @@ class PretrainedMethod:
             rv=right_ventricle(seen.rv, whole.region),
         )
 
-    def solve(self, study: StudyTensors, seen: NetworkView | None = None) -> Solved:
+    def divided(self, study: StudyTensors, box: PlaneBox = WHOLE) -> StudyTensors:
+        """The study with cavity and wall where its region tells only the ventricle.
+
+        Args:
+            study: the study.
+            box: the part of the plane that shows the ventricle.
+        """
+        undivided = study.region == Region.LV
+        if "blood" not in self.task.classes or not bool(undivided.any()):
+            return study
+        inside = study.region[box].numpy() > 0
+        codes = divided_ventricle(inside, seen_cavity(self.networks, given_view(study), box))
+        found = study.from_plane_box(torch.from_numpy(codes), box)
+        return replace(study, region=torch.where(undivided, found, study.region))
+
+    def solve(self, study: StudyTensors, given: int, seen: NetworkView | None = None) -> Solved:
         """Segment without a verdict: networks, own mixture, and what is known of how well they did.
 
         Args:
-            study: whole, or the part of the plane that `seen` is of.
+            study: divided; whole, or the part of the plane that `seen` is of.
+            given: `what_is_given`, before it was divided.
             seen: what the networks say of it, where they have been asked.
         """
         seen = seen or self.look(study)
         share = self.settings.network_share
         fit = own_fit(study, study.region, seen.prior)
         resp = share * seen.prior + (1 - share) * fit.resp
-        features = study_features(study, resp, seen.prior, fit.resp, seen.spread, self.task.classes)
+        features = study_features(study, resp, seen.prior, fit.resp, seen.spread, self.task.classes, given)
         return Solved(resp, seen, fit.resp, features)
 
     def look(self, study: StudyTensors, box: PlaneBox = WHOLE) -> NetworkView:

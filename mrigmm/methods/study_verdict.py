@@ -20,6 +20,7 @@ from mrigmm.labels import Region
 from mrigmm.methods.base import present_sequences
 from mrigmm.methods.decision import decide
 from mrigmm.methods.study_views import NETWORK_SEQUENCES
+from mrigmm.networks.segmenter import GIVEN_VENTRICLE, GIVEN_WALL
 
 FEATURES = (
     "log_ml",  # log of the infarct in ml (+ 0.05)
@@ -92,6 +93,7 @@ def study_features(
     by_mixture: Tensor,
     spread: Tensor,
     classes: tuple[str, ...],
+    given: int,
 ) -> dict[str, float]:
     """Return the `FEATURES` of a segmentation; none without a class for scar or without LGE.
 
@@ -102,6 +104,7 @@ def study_features(
         by_mixture: (K, X, Y, Z) those of the study's own mixture.
         spread: (X, Y, Z) SD over networks and symmetries.
         classes: K class names.
+        given: `study_views.what_is_given`.
     """
     if "scar" not in classes or "LGE" not in study.sequences:
         return {}
@@ -110,9 +113,9 @@ def study_features(
         return {}
     row = classes.index("scar")
     called, inside = decide(resp, classes), study.region > 0
-    cavity = cavity_given = study.region == Region.CAVITY
+    cavity = study.region == Region.CAVITY
     if "blood" in classes:
-        cavity = cavity_given | (inside & (called == classes.index("blood")))
+        cavity = cavity | (inside & (called == classes.index("blood")))
     wall = inside & ~cavity
     scar, normal = wall & (called == row), wall & (called == classes.index("myocardium"))
     n_wall, n_scar = max(int(wall.sum()), 1), int(scar.sum())
@@ -123,9 +126,7 @@ def study_features(
         contrast = float((lge[scar].mean() - lge[normal].mean()) / (lge[normal].std() + 1e-3))
     networks, mixture = (wall & (decide(p, classes) == row) for p in (by_networks, by_mixture))
     both = int(networks.sum() + mixture.sum())
-    given = study.found_region is None
-    wall_given = given and bool(cavity_given.any())
-    ventricle_given = given and not wall_given
+    wall_given, ventricle_given = given == GIVEN_WALL, given == GIVEN_VENTRICLE
     # Of what the networks see: another contrast beside LGE tells them nothing.
     alone = {*present_sequences(study)} & {*NETWORK_SEQUENCES} == {"LGE"}
     alone_unseen = alone and not wall_given

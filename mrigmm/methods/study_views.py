@@ -36,6 +36,13 @@ class StudyView:
         return self.view.to_study_grid(maps.permute(1, 2, 3, 0), box).clamp(0, 1)
 
 
+def what_is_given(study: StudyTensors) -> int:
+    """Return whether nothing, the ventricle or cavity and wall are given: `networks.segmenter.GIVEN_*`."""
+    if study.found_region is not None:
+        return GIVEN_NOTHING
+    return GIVEN_WALL if bool((study.region != Region.LV).all()) else GIVEN_VENTRICLE
+
+
 def given_view(study: StudyTensors) -> StudyView:
     """The square around a given region, in z over that region."""
     view = network_view(study, spacing_mm=PIXEL_MM, crop_mm=SQUARE_MM, divisor=16)
@@ -58,14 +65,14 @@ def centred_view(study: StudyTensors, centre: tuple[float, float]) -> StudyView:
     return StudyView(_slices(image, present, nothing, GIVEN_NOTHING), view)
 
 
-def found_view(study: StudyTensors, codes: Tensor) -> StudyView:
+def found_view(study: StudyTensors, ventricle: Tensor) -> StudyView:
     """The square around a ventricle found in a study of `load_whole`, given as a whole, in z over it.
 
     Args:
         study: the study.
-        codes: (X, Y, Z) `labels.Region` codes.
+        ventricle: (X, Y, Z) bool.
     """
-    region = torch.where(codes > 0, int(Region.LV), int(Region.OUTSIDE)).to(torch.uint8)
+    region = torch.where(ventricle, int(Region.LV), int(Region.OUTSIDE)).to(torch.uint8)
     view = network_view(replace(study, region=region), spacing_mm=PIXEL_MM, crop_mm=SQUARE_MM, divisor=16)
     image, present = network_channels(study, view.image.permute(3, 0, 1, 2))
     inside = view.region.permute(2, 0, 1)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrigmm.data.ventricle import closed_ventricle, wall_depth, with_convex_cavity
+from mrigmm.data.ventricle import closed_ventricle, divided_ventricle, wall_depth, with_convex_cavity
 from mrigmm.labels import Region
 
 
@@ -111,3 +111,18 @@ def test_a_wall_that_touches_the_border_has_an_epicardium_there():
     region[4, 4] = Region.CAVITY
     depth = wall_depth(region, spacing_mm=(1.0, 1.0, 8.0))[..., 0]
     assert depth[0, 4].item() == pytest.approx(1 / 5)  # 1 mm to the outside, 4 mm to the cavity
+
+
+def test_a_known_ventricle_is_divided():
+    """A hole of papillary muscle is filled, a bay is closed, a spot apart is wall, and so is the border."""
+    ventricle = np.zeros((9, 9, 2), bool)
+    ventricle[0:9, 0:7] = True
+    cavity = np.zeros_like(ventricle)
+    cavity[1:5, 0:5, 0] = True  # reaches the border at y = 0
+    cavity[2, 2, 0] = cavity[4, 3, 0] = False
+    cavity[7, 5, 0] = True
+    codes = divided_ventricle(ventricle, cavity)
+    assert np.array_equal(codes > 0, ventricle)
+    expected = np.zeros_like(cavity)
+    expected[1:5, 1:5, 0] = True
+    assert np.array_equal(codes == Region.CAVITY, expected)

@@ -19,6 +19,8 @@ from mrigmm.methods.base import Task
 from mrigmm.methods.network_finder import LOWEST_QUALITY, NetworkFinder
 from mrigmm.methods.pretrained import NO_INFARCT, PretrainedMethod, right_ventricle
 from mrigmm.methods.registry import make_method
+from mrigmm.methods.study_views import what_is_given
+from mrigmm.networks.segmenter import GIVEN_VENTRICLE
 from mrigmm.pretrained.folder import PretrainedFolder, shipped_folder
 from mrigmm.quantification.segments import automatic_orientation, insertion_by_rv
 
@@ -195,18 +197,24 @@ def test_the_ventricle_is_found_where_nothing_is_given(files, study):
     assert "found by the pretrained networks and not given" in finder.told(found).what
 
 
-def test_the_cavity_is_looked_at_anew_within_the_ventricle(files):
-    """The outline stays, and so does a closed wall; a cavity that was missed is found."""
-    entry, labels, _ = files
-    whole = load_whole(entry, SEQUENCES, labels)
-    finder = NetworkFinder()
-    found = finder.find(whole).codes
-    missed = np.where(found > 0, int(Region.WALL), 0).astype(np.uint8)
-    anew = finder._cavity_anew(whole, missed)
-    assert np.array_equal(anew > 0, found > 0)
-    cavities = [torch.from_numpy(codes == Region.CAVITY) for codes in (anew, found)]
-    assert dice(*cavities) > 0.95
-    assert not (cavities[0].numpy() & ~ndimage.binary_erosion(anew > 0, np.ones((3, 3, 1)))).any()
+def test_a_given_ventricle_is_divided_and_what_is_known_stays(study):
+    """The outline stays, and so does a closed wall; cavity and wall that are given are not looked for."""
+    whole = (study.region > 0) * Region.LV
+    undivided = replace(study, region=whole.to(torch.uint8))
+    found = method().divided(undivided)
+    assert what_is_given(undivided) == GIVEN_VENTRICLE
+    assert torch.equal(found.region > 0, study.region > 0)
+    cavity = found.region == Region.CAVITY
+    assert dice(cavity, study.label == 0) > 0.9
+    assert not (cavity.numpy() & ~ndimage.binary_erosion(found.region > 0, np.ones((3, 3, 1)))).any()
+    assert method().divided(study) is study
+    without_blood = method(CLASSES[1:])
+    assert without_blood.divided(undivided) is undivided
+    half = study.region.clone()
+    half[..., 0] = whole[..., 0]
+    partly = method().divided(replace(study, region=half)).region
+    assert torch.equal(partly[..., 1:], study.region[..., 1:])
+    assert set(partly[..., 0].unique().tolist()) == {Region.OUTSIDE, Region.CAVITY, Region.WALL}
 
 
 def test_sequences_that_look_like_another_one_are_told(files):

@@ -17,6 +17,8 @@ from mrigmm.methods.study_verdict import (
     study_features,
     verdict_numbers,
 )
+from mrigmm.methods.study_views import what_is_given
+from mrigmm.networks.segmenter import GIVEN_WALL
 
 from .conftest import CLASSES, VOXEL_ML
 
@@ -53,9 +55,9 @@ def segmented(ring):
 
 
 def features_of(study, resp, mixture=None):
-    return study_features(
-        study, resp, resp, resp if mixture is None else mixture, torch.full(study.region.shape, 0.1), CLASSES
-    )
+    by_mixture = resp if mixture is None else mixture
+    spread = torch.full(study.region.shape, 0.1)
+    return study_features(study, resp, resp, by_mixture, spread, CLASSES, what_is_given(study))
 
 
 def test_features_by_hand(ring, segmented):
@@ -134,7 +136,7 @@ def test_without_lge_or_scar_there_is_no_verdict(ring, segmented):
     t2_alone.observed[0] = False
     assert features_of(t2_alone, resp) == {}
     spread = torch.zeros(study.region.shape)
-    assert study_features(study, resp[:2], resp[:2], resp[:2], spread, CLASSES[:2]) == {}
+    assert study_features(study, resp[:2], resp[:2], resp[:2], spread, CLASSES[:2], GIVEN_WALL) == {}
     assert judge_infarct({}, CALIBRATION, called_ml=0.0) is None
     assert expected_dice({}, CALIBRATION) == {}
 
