@@ -105,9 +105,8 @@ class NetworkFinder:
             raise _no_ventricle(study)
         # In z over the ventricle, blood and scar are told apart better than in z over the square.
         inside = codes > 0
-        codes = divided_ventricle(
-            inside, seen_cavity(self.networks, found_view(study, torch.from_numpy(inside)))
-        )
+        again_seen = found_view(study, torch.from_numpy(inside))
+        codes = divided_ventricle(inside, seen_cavity(self.networks, again_seen))
         return FoundAnatomy(codes, quality, tuple(misnamed(located.contrasts)), located=located.sure)
 
     def told(self, found: Anatomy) -> Problem:

@@ -199,22 +199,19 @@ def test_the_ventricle_is_found_where_nothing_is_given(files, study):
 
 def test_a_given_ventricle_is_divided_and_what_is_known_stays(study):
     """The outline stays, and so does a closed wall; cavity and wall that are given are not looked for."""
-    whole = (study.region > 0) * Region.LV
-    undivided = replace(study, region=whole.to(torch.uint8))
+    undivided = replace(study, region=((study.region > 0) * Region.LV).to(torch.uint8))
     found = method().divided(undivided)
     assert what_is_given(undivided) == GIVEN_VENTRICLE
     assert torch.equal(found.region > 0, study.region > 0)
     cavity = found.region == Region.CAVITY
     assert dice(cavity, study.label == 0) > 0.9
     assert not (cavity.numpy() & ~ndimage.binary_erosion(found.region > 0, np.ones((3, 3, 1)))).any()
-    assert method().divided(study) is study
+    assert method().divided(found) is found
     without_blood = method(CLASSES[1:])
     assert without_blood.divided(undivided) is undivided
-    half = study.region.clone()
-    half[..., 0] = whole[..., 0]
-    partly = method().divided(replace(study, region=half)).region
-    assert torch.equal(partly[..., 1:], study.region[..., 1:])
-    assert set(partly[..., 0].unique().tolist()) == {Region.OUTSIDE, Region.CAVITY, Region.WALL}
+    half = found.region.clone()
+    half[..., 0] = undivided.region[..., 0]
+    assert torch.equal(method().divided(replace(study, region=half)).region[..., 1:], found.region[..., 1:])
 
 
 def test_sequences_that_look_like_another_one_are_told(files):
