@@ -89,8 +89,13 @@ def _points(file: Path) -> Iterator[tuple[str, NDArray[np.float64]]]:
 
 
 def _table(text: str) -> Iterator[_Found]:
-    """Read our own table, or the one of control points that 3D Slicer exports."""
-    table = csv.DictReader(io.StringIO(text, newline=""))
+    """Read our own table, or the one of control points that 3D Slicer exports.
+
+    Where the header has semicolons, as spreadsheets of many countries write them, commas are decimal.
+    """
+    header = text.partition("\n")[0]
+    semicolons = ";" in header and "," not in header
+    table = csv.DictReader(io.StringIO(text, newline=""), delimiter=";" if semicolons else ",")
     names = tuple(name.strip().lower() for name in table.fieldnames or ())
     table.fieldnames = list(names)
     if names == COLUMNS:
@@ -106,7 +111,8 @@ def _table(text: str) -> Iterator[_Found]:
             raise ValueError(f"line {table.line_num}: more than {len(names)} columns (decimal commas?)")
         if row.get("defined", "1") == "0":
             raise ValueError(f"line {table.line_num}: a point that was not placed")
-        yield row[study], [row[axis] for axis in axes], system
+        position = [row[axis] for axis in axes]
+        yield row[study], [v.replace(",", ".") for v in position] if semicolons else position, system
 
 
 def _fiducials(text: str) -> Iterator[_Found]:

@@ -31,6 +31,7 @@ CONTROL_POINTS = "label,{columns},defined,selected,visible,locked,description\ns
     [
         ("p.csv", "study,x_mm,y_mm,z_mm\ns1,10,20,30\n"),
         ("p.csv", "study,x_mm,y_mm,z_mm\ns1,10,20,30,,\n"),  # of a spreadsheet
+        ("p.csv", "study;x_mm;y_mm;z_mm\ns1;10,0;2,0e1;30\n"),  # where commas are decimal
         ("p.mrk.json", json.dumps(MARKUPS)),
         ("p.json", json.dumps(MARKUPS).replace('"coordinateSystem": "LPS", ', "")),
         ("p.fcsv", FCSV.format(system="LPS", x=-10, y=-20)),
