@@ -61,7 +61,6 @@ def test_a_folder_of_one_file_per_study(tmp_path):
     [
         ("p.csv", "", "columns"),
         ("p.csv", "study,x_mm,y_mm,z_mm\ns1,10,5,20,0,30,5\n", "decimal commas"),
-        ("p.csv", "study;x_mm;y_mm;z_mm\ns1;10,5;20;30\n", "columns study;x_mm"),
         ("p.csv", "study,x,y,z\ns1,1,2,3\n", "columns study, x, y, z"),
         (
             "p.csv",
