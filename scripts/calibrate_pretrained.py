@@ -100,7 +100,8 @@ def rows_of(
         try:
             tensors = load_found(given, sequences, CLASSES, finder, labels=labels)
             if region == "ventricle":
-                tensors = replace(tensors, region=(tensors.region > 0) * Region.LV)
+                ventricle = (tensors.region > 0).to(torch.uint8) * int(Region.LV)
+                tensors = replace(tensors, region=ventricle)
             given_kind = what_is_given(tensors)
             tensors = method.divided(tensors)
             solved = method.solve(tensors, given_kind)

@@ -34,6 +34,7 @@ from mrigmm.pretrained.folder import (
 SYMMETRIES = tuple(
     (turns, mirrored) for first in (0, 1) for turns in (first, first + 2) for mirrored in (False, True)
 )
+_HALVES = (SYMMETRIES[: len(SYMMETRIES) // 2], SYMMETRIES[len(SYMMETRIES) // 2 :])
 _Views = list[tuple[nn.Module, tuple[int, bool]]]
 # Most slices of a pass: maps of more do not stay in a CPU's cache.
 _AT_ONCE_CPU, _AT_ONCE_GPU = 6, 32
@@ -101,8 +102,13 @@ class PretrainedNetworks:
     @all_threads()
     @torch.inference_mode()
     def found(self, x: SegmenterInput) -> Tensor:
-        """Class probabilities (N, K, A, A) by what finds cavity and wall, mean over the symmetries."""
-        return self._seen(x, _views(self._finders))[0]
+        """Class probabilities (N, K, A, A) by what finds cavity and wall, mean over symmetries.
+
+        The finder sees half of them, for it looks twice; segmenters in its place see all.
+        """
+        if self._finder is None:
+            return self.classes(x)[0]
+        return self._seen(x, [(self._finder, symmetry) for symmetry in _HALVES[0]])[0]
 
     def _seen(self, x: SegmenterInput, views: _Views) -> tuple[Tensor, Tensor]:
         """Mean and SD (N, K, A, A) of class probabilities over networks and symmetries."""
@@ -146,17 +152,15 @@ class PretrainedNetworks:
         return tuple(for_inference(s.unet) if isinstance(s, Segmenter) else s for s in self.segmenters)
 
     @cached_property
-    def _finders(self) -> tuple[nn.Module, ...]:
-        return self._segmenters if self.finder is None else (for_inference(self.finder.unet),)
+    def _finder(self) -> nn.Module | None:
+        return None if self.finder is None else for_inference(self.finder.unet)
 
 
 def _views(networks: Sequence[nn.Module]) -> _Views:
     """Return which network sees which symmetries."""
     if len(networks) == 1:
         return [(networks[0], symmetry) for symmetry in SYMMETRIES]
-    half = len(SYMMETRIES) // 2
-    halves = (SYMMETRIES[:half], SYMMETRIES[half:])
-    return [(network, s) for k, network in enumerate(networks) for s in halves[k % 2]]
+    return [(network, s) for k, network in enumerate(networks) for s in _HALVES[k % 2]]
 
 
 def turned(x: Tensor, symmetry: tuple[int, bool]) -> Tensor:

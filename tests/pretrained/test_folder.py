@@ -22,6 +22,7 @@ def test_the_record_is_that_of_the_files():
     networks = shipped_networks("cpu")
     pairs = [
         (networks.record.locator, networks.locator),
+        (networks.record.finder, networks.finder),
         *zip(networks.record.segmenters, networks.segmenters, strict=True),
     ]
     for recorded, network in pairs:

@@ -73,20 +73,20 @@ def test_the_spread_is_that_of_the_views(networks, slices):
     torch.testing.assert_close(sd, views.std(dim=0, unbiased=False), atol=1e-5, rtol=0)
 
 
-def test_the_finder_alone_sees_all_symmetries(networks, slices):
+def test_the_finder_alone_sees_half_of_the_symmetries(networks, slices):
     one = replace_slices(slices, slice(0, 1))
     torch.testing.assert_close(networks.found(one), networks.classes(one)[0], atol=0, rtol=0)  # there is none
     finder = Segmenter(filters=2, levels=2).eval()
-    views = views_of([finder] * 8, one)
+    views = views_of([finder] * 4, one)
     found = replace(networks, finder=finder).found(one)
     torch.testing.assert_close(found, views.mean(dim=0), atol=1e-6, rtol=0)
 
 
 @torch.inference_mode()
 def views_of(segmenters, one):
-    """Probabilities (8, 1, K, A, A) of a slice, each symmetry by its network."""
+    """Probabilities (V, 1, K, A, A) of a slice, each of the first V symmetries by its network."""
     views = []
-    for segmenter, symmetry in zip(segmenters, SYMMETRIES, strict=True):
+    for segmenter, symmetry in zip(segmenters, SYMMETRIES, strict=False):
         seen = replace(one, image=turned(one.image, symmetry), region=turned(one.region, symmetry))
         views.append(turned_back(segmenter(seen).softmax(dim=1), symmetry))
     return torch.stack(views)
