@@ -107,7 +107,7 @@ def watch(clock: StageClock) -> None:
     clock.wrap(deep_gem, "wall_view", "preprocess")
     clock.wrap(SpatialPrior, "forward", "network")
     clock.wrap(pretrained, "given_view", "preprocess")
-    clock.wrap(PretrainedNetworks, "classes", "network")
+    clock.wrap(PretrainedNetworks, "classes found", "network")
     clock.wrap(segmenter.Segmenter, "segment", "mixture")
     clock.wrap(NetworkView, "to_study_grid", "undo")
     clock.wrap(study_tensors.StudyTensors, "to_input_grid", "undo")

@@ -94,7 +94,7 @@ def pretrain(
             fit(
                 folder.finder,
                 first,
-                lambda: FinderModule(_written(folder.segmenter(first), settings), settings),
+                lambda: FinderModule(_read_segmenter(folder.segmenter(first), settings), settings),
                 finder_batch,
             )
             if settings.finder_steps
@@ -124,7 +124,7 @@ def _segmenter(settings: PretrainConfig) -> Segmenter:
     return Segmenter(filters=settings.filters, levels=settings.levels, norm=settings.norm)
 
 
-def _written(weights: Path, settings: PretrainConfig) -> Segmenter:
+def _read_segmenter(weights: Path, settings: PretrainConfig) -> Segmenter:
     """A segmenter as its file has it."""
     network = _segmenter(settings)
     network.load_state_dict(load_file(weights))

@@ -40,6 +40,10 @@ def what_is_given(study: StudyTensors) -> int:
     """Return whether nothing, the ventricle or cavity and wall are given: `networks.segmenter.GIVEN_*`."""
     if study.found_region is not None:
         return GIVEN_NOTHING
+    return _kind_of_region(study)
+
+
+def _kind_of_region(study: StudyTensors) -> int:
     return GIVEN_WALL if bool((study.region != Region.LV).all()) else GIVEN_VENTRICLE
 
 
@@ -47,10 +51,8 @@ def given_view(study: StudyTensors) -> StudyView:
     """The square around a given region, in z over that region."""
     view = network_view(study, spacing_mm=PIXEL_MM, crop_mm=SQUARE_MM, divisor=16)
     image, present = network_channels(study, view.image.permute(3, 0, 1, 2))
-    wall_given = bool((study.region != Region.LV).all())
-    kind = GIVEN_WALL if wall_given else GIVEN_VENTRICLE
     region = view.region.permute(2, 0, 1)
-    return StudyView(_slices(image, present, region, kind), view)
+    return StudyView(_slices(image, present, region, _kind_of_region(study)), view)
 
 
 def centred_view(study: StudyTensors, centre: tuple[float, float]) -> StudyView:

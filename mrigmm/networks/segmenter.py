@@ -1,4 +1,4 @@
-"""The pretrained networks: one finds the left ventricle in a whole image, one segments a square around it."""
+"""The pretrained networks: the locator sees whole images, finder and segmenters a square of them."""
 
 from __future__ import annotations
 

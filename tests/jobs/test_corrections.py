@@ -18,18 +18,18 @@ def side_file(out, study):
 
 
 @pytest.fixture(scope="module")
-def test_study(cohort):
+def study_id(cohort):
     return json.loads(cohort.read_text())["test"][0]["id"]
 
 
 @pytest.mark.gate
-def test_what_was_done_is_written_beside_the_labels(cli, cohort, test_study, tmp_path):
+def test_what_was_done_is_written_beside_the_labels(cli, cohort, study_id, tmp_path):
     out = tmp_path / "out"
     result = cli(
         "predict", cohort, "-o", out, "--method", "map-em", "--register", "--bias-correct", "--quiet"
     )
     assert (result.code, result.err) == (0, "")
-    side = side_file(out, test_study)
+    side = side_file(out, study_id)
     assert set(side["motion"]) == {"T2", "bSSFP"}
     for slices in side["motion"].values():
         assert len(slices) == 3
@@ -37,15 +37,15 @@ def test_what_was_done_is_written_beside_the_labels(cli, cohort, test_study, tmp
         assert all(np.hypot(*motion["shift_mm"]) < 1.5 and motion["degrees"] == 0 for motion in slices)
     assert set(side["bias_field"]) == {"LGE", "T2", "bSSFP"}
     assert all(0.5 < field["lowest"] < 1 < field["highest"] < 2 for field in side["bias_field"].values())
-    assert (out / f"{test_study}_motion.png").read_bytes().startswith(b"\x89PNG")
-    labels = nib.load(out / f"{test_study}_labels.nii.gz")
-    lge = nib.load(cohort.parent / "images" / f"{test_study}_LGE.nii.gz")
+    assert (out / f"{study_id}_motion.png").read_bytes().startswith(b"\x89PNG")
+    labels = nib.load(out / f"{study_id}_labels.nii.gz")
+    lge = nib.load(cohort.parent / "images" / f"{study_id}_LGE.nii.gz")
     np.testing.assert_array_equal(labels.affine, lge.affine)
     assert labels.shape == lge.shape
     # Again without them: nothing of it is left.
     mrigmm.predict(cohort, out, method="map-em", overwrite=True)
-    assert not {"motion", "bias_field"} & set(side_file(out, test_study))
-    assert not (out / f"{test_study}_motion.png").exists()
+    assert not {"motion", "bias_field"} & set(side_file(out, study_id))
+    assert not (out / f"{study_id}_motion.png").exists()
 
 
 def test_a_run_reads_studies_as_it_was_trained(workshop, tmp_path):

@@ -178,7 +178,7 @@ class _Tuning:
         return cohort.model_copy(update=outcome)
 
     def _held_out(self, division: Division) -> list[HeldOut]:
-        """What judges each network."""
+        """Return what judges each network."""
         studies = [s.slices for s in division.held_out]
         segmenters = HeldOut(studies, self.config)
         finder = [HeldOut(studies, self.config, GIVEN_VENTRICLE)] * (len(self.starts) - self.n_segmenters)
