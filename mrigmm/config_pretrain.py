@@ -44,6 +44,19 @@ class GeneratorRanges(Knobs):
     centre_sd_mm: float = Field(5.0, ge=0, description="SD of the ventricle's centre about the crop's.")
     deformation_mm: float = Field(1.3, ge=0, description="SD of a smooth deformation of a slice.")
 
+    # Borders of the ventricle
+    borders_chance: float = Field(0.0, ge=0, le=1, description="Hearts whose borders are hard to see.")
+    epicardial_fat_mm: Range = Field((-4.0, 4.0), description="Over the free walls; below 0: none.")
+    apical_fat_mm: Range = Field((0.0, 6.0), description="How much more of it there is at the apex.")
+    pericardium_mm: Range = Field((0.0, 2.5), description="Dark layer around the fat.")
+    closing: Range = Field(
+        (0.0, 1.0), description="How far chest and diaphragm follow the narrowing ventricle."
+    )
+    trabeculae_mm: Range = Field((0.0, 3.0), description="Greatest height of the ridges of the endocardium.")
+    rv_strands: Range = Field(
+        (0.0, 0.6), description="Share of the right ventricle's apex that looks like wall."
+    )
+
     # Infarcts
     healthy_chance: float = Field(0.42, ge=0, le=1, description="Studies without infarct.")
     chronic_chance: float = Field(0.3, ge=0, le=1, description="Infarcts without edema, in a thinned wall.")
@@ -100,6 +113,10 @@ class GeneratorRanges(Knobs):
 
     # Real backgrounds
     background_chance: float = Field(0.5, ge=0, le=1, description="Studies set into a real slice.")
+    fitting_backgrounds: bool = Field(
+        False,
+        description="Real slices are chosen and scaled so that their ventricle fits into the simulated one.",
+    )
     background_from_mm: Range = Field((1.5, 28.0), description="Beyond this distance from the ventricle.")
     real_chance: float = Field(0.12, ge=0, le=1, description="Studies that are real slices, cavity known.")
 
@@ -132,6 +149,16 @@ _FINDER_RANGES: dict[str, Any] = {
     "wall_given_chance": 0.0,
     "found_chance": 0.8,
     "real_chance": 0.18,
+}
+
+# Once more, with surroundings as in real images, and noise.
+_REAL_BORDERS: dict[str, Any] = {
+    **_FINDER_RANGES,
+    "noise": [0.02, 0.5],
+    "borders_chance": 0.5,
+    "fitting_backgrounds": True,
+    "background_chance": 0.6,
+    "background_from_mm": [0.5, 16.0],
 }
 
 
@@ -169,8 +196,14 @@ class PretrainConfig(Knobs):
     average_decay: float = Field(0.998, ge=0, lt=1, description="Of the moving average of the weights.")
 
     # Finder: a segmenter that goes on from the first one and only tells where cavity and wall are
-    finder_ranges: dict[str, Any] = Field(_FINDER_RANGES, description="Changes of `ranges` for the finder.")
-    finder_steps: int = Field(4000, ge=0, description="Steps of the finder; 0: the segmenters find the wall.")
+    finder_ranges: tuple[dict[str, Any], ...] = Field(
+        (_FINDER_RANGES, _REAL_BORDERS),
+        min_length=1,
+        description="Changes of `ranges` for the finder: the mean of the weights that learn from each.",
+    )
+    finder_steps: int = Field(
+        4000, ge=0, description="Steps on each of them; 0: the segmenters find the wall."
+    )
     finder_learning_rate: float = Field(1e-3, gt=0, description="Highest of its one-cycle schedule.")
 
     # Locator
@@ -189,9 +222,9 @@ class PretrainConfig(Knobs):
         """Return what the slices of a seed's segmenter are drawn from."""
         return self._changed(self.changed_ranges.get(seed, {}))
 
-    def ranges_of_finder(self) -> GeneratorRanges:
-        """Return what the slices of the finder are drawn from."""
-        return self._changed(self.finder_ranges)
+    def ranges_of_finder(self) -> tuple[GeneratorRanges, ...]:
+        """Return what the slices of each training of the finder are drawn from."""
+        return tuple(self._changed(changes) for changes in self.finder_ranges)
 
     def _changed(self, changes: dict[str, Any]) -> GeneratorRanges:
         return GeneratorRanges.model_validate({**self.ranges.model_dump(), **changes})

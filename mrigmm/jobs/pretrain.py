@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -90,16 +90,7 @@ def pretrain(
             for seed in settings.seeds
         )
         first = settings.seeds[0]
-        finder = (
-            fit(
-                folder.finder,
-                first,
-                lambda: FinderModule(_read_segmenter(folder.segmenter(first), settings), settings),
-                finder_batch,
-            )
-            if settings.finder_steps
-            else None
-        )
+        finder = _finder(folder, settings, fit) if settings.finder_steps else None
         locator = fit(
             folder.locator,
             first,
@@ -118,6 +109,37 @@ def pretrain(
         )
         folder.write_record(record)
     return Pretrained(folder.path, (), networks=tuple(n.file for n in record.files))
+
+
+def _finder(
+    folder: PretrainedFolder, settings: PretrainConfig, fit: Callable[..., NetworkFile]
+) -> NetworkFile:
+    """Train the finder on each of its ranges, from the first segmenter on; write the mean of the weights."""
+    first = settings.seeds[0]
+
+    def start() -> StepModule:
+        return FinderModule(_read_segmenter(folder.segmenter(first), settings), settings)
+
+    if not folder.finder.exists():
+        parts = [folder.checkpoints / f"finder_{k}.safetensors" for k in range(len(settings.finder_ranges))]
+        for k, part in enumerate(parts):
+            fit(part, first, start, partial(finder_batch, k))
+        write_tensors(folder.finder, _mean_weights([load_file(part) for part in parts]))
+    return describe_file(folder.finder, _n_parameters(_segmenter(settings)))
+
+
+def _mean_weights(of: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Mean of the weights (float16) of networks that went on from the same one; counters of the first."""
+    return {
+        name: torch.stack([weights[name].float() for weights in of]).mean(dim=0).half()
+        if value.is_floating_point()
+        else value
+        for name, value in of[0].items()
+    }
+
+
+def _n_parameters(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
 
 
 def _segmenter(settings: PretrainConfig) -> Segmenter:
@@ -164,16 +186,15 @@ def _fit(
     """Train one network and write it; one that is there already is kept."""
     torch.manual_seed(seed)
     module = make()
-    parameters = sum(p.numel() for p in module.network.parameters())
     if not weights.exists():
         files = StepFiles(
-            folder.path / "logs" / f"{weights.stem}.csv", folder.path / "checkpoints" / f"{weights.stem}.ckpt"
+            folder.path / "logs" / f"{weights.stem}.csv", folder.checkpoints / f"{weights.stem}.ckpt"
         )
         files.log.parent.mkdir(exist_ok=True)
         draw = partial(batch, settings, real, seed)
         fit_steps(module, draw, files, hardware, workers=workers, track=track)
         write_tensors(weights, half_precision(module.network))
-    return describe_file(weights, parameters)
+    return describe_file(weights, _n_parameters(module.network))
 
 
 def half_precision(network: nn.Module) -> dict[str, Tensor]:

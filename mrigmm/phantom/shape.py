@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mrigmm.phantom.borders import Borders, waves_around
 from mrigmm.phantom.pathology import Infarct
 
 FloatArray = NDArray[np.floating[Any]]
@@ -60,7 +61,7 @@ class ParametricHeart:
     """Two ventricles and their surroundings. Lengths in mm, angles in rad.
 
     `epi_waves` and `wall_waves` are (amplitude, phase) of orders 2, 3, 4 around the circumference,
-    relative to the radius and the wall thickness.
+    relative to the radius and the wall thickness. Without `borders` they are easy to see.
     """
 
     length_mm: float
@@ -78,6 +79,7 @@ class ParametricHeart:
     chest_angle: float
     thinning: float = 0.0
     infarct: Infarct | None = None
+    borders: Borders | None = None
 
     def locate(self, x: FloatArray, y: FloatArray, z: FloatArray) -> WallPosition:
         """Anatomy at points in mm; x, y, z broadcast against each other."""
@@ -88,6 +90,11 @@ class ParametricHeart:
         epi, endo = self._radii(angle, s, z)
         depth = np.clip((epi - radius) / (epi - endo), 0, 1)
         tissue = self._surroundings(x, y, s)
+        if self.borders is not None:
+            fat = self.borders.fat_mm(angle, s)
+            around = radius >= epi
+            _paint(tissue, around & (radius < epi + fat + self.borders.pericardium), Tissue.LUNG)
+            _paint(tissue, around & (radius < epi + fat), Tissue.FAT)
         self._paint_rv(tissue, x, y, radius, epi, s)
         _paint(tissue, radius < epi, Tissue.MYOCARDIUM)
         pool = np.nonzero(radius < endo)
@@ -98,18 +105,23 @@ class ParametricHeart:
         for papillary in self.papillary_angles:
             away = np.hypot(px - reach * np.cos(papillary), py - reach * np.sin(papillary))
             blood[away < size] = Tissue.PAPILLARY
+        if self.borders is not None:
+            ridge = self.borders.ridge_mm(angle[pool], np.broadcast_to(z, radius.shape)[pool])
+            blood[endo[pool] - radius[pool] < ridge] = Tissue.PAPILLARY
         tissue[pool] = blood
         return WallPosition(tissue, angle.astype(np.float32), depth.astype(np.float32))
 
     def _radii(self, angle: FloatArray, s: FloatArray, z: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Epicardial and endocardial radius (mm)."""
-        epi = (
-            self.epi_radius * np.sqrt(1 - 0.88 * np.clip(s, 0, 1) ** 2) * (1 + _waves(self.epi_waves, angle))
-        )
-        wall = self.wall * (1 - 0.12 * s) * (1 + _waves(self.wall_waves, angle))
+        epi = self._mean_radius(s) * (1 + waves_around(self.epi_waves, angle))
+        wall = self.wall * (1 - 0.12 * s) * (1 + waves_around(self.wall_waves, angle))
         if self.infarct is not None and self.thinning > 0:
             wall = wall * (1 - self.thinning * np.clip(1.2 - self.infarct.distance(angle, z), 0, 1))
         return epi, np.maximum(epi - wall, 0.15 * epi)
+
+    def _mean_radius(self, s: FloatArray) -> FloatArray:
+        """Epicardial radius (mm) at heights relative to base and apex."""
+        return self.epi_radius * np.sqrt(1 - 0.88 * np.clip(s, 0, 1) ** 2)
 
     def _paint_rv(
         self,
@@ -126,16 +138,21 @@ class ParametricHeart:
         _paint(tissue, outside & (away < size + 6), Tissue.FAT)  # epicardial fat
         _paint(tissue, outside & (away < size + 3), Tissue.RV_WALL)
         _paint(tissue, outside & (away < size), Tissue.RV_BLOOD)
+        if self.borders is not None:
+            _paint(tissue, (tissue == Tissue.RV_BLOOD) & self.borders.strand(x, y, s), Tissue.RV_WALL)
 
     def _surroundings(self, x: FloatArray, y: FloatArray, s: FloatArray) -> TissueArray:
         forward = -(x * np.cos(self.chest_angle) + y * np.sin(self.chest_angle))
         # In the order in memory of what it is painted by.
         shape = np.broadcast_shapes(forward.shape, s.shape)
         tissue: TissueArray = np.full_like(forward, Tissue.LUNG, dtype=np.uint8, shape=shape)
-        diaphragm = self.liver_level + 0.006 * (x + 20) ** 2 + 6 * s
+        nearer = 0.0
+        if self.borders is not None:
+            nearer = self.borders.closing * (self.epi_radius - self._mean_radius(s))
+        diaphragm = self.liver_level - nearer + 0.006 * (x + 20) ** 2 + 6 * s
         _paint(tissue, y > diaphragm, Tissue.LIVER)
         sideways = -x * np.sin(self.chest_angle) + y * np.cos(self.chest_angle)
-        chest = forward - self.chest_level + 0.002 * sideways**2
+        chest = forward - self.chest_level + nearer + 0.002 * sideways**2
         for start, layer in ((0.0, Tissue.FAT), (5.0, Tissue.MUSCLE), (18.0, Tissue.FAT), (32.0, Tissue.AIR)):
             _paint(tissue, chest > start, layer)
         return tissue
@@ -144,13 +161,6 @@ class ParametricHeart:
 def _paint(tissue: TissueArray, where: NDArray[np.bool_], code: Tissue) -> None:
     """Set tissue in place; in a quarter of the time that assigning to a mask takes."""
     np.copyto(tissue, np.uint8(code), where=where)
-
-
-def _waves(waves: tuple[tuple[float, float], ...], angle: FloatArray) -> FloatArray:
-    total = np.zeros_like(angle)
-    for order, (size, phase) in enumerate(waves, start=2):
-        total += size * np.cos(order * (angle - phase))
-    return total
 
 
 def draw_length(rng: np.random.Generator) -> float:

@@ -116,6 +116,11 @@ class PretrainedFolder:
         return self.path / "finder.safetensors"
 
     @property
+    def checkpoints(self) -> Path:
+        """States to resume from."""
+        return self.path / "checkpoints"
+
+    @property
     def begun(self) -> bool:
         """Whether this is such a folder, finished or not."""
         try:

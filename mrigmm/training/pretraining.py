@@ -37,10 +37,10 @@ def segmenter_batch(config: PretrainConfig, backgrounds: Backgrounds, seed: int,
     return _drawn(config, config.ranges_of(seed), backgrounds, rng)
 
 
-def finder_batch(config: PretrainConfig, backgrounds: Backgrounds, seed: int, step: int) -> Batch:
-    """Draw the slices of one step of the finder; the same for the same seed and step."""
+def finder_batch(part: int, config: PretrainConfig, backgrounds: Backgrounds, seed: int, step: int) -> Batch:
+    """Draw the slices of one step of a training of the finder; the same for the same seed and step."""
     rng = np.random.default_rng([_FINDER_STREAM, seed, step])
-    return _drawn(config, config.ranges_of_finder(), backgrounds, rng)
+    return _drawn(config, config.ranges_of_finder()[part], backgrounds, rng)
 
 
 def _drawn(

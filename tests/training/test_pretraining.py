@@ -1,9 +1,11 @@
 """Losses and batches of the pretrained networks."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from mrigmm.config_pretrain import PretrainConfig, make_pretrain_config
@@ -73,7 +75,8 @@ def test_gradient_is_that_of_float64():
 
 def test_batches_depend_on_seed_and_step_alone():
     config, backgrounds = make_pretrain_config(TINY), read_backgrounds()
-    for draw in (segmenter_batch, finder_batch, locator_batch):
+    finder_batches = [partial(finder_batch, part) for part in range(2)]
+    for draw in (segmenter_batch, *finder_batches, locator_batch):
         one, same = draw(config, backgrounds, 3, 5), draw(config, backgrounds, 3, 5)
         other = draw(config, backgrounds, 3, 6)
         assert all(torch.equal(one[name], same[name]) for name in one)
@@ -127,12 +130,24 @@ def test_without_steps_there_is_no_finder(tmp_path):
 
 def test_the_finder_is_never_given_the_wall():
     config, backgrounds = make_pretrain_config({**TINY, "batch": 8}), read_backgrounds()
-    batches = [finder_batch(config, backgrounds, 0, step) for step in range(8)]
+    batches = [finder_batch(step % 2, config, backgrounds, 0, step) for step in range(8)]
     given = torch.cat([batch["given"] for batch in batches])
     assert set(given.tolist()) == {GIVEN_NOTHING, GIVEN_VENTRICLE}
     regions = torch.cat([batch["region"] for batch in batches])
     assert set(regions.unique().tolist()) == {Region.OUTSIDE, Region.LV}
-    assert config.ranges_of_finder().wall_share[0] < config.ranges.wall_share[0]
+    assert all(r.wall_share[0] < config.ranges.wall_share[0] for r in config.ranges_of_finder())
+
+
+def test_the_finder_is_the_mean_of_what_learns_from_each_of_its_ranges(tmp_path):
+    pretrain(tmp_path, overrides={**TINY, "steps": 1}, device="cpu", workers=0)
+    folder = PretrainedFolder(tmp_path)
+    one, two = (load_file(folder.checkpoints / f"finder_{k}.safetensors") for k in range(2))
+    assert any(not torch.equal(one[name], two[name]) for name in one)
+    mean = load_file(folder.finder)
+    for name, value in mean.items():
+        torch.testing.assert_close(
+            value.float(), (one[name].float() + two[name].float()) / 2, atol=1e-3, rtol=1e-3
+        )
 
 
 @pytest.mark.parametrize(("norm", "layer"), [("instance", nn.InstanceNorm2d), ("batch", nn.BatchNorm2d)])

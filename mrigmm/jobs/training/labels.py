@@ -214,7 +214,7 @@ class _Tuning:
         seeds = self.config.seeds
         # What the network has learnt from is what it rehearses.
         ranges = (
-            self.config.ranges_of_finder()
+            self.config.ranges_of_finder()[-1]
             if k == self.n_segmenters
             else self.config.ranges_of(seeds[k % len(seeds)])
         )

@@ -21,6 +21,8 @@ FloatArray = NDArray[np.floating[Any]]
 
 PACK = "sunnybrook_cc0.zip"
 PIXEL_MM = 1.37  # of the source (1.25 to 1.4), which the PNG files do not keep
+_WALL_MM = 9.0  # about the thickness of the real walls, which nobody drew
+_CANDIDATES = 4
 _KNOTS = 6  # intensity clusters that get new means
 _SUFFIXES = (".png", ".webp")
 
@@ -47,6 +49,14 @@ class Backgrounds:
     def draw(self, rng: np.random.Generator) -> int:
         """Index of a slice."""
         return int(rng.integers(len(self)))
+
+    def draw_fitting(self, radius_mm: float, rng: np.random.Generator) -> tuple[int, float]:
+        """Index of a slice, and the scale at which its ventricle fits into one of this radius."""
+        picks = rng.integers(len(self), size=_CANDIDATES)
+        radii = np.sqrt(self.cavity[picks].sum(axis=(1, 2)) / np.pi) * PIXEL_MM + _WALL_MM
+        scales = np.clip(radius_mm * rng.uniform(0.8, 1.0) / radii, 0.65, 1.5)
+        best = int(np.abs(np.log(scales)).argmin())
+        return int(picks[best]), float(scales[best])
 
 
 def read_backgrounds(folder: Path | None = None) -> Backgrounds:
@@ -116,9 +126,12 @@ class Placing:
         offset_mm: FloatArray,
         rng: np.random.Generator,
         scale_log_sd: float = 0.12,
+        scale: float | None = None,
     ) -> Placing:
         """Place the slice's cavity `offset_mm` from the middle of the grid, turned, mirrored and scaled."""
-        angle, scale = rng.uniform(0, 2 * np.pi), np.exp(rng.normal(0, scale_log_sd))
+        angle = rng.uniform(0, 2 * np.pi)
+        if scale is None:
+            scale = np.exp(rng.normal(0, scale_log_sd))
         steps = (np.arange(size, dtype=np.float32) - (size - 1) / 2) * spacing_mm
         u, v = steps[:, None] - offset_mm[0], steps[None, :] - offset_mm[1]
         if rng.random() < 0.5:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrigmm.config_pretrain import GeneratorRanges
+from mrigmm.phantom.borders import Borders
 from mrigmm.phantom.config import PhantomConfig
 from mrigmm.phantom.pathology import Infarct, draw_infarct, find_thresholds
 from mrigmm.phantom.shape import ParametricHeart, Tissue, TissueArray, draw_heart, draw_length
@@ -67,10 +68,32 @@ def draw_hearts(ranges: GeneratorRanges, rng: np.random.Generator) -> DrawnHeart
         liver_level=radius + float(rng.uniform(2, 12)),
         chest_level=radius + float(rng.uniform(6, 25)),
         chest_angle=float(np.deg2rad(rng.uniform(35, 85))),
+        borders=_draw_borders(ranges, rng.spawn(1)[0]),
     )
     outflow = float(np.deg2rad(rng.uniform(20, 65))) if rng.random() < ranges.outflow_chance else 0.0
     thickness = float(rng.uniform(*ranges.slice_thickness_mm))
     return DrawnHeart(heart, infarct, heights, thickness, outflow)
+
+
+def _draw_borders(ranges: GeneratorRanges, rng: np.random.Generator) -> Borders | None:
+    """Draw what hides the borders, or nothing."""
+    if rng.random() >= ranges.borders_chance:
+        return None
+    turns = rng.uniform(0, 2 * np.pi, 9).tolist()
+    orders = (rng.integers(6, 12), rng.integers(10, 20), rng.integers(14, 28))
+    steps = rng.normal(0, 1, (3, 2))
+    steps *= (2 * np.pi / rng.uniform(6, 14, 3) / np.linalg.norm(steps, axis=1))[:, None]
+    return Borders(
+        fat=float(rng.uniform(*ranges.epicardial_fat_mm)),
+        apical_fat=float(rng.uniform(*ranges.apical_fat_mm)),
+        fat_waves=tuple(zip(rng.uniform(0, 2.5, 3).tolist(), turns[:3], strict=True)),
+        pericardium=float(rng.uniform(*ranges.pericardium_mm)),
+        closing=float(rng.uniform(*ranges.closing)),
+        trabeculae=float(rng.uniform(*ranges.trabeculae_mm)),
+        ridges=tuple((float(n), turn) for n, turn in zip(orders, turns[3:6], strict=True)),
+        strands=float(rng.uniform(*ranges.rv_strands)),
+        strand_waves=tuple((a, b, turn) for (a, b), turn in zip(steps.tolist(), turns[6:], strict=True)),
+    )
 
 
 def _draw_heights(ranges: GeneratorRanges, length: float, rng: np.random.Generator) -> FloatArray:

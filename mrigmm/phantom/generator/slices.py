@@ -28,6 +28,7 @@ from mrigmm.phantom.shape import Tissue
 FloatArray = NDArray[np.floating[Any]]
 
 _DEPTHS = (0.0, -0.35, 0.35)  # of a slice's thickness that it averages over
+_AS_ACQUIRED_CHANCE = 0.35  # of a fitting background, for each sequence; else in random contrast
 _NEAR_REAL_CAVITY_MM = 24.0  # beyond it, no wall of the left ventricle
 _LV_CODES = (Code.BLOOD, Code.MYOCARDIUM, Code.EDEMA, Code.SCAR, Code.MVO)
 
@@ -155,13 +156,17 @@ def _set_into_real(
         if not ventricle.any():
             continue
         where = np.argwhere(ventricle).mean(axis=0) - (ranges.matrix - 1) / 2
-        pick = backgrounds.draw(rng)
+        pick, scale = backgrounds.draw(rng), None
+        if ranges.fitting_backgrounds:
+            radius = np.sqrt(ventricle.sum() / np.pi) * ranges.spacing_mm
+            pick, scale = backgrounds.draw_fitting(radius, rng)
         placing = Placing.draw(
             backgrounds.centres[pick],
             size=ranges.matrix,
             spacing_mm=ranges.spacing_mm,
             offset_mm=where * ranges.spacing_mm,
             rng=rng,
+            scale=scale,
         )
         values = placing.image(backgrounds.images[pick])
         away = distance_transform_edt(~ventricle) * ranges.spacing_mm
@@ -170,10 +175,23 @@ def _set_into_real(
         for channel in range(image.shape[1]):
             before = image[k, channel]
             level, size = before[outside].mean(), before[outside].std()
-            pasted = level + size * random_contrast(values, rng)
+            if ranges.fitting_backgrounds and rng.random() < _AS_ACQUIRED_CHANCE:
+                real = placing.mask(backgrounds.cavity[pick])
+                pasted = _as_acquired(values, real, before, codes[k] == Code.BLOOD)
+            else:
+                pasted = level + size * random_contrast(values, rng)
             image[k, channel] = before * (1 - share) + pasted * share
         codes[k][share > 0] = Code.OUTSIDE
     return image, codes
+
+
+def _as_acquired(
+    values: FloatArray, real: NDArray[np.bool_], before: FloatArray, blood: NDArray[np.bool_]
+) -> FloatArray:
+    """A real slice (X, Y) whose darkest parts and blood are as bright as those of the simulated one."""
+    low, high = np.quantile(values, 0.05), np.median(values[real]) if real.any() else values.max()
+    dark, bright = np.quantile(before, 0.05), np.median(before[blood]) if blood.any() else before.max()
+    return (dark + (values - low) * ((bright - dark) / max(high - low, 1.0))).astype(np.float32)
 
 
 def _real_slices(

@@ -12,8 +12,9 @@ from mrigmm.phantom.generator.backgrounds import random_contrast
 from mrigmm.phantom.generator.examples import GIVEN_NOTHING, GIVEN_VENTRICLE, GIVEN_WALL, changed_slices
 from mrigmm.phantom.generator.fields import smooth_fields
 from mrigmm.phantom.generator.scanner import scan
-from mrigmm.phantom.generator.slices import draw_slices
+from mrigmm.phantom.generator.slices import _as_acquired, draw_slices
 
+LV = (Code.BLOOD, Code.MYOCARDIUM, Code.EDEMA, Code.SCAR, Code.MVO)
 SMALL = GeneratorRanges(matrix=64, spacing_mm=2.0)
 WALL = (Code.MYOCARDIUM, Code.EDEMA, Code.SCAR, Code.MVO, Code.NO_SCAR)
 
@@ -142,6 +143,49 @@ def test_in_a_real_background_nothing_is_said_of_the_right_ventricle(backgrounds
     codes = draw_slices(ranges, backgrounds, np.random.default_rng(1)).codes
     assert (codes == Code.OUTSIDE).mean() > 0.5
     assert (codes == Code.RV).mean() < 0.02
+
+
+def test_a_fitting_background_has_a_ventricle_of_the_simulated_size(backgrounds):
+    for k in range(20):
+        pick, scale = backgrounds.draw_fitting(36.0, np.random.default_rng(k))
+        cavity_mm = np.sqrt(backgrounds.cavity[pick].sum() / np.pi) * 1.37
+        # Cavity and a wall of 9 mm fill .8 to 1 of the radius, unless the slice would change too much.
+        assert 0.65 <= scale <= 1.5
+        if 0.65 < scale < 1.5:
+            assert 0.8 <= scale * (cavity_mm + 9) / 36 <= 1
+    sizes = [backgrounds.draw_fitting(15.0, np.random.default_rng(k))[1] for k in range(20)]
+    assert np.median(sizes) < 1  # apical: real ventricles are larger as a rule
+
+
+def test_real_surroundings_as_acquired_have_the_simulated_blood_and_darkness():
+    values = np.tile(np.arange(100, dtype=np.float32), (100, 1))
+    real = np.zeros((100, 100), bool)
+    real[:, 80] = True  # blood: 80; the darkest twentieth ends at 4.95
+    before = np.full((100, 100), 1.0, np.float32)
+    blood = np.zeros((100, 100), bool)
+    blood[40:60, 40:60] = True
+    before[blood] = 3.0
+    seen = _as_acquired(values, real, before, blood)
+    assert seen[0, 80] == pytest.approx(3.0)
+    assert np.interp(4.95, np.arange(100), seen[0]) == pytest.approx(1.0)
+    assert seen[0, 40] == pytest.approx(1 + 2 * (40 - 4.95) / (80 - 4.95))
+
+
+def test_ranges_without_borders_draw_what_they_drew_before(backgrounds):
+    usual, other = (
+        GeneratorRanges(matrix=64, spacing_mm=2.0, trabeculae_mm=mm) for mm in ((0.0, 3.0), (5.0, 9.0))
+    )
+    one, two = (draw_examples(r, backgrounds, np.random.default_rng(5)) for r in (usual, other))
+    np.testing.assert_array_equal(one.image, two.image)
+
+
+def test_hidden_borders_leave_the_ventricle_where_it_is(backgrounds):
+    hidden = SMALL.model_copy(update={"borders_chance": 1.0, "real_chance": 0.0, "background_chance": 0.0})
+    plain = hidden.model_copy(update={"borders_chance": 0.0})
+    for k in range(5):
+        one, two = (draw_slices(r, backgrounds, np.random.default_rng(k)) for r in (plain, hidden))
+        np.testing.assert_array_equal(np.isin(one.codes, LV), np.isin(two.codes, LV))
+        assert not np.array_equal(one.image, two.image)
 
 
 def test_changes_of_slices_are_their_own():
