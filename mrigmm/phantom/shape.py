@@ -146,7 +146,7 @@ class ParametricHeart:
         # In the order in memory of what it is painted by.
         shape = np.broadcast_shapes(forward.shape, s.shape)
         tissue: TissueArray = np.full_like(forward, Tissue.LUNG, dtype=np.uint8, shape=shape)
-        nearer = 0.0
+        nearer: float | FloatArray = 0.0
         if self.borders is not None:
             nearer = self.borders.closing * (self.epi_radius - self._mean_radius(s))
         diaphragm = self.liver_level - nearer + 0.006 * (x + 20) ** 2 + 6 * s
