@@ -1,4 +1,4 @@
-"""What hides the borders of a ventricle in real images and not in the frozen presets."""
+"""Fat, pericardium and trabeculae: they hide a ventricle's borders in real images, not in the presets."""
 
 from __future__ import annotations
 

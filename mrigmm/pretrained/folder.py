@@ -12,7 +12,7 @@ calibration.json          thresholds and curves of the study's verdicts (absent 
 learning.json             what the networks have learnt since (`pretrained.learning`; only in runs of `train`)
 model_card.md             data, ranges, seeds, cohorts scored, limits, licence
 logs/                     one row per hundred steps
-checkpoints/              states to resume from
+checkpoints/              states to resume from, and the weights that the finder is the mean of
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class PretrainedFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """States to resume from."""
+        """States to resume from, and the weights that the finder is the mean of."""
         return self.path / "checkpoints"
 
     @property
