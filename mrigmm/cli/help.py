@@ -6,6 +6,7 @@ Typer's own pages with groups are boxes, which neither fit 80 columns nor a log.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,12 @@ class Command(TyperCommand):
     """A command whose options stand in their groups, and that names all that are missing."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Refuse a command line with all required arguments and options that it lacks, not the first only."""
+        """Refuse empty values, and name all required arguments and options that a command line lacks."""
+        empty = [k for k, text in enumerate(args) if not text or re.fullmatch("--[a-z-]+=", text)]
+        if empty and not ctx.resilient_parsing:  # a path of no characters would be the folder of now
+            words = [text for text in args[max(empty[0] - 1, 0) : empty[0] + 1] if text]
+            where = f" after '{words[-1]}'" if words else ""
+            ctx.fail(f"Empty value{where}. Is a variable of the shell not set?")
         given = self.make_parser(ctx).parse_args(args=list(args))[0]
         required = [param for param in self.get_params(ctx) if param.required]
         missing = [param for param in required if param.value_is_missing(given.get(param.name))]

@@ -48,6 +48,22 @@ def test_examples_are_understood(shown_by, line):
         assert make_anatomy_config(values["overrides"] or ())
 
 
+@pytest.mark.parametrize(
+    ("arguments", "where"),
+    [
+        (["simulate", "-o", "", "--seed", 1], " after '-o'"),
+        (["simulate", "--out=", "--seed", 1], " after '--out='"),
+        (["segment", "", "-o", "out"], ""),
+    ],
+)
+def test_an_empty_value_is_not_the_folder_of_now(cli, tmp_path, monkeypatch, arguments, where):
+    monkeypatch.chdir(tmp_path)
+    result = cli(*arguments)
+    assert result.code == 2
+    assert f"Empty value{where}. Is a variable of the shell not set?" in result.err
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_example_that_is_wrong_is_found():
     with pytest.raises(Exception, match="no-such-option"):
         GROUP.commands["check"].make_context("check", ["manifest.json", "--no-such-option"])
