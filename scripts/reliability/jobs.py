@@ -12,7 +12,7 @@ from typing import Any
 
 from mrigmm.phantom import simulate_cohort
 from reliability.commands import Ended, Started, start
-from reliability.results import broken, differences, half_run, half_studies, visible
+from reliability.results import broken, differences, half_run, half_studies, side_files
 
 Arguments = list[object]
 EPOCHS = 3
@@ -193,8 +193,7 @@ def stamp_of(file: Path) -> tuple[int, int]:
 
 def finished(out: Path) -> dict[Path, tuple[int, int]]:
     """Files of the studies that are finished, with their stamps."""
-    sides = [path for path in visible(out) if path.suffix == ".json" and path.name != "quantities.json"]
-    files = [file for side in sides for file in (side, *out.glob(f"{side.stem}_*"))]
+    files = [file for side in side_files(out) for file in (side, *out.glob(f"{side.stem}_*"))]
     return {file: stamp_of(file) for file in files}
 
 

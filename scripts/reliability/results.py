@@ -16,6 +16,8 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
+from mrigmm.jobs.reading.failures import FAILED_SUFFIX
+
 # What may differ between two runs that did the same: times, and how they were started.
 _TIMES = ("seconds", "command", "hardware")
 _TIME_LINES = ("time of all epochs",)
@@ -78,12 +80,17 @@ def broken(folder: Path) -> list[str]:
     return problems
 
 
+def side_files(folder: Path) -> list[Path]:
+    """Side files, which say that a study is finished; not those of studies that could not be processed."""
+    files = [path for path in visible(folder) if path.suffix == ".json" and path.name not in _NO_STUDY]
+    return [path for path in files if not path.name.endswith(FAILED_SUFFIX)]
+
+
 def half_studies(folder: Path) -> list[str]:
-    """Side files, which say that a study is finished, without its label map."""
-    sides = [path for path in visible(folder) if path.suffix == ".json" and path.name not in _NO_STUDY]
+    """Side files without their label map."""
     return [
         f"{side.name} without its label map"
-        for side in sides
+        for side in side_files(folder)
         if not side.with_name(f"{side.stem}_labels.nii.gz").exists()
     ]
 
