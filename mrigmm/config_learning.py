@@ -14,12 +14,10 @@ class LabelsConfig(Knobs):
     """Configuration of the training of pretrained networks on labels."""
 
     seed: int = Field(0, ge=0, lt=2**32, description="Draws slices, changes and who is held out.")
-    steps: int = Field(200, ge=1, description="Steps of a segmenter.")
-    few_steps: int = Field(100, ge=1, description="The same with one or two labelled patients.")
+    steps: int = Field(600, ge=1, description="Steps of a segmenter.")
     batch: int = Field(8, ge=2, description="Slices per step, labelled and simulated.")
     simulated: int = Field(3, ge=0, description="Simulated slices among them, so that nothing is forgotten.")
     learning_rate: float = Field(1e-3, gt=0, description="Highest of the one-cycle schedule.")
-    few_learning_rate: float = Field(3e-4, gt=0, description="The same with one or two labelled patients.")
     average_decay: float = Field(0.99, ge=0, lt=1, description="Of the moving average of the weights.")
     held_out_share: float = Field(0.2, gt=0, le=0.5, description="Labelled patients that choose the weights.")
 

@@ -32,7 +32,7 @@ def test_a_table_by_hand():
 def test_the_smallest_curve_and_that_it_is_kept(tmp_path, capsys):
     command = ["-o", str(tmp_path), "--cohorts", "small", "--counts", "0", "1", "--studies", "1"]
     command += ["--train-studies", "2", "--arms", "pretrained", "random", "--random-steps", "1"]
-    command += ["--set", "few_steps=1", "--set", "batch=2", "--set", "simulated=1"]
+    command += ["--set", "steps=1", "--set", "batch=2", "--set", "simulated=1"]
     assert few_labels.main(command) == 0
     first = capsys.readouterr().out
     content = json.loads((tmp_path / "few_labels.json").read_text())

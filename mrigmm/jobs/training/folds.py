@@ -21,8 +21,6 @@ from mrigmm.jobs.training.learning import LearningJob, Learnt, write_run
 from mrigmm.pretrained.folder import PretrainedFolder
 from mrigmm.training.label_tuning import Candidate
 
-# With fewer labelled patients nobody is held out: one of two would cost half of what there is to learn from.
-_LEAST_TO_HOLD_OUT = 3
 FOLDS, PREDICTIONS = "folds", "predictions"
 
 
@@ -43,18 +41,19 @@ class Choice:
 
 
 def divisions(settings: LabelsConfig, studies: Sequence[Labelled], n_folds: int | None) -> list[Division]:
-    """Who is held out of what, by patient: every one once, or a share once; nobody of one or two patients."""
+    """Who is held out of what, by patient: each once, or a share once; of two each once, of one nobody."""
     patients = sorted({s.entry.patient for s in studies})
     random.Random(settings.seed).shuffle(patients)
-    least = _LEAST_TO_HOLD_OUT if n_folds is None else max(n_folds, 2)
+    if n_folds is None and len(patients) == 2:  # one patient alone would judge by chance
+        n_folds = 2
     if n_folds is not None and (n_folds < 2 or len(patients) < n_folds):
         raise InputError(
             "there are not enough labelled patients for these folds",
-            expected=f"2 folds or more, and {least} labelled patients or more",
+            expected=f"2 folds or more, and {max(n_folds, 2)} labelled patients or more",
             got=f"--folds {n_folds}, and {len(patients)} labelled patients",
             remedy="fewer folds, or leave out --folds",
         )
-    if len(patients) < least:
+    if len(patients) < 2:
         return []
     if n_folds is not None:
         groups = [set(patients[n::n_folds]) for n in range(n_folds)]

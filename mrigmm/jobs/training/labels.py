@@ -36,6 +36,9 @@ from mrigmm.training.label_tuning import (
 )
 from mrigmm.training.labelled import LabelledStudy
 
+# The worst of two simulated scanners gained most half of the way; one labelled patient may lead astray.
+_UNWATCHED_SHARE = 0.5
+
 # Candidates by fold and network.
 _Tried = Sequence[Sequence[Sequence[Candidate]]]
 
@@ -43,9 +46,9 @@ _Tried = Sequence[Sequence[Sequence[Candidate]]]
 def learn_labels(job: LearningJob) -> Learnt:
     """Fine-tune the segmenters on what labels there are.
 
-    With three labelled patients or more, some are held out and choose how long to train and how far to go
-    from the start, which is among the choices; then all are learnt from, as long and as far. With `folds`,
-    every labelled patient is held out once; what a fold's networks are is chosen by the other folds, and
+    Some patients are held out, of two each in turn, and choose how long to train and how far to go from the
+    start, which is among the choices; then all are learnt from, as long and as far. With `folds`, every
+    labelled patient is held out once; what a fold's networks are is chosen by the other folds, and
     their predictions are written to `folds/predictions`.
 
     Raises:
@@ -57,7 +60,7 @@ def learn_labels(job: LearningJob) -> Learnt:
     tuning = _Tuning(job, settings)
     folds = divisions(settings, studies, job.asked.folds)
     if not folds:
-        return tuning.unwatched(studies, problems, "with fewer than three labelled patients none is held out")
+        return tuning.unwatched(studies, problems, "one labelled patient cannot be held out")
     tried = [tuning.try_out(division, n) for n, division in enumerate(folds)]
     if not any(np.isfinite(c.score) for fold in tried for network in fold for c in network):
         return tuning.unwatched(studies, problems, "the labels of held-out studies tell too little")
@@ -67,7 +70,8 @@ def learn_labels(job: LearningJob) -> Learnt:
     choices = [best_choice(network) for network in zip(*tried, strict=True)]
     was, now = (float(np.nanmean([s.score for s in scores])) for scores in (before, after))
     kept = now <= was or all(choice.share == 0 for choice in choices)
-    words = "nothing trained was better" if kept else _in_words(choices)
+    best = ", ".join(f"{_in_words(choice)} (network {k})" for k, choice in enumerate(choices))
+    words = "nothing trained was better" if kept else f"the best were {best}"
     why = f"on the held-out studies {words}" + (
         "" if kept else "; then all labelled studies were learnt from"
     )
@@ -84,7 +88,7 @@ def learn_labels(job: LearningJob) -> Learnt:
     )
     if kept:
         problems.append(Problem(f"the networks were kept as they were: {why}", severity="note"))
-    networks = tuning.starts if kept else tuning.fit(studies, choices, steps=settings.steps)
+    networks = tuning.starts if kept else tuning.fit(studies, choices)
     return tuning.learnt(networks, cohort, problems)
 
 
@@ -107,7 +111,7 @@ class _Tuning:
         """Candidates of every segmenter, tried on the held-out studies of a division."""
         whole = Choice(self.settings.steps, 1.0)
         return [
-            self._tune(k, division.used, held_out, f"tried_{n}_{k}", self.settings.steps, whole)
+            self._tune(k, division.used, held_out, f"tried_{n}_{k}", whole)
             for k, held_out in enumerate(self._held_out(division))
         ]
 
@@ -131,7 +135,7 @@ class _Tuning:
                 write_fold(self.job, n, self.learnt(networks, cohort))
         return before, after
 
-    def fit(self, studies: Sequence[Labelled], choices: Sequence[Choice], *, steps: int) -> list[Segmenter]:
+    def fit(self, studies: Sequence[Labelled], choices: Sequence[Choice]) -> list[Segmenter]:
         """Train on all studies, as long and as far as was chosen for each network."""
         fitted = []
         for k, choice in enumerate(choices):
@@ -139,19 +143,18 @@ class _Tuning:
                 fitted.append(self.starts[k])
                 continue
             name = "finder" if k == self.n_segmenters else f"segmenter_{k}"
-            [end] = self._tune(k, studies, None, name, steps, choice)
+            [end] = self._tune(k, studies, None, name, choice)
             fitted.append(self._network(k, end.weights))
         return fitted
 
     def unwatched(self, studies: Sequence[Labelled], problems: Sequence[Problem], why: str) -> Learnt:
-        """Few small steps, where no study can choose."""
-        self.config = self.config.model_copy(update={"learning_rate": self.settings.few_learning_rate})
-        steps = self.settings.few_steps
+        """Half of the way that all steps lead, where no study can choose."""
+        choice = Choice(self.settings.steps, _UNWATCHED_SHARE)
         cohort = self.record(
-            studies, (), measured=f"nothing: {why}", why=f"{steps} small steps, not chosen by any study"
+            studies, (), measured=f"nothing: {why}", why=f"{_in_words(choice)}, not chosen by any study"
         )
-        choices = [Choice(steps, 1.0)] * len(self.starts)
-        return self.learnt(self.fit(studies, choices, steps=steps), cohort, problems)
+        choices = [choice] * len(self.starts)
+        return self.learnt(self.fit(studies, choices), cohort, problems)
 
     def learnt(
         self, networks: Sequence[Segmenter], cohort: LearntCohort, problems: Sequence[Problem] = ()
@@ -206,7 +209,6 @@ class _Tuning:
         studies: Sequence[Labelled],
         held_out: HeldOut | None,
         name: str,
-        steps: int,
         choice: Choice,
     ) -> list[Candidate]:
         seed = self.settings.seed + k
@@ -222,7 +224,7 @@ class _Tuning:
             self.starts[k],
             [s.slices for s in studies],
             self.config.model_copy(update={"ranges": ranges, "changed_ranges": {}}),
-            steps=steps,
+            steps=self.settings.steps,
             stop=choice.step,
             share=choice.share,
             simulated=self.settings.simulated,
@@ -242,15 +244,10 @@ def _told(studies: Sequence[LabelledStudy]) -> str:
     return ", ".join(f"{name} ({n} slices)" for name, n in zip(PARTS, counts, strict=True) if n)
 
 
-def _in_words(choices: Sequence[Choice]) -> str:
-    """Return in words the choice for each network."""
-    words = [
-        "the start"
-        if choice.share == 0
-        else f"{100 * choice.share:.0f} % of the weights after {choice.step} steps"
-        for choice in choices
-    ]
-    return "the best were " + ", ".join(f"{text} (network {k})" for k, text in enumerate(words))
+def _in_words(choice: Choice) -> str:
+    if choice.share == 0:
+        return "the start"
+    return f"{100 * choice.share:.0f} % of the weights after {choice.step} steps"
 
 
 def _means(scores: Sequence[HeldOutScores]) -> dict[str, float]:

@@ -21,7 +21,7 @@ from mrigmm.training.label_tuning import Candidate
 from tests.training.test_labelled import labelled
 from tests.training.test_pretraining import TINY
 
-FEW = ["steps=2", "few_steps=1", "batch=2", "simulated=1"]
+FEW = ["steps=2", "batch=2", "simulated=1"]
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_a_run_predicts_with_its_networks(labelled_run, cohort, tmp_path):
 
 
 def test_a_run_is_gone_on_from(labelled_run, workshop, tmp_path):
-    """One labelled study of another cohort: few steps, nobody held out, the card lists both."""
+    """One labelled study of another cohort: nobody is held out, the card lists both."""
     _, before = labelled_run
     manifest = workshop.manifest([], training=[workshop.study("a", region="cavity-wall")], name="second.json")
     out = tmp_path / "run"
@@ -114,7 +114,8 @@ def test_a_run_is_gone_on_from(labelled_run, workshop, tmp_path):
     first, second = read_learning(PretrainedFolder(out)).cohorts
     assert len(first.studies) == 3
     assert (second.studies, second.held_out, second.before) == (("a",), (), {})
-    assert "none is held out" in second.measured
+    assert "one labelled patient cannot be held out" in second.measured
+    assert second.why == "50 % of the weights after 2 steps, not chosen by any study"
     assert "Cohort 2" in (out / "model_card.md").read_text()
     done = mrigmm.train(manifest, out, labels=True, from_run=before, overrides=FEW, resume=True)
     assert done.done == ("a",)
@@ -168,7 +169,10 @@ def held_out(patients, n_folds=None):
 
 
 def test_who_is_held_out():
-    assert held_out([None, None]) == []
+    assert held_out([None]) == held_out(["A", "A"]) == []
+    assert sorted(held_out([None, None])) == [(["s0"], ["s1"]), (["s1"], ["s0"])]
+    [(used, others)] = held_out([None] * 3)
+    assert (len(used), len(others)) == (2, 1)
     [(used, others)] = held_out([None] * 10)
     assert (len(used), len(others)) == (8, 2)
     folds = held_out(["A", "A", "B", "C", "B"], 3)
