@@ -29,12 +29,11 @@ from mrigmm.pretrained.folder import (
     shipped_folder,
 )
 
-# The eight symmetries of a square: quarter turns, without and with a mirror before them. Either half is
-# closed under mirrors, so that a network that sees one of them says the same of a mirrored image.
-SYMMETRIES = tuple(
-    (turns, mirrored) for first in (0, 1) for turns in (first, first + 2) for mirrored in (False, True)
-)
-_HALVES = (SYMMETRIES[: len(SYMMETRIES) // 2], SYMMETRIES[len(SYMMETRIES) // 2 :])
+# The eight symmetries of a square: quarter turns, without and with a mirror before them.
+SYMMETRIES = tuple((turns, mirrored) for turns in range(4) for mirrored in (False, True))
+# As it is and a quarter turn, each with its mirror. Of several networks each sees one pair, so that it says
+# the same of an image mirrored along its second axis. The locator sees all eight, or takes brains for hearts.
+PAIRS = (SYMMETRIES[:2], SYMMETRIES[2:4])
 _Views = list[tuple[nn.Module, tuple[int, bool]]]
 # Most slices of a pass: maps of more do not stay in a CPU's cache.
 _AT_ONCE_CPU, _AT_ONCE_GPU = 6, 32
@@ -92,7 +91,7 @@ class PretrainedNetworks:
     def classes(self, x: SegmenterInput) -> tuple[Tensor, Tensor]:
         """Class probabilities of slices, mean over networks and symmetries.
 
-        One network sees all symmetries, several see a half each, the next one the other half.
+        One network sees both of the `PAIRS`, several see one each, the next one the other.
 
         Returns:
             Probabilities (N, K, A, A), and their SD over the views, (N, K, A, A).
@@ -104,11 +103,11 @@ class PretrainedNetworks:
     def found(self, x: SegmenterInput) -> Tensor:
         """Class probabilities (N, K, A, A) by what finds cavity and wall, mean over symmetries.
 
-        The finder sees half of them, for it looks twice; segmenters in its place see all.
+        The finder sees one of the `PAIRS`; segmenters in its place see both.
         """
         if self._finder is None:
             return self.classes(x)[0]
-        return self._seen(x, [(self._finder, symmetry) for symmetry in _HALVES[0]])[0]
+        return self._seen(x, [(self._finder, symmetry) for symmetry in PAIRS[0]])[0]
 
     def _seen(self, x: SegmenterInput, views: _Views) -> tuple[Tensor, Tensor]:
         """Mean and SD (N, K, A, A) of class probabilities over networks and symmetries."""
@@ -159,8 +158,8 @@ class PretrainedNetworks:
 def _views(networks: Sequence[nn.Module]) -> _Views:
     """Return which network sees which symmetries."""
     if len(networks) == 1:
-        return [(networks[0], symmetry) for symmetry in SYMMETRIES]
-    return [(network, s) for k, network in enumerate(networks) for s in _HALVES[k % 2]]
+        return [(networks[0], symmetry) for pair in PAIRS for symmetry in pair]
+    return [(network, s) for k, network in enumerate(networks) for s in PAIRS[k % 2]]
 
 
 def turned(x: Tensor, symmetry: tuple[int, bool]) -> Tensor:
