@@ -34,6 +34,8 @@ SYMMETRIES = tuple((turns, mirrored) for turns in range(4) for mirrored in (Fals
 # As it is and a quarter turn, each with its mirror. Of several networks each sees one pair, so that it says
 # the same of an image mirrored along its second axis. The locator sees all eight, or takes brains for hearts.
 PAIRS = (SYMMETRIES[:2], SYMMETRIES[2:4])
+# As it is and upside down, each with its mirror: the first look, in noisy real images better than a pair.
+FIRST_LOOK = (*SYMMETRIES[:2], *SYMMETRIES[4:6])
 _Views = list[tuple[nn.Module, tuple[int, bool]]]
 # Most slices of a pass: maps of more do not stay in a CPU's cache.
 _AT_ONCE_CPU, _AT_ONCE_GPU = 6, 32
@@ -100,14 +102,18 @@ class PretrainedNetworks:
 
     @all_threads()
     @torch.inference_mode()
-    def found(self, x: SegmenterInput) -> Tensor:
+    def found(self, x: SegmenterInput, *, again: bool = False) -> Tensor:
         """Class probabilities (N, K, A, A) by what finds cavity and wall, mean over symmetries.
 
-        The finder sees one of the `PAIRS`; segmenters in its place see both.
+        Args:
+            x: the slices.
+            again: a second look, with the ventricle given: the finder sees one of the `PAIRS` and not the
+                four of `FIRST_LOOK`. Segmenters in its place see both pairs in either.
         """
         if self._finder is None:
             return self.classes(x)[0]
-        return self._seen(x, [(self._finder, symmetry) for symmetry in PAIRS[0]])[0]
+        symmetries = PAIRS[0] if again else FIRST_LOOK
+        return self._seen(x, [(self._finder, symmetry) for symmetry in symmetries])[0]
 
     def _seen(self, x: SegmenterInput, views: _Views) -> tuple[Tensor, Tensor]:
         """Mean and SD (N, K, A, A) of class probabilities over networks and symmetries."""
