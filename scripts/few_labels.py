@@ -8,7 +8,7 @@ from and 12 others to score are simulated. Three ways learn from the labels of t
 the same loss and changes of slices; and `train-anatomy`, which has the images of all 24, too, and knows
 cavity and wall alone. The networks are scored by themselves (each slice seen once, no mixture), in a
 square about the true centre. What is finished is kept, by networks and settings. The random start learns
-longer, from small batches of labelled slices alone; the published curve has `--set steps=100`.
+longer, from small batches of labelled slices alone.
 """
 
 from __future__ import annotations
