@@ -59,7 +59,7 @@ def test_gradient_is_that_of_float64():
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 7, 3, 3, dtype=torch.float64, generator=generator, requires_grad=True)
     sets = torch.randint(1, 128, (2, 3, 3), generator=generator)
-    torch.autograd.gradcheck(lambda x: label_loss(x, sets, outside_weight=0.15), (logits,))
+    assert torch.autograd.gradcheck(lambda x: label_loss(x, sets, outside_weight=0.15), (logits,))
 
 
 def test_parts_that_labels_tell_apart():
