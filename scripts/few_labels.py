@@ -6,9 +6,9 @@ For each cohort (presets of the phantom whose scanner the pretraining has not me
 from and 12 others to score are simulated. Three ways learn from the labels of the first N of them:
 `train --labels` from the networks that ship, with one network; the same network from random weights, on
 the same loss and changes of slices; and `train-anatomy`, which has the images of all 24, too, and knows
-cavity and wall alone. The networks are scored by themselves (each slice seen once, no mixture), in a
-square about the true centre. What is finished is kept, by networks and settings. The random start learns
-longer, from small batches of labelled slices alone.
+cavity and wall alone. `--skip` begins with another study, for other draws of few. The networks are scored
+by themselves (each slice seen once, no mixture), in a square about the true centre. What is finished is
+kept, by networks and settings. The random start learns longer, from small batches of labelled slices alone.
 """
 
 from __future__ import annotations
@@ -93,23 +93,27 @@ def simulated(folder: Path, preset: str, seed: int, n_training: int, n_tested: i
 
 
 @one_thread()
-def slices_of(cohort: Manifest, n: int | None = None) -> list[LabelledStudy]:
-    """Labelled slices of the first n studies."""
+def slices_of(cohort: Manifest) -> list[LabelledStudy]:
+    """Labelled slices of the studies to learn from."""
     finder = NetworkFinder("cpu")  # not needed: every study has a label
-    studies = cohort.split("training")[:n]
     return [
         labelled_study(Entry(study, cohort.labels, cohort.name), cohort.sequences, finder)
-        for study in studies
+        for study in cohort.split("training")
     ]
 
 
-def pretrained(cohort: Simulated, count: int, seed: int, run: Path, settings: Sequence[str]) -> Segmenter:
-    """The network of `train --labels` on the first studies; of none, the one that ships."""
-    if count == 0:
+def part_of(cohort: Manifest, some: slice) -> Manifest:
+    """The cohort with some of the studies to learn from."""
+    return replace(cohort, splits={"training": cohort.split("training")[some]})
+
+
+def pretrained(labelled: Manifest, seed: int, run: Path, settings: Sequence[str]) -> Segmenter:
+    """The network of `train --labels` on the studies; of none, the one that ships."""
+    chosen = {study.id for study in labelled.split("training")}
+    if not chosen:
         return read_start(None, "cpu").networks.segmenters[0]
     if not PretrainedFolder(run).record.exists():
-        content = json.loads(cohort.training.path.read_text())
-        chosen = {study.id for study in cohort.training.split("training")[:count]}
+        content = json.loads(labelled.path.read_text())
         studies = [s for split in ("training", "validation", "test") for s in content.pop(split, [])]
         write_json(
             run.with_suffix(".json"), {**content, "training": [s for s in studies if s["id"] in chosen]}
@@ -119,7 +123,7 @@ def pretrained(cohort: Simulated, count: int, seed: int, run: Path, settings: Se
             run,
             labels=True,
             seeds=1,
-            data_root=cohort.training.path.parent,
+            data_root=labelled.path.parent,
             overrides=[f"seed={seed}", *settings],
             device="cpu",
         )
@@ -184,7 +188,7 @@ def scores(
     start = read_start(None, "cpu").networks
     made_with: dict[str, object] = {
         "seeds": [options.tuning, options.train_seed],
-        "studies": [options.studies, options.train_studies],
+        "studies": [options.studies, options.train_studies, options.skip],
         "networks": [file.sha256 for file in start.record.segmenters],
         "versions": versions()["mrigmm"],
         "settings": {
@@ -203,11 +207,12 @@ def scores(
     if arm == "anatomy":
         found = anatomy(cohort, count, options.train_seed, run, options.anatomy_set)
     else:
+        labelled = part_of(cohort.training, slice(options.skip, options.skip + count))
         if arm == "pretrained":
-            network = pretrained(cohort, count, options.train_seed, run, options.set)
+            network = pretrained(labelled, options.train_seed, run, options.set)
         else:
             config = start.config.model_copy(update={"batch": options.random_batch})
-            studies = slices_of(cohort.training, count)
+            studies = slices_of(labelled)
             network = from_random(
                 start.segmenters[0], studies, options.train_seed, config, options.random_steps, run
             )
@@ -229,6 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--tuning", action="store_true", help="score seed 900 instead of the report's 901")
     add("--studies", type=int, default=12, help="scored studies (default: %(default)s)")
     add("--train-studies", type=int, default=24, help="to learn from (default: %(default)s)")
+    add("--skip", type=int, default=0, help="studies before the first labelled one (default: %(default)s)")
     add("--train-seed", type=int, default=1, help="of the trainings (default: %(default)s)")
     add("--random-steps", type=int, default=1500, help="steps from random weights (default: %(default)s)")
     add("--random-batch", type=int, default=4, help="slices in each of them (default: %(default)s)")

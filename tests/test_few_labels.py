@@ -28,6 +28,14 @@ def test_a_table_by_hand():
     assert rows[14:] == ["| 1 | random | +0.20 [+0.10, +0.30] | – |"]
 
 
+def test_other_draws_of_few(tmp_path):
+    """The cohort's own order; not more than there are."""
+    cohort = few_labels.simulated(tmp_path, "small", 901, 3, 1).training
+    first, second, third = cohort.split("training")
+    for some, expected in ((slice(0, 2), (first, second)), (slice(2, 4), (third,)), (slice(3, 4), ())):
+        assert few_labels.part_of(cohort, some).split("training") == expected
+
+
 @pytest.mark.gate
 def test_the_smallest_curve_and_that_it_is_kept(tmp_path, capsys):
     command = ["-o", str(tmp_path), "--cohorts", "small", "--counts", "0", "1", "--studies", "1"]
