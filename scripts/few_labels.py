@@ -98,18 +98,18 @@ def slices_of(cohort: Manifest) -> list[LabelledStudy]:
     finder = NetworkFinder("cpu")  # not needed: every study has a label
     return [
         labelled_study(Entry(study, cohort.labels, cohort.name), cohort.sequences, finder)
-        for study in cohort.split("training")
+        for study in cohort.split("all")
     ]
 
 
 def part_of(cohort: Manifest, some: slice) -> Manifest:
     """The cohort with some of the studies to learn from."""
-    return replace(cohort, splits={"training": cohort.split("training")[some]})
+    return replace(cohort, splits={"training": cohort.split("all")[some]})
 
 
 def pretrained(labelled: Manifest, seed: int, run: Path, settings: Sequence[str]) -> Segmenter:
     """The network of `train --labels` on the studies; of none, the one that ships."""
-    chosen = {study.id for study in labelled.split("training")}
+    chosen = {study.id for study in labelled.split("all")}
     if not chosen:
         return read_start(None, "cpu").networks.segmenters[0]
     if not PretrainedFolder(run).record.exists():

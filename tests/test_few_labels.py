@@ -31,9 +31,9 @@ def test_a_table_by_hand():
 def test_other_draws_of_few(tmp_path):
     """The cohort's own order; not more than there are."""
     cohort = few_labels.simulated(tmp_path, "small", 901, 3, 1).training
-    first, second, third = cohort.split("training")
+    first, second, third = cohort.split("all")
     for some, expected in ((slice(0, 2), (first, second)), (slice(2, 4), (third,)), (slice(3, 4), ())):
-        assert few_labels.part_of(cohort, some).split("training") == expected
+        assert few_labels.part_of(cohort, some).split("all") == expected
 
 
 @pytest.mark.gate
