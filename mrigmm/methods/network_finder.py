@@ -170,11 +170,7 @@ class NetworkFinder:
 
 
 def seen_cavity(networks: PretrainedNetworks, view: StudyView, box: PlaneBox = WHOLE) -> np.ndarray:
-    """Where (X, Y, Z) bool what finds the wall sees blood rather than wall, in a part of the plane.
-
-    It sees no more than the ventricle's surroundings: less to compute, and no worse.
-    """
-    view = view.near_region()
+    """Where (X, Y, Z) bool what finds the wall sees blood rather than wall, in a part of the plane."""
     maps = view.to_study(networks.found(view.slices, again=True), box)
     return np.asarray(maps[_BLOOD] > maps[_WALL].sum(dim=0))
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from mrigmm.data.crops import NetworkView, network_view
-from mrigmm.data.geometry import plane_box
 from mrigmm.data.study_tensors import WHOLE, PlaneBox, StudyTensors
 from mrigmm.labels import Region
 from mrigmm.networks.segmenter import GIVEN_NOTHING, GIVEN_VENTRICLE, GIVEN_WALL, SegmenterInput
@@ -19,8 +17,6 @@ OTHER = "other"  # any other contrast, in the place of bSSFP where a study has n
 SQUARE_MM = 128.0
 PIXEL_MM = 1.0
 _OUTLIER = 6.0  # z beyond which intensities are clipped, as in training
-_DIVISOR = 16  # of a square's side in pixels, as the networks want it
-_NEAR_MM = 12.0  # around a ventricle that is looked at alone
 
 
 @dataclass(frozen=True)
@@ -39,25 +35,6 @@ class StudyView:
         """Maps (Z, M, A, A) on the study's voxels (M, X, Y, Z), a part of the plane; 0 beyond the square."""
         return self.view.to_study_grid(maps.permute(1, 2, 3, 0), box).clamp(0, 1)
 
-    def near_region(self) -> StudyView:
-        """The part of the square around its region, a square again; the whole where there is no region."""
-        inside = (self.slices.region > 0).any(dim=0).numpy()  # (A, A)
-        if not inside.any():
-            return self
-        ends = [(part.start, part.stop) for part in plane_box(inside)]
-        reach = max(stop - start for start, stop in ends) + 2 * round(_NEAR_MM / PIXEL_MM)
-        side = min(math.ceil(reach / _DIVISOR) * _DIVISOR, len(inside))
-        corner = [min(max((start + stop - side) // 2, 0), len(inside) - side) for start, stop in ends]
-        x, y = (slice(first, first + side) for first in corner)
-        image, region = self.slices.image[..., x, y], self.slices.region[..., x, y]
-        view = replace(
-            self.view,
-            image=self.view.image[:, x, y],
-            region=self.view.region[x, y],
-            corner=(self.view.corner[0] + corner[0], self.view.corner[1] + corner[1]),
-        )
-        return StudyView(replace(self.slices, image=image, region=region), view)
-
 
 def what_is_given(study: StudyTensors) -> int:
     """Return whether nothing, the ventricle or cavity and wall are given: `networks.segmenter.GIVEN_*`."""
@@ -72,7 +49,7 @@ def _kind_of_region(study: StudyTensors) -> int:
 
 def given_view(study: StudyTensors) -> StudyView:
     """The square around a given region, in z over that region."""
-    view = _square(study)
+    view = network_view(study, spacing_mm=PIXEL_MM, crop_mm=SQUARE_MM, divisor=16)
     image, present = network_channels(study, view.image.permute(3, 0, 1, 2))
     region = view.region.permute(2, 0, 1)
     return StudyView(_slices(image, present, region, _kind_of_region(study)), view)
@@ -83,7 +60,7 @@ def centred_view(study: StudyTensors, centre: tuple[float, float]) -> StudyView:
     region = torch.zeros_like(study.region)
     x, y = (min(max(round(c), 0), n - 1) for c, n in zip(centre, study.region.shape[:2], strict=True))
     region[x, y] = int(Region.LV)
-    view = _square(replace(study, region=region))
+    view = network_view(replace(study, region=region), spacing_mm=PIXEL_MM, crop_mm=SQUARE_MM, divisor=16)
     image, present = network_channels(study, view.image.permute(3, 0, 1, 2))
     image = _z_over(image, present, torch.ones_like(image[:, 0], dtype=torch.bool))
     nothing = torch.zeros(image.shape[0], *image.shape[2:], dtype=torch.uint8)
@@ -98,15 +75,11 @@ def found_view(study: StudyTensors, ventricle: Tensor) -> StudyView:
         ventricle: (X, Y, Z) bool.
     """
     region = torch.where(ventricle, int(Region.LV), int(Region.OUTSIDE)).to(torch.uint8)
-    view = _square(replace(study, region=region))
+    view = network_view(replace(study, region=region), spacing_mm=PIXEL_MM, crop_mm=SQUARE_MM, divisor=16)
     image, present = network_channels(study, view.image.permute(3, 0, 1, 2))
     inside = view.region.permute(2, 0, 1)
     image = _z_over(image, present, inside > 0)
     return StudyView(_slices(image, present, inside, GIVEN_VENTRICLE), view)
-
-
-def _square(study: StudyTensors) -> NetworkView:
-    return network_view(study, spacing_mm=PIXEL_MM, crop_mm=SQUARE_MM, divisor=_DIVISOR)
 
 
 def network_channels(study: StudyTensors, seen: Tensor) -> tuple[Tensor, Tensor]:

@@ -73,28 +73,3 @@ def test_a_box_of_the_plane_and_back(ring):
     assert torch.equal(whole[3:9, 2:12], study.region[3:9, 2:12] + 5)
     assert whole.shape == study.region.shape
     assert int(whole.sum()) == int((part.region + 5).sum())
-
-
-def test_near_the_region(ring):
-    """12 pixels on every side, to a multiple of 16 and not beyond the square; maps lie where they lay."""
-    view = given_view(ring.paint(ring.base(), ring.base()))
-    maps = torch.stack([view.slices.image[:, 0], (view.slices.region > 0).float()], dim=1)
-    inside = (view.slices.region > 0).any(dim=0)
-    extent = max(int(inside.any(dim=axis).sum()) for axis in (0, 1))
-    near = view.near_region()
-    side = near.slices.image.shape[-1]
-    assert side == 16 * -(-(extent + 24) // 16) < 128
-    assert near.slices.image.shape[-2:] == near.slices.region.shape[-2:] == (side, side)
-    assert (near.slices.region > 0).sum() == (view.slices.region > 0).sum()
-    near_maps = torch.stack([near.slices.image[:, 0], (near.slices.region > 0).float()], dim=1)
-    torch.testing.assert_close(near.to_study(near_maps), view.to_study(maps), atol=1e-5, rtol=0)
-
-    corner = torch.zeros_like(view.slices.region)
-    corner[0, 120:, :3] = int(Region.LV)
-    at_corner = replace(view, slices=replace(view.slices, region=corner)).near_region()
-    assert at_corner.slices.region.shape[-1] == 32  # of 8 and 24 pixels
-    assert torch.equal(at_corner.slices.region, corner[:, 96:, :32])
-    everywhere = replace(view, slices=replace(view.slices, region=torch.ones_like(corner)))
-    assert everywhere.near_region().slices.region.shape[-1] == 128
-    nowhere = replace(view, slices=replace(view.slices, region=torch.zeros_like(corner)))
-    assert nowhere.near_region() is nowhere
