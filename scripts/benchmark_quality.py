@@ -37,11 +37,13 @@ from mrigmm.data.run_folder import RunFolder
 from mrigmm.errors import InputError, near_misses
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import Track, cohort_task, no_progress, versions
-from mrigmm.methods.anatomy import AnatomyFinder, read_anatomy_finder
+from mrigmm.methods.anatomy import Finder, read_anatomy_finder
 from mrigmm.methods.base import Task
+from mrigmm.methods.network_finder import NetworkFinder
 from mrigmm.methods.registry import METHODS
 from mrigmm.phantom import PRESETS
 from mrigmm.phantom.config import SHIFTED
+from mrigmm.pretrained.folder import shipped_folder
 
 ERRORS = Console(stderr=True, soft_wrap=True)
 
@@ -58,7 +60,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help=f"of {', '.join(PROTOCOLS)}; default: all that need no --anatomy; "
         f"of --shifted {', '.join(shifted.GIVEN)}",
     )
-    add("--anatomy", type=Path, metavar="RUN", help="run of train-anatomy, for the protocol nothing")
+    add("--anatomy", type=Path, metavar="RUN", help="run of train-anatomy, instead of the networks")
     add(
         "--methods",
         type=_names(METHODS),
@@ -194,7 +196,7 @@ def _run_protocol(
     task: Task,
     store: Store,
     track: Track,
-    finder: AnatomyFinder | None = None,
+    finder: Finder | None = None,
     anatomy: dict[str, str] | None = None,
 ) -> tuple[list[tuple[Competitor, Result]], dict[str, str]]:
     """Results of one protocol: from the store, or computed; and the studies that could not be read."""
@@ -224,17 +226,10 @@ def _run_protocol(
     return [(c, result) for c in entered if (result := found[id(c)]) is not None], unreadable
 
 
-def _finder(options: argparse.Namespace) -> tuple[AnatomyFinder | None, dict[str, str]]:
-    """The anatomy stage and the digest of its weights."""
+def _finder(options: argparse.Namespace) -> tuple[Finder, dict[str, str]]:
+    """What finds the ventricle where nothing is given, and the digest of its weights."""
     if options.anatomy is None:
-        wanting = [name for name in options.protocols if PROTOCOLS[name].found]
-        if wanting:
-            raise InputError(
-                f"the protocol '{wanting[0]}' needs an anatomy stage",
-                expected="--anatomy RUN",
-                remedy="train one: mrigmm train-anatomy",
-            )
-        return None, {}
+        return NetworkFinder("cpu"), {"networks": shifted.networks_digest(shipped_folder())}
     finder, _ = read_anatomy_finder(options.anatomy, torch.device("cpu"))
     return finder, {"anatomy_sha256": RunFolder(options.anatomy).weights_sha256()[:16]}
 

@@ -443,6 +443,21 @@ def test_benchmark_writes_table_json_and_figure_and_computes_nothing_twice(tmp_p
     assert (tmp_path / "benchmark.md").read_text() == text
 
 
+@pytest.mark.gate
+def test_nothing_given(tmp_path, capsys):
+    """The networks find the wall, which no row is given; in the healthy heart, too."""
+    options = arguments(tmp_path, "--protocols", "nothing,healthy-nothing", "--methods", "map-em")
+    assert script.main([*options, "--no-oracle"]) == 0
+    content = json.loads((tmp_path / "benchmark.json").read_text())["protocols"]
+    assert content["nothing"]["cohort"]["preset"] == "small"
+    rows = content["nothing"]["studies"]["map-em"].values()
+    assert len(rows) == 2
+    assert all(0.6 < row["dice/wall"] < 1 for row in rows)
+    healthy = content["healthy-nothing"]
+    assert healthy["cohort"]["preset"] == "healthy"
+    assert len(healthy["studies"]["map-em"]) == 2
+
+
 def test_own_cohort(workshop, tmp_path, capsys):
     manifest = workshop.manifest([workshop.study("a"), workshop.study("b", seed=1)])
     options = ["--manifest", str(manifest), "--protocols", "published,cavity-wall", "--methods", "map-em"]

@@ -20,7 +20,7 @@ from mrigmm.errors import InputError
 from mrigmm.export.side_files import write_json
 from mrigmm.jobs.common import Track
 from mrigmm.labels import CAVITY_CLASSES, NESTED_REGIONS
-from mrigmm.methods.anatomy import AnatomyFinder, load_found
+from mrigmm.methods.anatomy import Finder, load_found
 from mrigmm.phantom import PRESETS, preset_hash, simulate_cohort
 
 TRAINING_SEED = 3000  # cohorts that networks are trained on
@@ -38,7 +38,7 @@ class Protocol:
         region: region map that the methods get, derived from the reference label.
         healthy: only studies whose reference has neither scar nor edema.
         per_slice: each slice that holds all classes is segmented and scored by itself.
-        found: no region map is given; an anatomy run finds it.
+        found: no region map is given; it is found.
         sequences: the only ones that are given; empty: all of the cohort.
     """
 
@@ -56,7 +56,10 @@ PROTOCOLS = {
     "cavity-wall": Protocol("cavity and wall given, whole studies", "cavity-wall"),
     "healthy-lv": Protocol("studies without infarct, LV mask", "lv", healthy=True),
     "healthy": Protocol("studies without infarct, cavity and wall given", "cavity-wall", healthy=True),
-    "nothing": Protocol("nothing given: an anatomy run finds the ventricle", "cavity-wall", found=True),
+    "nothing": Protocol("nothing given", "cavity-wall", found=True),
+    "healthy-nothing": Protocol(
+        "studies without infarct, nothing given", "cavity-wall", healthy=True, found=True
+    ),
     "lge": Protocol("LGE alone, nothing else given", "cavity-wall", found=True, sequences=("LGE",)),
     "lge-wall": Protocol("LGE alone, cavity and wall given", "cavity-wall", sequences=("LGE",)),
 }
@@ -199,7 +202,7 @@ def read_cases(
     protocol: Protocol,
     classes: Sequence[str],
     track: Track,
-    finder: AnatomyFinder | None = None,
+    finder: Finder | None = None,
 ) -> tuple[list[Case], dict[str, str]]:
     """Read what a protocol scores; `finder` finds the ventricle where the protocol gives nothing.
 
