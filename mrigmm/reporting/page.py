@@ -11,6 +11,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.resources import files
 from typing import Any
 
@@ -146,35 +147,35 @@ class Report:
     settings: Mapping[str, str] = field(default_factory=dict)
     class_ids: Mapping[str, int] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def regions(self) -> list[str]:
         """Names of all classes and nested regions, in their order."""
         rows = (row.name for study in self.studies for row in study.classes)
         return list(dict.fromkeys((*self.classes, *rows)))
 
-    @property
+    @cached_property
     def measured(self) -> list[str]:
         """Names of the quantities that some study has a value of."""
         values = (q for study in self.studies for q in study.quantities if q.value is not None)
         return list(dict.fromkeys(quantity.name for quantity in values))
 
-    @property
+    @cached_property
     def answers(self) -> list[str]:
         """Those of `ANSWERS` that are measured."""
         measured = self.measured
         return [name for name in ANSWERS if name in measured]
 
-    @property
+    @cached_property
     def further(self) -> list[str]:
         """Quantities that the cohort table shows on demand."""
         return [name for name in self.measured if name not in (*ANSWERS, *QUALITY)]
 
-    @property
+    @cached_property
     def judged(self) -> bool:
         """Whether some study says how good its segmentation is."""
         return any(name in self.measured for name in QUALITY)
 
-    @property
+    @cached_property
     def sizes(self) -> Distribution | None:
         """Infarct sizes of the studies; None of fewer than two."""
         for name, title in _SIZES.items():
@@ -184,18 +185,18 @@ class Report:
                 return distribution(known, title)
         return None
 
-    @property
+    @cached_property
     def largest_percent(self) -> float:
         """Upper end of the bars of infarct size, in percent."""
         shares = [s.numbers.get("infarct_percent_of_lv_mass") or 0.0 for s in self.studies]
         return max([10.0, *shares])
 
-    @property
+    @cached_property
     def has_remarks(self) -> bool:
         """Whether prediction or reference of some study has none of a class."""
         return any(row.remark is not None for study in self.studies for row in study.classes)
 
-    @property
+    @cached_property
     def evaluated(self) -> list[str]:
         """Classes that some study has a Dice of."""
         return [
