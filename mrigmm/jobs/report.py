@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -36,11 +37,12 @@ from mrigmm.jobs.reading.prediction_folder import is_of, predicted_studies, requ
 from mrigmm.jobs.reporting.cohort import loss_picture, number_pairs
 from mrigmm.jobs.reporting.study import read_study, study_page
 from mrigmm.reporting.bland_altman import bland_altman_picture
-from mrigmm.reporting.page import REPORT_MARK, Report, StudyPage, render_report
+from mrigmm.reporting.page import QUALITY, REPORT_MARK, Report, StudyPage, render_report
 
 PDF_MARK = "(mrigmm report)"  # its title, near the beginning of the file
 # Programs that a system may have; without one, the browser that playwright installs.
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "msedge")
+MOST_DETAILED = 300  # studies with pictures: browsers do not open pages of many more
 _PATIENCE_MS = 600_000  # of hundreds of studies
 
 
@@ -135,6 +137,7 @@ def report(
         own, stale = without_stale(read_evaluation(folder), folder)
         problems += stale
     quantities = read_quantities(folder)
+    detailed = _to_look_at(found, quantities)
     pages: list[StudyPage] = []
     sides: list[SideFile] = []
     classes: dict[str, None] = {}
@@ -146,7 +149,7 @@ def report(
             if not is_of(numbers.label_map, study.prediction):
                 unmeasured += [name] if name in quantities else []
                 numbers = StudyQuantities()
-            pages.append(study_page(study, own, numbers, interactive=interactive))
+            pages.append(study_page(study, own, numbers, interactive=interactive, detailed=name in detailed))
         except InputError as error:
             problems += error.problems
             continue
@@ -185,6 +188,16 @@ def report(
     if pdf:
         write_pdf(path, paper)
     return Outcome(path, tuple(page.id for page in pages), (*problems, *no_prediction(failed)))
+
+
+def _to_look_at(studies: Sequence[str], quantities: Mapping[str, StudyQuantities]) -> set[str]:
+    """Return the studies that get pictures: of many those with the lowest estimated Dice of the infarct."""
+
+    def estimated(study: str) -> float:
+        value = quantities.get(study, StudyQuantities()).values.get(QUALITY[0])
+        return math.inf if value is None else value
+
+    return set(sorted(studies, key=estimated)[:MOST_DETAILED])
 
 
 def _not_measured(studies: Sequence[str], folder: Path) -> list[Problem]:

@@ -82,6 +82,7 @@ class StudyPage:
         volumes: for the interactive viewer; None without it, or without images.
         edited: whether somebody has changed the label map since it was predicted.
         verdict: of a reviewer: "accepted" or "rejected"; None where there is none.
+        detailed: whether the page shows more of it than its row in the cohort table.
     """
 
     id: str
@@ -96,6 +97,7 @@ class StudyPage:
     volumes: ViewerStudy | None = None
     edited: bool = False
     verdict: str | None = None
+    detailed: bool = True
 
     @property
     def numbers(self) -> dict[str, float | None]:
@@ -146,6 +148,16 @@ class Report:
     facts: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     class_ids: Mapping[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def detailed(self) -> list[StudyPage]:
+        """Studies of which the page shows more than a row."""
+        return [study for study in self.studies if study.detailed]
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """Id of a detailed study -> its place on the page, from 1."""
+        return {study.id: place for place, study in enumerate(self.detailed, 1)}
 
     @cached_property
     def regions(self) -> list[str]:

@@ -163,6 +163,25 @@ def test_quantities_are_on_the_page(predicted):
     assert "<title>segment 1: 50 %</title>" in html
 
 
+def test_of_many_studies_those_that_are_expected_worst_have_pictures(predicted, monkeypatch):
+    _, out = predicted
+    assert mrigmm.report(out).output.read_text().count('<details class="card study"') == 2
+    monkeypatch.setattr("mrigmm.jobs.report.MOST_DETAILED", 1)
+    path = out / "quantities.json"
+    for dice, shown in (({"a": 0.9, "b": 0.4}, "b"), ({"a": 0.9}, "a"), ({}, "a")):
+        studies = {name: {"volumes": {"estimated_dice_infarct": value}} for name, value in dice.items()}
+        path.write_text(json.dumps({"studies": studies}))
+        html = mrigmm.report(out, interactive=True).output.read_text()
+        assert re.findall(r'<details class="card study" id="study-1" open>', html)
+        assert html.count('<details class="card study"') == 1
+        assert f'<a href="#study-1">{shown}</a>' in html
+        assert html.count('<th scope="row" data-value=') == 2
+        assert html.count('<figure class="slices">') == len(rows(html, 1)) == 3
+        assert "1 of 2: those whose infarct is expected to be segmented worst" in html
+        viewer = re.search(r'id="viewer-data">(.*?)</script>', html)[1]
+        assert [study["name"] for study in json.loads(viewer)["studies"]] == [shown]
+
+
 @pytest.mark.parametrize(
     "content",
     [

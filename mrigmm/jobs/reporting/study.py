@@ -57,6 +57,7 @@ def study_page(
     quantities: StudyQuantities,
     *,
     interactive: bool = False,
+    detailed: bool = True,
 ) -> StudyPage:
     """Return what the page shows of a study.
 
@@ -65,14 +66,15 @@ def study_page(
         evaluation: of the folder, where there is one.
         quantities: of this label map.
         interactive: with volumes for the viewer.
+        detailed: with pictures; without, numbers alone.
     """
     side, edited = study.side, study.prediction.edited
     notes = [*([_EDITED_NOTE] if edited else []), *side.notes, *quantities.notes]
     view = view_of(study.prediction, quantities.numbering)
     picture = None
-    if study.note is not None:
+    if detailed and study.note is not None:
         notes.append(f"The images cannot be shown: {study.note}.")
-    else:
+    elif detailed:
         picture = _mixture_picture(study)
         if picture is None and side.mixture is not None:
             notes.append(
@@ -89,15 +91,16 @@ def study_page(
         ],
         warnings=side.warnings,
         notes=notes,
-        slices=None if study.note is not None else _slices(study, view),
+        slices=_slices(study, view) if detailed and study.note is None else None,
         bulls_eye=bulls_eye(quantities.transmurality, numbered_by(quantities.numbering))
-        if quantities.transmurality
+        if detailed and quantities.transmurality
         else None,
         mixture=picture,
         facts=_study_facts(study.prediction),
         edited=edited,
         verdict=None if side.review is None else side.review.verdict,
-        volumes=_volumes_to_view(study, view) if interactive else None,
+        volumes=_volumes_to_view(study, view) if detailed and interactive else None,
+        detailed=detailed,
     )
 
 
