@@ -191,11 +191,14 @@ def report(
 
 
 def _to_look_at(studies: Sequence[str], quantities: Mapping[str, StudyQuantities]) -> set[str]:
-    """Return the studies that get pictures: of many those with the lowest estimated Dice of the infarct."""
+    """Return the studies that get pictures: of many those whose infarct has the lowest estimated Dice.
+
+    Before them those without an estimate: the method expects nothing of maps that something speaks against.
+    """
 
     def estimated(study: str) -> float:
         value = quantities.get(study, StudyQuantities()).values.get(QUALITY[0])
-        return math.inf if value is None else value
+        return -math.inf if value is None else value
 
     return set(sorted(studies, key=estimated)[:MOST_DETAILED])
 

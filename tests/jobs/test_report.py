@@ -168,7 +168,7 @@ def test_of_many_studies_those_that_are_expected_worst_have_pictures(predicted, 
     assert mrigmm.report(out).output.read_text().count('<details class="card study"') == 2
     monkeypatch.setattr("mrigmm.jobs.report.MOST_DETAILED", 1)
     path = out / "quantities.json"
-    for dice, shown in (({"a": 0.9, "b": 0.4}, "b"), ({"a": 0.9}, "a"), ({}, "a")):
+    for dice, shown in (({"a": 0.9, "b": 0.4}, "b"), ({"a": 0.9}, "b"), ({}, "a")):
         studies = {name: {"volumes": {"estimated_dice_infarct": value}} for name, value in dice.items()}
         path.write_text(json.dumps({"studies": studies}))
         html = mrigmm.report(out, interactive=True).output.read_text()
