@@ -65,6 +65,14 @@ def told_parts(sets: Tensor) -> Tensor:
     return said.any() & ~(said & ~inside & ~outside).any(dim=3).any(dim=2).any(dim=0)
 
 
+def shows_infarct(sets: Tensor) -> bool | None:
+    """Whether labels (B, A, A) show an infarct; None: they do not tell infarcts apart."""
+    infarct = list(PARTS).index("infarct")
+    if not told_parts(sets)[infarct]:
+        return None
+    return bool(known_parts(allowed_classes_of(sets))[0][:, infarct].any())
+
+
 def label_loss(logits: Tensor, sets: Tensor, *, outside_weight: float) -> Tensor:
     """Cross-entropy to sets of classes, and Dice of sums of classes over the batch.
 

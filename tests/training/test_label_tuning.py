@@ -18,6 +18,7 @@ from mrigmm.training.label_tuning import (
     label_batch,
     label_loss,
     log_files,
+    shows_infarct,
     told_parts,
     tune,
 )
@@ -73,6 +74,16 @@ def test_parts_that_labels_tell_apart():
     assert told(outside, ("blood",), ("myocardium", "edema"), infarct) == {"blood", "wall", "infarct"}
     assert told(infarct, ("background", "blood", "myocardium", "edema", "rv")) == {"infarct"}
     assert told(SEGMENTER_CLASSES) == set()
+
+
+def test_whether_labels_show_an_infarct():
+    def shows(*sets):
+        return shows_infarct(torch.tensor([[[class_set(s) for s in sets]]]))
+
+    assert shows(("background",), ("myocardium",), ("scar", "mvo")) is True
+    assert shows(("background",), ("myocardium",), ("edema",)) is False
+    assert shows(("background",), ("myocardium", "edema", "scar", "mvo")) is None
+    assert shows(SEGMENTER_CLASSES) is None
 
 
 class Certain(torch.nn.Module):

@@ -19,7 +19,7 @@ from mrigmm.jobs.predicting.segmenter import choose_segmenter
 from mrigmm.jobs.training.labelled_studies import Labelled
 from mrigmm.jobs.training.learning import LearningJob, Learnt, write_run
 from mrigmm.pretrained.folder import PretrainedFolder
-from mrigmm.training.label_tuning import Candidate
+from mrigmm.training.label_tuning import Candidate, shows_infarct
 
 FOLDS, PREDICTIONS = "folds", "predictions"
 
@@ -41,11 +41,17 @@ class Choice:
 
 
 def divisions(settings: LabelsConfig, studies: Sequence[Labelled], n_folds: int | None) -> list[Division]:
-    """Who is held out of what, by patient: each once, or a share once; of two each once, of one nobody."""
+    """Who is held out of what, by patient: each once, or a share once; of two each once, of one nobody.
+
+    Patients with an infarct are spread over the groups, since a network that learns from healthy hearts
+    alone forgets infarcts. So nobody is held out of two patients one of whom has no infarct, either.
+    """
     patients = sorted({s.entry.patient for s in studies})
     random.Random(settings.seed).shuffle(patients)
-    if n_folds is None and len(patients) == 2:  # one patient alone would judge by chance
-        n_folds = 2
+    shown = [(s.entry.patient, shows_infarct(torch.from_numpy(s.slices.sets))) for s in studies]
+    infarcts = {patient for patient, shows in shown if shows}
+    healthy = {patient for patient, shows in shown if shows is False} - infarcts
+    patients.sort(key=lambda patient: patient not in infarcts)
     if n_folds is not None and (n_folds < 2 or len(patients) < n_folds):
         raise InputError(
             "there are not enough labelled patients for these folds",
@@ -53,12 +59,19 @@ def divisions(settings: LabelsConfig, studies: Sequence[Labelled], n_folds: int 
             got=f"--folds {n_folds}, and {len(patients)} labelled patients",
             remedy="fewer folds, or leave out --folds",
         )
+    if n_folds is None and len(patients) == 2:  # one patient alone would judge by chance
+        if len(infarcts) == len(healthy) == 1:
+            return []
+        n_folds = 2
     if len(patients) < 2:
         return []
     if n_folds is not None:
         groups = [set(patients[n::n_folds]) for n in range(n_folds)]
     else:
-        groups = [set(patients[: max(1, round(settings.held_out_share * len(patients)))])]
+        n = max(1, round(settings.held_out_share * len(patients)))
+        every = [round(k * len(patients) / n) for k in range(n)]  # the first among them
+        # A single infarct is learnt from.
+        groups = [{patients[k] for k in every} if len(infarcts) > 1 else set(patients[-n:])]
     return [
         Division(
             [s for s in studies if s.entry.patient not in group],

@@ -46,9 +46,9 @@ _Tried = Sequence[Sequence[Sequence[Candidate]]]
 def learn_labels(job: LearningJob) -> Learnt:
     """Fine-tune the segmenters on what labels there are.
 
-    Some patients are held out, of two each in turn, and choose how long to train and how far to go from the
-    start, which is among the choices; then all are learnt from, as long and as far. With `folds`, every
-    labelled patient is held out once; what a fold's networks are is chosen by the other folds, and
+    Some patients are held out, of two each in turn (`divisions`), and choose how long to train and how far to
+    go from the start, which is among the choices; then all are learnt from, as long and as far. With `folds`,
+    every labelled patient is held out once; what a fold's networks are is chosen by the other folds, and
     their predictions are written to `folds/predictions`.
 
     Raises:
@@ -60,7 +60,7 @@ def learn_labels(job: LearningJob) -> Learnt:
     tuning = _Tuning(job, settings)
     folds = divisions(settings, studies, job.asked.folds)
     if not folds:
-        return tuning.unwatched(studies, problems, "one labelled patient cannot be held out")
+        return tuning.unwatched(studies, problems, "too few labelled patients to hold one out")
     tried = [tuning.try_out(division, n) for n, division in enumerate(folds)]
     if not any(np.isfinite(c.score) for fold in tried for network in fold for c in network):
         return tuning.unwatched(studies, problems, "the labels of held-out studies tell too little")

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import mrigmm
@@ -14,6 +16,7 @@ from mrigmm.jobs.pretrain import pretrain
 from mrigmm.jobs.training.folds import best_choice, divisions
 from mrigmm.jobs.training.labelled_studies import Labelled, labelled_study
 from mrigmm.jobs.training.studies import Entry
+from mrigmm.labels import class_set
 from mrigmm.methods.network_finder import NetworkFinder
 from mrigmm.pretrained.folder import PretrainedFolder, shipped_folder
 from mrigmm.pretrained.learning import LearningRecord, read_learning
@@ -114,7 +117,7 @@ def test_a_run_is_gone_on_from(labelled_run, workshop, tmp_path):
     first, second = read_learning(PretrainedFolder(out)).cohorts
     assert len(first.studies) == 3
     assert (second.studies, second.held_out, second.before) == (("a",), (), {})
-    assert "one labelled patient cannot be held out" in second.measured
+    assert "too few labelled patients to hold one out" in second.measured
     assert second.why == "50 % of the weights after 2 steps, not chosen by any study"
     assert "Cohort 2" in (out / "model_card.md").read_text()
     done = mrigmm.train(manifest, out, labels=True, from_run=before, overrides=FEW, resume=True)
@@ -157,9 +160,12 @@ def test_where_nothing_tells_the_ventricle_the_locator_does(start, workshop):
         labelled_study(Entry(study, manifest.labels), ("T1",), finder)
 
 
-def held_out(patients, n_folds=None):
+def held_out(patients, n_folds=None, healthy=()):
     studies = [
-        Labelled(Entry(Study(f"s{number}", {}, patient=patient), {}), labelled())
+        Labelled(
+            Entry(Study(f"s{number}", {}, patient=patient), {}),
+            without_scar() if number in healthy else labelled(),
+        )
         for number, patient in enumerate(patients)
     ]
     return [
@@ -182,6 +188,25 @@ def test_who_is_held_out():
         assert not {"s2", "s4"} & {*used} or not {"s2", "s4"} & {*others}
     with pytest.raises(InputError, match="not enough labelled patients"):
         held_out(["A", "A", "B"], 3)
+
+
+def without_scar():
+    study = labelled()
+    sets = np.where(study.sets == class_set(("scar", "mvo")), class_set(("myocardium",)), study.sets)
+    return replace(study, sets=sets.astype(np.uint8))
+
+
+def test_every_fold_learns_from_infarcts_where_it_can():
+    both = {("s0",), ("s1",)}
+    assert {tuple(others) for _, others in held_out([None, None], healthy=(0, 1))} == both
+    assert held_out([None, None], healthy=(1,)) == held_out([None, None], healthy=(0,)) == []
+    healthy = set(range(10)) - {3, 7}
+    [(used, others)] = held_out([None] * 10, healthy=healthy)
+    assert len({"s3", "s7"} & {*used}) == len({"s3", "s7"} & {*others}) == 1
+    [(used, _)] = held_out([None] * 10, healthy=set(range(10)) - {3})
+    assert "s3" in used
+    for used, _ in held_out([None] * 9, 3, healthy=set(range(9)) - {0, 4, 8}):
+        assert len({"s0", "s4", "s8"} & {*used}) == 2
 
 
 def test_the_best_mean_over_folds_is_chosen_and_the_start_of_equals():
