@@ -156,7 +156,7 @@ class PretrainedMethod:
         resp = solved.resp
         volume = study.output.grid.voxel_volume_ml
         labels = decided_labels(resp, study.region, classes, voxel_volume_ml=volume)
-        details: dict[str, Any] = {}
+        details: dict[str, Any] = {"precision": str(self.networks.precision).removeprefix("torch.")}
         warnings: tuple[str, ...] = ()
         called_ml = int((labels.long() == class_ids(classes).get("scar", -1)).sum()) * volume
         verdict = judge_infarct(solved.features, calibration, called_ml=called_ml)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mrigmm.labels import REGION_CLASSES, SEGMENTER_CLASSES, Region
+from mrigmm.labels import ANY_CLASS, REGION_CLASSES, SEGMENTER_CLASSES, Region, class_set
 from mrigmm.networks.unet import Norm, UNet, at_least_single
 
 N_SEQUENCES = 3  # LGE, T2, bSSFP
@@ -15,6 +15,10 @@ N_SEQUENCES = 3  # LGE, T2, bSSFP
 N_PLANES = 2 * N_SEQUENCES + 5
 GIVEN_NOTHING, GIVEN_VENTRICLE, GIVEN_WALL = range(3)
 
+# By region code the classes that it leaves, as `class_set`.
+_ALLOWED = torch.zeros(len(Region), dtype=torch.uint8)
+for _code, _names in REGION_CLASSES.items():
+    _ALLOWED[int(_code)] = class_set(_names)
 _FORBIDDEN = -1e4  # logit of a class that a given region rules out; finite, so that losses stay so
 
 
@@ -52,11 +56,23 @@ class SegmenterInput:
 
     def allowed(self) -> Tensor:
         """Classes (B, K, A, A) bool that the given region leaves."""
-        table = torch.zeros(len(Region), len(SEGMENTER_CLASSES), dtype=torch.bool)
-        for code, names in REGION_CLASSES.items():
-            table[int(code), [SEGMENTER_CLASSES.index(name) for name in names]] = True
-        by_region = table.to(self.region.device)[self.region.long()].movedim(-1, 1)
-        return by_region | (self.given == GIVEN_NOTHING)[:, None, None, None]
+        codes = _ALLOWED.to(self.region.device)[self.region.long()]
+        nothing_given = (self.given == GIVEN_NOTHING)[:, None, None]
+        return allowed_classes_of(torch.where(nothing_given, ANY_CLASS, codes))
+
+
+def allowed_classes_of(sets: Tensor) -> Tensor:
+    """Classes (B, K, A, A) bool of sets (B, A, A) uint8, `labels.class_set`."""
+    bits = (1 << torch.arange(len(SEGMENTER_CLASSES))).to(sets)
+    return (sets[:, None] & bits[:, None, None]) > 0
+
+
+def forbidden(allowed: Tensor) -> Tensor:
+    """Return what to add to logits before a softmax (B, K, A, A): 0 where a class is allowed, else far below.
+
+    The same probabilities as `within`, in a tenth of the time.
+    """
+    return allowed.float().sub_(1).mul_(-_FORBIDDEN)
 
 
 def within(logits: Tensor, allowed: Tensor) -> Tensor:

@@ -92,7 +92,7 @@ class UNet(nn.Module):
             for level in reversed(range(levels))
         )
         self.head = conv(width[0], channels_out, 1)
-        self.pool = (nn.MaxPool2d if spatial_dims == 2 else nn.MaxPool3d)(pooling)
+        self.pool: nn.Module = (nn.MaxPool2d if spatial_dims == 2 else nn.MaxPool3d)(pooling)
         # A third quicker, on CPUs too: what is computed takes the weights' order. InstanceNorm is slower so.
         if spatial_dims == 2 and norm == "batch":
             nn.utils.convert_conv2d_weight_memory_format(self, torch.channels_last)
@@ -139,9 +139,11 @@ class _NormLeakyReLU(nn.Module):
         rows = x.permute(0, 2, 3, 1).reshape(n, height, width * c)
 
         def mean(values: Tensor) -> Tensor:
-            return values.mean(dim=1).view(n, width, c).mean(dim=1)  # (N, C)
+            sums = values.sum(dim=1).float()  # quicker than a mean in bfloat16, which makes a copy first
+            return sums.view(n, width, c).mean(dim=1) / height  # (N, C)
 
         def as_row(values: Tensor) -> Tensor:
+            values = values.to(x.dtype)
             return values[:, None].expand(-1, width, -1).reshape(-1, 1, width * c)  # (N, 1, X * C)
 
         rows.sub_(as_row(mean(rows)))
@@ -150,11 +152,26 @@ class _NormLeakyReLU(nn.Module):
         return leaky_relu_(rows, _SLOPE).view(n, height, width, c).permute(0, 3, 1, 2)
 
 
+class _MaxPool(nn.Module):
+    """Largest of each 2 x 2 pixels, of maps (N, C, X, Y) in the order of channels last, row by row."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, height, width = x.shape
+        rows = x.permute(0, 2, 3, 1).reshape(n, height // 2, 2, width * c)
+        rows = torch.maximum(rows[:, :, 0], rows[:, :, 1]).view(n, height // 2, width // 2, 2, c)
+        return torch.maximum(rows[..., 0, :], rows[..., 1, :]).permute(0, 3, 1, 2)
+
+
 class _QuickUNet(UNet):
     """A U-Net for slices that is only evaluated; made by `for_inference`."""
 
+    precision: torch.dtype
+
+    def encode(self, image: Tensor) -> list[Tensor]:
+        return super().encode(image.to(self.precision))
+
     def decode(self, features: list[Tensor]) -> Tensor:
-        x, head = self.merged(features)[-1], self.head
+        x, head = self.merged(features)[-1].float(), self.head
         # As a convolution, torch's own takes six times as long with one thread.
         weight = head.weight.flatten(1).expand(len(x), -1, -1)
         return torch.baddbmm(cast(Tensor, head.bias)[:, None], weight, x.flatten(2)).unflatten(2, x.shape[2:])
@@ -182,14 +199,21 @@ def _upsampled_convolution(weight: Tensor) -> nn.ConvTranspose2d:
     return layer
 
 
-def for_inference(network: UNet) -> UNet:
+def for_inference(network: UNet, precision: torch.dtype = torch.float32) -> UNet:
     """Return a copy of a network for slices that computes the same in fewer operations, for evaluation only.
 
     Batch normalisation goes into the convolution before it, instance normalisation becomes one of few passes,
     upsampling goes into the convolution after it. Logits differ by rounding.
+
+    Args:
+        network: in single precision.
+        precision: of maps and convolutions; the last layer and the logits are single.
     """
     ready = deepcopy(network).eval().requires_grad_(False)
     ready.__class__ = _QuickUNet
+    assert isinstance(ready, _QuickUNet)
+    ready.precision = precision
+    ready.pool = _MaxPool()
     for layer in list(ready.modules()):
         if isinstance(layer, nn.LeakyReLU):
             layer.inplace = True
@@ -203,6 +227,9 @@ def for_inference(network: UNet) -> UNet:
         n = conv.out_channels  # of the skip connection, and as many from below
         up.upsample_non_trainable = _upsampled_convolution(conv.weight[:, n:])
         conv.weight = nn.Parameter(conv.weight[:, :n].clone(), requires_grad=False)
+    for layer in ready.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and layer is not ready.head:
+            layer.to(precision)
     nn.utils.convert_conv2d_weight_memory_format(ready, torch.channels_last)
     return ready
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from mrigmm.config_pretrain import PretrainConfig
 from mrigmm.errors import InputError
 from mrigmm.mixture.threads import all_threads
-from mrigmm.networks.segmenter import Locator, Segmenter, SegmenterInput, within
+from mrigmm.networks.segmenter import Locator, Segmenter, SegmenterInput, forbidden
 from mrigmm.networks.unet import UNet, at_least_single, for_inference
 from mrigmm.pretrained.folder import (
     NetworkFile,
@@ -36,9 +37,12 @@ SYMMETRIES = tuple((turns, mirrored) for turns in range(4) for mirrored in (Fals
 PAIRS = (SYMMETRIES[:2], SYMMETRIES[2:4])
 # As it is and upside down, each with its mirror: the first look, in noisy real images better than a pair.
 FIRST_LOOK = (*SYMMETRIES[:2], *SYMMETRIES[4:6])
-_Views = list[tuple[nn.Module, tuple[int, bool]]]
-# Most slices of a pass: maps of more do not stay in a CPU's cache.
-_AT_ONCE_CPU, _AT_ONCE_GPU = 6, 32
+Symmetry = tuple[int, bool]
+_Views = Sequence[tuple[nn.Module, Sequence[Symmetry]]]
+# Variable by which a user asks for 32-true.
+PRECISION = "MRIGMM_PRECISION"
+# Most images of a pass: maps of more do not stay in a CPU's cache.
+_AT_ONCE_CPU, _AT_ONCE_GPU = 8, 64
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,13 @@ class PretrainedNetworks:
     Attributes:
         locator: finds the cavity in whole slices.
         segmenters: of several seeds; their probabilities are averaged.
-        finder: finds cavity and wall; None: the segmenters do.
         config: of the training.
         record: sizes and hashes.
         calibration: thresholds and curves of a study's verdicts; None: not calibrated.
         device: where they are computed.
         source: the folder.
+        finder: finds cavity and wall; None: the segmenters do.
+        precision: of the convolutions.
     """
 
     locator: Locator
@@ -64,6 +69,7 @@ class PretrainedNetworks:
     device: torch.device
     source: PretrainedFolder
     finder: Segmenter | None = None
+    precision: torch.dtype = torch.float32
 
     @property
     def calibration_digest(self) -> str | None:
@@ -79,14 +85,15 @@ class PretrainedNetworks:
         x = slices.to(self.device)
         mean, sd = x.mean(dim=(1, 2), keepdim=True), x.std(dim=(1, 2), keepdim=True)
         x = (x - mean) / (sd + 1e-6)
-        return torch.cat([self._cavity(x[some]) for some in self._passes(len(x))]).cpu()
+        passes = self._passes(len(x), len(SYMMETRIES))
+        return torch.cat([self._cavity(x[some]) for some in passes]).cpu()
 
     def _cavity(self, x: Tensor) -> Tensor:
+        logits = _logits(self._locator, x[:, None], SYMMETRIES)
         total = torch.zeros_like(x)
-        for symmetry in SYMMETRIES:
-            logits = at_least_single(self._locator(turned(x, symmetry)[:, None]))[:, 0]
-            total += turned_back(logits.sigmoid(), symmetry)
-        return total / len(SYMMETRIES)
+        for view in logits:
+            total += view[:, 0].sigmoid()
+        return total / len(logits)
 
     @all_threads()
     @torch.inference_mode()
@@ -112,69 +119,87 @@ class PretrainedNetworks:
         """
         if self._finder is None:
             return self.classes(x)[0]
-        symmetries = PAIRS[0] if again else FIRST_LOOK
-        return self._seen(x, [(self._finder, symmetry) for symmetry in symmetries])[0]
+        return self._seen(x, [(self._finder, PAIRS[0] if again else FIRST_LOOK)])[0]
 
     def _seen(self, x: SegmenterInput, views: _Views) -> tuple[Tensor, Tensor]:
         """Mean and SD (N, K, A, A) of class probabilities over networks and symmetries."""
-        parts = [self._of_pass(replace_slices(x, some), views) for some in self._passes(len(x.image))]
+        passes = self._passes(len(x.image), max(len(symmetries) for _, symmetries in views))
+        parts = [self._of_pass(replace_slices(x, some), views) for some in passes]
         mean, sd = (torch.cat(maps) for maps in zip(*parts, strict=True))
         return mean, sd
 
     def _of_pass(self, x: SegmenterInput, views: _Views) -> tuple[Tensor, Tensor]:
         x = map_slices(x, lambda t: t.to(self.device))
-        planes, allowed = x.planes(), x.allowed()
-        total, squares = (torch.zeros(allowed.shape, device=self.device) for _ in range(2))
-        first = None
-        for network, symmetry in views:
+        planes, far_below = x.planes().to(self.precision), forbidden(x.allowed())
+        total, squares = torch.zeros_like(far_below), torch.zeros_like(far_below)
+        first, n = None, 0
+        for network, symmetries in views:
             if isinstance(network, UNet):
-                logits = turned_back(at_least_single(network(turned(planes, symmetry))), symmetry)
-                p = within(logits, allowed).softmax(dim=1)
+                seen = [logits.add_(far_below) for logits in _logits(network, planes, symmetries)]
             else:  # of another package: docs/extending.md
-                seen = replace(x, image=turned(x.image, symmetry), region=turned(x.region, symmetry))
-                p = turned_back(network(seen).softmax(dim=1), symmetry)
-            first = p if first is None else first
-            from_first = p - first  # small, so that its squares are exact enough for an SD near 0
-            total += from_first
-            squares.addcmul_(from_first, from_first)
+                seen = [turned_back(network(_turned_input(x, symmetry)), symmetry) for symmetry in symmetries]
+            for logits in seen:
+                p = logits.softmax(dim=1)
+                n += 1
+                if first is None:
+                    first = p
+                    continue
+                from_first = p.sub_(first)  # small, so that its squares are exact enough for an SD near 0
+                total += from_first
+                squares.addcmul_(from_first, from_first)
         assert first is not None
-        total /= len(views)
-        sd = (squares / len(views) - total.square()).clamp_min(0).sqrt()
-        return (first + total).cpu(), sd.cpu()
+        total /= n
+        sd = squares.div_(n).addcmul_(total, total, value=-1).clamp_min_(0).sqrt_()
+        return total.add_(first).cpu(), sd.cpu()
 
-    def _passes(self, n: int) -> list[slice]:
+    def _passes(self, n: int, n_views: int) -> list[slice]:
         """Return the slices of each pass, of `n`; about as many in each, for one alone costs a third more."""
-        most = _AT_ONCE_CPU if self.device.type == "cpu" else _AT_ONCE_GPU
+        most = max(1, (_AT_ONCE_CPU if self.device.type == "cpu" else _AT_ONCE_GPU) // n_views)
         ends = [round(n * k / -(-n // most)) for k in range(-(-n // most) + 1)]
         return [slice(*ends) for ends in pairwise(ends)]
 
     @cached_property
     def _locator(self) -> UNet:
-        return for_inference(self.locator.unet)
+        return for_inference(self.locator.unet, self.precision)
 
     @cached_property
     def _segmenters(self) -> tuple[nn.Module, ...]:
-        return tuple(for_inference(s.unet) if isinstance(s, Segmenter) else s for s in self.segmenters)
+        return tuple(self._quick(segmenter) for segmenter in self.segmenters)
 
     @cached_property
     def _finder(self) -> nn.Module | None:
-        return None if self.finder is None else for_inference(self.finder.unet)
+        return None if self.finder is None else self._quick(self.finder)
+
+    def _quick(self, network: nn.Module) -> nn.Module:
+        return for_inference(network.unet, self.precision) if isinstance(network, Segmenter) else network
 
 
 def _views(networks: Sequence[nn.Module]) -> _Views:
     """Return which network sees which symmetries."""
     if len(networks) == 1:
-        return [(networks[0], symmetry) for pair in PAIRS for symmetry in pair]
-    return [(network, s) for k, network in enumerate(networks) for s in PAIRS[k % 2]]
+        return [(networks[0], SYMMETRIES[:4])]
+    return [(network, PAIRS[k % 2]) for k, network in enumerate(networks)]
 
 
-def turned(x: Tensor, symmetry: tuple[int, bool]) -> Tensor:
+def _logits(network: UNet, planes: Tensor, symmetries: Sequence[Symmetry]) -> list[Tensor]:
+    """Logits (N, K, A, A) of planes (N, C, A, A) by each symmetry, all in one pass."""
+    seen = torch.cat([turned(planes, symmetry) for symmetry in symmetries])
+    found = at_least_single(network(seen)).chunk(len(symmetries))
+    # In one order of pixels, in which they are quickly added.
+    return [turned_back(logits, s).contiguous() for logits, s in zip(found, symmetries, strict=True)]
+
+
+def _turned_input(x: SegmenterInput, symmetry: Symmetry) -> SegmenterInput:
+    return replace(x, image=turned(x.image, symmetry), region=turned(x.region, symmetry))
+
+
+def turned(x: Tensor, symmetry: Symmetry) -> Tensor:
     """Maps (..., A, A) after one of the `SYMMETRIES`."""
     turns, mirrored = symmetry
     return torch.rot90(x.flip(-1) if mirrored else x, turns, (-2, -1))
 
 
-def turned_back(x: Tensor, symmetry: tuple[int, bool]) -> Tensor:
+def turned_back(x: Tensor, symmetry: Symmetry) -> Tensor:
     """Undo `turned`."""
     turns, mirrored = symmetry
     x = torch.rot90(x, -turns, (-2, -1))
@@ -195,6 +220,28 @@ def map_slices(x: SegmenterInput, change: Callable[[Tensor], Tensor]) -> Segment
 def replace_slices(x: SegmenterInput, some: slice) -> SegmenterInput:
     """Some of the slices."""
     return map_slices(x, lambda t: t[some])
+
+
+def precision_of(device: torch.device) -> torch.dtype:
+    """Precision of the convolutions: bfloat16 on CPUs with matrix instructions for it (AMX), else float32.
+
+    A pass takes half of the time there, and longer on others. `PRECISION` in the environment asks for the
+    float32 that computes the same everywhere.
+
+    Raises:
+        InputError: it asks for anything else.
+    """
+    asked = os.environ.get(PRECISION, "auto")
+    if asked not in ("auto", "32-true"):
+        raise InputError(
+            f"the environment asks for a precision that there is not: {PRECISION}",
+            expected="32-true, or auto",
+            got=asked,
+            remedy=f"unset {PRECISION}",
+        )
+    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    quick = asked == "auto" and device.type == "cpu" and able.get("amx_bf16", False)
+    return torch.bfloat16 if quick else torch.float32
 
 
 def read_networks(folder: PretrainedFolder | None, device: torch.device) -> PretrainedNetworks:
@@ -222,6 +269,7 @@ def read_networks(folder: PretrainedFolder | None, device: torch.device) -> Pret
         device,
         folder,
         segmenter(record.finder) if record.finder else None,
+        precision_of(device),
     )
 
 

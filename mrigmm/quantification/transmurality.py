@@ -101,8 +101,10 @@ def _along_rays(
     """
     pixel = np.linalg.norm(axes_mm, axis=0)
     step = float(pixel.min()) / _SAMPLES_PER_PIXEL
-    from_start = np.einsum("ij,jxy->ixy", axes_mm, np.indices(values.shape)) - start_mm[:, None, None]
-    distance = np.hypot(*from_start)
+    x, y = np.ogrid[: values.shape[0], : values.shape[1]]
+    distance = np.hypot(
+        *(along[0] * x + along[1] * y - at for along, at in zip(axes_mm, start_mm, strict=True))
+    )
     reach, free = distance[values > 0].max(), distance[values != 1].min(initial=np.inf)
     radii = np.arange(0, reach + 2 * pixel.max(), step)
     # No sample is farther from the centre of its pixel than half the sum of the pixel's sides.

@@ -16,7 +16,13 @@ from torch.utils.data import DataLoader
 
 from mrigmm.config_pretrain import PretrainConfig
 from mrigmm.labels import ANY_CLASS, SEGMENTER_CLASSES
-from mrigmm.networks.segmenter import GIVEN_NOTHING, GIVEN_WALL, Segmenter, SegmenterInput
+from mrigmm.networks.segmenter import (
+    GIVEN_NOTHING,
+    GIVEN_WALL,
+    Segmenter,
+    SegmenterInput,
+    allowed_classes_of,
+)
 from mrigmm.phantom.generator import Backgrounds
 from mrigmm.training.callbacks import Track
 from mrigmm.training.hardware import Hardware
@@ -26,7 +32,6 @@ from mrigmm.training.pretraining import Batch, StepFiles, StepModule, fit_steps,
 _DICE_SMOOTH = 20.0  # pixels
 _STREAM = 3  # of a seed's random numbers; the pretraining has 1 and 2
 _K = len(SEGMENTER_CLASSES)
-_BITS = 1 << torch.arange(_K)
 _OUTSIDE, _VENTRICLE = SEGMENTER_CLASSES.index("background"), slice(1, _K - 1)
 # Sums of classes whose overlap is learnt and scored, as far as labels tell them.
 PARTS: Mapping[str, tuple[str, ...]] = {
@@ -43,11 +48,6 @@ SCORED = ("blood", "wall", "infarct", "pathology")
 # Weights between start (0) and the trained network (1) that are tried.
 SHARES = (0.5, 1.0)
 _SMALL = 50.0  # pixels that a score of one study forgives, so that a single pixel does not decide
-
-
-def allowed_classes_of(sets: Tensor) -> Tensor:
-    """Classes (B, K, A, A) bool of sets (B, A, A)."""
-    return (sets[:, None].long() & _BITS.to(sets.device)[None, :, None, None]) > 0
 
 
 def known_parts(allowed: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,10 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from mrigmm.errors import InputError
 from mrigmm.networks.segmenter import GIVEN_NOTHING, Segmenter, SegmenterInput
 from mrigmm.pretrained.networks import (
     FIRST_LOOK,
+    PRECISION,
     SYMMETRIES,
+    precision_of,
     replace_slices,
     shipped_networks,
     turned,
@@ -18,10 +21,10 @@ from mrigmm.pretrained.networks import (
 
 @pytest.fixture
 def networks():
-    """Two small networks with random weights in place of the shipped ones."""
+    """Two small networks with random weights in place of the shipped ones, in single precision."""
     torch.manual_seed(0)
     segmenters = tuple(Segmenter(filters=2, levels=2).eval() for _ in range(2))
-    return replace(shipped_networks("cpu"), segmenters=segmenters, finder=None)
+    return replace(shipped_networks("cpu"), segmenters=segmenters, finder=None, precision=torch.float32)
 
 
 @pytest.fixture
@@ -79,6 +82,48 @@ def test_the_finder_sees_four_symmetries_and_then_two(networks, slices):
     views = views_of([finder] * 4, one, FIRST_LOOK)
     torch.testing.assert_close(seen.found(one), views.mean(dim=0), atol=1e-6, rtol=0)
     torch.testing.assert_close(seen.found(one, again=True), views[:2].mean(dim=0), atol=1e-6, rtol=0)
+
+
+def test_bfloat16_says_nearly_the_same(networks, slices):
+    """Also where the processor has no instructions for it."""
+    rounded = replace(networks, precision=torch.bfloat16)
+    mean, sd = networks.classes(slices)
+    rounded_mean, rounded_sd = rounded.classes(slices)
+    assert rounded_mean.dtype == torch.float32
+    assert 0 < (rounded_mean - mean).abs().mean() < 0.002
+    assert (rounded_mean - mean).abs().max() < 0.05 > (rounded_sd - sd).abs().max()
+    whole = torch.randn(2, 64, 64, generator=torch.Generator().manual_seed(2))
+    assert 0 < (rounded.cavity(whole) - networks.cavity(whole)).abs().max() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "able", "precision"),
+    [
+        (None, "cpu", True, torch.bfloat16),
+        (None, "cpu", False, torch.float32),
+        (None, "cuda", True, torch.float32),
+        ("auto", "cpu", True, torch.bfloat16),
+        ("32-true", "cpu", True, torch.float32),
+    ],
+)
+def test_bfloat16_where_it_is_quicker(monkeypatch, asked, device, able, precision):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": able}, raising=False)
+    monkeypatch.delenv(PRECISION, raising=False)
+    if asked is not None:
+        monkeypatch.setenv(PRECISION, asked)
+    assert precision_of(torch.device(device)) == precision
+
+
+def test_an_older_torch_does_not_say_what_a_processor_can(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    monkeypatch.delenv(PRECISION, raising=False)
+    assert precision_of(torch.device("cpu")) == torch.float32
+
+
+def test_an_unknown_precision_is_refused(monkeypatch):
+    monkeypatch.setenv(PRECISION, "16")
+    with pytest.raises(InputError, match="(?s)MRIGMM_PRECISION.*expected: 32-true, or auto.*got: 16"):
+        precision_of(torch.device("cpu"))
 
 
 @torch.inference_mode()
