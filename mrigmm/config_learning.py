@@ -36,6 +36,5 @@ class AdaptConfig(Knobs):
     average_decay: float = Field(0.99, ge=0, lt=1, description="Of the moving average of the weights.")
     judged: int = Field(32, ge=2, description="Fresh simulated studies of either kind that judge it.")
     measured: int = Field(12, ge=1, description="Studies of the cohort at most for NLL_V.")
-    most_lost: float = Field(
-        0.005, ge=0, description="Dice that it may lose on the pretraining's ranges; NLL_V it may rise by."
-    )
+    most_lost: float = Field(0.005, ge=0, description="Dice that it may lose on the pretraining's ranges.")
+    most_risen: float = Field(0.0, ge=0, description="By how much the cohort's NLL_V may rise.")

@@ -42,7 +42,8 @@ STANDARD = "myops-like"
 COHORTS = (STANDARD, "thin-wall", "low-contrast", "second-centre", "smooth-kernel", "coarse")
 PROTOCOLS = ("nothing", "cavity-wall")
 ROWS = ("shipped", "adapted")
-UNLIMITED = "most_lost=1"  # what was tried is kept wherever simulated studies of the cohort's kind gain
+# What was tried is kept wherever simulated studies of the cohort's kind gain.
+UNLIMITED = ("most_lost=1", "most_risen=1")
 FIGURES = (OWN, BEFORE, NLL)  # of the record, before and after
 LEAST_COST = 0.02  # Dice: of less it makes no sense to say what share is regained
 
@@ -114,7 +115,7 @@ def adapted(cohort: Cohort, run: Path, settings: Sequence[str]) -> LearntCohort:
         manifest = given_to_predict(cohort, "nothing", run.with_suffix(".json"))
         content = json.loads(manifest.read_text(encoding="utf-8"))
         write_json(manifest, {**content, "training": content.pop("test"), "test": []})
-        options: dict[str, Any] = {"overrides": (*settings, UNLIMITED), "device": "cpu"}
+        options: dict[str, Any] = {"overrides": (*settings, *UNLIMITED), "device": "cpu"}
         mrigmm.train(manifest, run, data_root=cohort.data_root, resume=run.exists(), **options)
     return read_learning(folder).cohorts[-1]
 
@@ -123,7 +124,7 @@ def run_folder(options: argparse.Namespace, name: str) -> Path:
     """Folder of a cohort's adaptation; other networks to start from, studies or settings have another one."""
     seed = "tuning" if options.tuning else "report"
     made_with = {"start": digests_of(shipped_folder()), "studies": options.studies, "seed": seed}
-    key = short_digest({**made_with, "settings": [*options.set, UNLIMITED], "mrigmm": versions()["mrigmm"]})
+    key = short_digest({**made_with, "settings": [*options.set, *UNLIMITED], "mrigmm": versions()["mrigmm"]})
     return Path(options.out) / "runs" / f"{name}-{key}"
 
 
@@ -227,8 +228,10 @@ def tables(
 
 def verdict(record: LearntCohort) -> str:
     """Say what `mrigmm train` does with what was tried, under its limits."""
-    lost = [record.before[BEFORE] - record.after[BEFORE], record.after[NLL] - record.before[NLL]]
-    return "kept" if record.kept_start or max(lost) > AdaptConfig().most_lost else "adapted"
+    limits = AdaptConfig()
+    lost = record.before[BEFORE] - record.after[BEFORE] > limits.most_lost
+    risen = record.after[NLL] - record.before[NLL] > limits.most_risen
+    return "kept" if record.kept_start or lost or risen else "adapted"
 
 
 def _interval(gain: PairedDifference) -> str:

@@ -122,7 +122,7 @@ def test_an_older_torch_does_not_say_what_a_processor_can(monkeypatch):
 
 def test_an_unknown_precision_is_refused(monkeypatch):
     monkeypatch.setenv(PRECISION, "16")
-    with pytest.raises(InputError, match="(?s)MRIGMM_PRECISION.*expected: 32-true, or auto.*got: 16"):
+    with pytest.raises(InputError, match=r"(?s)MRIGMM_PRECISION.*expected: 32-true, or auto.*got: 16"):
         precision_of(torch.device("cpu"))
 
 

@@ -93,7 +93,7 @@ def adapt(job: LearningJob) -> Learnt:
     networks, now, share = max(tried, key=lambda t: float(np.nanmean(t[1][0]) + np.nanmean(t[1][1])))
     with one_thread():
         then = nll_v(method, networks, tensors)
-    decision = decide(now[0] - was[0], now[1] - was[1], then - nll, most_lost=settings.most_lost)
+    decision = decide(now[0] - was[0], now[1] - was[1], then - nll, settings)
     before = {OWN: _mean(was[0]), BEFORE: _mean(was[1]), NLL: nll}
     after = {OWN: _mean(now[0]), BEFORE: _mean(now[1]), NLL: then}
     verdict = "adapted" if decision.taken else "the networks are kept as they were"
@@ -230,18 +230,21 @@ class Decision:
 
 
 def decide(
-    gain_own: NDArray[np.floating], gain_before: NDArray[np.floating], rise_of_nll: float, *, most_lost: float
+    gain_own: NDArray[np.floating],
+    gain_before: NDArray[np.floating],
+    rise_of_nll: float,
+    settings: AdaptConfig,
 ) -> Decision:
     """Decide without labels of the cohort whether an adaptation pays.
 
     It does where simulated studies of the cohort's kind surely gain, those of the pretraining's lose at most
-    `most_lost` in the mean, and the cohort's own studies do not become less likely by more than that.
+    `most_lost` in the mean, and the cohort's own studies do not become less likely (`most_risen`).
 
     Args:
         gain_own: (N,) differences of Dice, adapted minus start, on the cohort's simulator.
         gain_before: (N,) the same on the pretraining's ranges.
         rise_of_nll: of the cohort's NLL_V.
-        most_lost: see above.
+        settings: the limits.
     """
     own, before = estimate_mean(gain_own.tolist()), estimate_mean(gain_before.tolist())
     reasons = []
@@ -250,9 +253,9 @@ def decide(
             f"simulated studies like the cohort's do not surely gain: {own.mean:+.3f} "
             f"[{own.low:+.3f}, {own.high:+.3f}] Dice"
         )
-    if not before.mean >= -most_lost:
+    if not before.mean >= -settings.most_lost:
         reasons.append(f"simulated studies of the pretraining lose: {before.mean:+.3f} Dice")
-    if not rise_of_nll <= most_lost:
+    if not rise_of_nll <= settings.most_risen:
         reasons.append(f"the cohort's studies become less likely: NLL_V {rise_of_nll:+.3f}")
     gain = (
         f"simulated studies like the cohort's gain {own.mean:+.3f} [{own.low:+.3f}, {own.high:+.3f}] Dice, "
