@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 
 import mrigmm
 from mrigmm.config_learning import AdaptConfig
@@ -96,7 +97,7 @@ def test_a_run_holds_adapted_networks_or_those_that_it_started_from(cohort, netw
     card = (second / "model_card.md").read_text()
     assert card.count("phantom-small-5") == 2
     assert "| after, not taken |" in card
-    read_networks(PretrainedFolder(second), "cpu")
+    read_networks(PretrainedFolder(second), torch.device("cpu"))
 
 
 @pytest.mark.gate
