@@ -39,8 +39,8 @@ PAIRS = (SYMMETRIES[:2], SYMMETRIES[2:4])
 FIRST_LOOK = (*SYMMETRIES[:2], *SYMMETRIES[4:6])
 Symmetry = tuple[int, bool]
 _Views = Sequence[tuple[nn.Module, Sequence[Symmetry]]]
-# Variable by which a user asks for 32-true.
-PRECISION = "MRIGMM_PRECISION"
+# Of the environment; 32-true asks for single precision.
+PRECISION_VARIABLE = "MRIGMM_PRECISION"
 # Most images of a pass: maps of more do not stay in a CPU's cache.
 _AT_ONCE_CPU, _AT_ONCE_GPU = 8, 64
 
@@ -177,7 +177,7 @@ class PretrainedNetworks:
 def _views(networks: Sequence[nn.Module]) -> _Views:
     """Return which network sees which symmetries."""
     if len(networks) == 1:
-        return [(networks[0], SYMMETRIES[:4])]
+        return [(networks[0], (*PAIRS[0], *PAIRS[1]))]
     return [(network, PAIRS[k % 2]) for k, network in enumerate(networks)]
 
 
@@ -225,19 +225,19 @@ def replace_slices(x: SegmenterInput, some: slice) -> SegmenterInput:
 def precision_of(device: torch.device) -> torch.dtype:
     """Precision of the convolutions: bfloat16 on CPUs with matrix instructions for it (AMX), else float32.
 
-    A pass takes half of the time there, and longer on others. `PRECISION` in the environment asks for the
-    float32 that computes the same everywhere.
+    A pass takes about half of the time there, and longer on others. `PRECISION_VARIABLE` asks for float32
+    everywhere, whose label maps do not depend on the processor.
 
     Raises:
         InputError: it asks for anything else.
     """
-    asked = os.environ.get(PRECISION, "auto")
+    asked = os.environ.get(PRECISION_VARIABLE, "auto")
     if asked not in ("auto", "32-true"):
         raise InputError(
-            f"the environment asks for a precision that there is not: {PRECISION}",
+            f"the environment asks for a precision that there is not: {PRECISION_VARIABLE}",
             expected="32-true, or auto",
             got=asked,
-            remedy=f"unset {PRECISION}",
+            remedy=f"unset {PRECISION_VARIABLE}",
         )
     able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     quick = asked == "auto" and device.type == "cpu" and able.get("amx_bf16", False)

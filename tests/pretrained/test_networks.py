@@ -9,7 +9,7 @@ from mrigmm.errors import InputError
 from mrigmm.networks.segmenter import GIVEN_NOTHING, Segmenter, SegmenterInput
 from mrigmm.pretrained.networks import (
     FIRST_LOOK,
-    PRECISION,
+    PRECISION_VARIABLE,
     SYMMETRIES,
     precision_of,
     replace_slices,
@@ -108,20 +108,20 @@ def test_bfloat16_says_nearly_the_same(networks, slices):
 )
 def test_bfloat16_where_it_is_quicker(monkeypatch, asked, device, able, precision):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": able}, raising=False)
-    monkeypatch.delenv(PRECISION, raising=False)
+    monkeypatch.delenv(PRECISION_VARIABLE, raising=False)
     if asked is not None:
-        monkeypatch.setenv(PRECISION, asked)
+        monkeypatch.setenv(PRECISION_VARIABLE, asked)
     assert precision_of(torch.device(device)) == precision
 
 
 def test_an_older_torch_does_not_say_what_a_processor_can(monkeypatch):
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    monkeypatch.delenv(PRECISION, raising=False)
+    monkeypatch.delenv(PRECISION_VARIABLE, raising=False)
     assert precision_of(torch.device("cpu")) == torch.float32
 
 
 def test_an_unknown_precision_is_refused(monkeypatch):
-    monkeypatch.setenv(PRECISION, "16")
+    monkeypatch.setenv(PRECISION_VARIABLE, "16")
     with pytest.raises(InputError, match=r"(?s)MRIGMM_PRECISION.*expected: 32-true, or auto.*got: 16"):
         precision_of(torch.device("cpu"))
 

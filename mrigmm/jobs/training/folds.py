@@ -23,6 +23,8 @@ from mrigmm.training.label_tuning import Candidate, shows_infarct
 
 FOLDS, PREDICTIONS = "folds", "predictions"
 
+_Patient = tuple[str, str]  # `Entry.patient`
+
 
 @dataclass(frozen=True)
 class Division:
@@ -48,10 +50,6 @@ def divisions(settings: LabelsConfig, studies: Sequence[Labelled], n_folds: int 
     """
     patients = sorted({s.entry.patient for s in studies})
     random.Random(settings.seed).shuffle(patients)
-    shown = [(s.entry.patient, shows_infarct(torch.from_numpy(s.slices.sets))) for s in studies]
-    infarcts = {patient for patient, shows in shown if shows}
-    healthy = {patient for patient, shows in shown if shows is False} - infarcts
-    patients.sort(key=lambda patient: patient not in infarcts)
     if n_folds is not None and (n_folds < 2 or len(patients) < n_folds):
         raise InputError(
             "there are not enough labelled patients for these folds",
@@ -59,19 +57,17 @@ def divisions(settings: LabelsConfig, studies: Sequence[Labelled], n_folds: int 
             got=f"--folds {n_folds}, and {len(patients)} labelled patients",
             remedy="fewer folds, or leave out --folds",
         )
-    if n_folds is None and len(patients) == 2:  # one patient alone would judge by chance
-        if len(infarcts) == len(healthy) == 1:
-            return []
-        n_folds = 2
-    if len(patients) < 2:
-        return []
+    shown = [(s.entry.patient, shows_infarct(torch.from_numpy(s.slices.sets))) for s in studies]
+    infarcts = {patient for patient, shows in shown if shows}
+    patients.sort(key=lambda patient: patient not in infarcts)
     if n_folds is not None:
-        groups = [set(patients[n::n_folds]) for n in range(n_folds)]
-    else:
-        n = max(1, round(settings.held_out_share * len(patients)))
-        every = [round(k * len(patients) / n) for k in range(n)]  # the first among them
-        # A single infarct is learnt from.
-        groups = [{patients[k] for k in every} if len(infarcts) > 1 else set(patients[-n:])]
+        groups = _dealt(patients, n_folds)
+    elif len(patients) > 2:
+        groups = [_some_of(patients, settings.held_out_share, n_infarcts=len(infarcts))]
+    else:  # one patient alone would judge by chance
+        healthy = {patient for patient, shows in shown if shows is False} - infarcts
+        can_judge = len(patients) == 2 and not (infarcts and healthy)
+        groups = _dealt(patients, 2) if can_judge else []
     return [
         Division(
             [s for s in studies if s.entry.patient not in group],
@@ -79,6 +75,19 @@ def divisions(settings: LabelsConfig, studies: Sequence[Labelled], n_folds: int 
         )
         for group in groups
     ]
+
+
+def _dealt(patients: Sequence[_Patient], n: int) -> list[set[_Patient]]:
+    """Patients in n groups, dealt in turn."""
+    return [{*patients[k::n]} for k in range(n)]
+
+
+def _some_of(patients: Sequence[_Patient], share: float, *, n_infarcts: int) -> set[_Patient]:
+    """A share of the patients, of whom those with an infarct come first; a single infarct is not among it."""
+    n = max(1, round(share * len(patients)))
+    if n_infarcts < 2:
+        return {*patients[-n:]}
+    return {patients[round(k * len(patients) / n)] for k in range(n)}
 
 
 def best_choice(folds: Sequence[Sequence[Candidate]]) -> Choice:
