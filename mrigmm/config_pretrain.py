@@ -187,15 +187,19 @@ class PretrainConfig(Knobs):
     precision: Literal["32-true", "bf16-mixed"] = Field(
         "bf16-mixed", description="Of the convolutions in training; losses and weights are single."
     )
-    steps: int = Field(8000, ge=1, description="Steps of a segmenter.")
+    steps: int = Field(8000, ge=1, description="Steps of a segmenter's first cycle.")
+    second_steps: int = Field(
+        7000, ge=0, description="Steps of its second cycle, on slices of their own; 0: there is none."
+    )
     batch: int = Field(8, ge=1, description="Slices per step.")
     learning_rate: float = Field(2e-3, gt=0, description="Highest of the one-cycle schedule.")
+    second_learning_rate: float = Field(1e-3, gt=0, description="Highest of the second cycle.")
     weight_decay: float = Field(1e-4, ge=0)
     clip_norm: float = Field(12.0, gt=0, description="Gradient norm limit.")
     outside_weight: float = Field(0.15, ge=0, description="Weight of pixels beyond the ventricle.")
     average_decay: float = Field(0.998, ge=0, lt=1, description="Of the moving average of the weights.")
 
-    # Finder: a segmenter that goes on from the first one and only tells where cavity and wall are
+    # Finder: goes on from the first segmenter's first cycle and only tells where cavity and wall are
     finder_ranges: tuple[dict[str, Any], ...] = Field(
         (_FINDER_RANGES, _REAL_BORDERS),
         min_length=1,
@@ -225,6 +229,17 @@ class PretrainConfig(Knobs):
     def ranges_of_finder(self) -> tuple[GeneratorRanges, ...]:
         """Return what the slices of each training of the finder are drawn from."""
         return tuple(self._changed(changes) for changes in self.finder_ranges)
+
+    def second_cycle(self) -> PretrainConfig:
+        """Return the configuration of a segmenter's second cycle."""
+        return self._cycle(self.second_steps, self.second_learning_rate)
+
+    def finder_cycle(self) -> PretrainConfig:
+        """Return the configuration of a training of the finder."""
+        return self._cycle(self.finder_steps, self.finder_learning_rate)
+
+    def _cycle(self, steps: int, learning_rate: float) -> PretrainConfig:
+        return self.model_copy(update={"steps": steps, "learning_rate": learning_rate})
 
     def _changed(self, changes: dict[str, Any]) -> GeneratorRanges:
         return GeneratorRanges.model_validate({**self.ranges.model_dump(), **changes})

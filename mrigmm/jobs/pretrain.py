@@ -23,7 +23,6 @@ from mrigmm.settings_yaml import Overrides, dump_config
 from mrigmm.training.hardware import Hardware, single_device
 from mrigmm.training.pretraining import (
     Batch,
-    FinderModule,
     LocatorModule,
     SegmenterModule,
     StepFiles,
@@ -31,6 +30,7 @@ from mrigmm.training.pretraining import (
     finder_batch,
     fit_steps,
     locator_batch,
+    second_batch,
     segmenter_batch,
 )
 
@@ -80,15 +80,7 @@ def pretrain(
     with sole_writer(folder.path):
         write_text(folder.config, dump_config(settings))
         fit = partial(_fit, folder, settings, real, hardware, workers, track)
-        segmenters = tuple(
-            fit(
-                folder.segmenter(seed),
-                seed,
-                lambda: SegmenterModule(_segmenter(settings), settings),
-                segmenter_batch,
-            )
-            for seed in settings.seeds
-        )
+        segmenters = tuple(_trained_segmenter(folder, settings, fit, seed) for seed in settings.seeds)
         first = settings.seeds[0]
         finder = _finder(folder, settings, fit) if settings.finder_steps else None
         locator = fit(
@@ -111,14 +103,36 @@ def pretrain(
     return Pretrained(folder.path, (), networks=tuple(n.file for n in record.files))
 
 
+def _trained_segmenter(
+    folder: PretrainedFolder, settings: PretrainConfig, fit: Callable[..., NetworkFile], seed: int
+) -> NetworkFile:
+    """Train the segmenter of a seed, in one cycle or two."""
+    weights, first = folder.segmenter(seed), _first_cycle(folder, settings, seed)
+    if not weights.exists():
+        fit(first, seed, lambda: SegmenterModule(_segmenter(settings), settings), segmenter_batch)
+        if first != weights:
+            start = _read_segmenter(first, settings)
+            fit(weights, seed, lambda: SegmenterModule(start, settings.second_cycle()), second_batch)
+    return describe_file(weights, _n_parameters(_segmenter(settings)))
+
+
+def _first_cycle(folder: PretrainedFolder, settings: PretrainConfig, seed: int) -> Path:
+    """Weights of a segmenter after its first cycle, which may be its only one."""
+    return folder.first_cycle(seed) if settings.second_steps else folder.segmenter(seed)
+
+
 def _finder(
     folder: PretrainedFolder, settings: PretrainConfig, fit: Callable[..., NetworkFile]
 ) -> NetworkFile:
-    """Train the finder on each of its ranges, from the first segmenter on; write the mean of the weights."""
+    """Train the finder on each of its ranges, from the first segmenter's first cycle on.
+
+    The mean of the weights is written.
+    """
     first = settings.seeds[0]
 
     def start() -> StepModule:
-        return FinderModule(_read_segmenter(folder.segmenter(first), settings), settings)
+        weights = _first_cycle(folder, settings, first)
+        return SegmenterModule(_read_segmenter(weights, settings), settings.finder_cycle())
 
     if not folder.finder.exists():
         parts = [folder.checkpoints / f"finder_{k}.safetensors" for k in range(len(settings.finder_ranges))]

@@ -117,7 +117,7 @@ class PretrainedFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """States to resume from, and the weights that the finder is the mean of."""
+        """States to resume from, weights of first cycles, and those that the finder is the mean of."""
         return self.path / "checkpoints"
 
     @property
@@ -131,6 +131,10 @@ class PretrainedFolder:
     def segmenter(self, seed: int) -> Path:
         """Weights of the segmenter of a seed."""
         return self.path / f"segmenter_{seed}.safetensors"
+
+    def first_cycle(self, seed: int) -> Path:
+        """Weights of the segmenter of a seed after the first of two cycles."""
+        return self.checkpoints / f"segmenter_{seed}_first.safetensors"
 
     def read(self) -> tuple[PretrainConfig, NetworksRecord]:
         """Configuration and record of a finished pretraining.

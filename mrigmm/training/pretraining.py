@@ -37,6 +37,11 @@ def segmenter_batch(config: PretrainConfig, backgrounds: Backgrounds, seed: int,
     return _drawn(config, config.ranges_of(seed), backgrounds, rng)
 
 
+def second_batch(config: PretrainConfig, backgrounds: Backgrounds, seed: int, step: int) -> Batch:
+    """Draw the slices of one step of a segmenter's second cycle: those that follow the first cycle's."""
+    return segmenter_batch(config, backgrounds, seed, config.steps + step)
+
+
 def finder_batch(part: int, config: PretrainConfig, backgrounds: Backgrounds, seed: int, step: int) -> Batch:
     """Draw the slices of one step of a training of the finder; the same for the same seed and step."""
     rng = np.random.default_rng([_FINDER_STREAM, seed, step])
@@ -130,14 +135,6 @@ class SegmenterModule(StepModule):
         )
         self.log("objective", loss.detach(), on_step=False, on_epoch=True, batch_size=len(x.image))
         return loss
-
-
-class FinderModule(SegmenterModule):
-    """The finder: a segmenter that goes on learning, from slices of its own and in a cycle of its own."""
-
-    def __init__(self, start: Segmenter, config: PretrainConfig) -> None:
-        own = {"steps": config.finder_steps, "learning_rate": config.finder_learning_rate}
-        super().__init__(start, config.model_copy(update=own))
 
 
 class LocatorModule(StepModule):

@@ -1,6 +1,7 @@
 """Losses and batches of the pretrained networks."""
 
 import math
+import shutil
 from functools import partial
 
 import pytest
@@ -16,7 +17,13 @@ from mrigmm.networks.segmenter import GIVEN_NOTHING, GIVEN_VENTRICLE
 from mrigmm.phantom.generator import Code, allowed_table, read_backgrounds
 from mrigmm.pretrained.folder import PretrainedFolder
 from mrigmm.pretrained.networks import read_networks
-from mrigmm.training.pretraining import finder_batch, locator_batch, segmenter_batch, segmenter_loss
+from mrigmm.training.pretraining import (
+    finder_batch,
+    locator_batch,
+    second_batch,
+    segmenter_batch,
+    segmenter_loss,
+)
 
 TABLE = torch.from_numpy(allowed_table())
 TINY = {
@@ -24,6 +31,7 @@ TINY = {
     "filters": 2,
     "levels": 2,
     "steps": 4,
+    "second_steps": 2,
     "finder_steps": 4,
     "batch": 2,
     "locator_filters": 2,
@@ -111,14 +119,51 @@ def test_a_training_leaves_networks_that_can_be_read_and_goes_on_where_it_stoppe
     assert "filters" in str(error.value)
 
 
-def test_the_finder_goes_on_from_the_first_segmenter(tmp_path):
+@pytest.mark.parametrize("second_steps", [0, 2])
+def test_the_finder_goes_on_from_the_first_cycle_of_the_first_segmenter(tmp_path, second_steps):
     """A cycle of one step of no length leaves it where it starts."""
-    still = {**TINY, "finder_steps": 1, "finder_learning_rate": 1e-12}
-    pretrain(tmp_path, overrides=still, device="cpu", workers=0)
-    networks = read_networks(PretrainedFolder(tmp_path), torch.device("cpu"))
-    finder, first = networks.finder.state_dict(), networks.segmenters[0].state_dict()
-    for name, value in first.items():
-        torch.testing.assert_close(finder[name], value, atol=1e-3, rtol=1e-3)
+    still = {"second_steps": second_steps, "finder_steps": 1, "finder_learning_rate": 1e-12}
+    pretrain(tmp_path, overrides={**TINY, **still}, device="cpu", workers=0)
+    folder = PretrainedFolder(tmp_path)
+    start = load_file(folder.first_cycle(3) if second_steps else folder.segmenter(3))
+    assert_close(load_file(folder.finder), start)
+
+
+def test_a_second_cycle_goes_on_from_the_first(tmp_path):
+    """One step of no length leaves it where it starts; two steps of the default rate do not."""
+    for name, rate, same in (("still", 1e-12, True), ("moved", 1e-3, False)):
+        cycle = {"second_steps": 2, "second_learning_rate": rate, "average_decay": 0.0}
+        pretrain(tmp_path / name, overrides={**TINY, **cycle}, device="cpu", workers=0)
+        folder = PretrainedFolder(tmp_path / name)
+        first, second = load_file(folder.first_cycle(3)), load_file(folder.segmenter(3))
+        if same:
+            assert_close(second, first)
+        else:
+            assert any(not torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_second_cycle_sees_the_slices_that_follow():
+    config, backgrounds = make_pretrain_config(TINY), read_backgrounds()
+    follows = segmenter_batch(config, backgrounds, 3, TINY["steps"] + 1)
+    second = second_batch(config, backgrounds, 3, 1)
+    assert all(torch.equal(second[name], follows[name]) for name in follows)
+
+
+def test_weights_that_are_there_need_no_checkpoints(tmp_path):
+    """A finished folder is not trained again where its checkpoints have been deleted."""
+    pretrain(tmp_path, overrides=TINY, device="cpu", workers=0)
+    folder = PretrainedFolder(tmp_path)
+    before = [file.sha256 for file in folder.read()[1].files]
+    shutil.rmtree(folder.checkpoints)
+    pretrain(tmp_path, overrides=TINY, device="cpu", workers=0)
+    assert [file.sha256 for file in folder.read()[1].files] == before
+    assert not folder.checkpoints.exists()
+
+
+def assert_close(weights, others):
+    """Weights are the same, but for their half precision."""
+    for name, value in others.items():
+        torch.testing.assert_close(weights[name].float(), value.float(), atol=1e-3, rtol=1e-3)
 
 
 def test_without_steps_there_is_no_finder(tmp_path):
