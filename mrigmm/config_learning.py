@@ -10,7 +10,18 @@ from pydantic import Field
 from mrigmm.settings_yaml import Knobs
 
 
-class LabelsConfig(Knobs):
+class _Calibration(Knobs):
+    """What all such trainings share."""
+
+    calibrated_on: int = Field(
+        6,
+        ge=0,
+        description="Simulated studies of each of six kinds that the verdicts of the networks are calibrated "
+        "on afterwards; 0: they keep those of the start.",
+    )
+
+
+class LabelsConfig(_Calibration):
     """Configuration of the training of pretrained networks on labels."""
 
     seed: int = Field(0, ge=0, lt=2**32, description="Draws slices, changes and who is held out.")
@@ -22,7 +33,7 @@ class LabelsConfig(Knobs):
     held_out_share: float = Field(0.2, gt=0, le=0.5, description="Labelled patients that choose the weights.")
 
 
-class AdaptConfig(Knobs):
+class AdaptConfig(_Calibration):
     """Configuration of the adaptation of pretrained networks to a cohort, without labels."""
 
     seed: int = Field(0, ge=0, lt=2**32, description="Draws the simulated studies.")

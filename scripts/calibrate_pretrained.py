@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
@@ -27,37 +25,18 @@ from benchmarking import digests_of, short_digest
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import roc_auc_score
 
-from mrigmm.data.manifest import Study
-from mrigmm.data.manifest_file import read_manifest
-from mrigmm.data.study import load_study
-from mrigmm.errors import InputError
 from mrigmm.jobs.common import versions
-from mrigmm.labels import Region
-from mrigmm.methods.anatomy import load_found
-from mrigmm.methods.base import Task
+from mrigmm.jobs.training.judged_studies import CLASSES, LGE, PROTOCOLS, Judged, dice, judge_simulated
 from mrigmm.methods.decision import decide
-from mrigmm.methods.network_finder import NetworkFinder
-from mrigmm.methods.pretrained import PretrainedMethod, Solved
-from mrigmm.methods.study_verdict import FEATURES
-from mrigmm.methods.study_views import what_is_given
-from mrigmm.phantom import PRESETS, simulate_cohort
+from mrigmm.methods.pretrained import Solved
+from mrigmm.methods.study_verdict import FEATURES, linear_score
+from mrigmm.phantom import PRESETS
 from mrigmm.pretrained.folder import PretrainedFolder, shipped_folder
 
-CLASSES = ("blood", "myocardium", "edema", "scar")
 COHORTS = (
     *("myops-like", "second-centre", "low-contrast", "noisy", "coarse", "fine", "thin-wall", "thick-wall"),
     *("bright-blood", "psir", "motion", "ghosts", "smooth-kernel", "sharp-kernel", "heavy-tails"),
 )
-LGE = ("LGE",)
-# Which region is given, and of which sequences; None: all.
-PROTOCOLS: dict[str, tuple[str, tuple[str, ...] | None]] = {
-    "nothing": ("nothing", None),
-    "ventricle": ("ventricle", None),
-    "wall": ("wall", None),
-    "LGE alone, nothing": ("nothing", LGE),
-    "LGE alone, ventricle": ("ventricle", LGE),
-    "LGE alone, wall": ("wall", LGE),
-}
 THRESHOLD = 0.5  # of the probability, where three of four hearts have an infarct, as here
 GIVEN = (
     *("wall_given", "ventricle_given", "lge_alone"),
@@ -78,52 +57,12 @@ DICE_FEATURES = (
 )
 
 
-def rows_of(
-    study: Study, labels: Any, cohort: str, sequences: tuple[str, ...], networks: Path | None
-) -> list[dict[str, Any]]:
-    """Return one row per protocol: features, and what is true."""
-    finder = NetworkFinder(folder=networks)
-    method = PretrainedMethod(Task(CLASSES, sequences, None), {"networks": networks})
-    rows = []
-    for protocol, (region, names) in PROTOCOLS.items():
-        if names is not None and {*names} == {*study.images}:
-            continue  # the same as with all sequences
-        images = {n: file for n, file in study.images.items() if names is None or n in names}
-        given = Study(study.id, images, None if region == "nothing" else study.region)
-        row: dict[str, Any] = {"cohort": cohort, "study": study.id, "protocol": protocol}
-        truth = load_study(study, sequences, CLASSES, labels=labels, with_label=True)
-        assert truth.label is not None
-        true_scar = (truth.label == CLASSES.index("scar")).numpy()
-        true_wall = (truth.label > 0).numpy() & (truth.label <= 3).numpy()
-        true_lv = ((truth.label >= 0) & (truth.label <= 3)).numpy()
-        row |= {"true_voxels": int(true_scar.sum()), "lv_voxels": int(true_lv.sum())}
-        try:
-            tensors = load_found(given, sequences, CLASSES, finder, labels=labels)
-            if region == "ventricle":
-                ventricle = (tensors.region > 0).to(torch.uint8) * int(Region.LV)
-                tensors = replace(tensors, region=ventricle)
-            given_kind = what_is_given(tensors)
-            tensors = method.divided(tensors)
-            solved = method.solve(tensors, given_kind)
-        except InputError as error:
-            rows.append({**row, "refused": str(error).splitlines()[0]})
-            continue
-        called = decide(solved.resp, CLASSES).numpy()
-        inside = (tensors.region > 0).numpy()
-        scar = inside & (called == CLASSES.index("scar"))
-        wall = inside & (called >= 1)
-        rows.append(
-            {
-                **row,
-                "features": solved.features,
-                "found_voxels": int(scar.sum()),
-                "scar_dice": dice(scar, true_scar),
-                "wall_dice": dice(wall, true_wall),
-                "compared": compared(solved, tensors.region > 0, truth.label),
-                "voxel_ml": tensors.output.grid.voxel_volume_ml,
-            }
-        )
-    return rows
+def row_of(judged: Judged, cohort: str) -> dict[str, Any]:
+    """Return features and what is true, and Dice by share and rule."""
+    row = {"cohort": cohort, **judged.row()}
+    if judged.solved is None or judged.tensors is None:
+        return row
+    return row | {"compared": compared(judged.solved, judged.tensors.region > 0, judged.label)}
 
 
 def compared(solved: Solved, inside: torch.Tensor, label: torch.Tensor) -> dict[str, list[float | None]]:
@@ -163,12 +102,6 @@ def shares_table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def dice(a: np.ndarray, b: np.ndarray) -> float | None:
-    """Return the Dice of two masks, None where both are empty."""
-    total = int(a.sum() + b.sum())
-    return 2 * int((a & b).sum()) / total if total else None
-
-
 def collect(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the rows of all cohorts; those of cohorts that are done, with the same networks, are read."""
     rows = []
@@ -178,19 +111,8 @@ def collect(options: argparse.Namespace) -> list[dict[str, Any]]:
     for seed, cohort in product(options.seeds, options.cohorts):
         file = options.work / f"{cohort}_{seed}_{options.studies}_{key}.json"
         if not file.exists():
-            found = []
-            with tempfile.TemporaryDirectory(dir=options.work) as place:
-                simulate_cohort(
-                    Path(place) / "c",
-                    n_studies=options.studies,
-                    seed=seed,
-                    preset=cohort,
-                    region="cavity-wall",
-                )
-                manifest = read_manifest(Path(place) / "c" / "manifest.json", None)
-                sequences = tuple(manifest.sequences)
-                for study in manifest.split("all"):
-                    found += rows_of(study, manifest.labels, cohort, sequences, options.networks)
+            judged = judge_simulated(cohort, options.studies, seed, networks=options.networks)
+            found = [row_of(study, cohort) for study in judged]
             file.write_text(json.dumps(found, indent=1))
             print(f"{cohort}, seed {seed}: {summary(found)}", flush=True)
         rows += [{**row, "seed": seed} for row in json.loads(file.read_text())]
@@ -270,12 +192,6 @@ def fit_dice(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:
     }
 
 
-def score(row: dict[str, Any], model: dict[str, Any]) -> float:
-    """Return what a linear model says of a row."""
-    x = (np.array([row["features"][n] for n in model["features"]]) - model["mean"]) / model["sd"]
-    return float(x @ model["weights"]) + model["intercept"]
-
-
 def quality_table(title: str, rows: list[dict[str, Any]], name: str) -> str:
     """Return expected and true Dice, cohorts and seeds left out of their own calibration, in Markdown."""
     expected, true = [], []
@@ -283,7 +199,7 @@ def quality_table(title: str, rows: list[dict[str, Any]], name: str) -> str:
         model = fit_dice(others, name)
         for r in own:
             if r[name] is not None:
-                expected.append(np.clip(score(r, model), 0, 1))
+                expected.append(np.clip(linear_score(r["features"], model), 0, 1))
                 true.append(r[name])
     expected_dice, true_dice = np.array(expected), np.array(true)
     edges = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.01)
@@ -308,7 +224,7 @@ def verdicts(rows: list[dict[str, Any]]) -> tuple[float, str]:
     rows = [r for own, _ in parts for r in own]
     truth = np.array([r["true_voxels"] > 0 for r in rows])
     models = ((own, fit_infarct(others)) for own, others in parts)
-    p = 1 / (1 + np.exp([-score(r, model) for own, model in models for r in own]))
+    p = 1 / (1 + np.exp([-linear_score(r["features"], model) for own, model in models for r in own]))
     lines = [
         "| given | infarcts | healthy | AUROC | sensitivity | specificity |",
         "|---|---|---|---|---|---|",

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from benchmarking import digests_of, script_parser, short_digest
-from calibrate_pretrained import CLASSES, COHORTS, DICE_FEATURES, dice
+from calibrate_pretrained import COHORTS, DICE_FEATURES
 from quality.shifted import SEEDS
 from rich.progress import track
 from sklearn.linear_model import Ridge
@@ -34,6 +34,7 @@ from mrigmm.data.study import load_study
 from mrigmm.data.study_tensors import StudyTensors
 from mrigmm.errors import InputError
 from mrigmm.jobs.common import versions
+from mrigmm.jobs.training.judged_studies import CLASSES, dice
 from mrigmm.labels import SEGMENTER_CLASSES
 from mrigmm.methods.anatomy import load_found
 from mrigmm.methods.base import Task

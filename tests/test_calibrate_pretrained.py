@@ -6,11 +6,13 @@ import calibrate_pretrained as script
 def test_rows_are_those_of_the_networks(tmp_path, monkeypatch):
     asked = []
 
-    def rows_of(study, labels, cohort, sequences, networks):
+    def judge_simulated(preset, n_studies, seed, *, networks):
+        assert (preset, n_studies, seed) == ("small", 1, 1)
         asked.append(networks)
-        return [{"protocol": "nothing", "networks": str(networks)}]
+        return [networks]
 
-    monkeypatch.setattr(script, "rows_of", rows_of)
+    monkeypatch.setattr(script, "judge_simulated", judge_simulated)
+    monkeypatch.setattr(script, "row_of", lambda networks, cohort: {"networks": str(networks)})
     monkeypatch.setattr(script, "summary", str)
     monkeypatch.setattr(script, "digests_of", lambda folder: [folder.path.name])
     options = Namespace(work=tmp_path / "rows", seeds=[1], studies=1, cohorts=["small"])

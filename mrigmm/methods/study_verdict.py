@@ -182,7 +182,7 @@ def judge_infarct(
     if not features or calibration is None:
         return None
     model = calibration["infarct"]
-    probability = float(1 / (1 + np.exp(-_linear(features, model))))
+    probability = float(1 / (1 + np.exp(-linear_score(features, model))))
     calibrated = calibration.get("networks") != OTHER_NETWORKS
     return InfarctVerdict(probability, float(model["threshold"]), called_ml, calibrated)
 
@@ -192,7 +192,7 @@ def expected_dice(features: Mapping[str, float], calibration: Mapping[str, Any] 
     if not features or calibration is None:
         return {}
     return {
-        name: float(np.clip(_linear(features, model), 0, 1))
+        name: float(np.clip(linear_score(features, model), 0, 1))
         for name, model in calibration["expected_dice"].items()
     }
 
@@ -217,7 +217,8 @@ def verdict_numbers(details: Mapping[str, Any]) -> dict[str, float]:
     return numbers
 
 
-def _linear(features: Mapping[str, float], model: Mapping[str, Any]) -> float:
+def linear_score(features: Mapping[str, float], model: Mapping[str, Any]) -> float:
+    """Return `intercept + sum_f weight_f (feature_f - mean_f) / sd_f`."""
     x = np.array([features[name] for name in model["features"]])
     z = (x - np.array(model["mean"])) / np.array(model["sd"])
     return float(z @ np.array(model["weights"]) + model["intercept"])

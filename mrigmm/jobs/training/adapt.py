@@ -114,6 +114,7 @@ def adapt(job: LearningJob) -> Learnt:
             why=decision.why,
             knobs=cohort.knobs.table(),
         ),
+        settings.calibrated_on,
         (*problems, note),
     )
 

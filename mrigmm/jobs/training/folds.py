@@ -111,7 +111,7 @@ def write_fold(job: LearningJob, n: int, learnt: Learnt) -> None:
     """Write the networks of a fold as a run of its own."""
     folder = _fold(job, n)
     folder.path.mkdir(parents=True, exist_ok=True)
-    write_run(folder, job.start, learnt)
+    write_run(folder, job, learnt)
 
 
 def _fold(job: LearningJob, n: int) -> PretrainedFolder:

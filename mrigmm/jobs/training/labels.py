@@ -162,7 +162,7 @@ class _Tuning:
         """Result with these networks in the place of the starts."""
         n = self.n_segmenters
         finder = networks[n] if len(networks) > n else None
-        return Learnt(networks[:n], finder, cohort, tuple(problems))
+        return Learnt(networks[:n], finder, cohort, self.settings.calibrated_on, tuple(problems))
 
     def record(
         self, studies: Sequence[Labelled], held_out: Sequence[Labelled], **outcome: object

@@ -16,6 +16,7 @@ from mrigmm.jobs.common import Outcome, Tell, Track, select_device, versions
 from mrigmm.jobs.options import TrainOptions, fields_of, shown
 from mrigmm.jobs.pretrain import half_precision
 from mrigmm.jobs.training.model_card import write_networks_card
+from mrigmm.jobs.training.recalibration import recalibrate
 from mrigmm.jobs.training.studies import Entry, training_entries
 from mrigmm.methods.study_verdict import of_other_networks
 from mrigmm.networks.segmenter import Segmenter
@@ -77,12 +78,14 @@ class Learnt:
         segmenters: the networks of the run; those of the start, where they were kept.
         finder: that finds cavity and wall; None: the segmenters do.
         cohort: what was done, for record and card.
+        calibrated_on: simulated studies of each kind that the run's verdicts are calibrated on.
         problems: of the studies.
     """
 
     segmenters: Sequence[Segmenter]
     finder: Segmenter | None
     cohort: LearntCohort
+    calibrated_on: int
     problems: tuple[Problem, ...] = ()
 
 
@@ -118,8 +121,9 @@ def learn_networks(
             return Outcome(out, last.studies)
         if not asked.resume:
             require_new_folder(out, holds="config.yaml", instead="keep a finished run with --resume")
-        learnt = learner(LearningJob(cohort, entries, folder, asked, start, hardware, track, tell))
-        write_run(folder, start, learnt)
+        job = LearningJob(cohort, entries, folder, asked, start, hardware, track, tell)
+        learnt = learner(job)
+        write_run(folder, job, learnt)
     return Outcome(out, learnt.cohort.studies, learnt.problems)
 
 
@@ -136,9 +140,9 @@ def read_start(run: Path | None, device: str) -> Start:
     return Start(networks, read_learning(networks.source))
 
 
-def write_run(folder: PretrainedFolder, start: Start, learnt: Learnt) -> None:
-    """Write networks, record and card; `networks.json` is the last but one and says that the run is whole."""
-    before = start.networks
+def write_run(folder: PretrainedFolder, job: LearningJob, learnt: Learnt) -> None:
+    """Write networks, record and card, and calibrate verdicts; `networks.json` says that the run is whole."""
+    start, before = job.start, job.start.networks
     write_text(folder.config, before.source.config.read_text(encoding="utf-8"))
     with atomic(folder.locator) as temporary:
         temporary.write_bytes(before.source.locator.read_bytes())
@@ -147,14 +151,18 @@ def write_run(folder: PretrainedFolder, start: Start, learnt: Learnt) -> None:
     )
     finder = None if learnt.finder is None else _written(folder.finder, learnt.finder)
     record = before.record.model_copy(update={"segmenters": files, "finder": finder})
+    same = [f.sha256 for f in record.files] == [f.sha256 for f in before.record.files]
     if before.calibration is not None:
-        same = [f.sha256 for f in record.files] == [f.sha256 for f in before.record.files]
         calibration = before.calibration if same else of_other_networks(before.calibration)
         write_text(folder.calibration, json.dumps(calibration, indent=1) + "\n")
     cohorts = (*start.learning.cohorts, learnt.cohort.model_copy(update={"versions": versions()}))
     write_learning(folder, LearningRecord(start=start.learning.start, cohorts=cohorts))
     folder.write_record(record)
     write_networks_card(folder)
+    if before.calibration is not None and learnt.calibrated_on and not same:
+        device = str(before.device)
+        recalibrate(folder, before.calibration, learnt.calibrated_on, device=device, track=job.track)
+        write_networks_card(folder)
 
 
 def _written(file: Path, network: Segmenter) -> NetworkFile:

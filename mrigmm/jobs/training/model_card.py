@@ -106,9 +106,14 @@ def write_networks_card(folder: PretrainedFolder) -> None:
 
 
 def _limits_of_calibration(calibration: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """Sentences on the verdicts of networks that were calibrated before they learnt more."""
-    if calibration is None or calibration.get("networks") != OTHER_NETWORKS:
+    """Sentences on the verdicts of networks that have learnt more, of what they were calibrated on."""
+    if calibration is None:
         return ()
+    if calibration.get("networks") != OTHER_NETWORKS:
+        return (
+            "The probability of an infarct and the Dice that is expected of a map are calibrated on "
+            "simulated hearts of several scanners. On patients they may be off.",
+        )
     return (
         "The probability of an infarct is that calibrated for the networks that it started from, and may be "
         "too high or too low. No Dice is estimated: measure it, `mrigmm evaluate`.",

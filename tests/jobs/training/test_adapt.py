@@ -21,7 +21,7 @@ from mrigmm.training.label_tuning import log_files
 from tests.training.test_pretraining import TINY
 
 GAIN = np.full(8, 0.02)
-QUICK = {"pool": 20, "steps": 2, "judged": 2, "batch": 2, "rehearsed": 1}
+QUICK = {"pool": 20, "steps": 2, "judged": 2, "batch": 2, "rehearsed": 1, "calibrated_on": 0}
 
 
 @pytest.mark.parametrize(

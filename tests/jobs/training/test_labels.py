@@ -24,7 +24,7 @@ from mrigmm.training.label_tuning import Candidate
 from tests.training.test_labelled import labelled
 from tests.training.test_pretraining import TINY
 
-FEW = ["steps=2", "batch=2", "simulated=1"]
+FEW = ["steps=2", "batch=2", "simulated=1", "calibrated_on=0"]
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +106,39 @@ def test_a_run_predicts_with_its_networks(labelled_run, cohort, tmp_path):
         mrigmm.predict(cohort, tmp_path / "predictions", resume=True)
     with pytest.raises(InputError, match="networks are those of the run"):
         mrigmm.predict(cohort, tmp_path / "other", run=out, overrides={"networks": str(out)})
+
+
+def test_verdicts_of_a_run_are_calibrated_on_simulated_studies(
+    start, cohort, workshop, tmp_path, monkeypatch
+):
+    """The networks are tiny: what they find is not looked at, only that it is calibrated, and on what."""
+    monkeypatch.setattr("mrigmm.jobs.training.recalibration.COHORTS", {"small": 1, "healthy": 2})
+    manifest = workshop.manifest([], training=[workshop.study("a", region="cavity-wall")], name="one.json")
+    out = tmp_path / "run"
+    overrides = [*FEW[:-1], "calibrated_on=1"]
+    steps = []
+    mrigmm.train(
+        manifest, out, labels=True, seeds=1, from_run=start, overrides=overrides, track=recorded(steps)
+    )
+    assert "Calibrating" in steps
+    calibration = PretrainedFolder(out).read_calibration()
+    assert calibration["rescaled"]["cohorts"] == {"small": 1, "healthy": 2}
+    assert "networks" not in calibration
+    assert {*calibration["expected_dice"]} == {"infarct", "wall"}
+    result = mrigmm.predict(cohort, tmp_path / "predictions", run=out)
+    side = json.loads((tmp_path / "predictions" / f"{result.done[0]}.json").read_text())
+    assert side["infarct"]["calibrated"] is True
+    assert "calibrated on simulated hearts" in " ".join((out / "model_card.md").read_text().split())
+
+
+def recorded(steps):
+    """A progress bar that keeps what it is told."""
+
+    def track(items, description):
+        steps.append(description)
+        return items
+
+    return track
 
 
 def test_a_run_is_gone_on_from(labelled_run, workshop, tmp_path):
