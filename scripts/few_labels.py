@@ -7,8 +7,9 @@ from and 12 others to score are simulated. Three ways learn from the labels of t
 `train --labels` from the networks that ship, with one network; the same network from random weights, on
 the same loss and changes of slices; and `train-anatomy`, which has the images of all 24, too, and knows
 cavity and wall alone. `--skip` begins with another study, for other draws of few. The networks are scored
-by themselves (each slice seen once, no mixture), in a square about the true centre. What is finished is
-kept, by networks and settings. The random start learns longer, from small batches of labelled slices alone.
+by themselves (each slice seen once, no mixture), in a square about the true centre, and the runs from the
+pretrained start also as `predict --run` uses them. What is finished is kept, by networks and settings. The
+random start learns longer, from small batches of labelled slices alone.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ import numpy as np
 import torch
 from benchmark_anatomy import Case, dice, unmapped
 from benchmarking import command_line, markdown_table, publish, script_parser, short_digest
+from quality.cohorts import simulated_cohort
+from quality.shifted import DICE, SEEDS, predict_and_score
 from quality.tables import NO_VALUE
 from rich.console import Console
 from rich.progress import track
@@ -53,7 +56,6 @@ from mrigmm.training.label_tuning import HeldOut, LabelModule, label_batch, log_
 from mrigmm.training.labelled import LabelledStudy
 from mrigmm.training.pretraining import fit_steps
 
-SEEDS = {"report": 901, "tuning": 900}
 TRAINING_SEED = 10  # more than the seed of the scored studies
 COUNTS = (0, 1, 2, 5, 10, 24)
 START = "pretrained"
@@ -64,6 +66,14 @@ COLUMNS = (
     "infarct, nothing given",
     "infarct, wall given",
     "pathology, wall given",
+)
+# What `predict --run` makes of the runs, by what is given.
+PROGRAM = {"nothing": "nothing given", "cavity-wall": "wall given"}
+WALL, INFARCT, HEALTHY = "wall", "infarct", "infarct in healthy hearts"
+PROGRAM_PREFIX = "program: "
+PROGRAM_COLUMNS = (
+    f"{WALL}, nothing given",
+    *(f"{name}, {given}" for name in (INFARCT, HEALTHY) for given in PROGRAM.values()),
 )
 _OF_ANATOMY = {"cavity": COLUMNS[0], "wall": COLUMNS[1]}
 
@@ -130,6 +140,31 @@ def pretrained(labelled: Manifest, seed: int, run: Path, settings: Sequence[str]
     return read_networks(PretrainedFolder(run), torch.device("cpu")).segmenters[0]
 
 
+def program(preset: str, seed: int, n: int, run: Path | None, folder: Path) -> Scores:
+    """Dice of every scored study by the whole program, and whether a healthy heart has an infarct (0 or 1).
+
+    Args:
+        preset: of the phantom.
+        seed: of the scored studies.
+        n: number of them.
+        run: the networks; None: those that ship.
+        folder: for cohort and predictions.
+    """
+    cohort = simulated_cohort(folder / "cohorts", preset=preset, seed=seed, n_studies=n, track=no_progress)
+    networks = {"method": "pretrained"} if run is None else {"run": run}
+    found: Scores = {}
+    for protocol, given in PROGRAM.items():
+        name = "shipped" if run is None else run.name
+        place = folder / "predictions" / f"{preset}_{seed}_{n}" / protocol / name
+        rows = predict_and_score(cohort, protocol, {**networks, "device": "cpu"}, place).studies.values()
+        found[f"{WALL}, {given}"] = [row[DICE["wall"]] for row in rows]
+        found[f"{INFARCT}, {given}"] = [row[DICE["scar"]] for row in rows]
+        found[f"{HEALTHY}, {given}"] = [
+            math.nan if row["has_infarct"] else float(row["volume_ml/scar"] > 0) for row in rows
+        ]
+    return found
+
+
 def from_random(
     start: Segmenter,
     studies: Sequence[LabelledStudy],
@@ -181,6 +216,11 @@ def anatomy(cohort: Simulated, count: int, seed: int, run: Path, settings: Seque
     return {column: [row[name] for row in found.values()] for name, column in _OF_ANATOMY.items()}
 
 
+def scored_seed(options: argparse.Namespace) -> int:
+    """Seed of the studies that are scored."""
+    return SEEDS["tuning" if options.tuning else "report"]
+
+
 def scores(
     options: argparse.Namespace, preset: str, cohort: Simulated, tested: HeldOut, arm: str, count: int
 ) -> Scores:
@@ -208,15 +248,19 @@ def scores(
         found = anatomy(cohort, count, options.train_seed, run, options.anatomy_set)
     else:
         labelled = part_of(cohort.training, slice(options.skip, options.skip + count))
-        if arm == "pretrained":
+        if arm == START:
             network = pretrained(labelled, options.train_seed, run, options.set)
+            used = run if count else None
+            of_program = program(preset, scored_seed(options), options.studies, used, options.out)
         else:
             config = start.config.model_copy(update={"batch": options.random_batch})
             studies = slices_of(labelled)
             network = from_random(
                 start.segmenters[0], studies, options.train_seed, config, options.random_steps, run
             )
-        found = tested.score([network]).dice
+        found = dict(tested.score([network]).dice)
+        if arm == START:
+            found |= {f"{PROGRAM_PREFIX}{name}": values for name, values in of_program.items()}
     file.parent.mkdir(parents=True, exist_ok=True)
     plain = {name: [None if math.isnan(v) else v for v in values] for name, values in found.items()}
     write_json(file, plain)
@@ -242,7 +286,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--anatomy-set", action="append", default=[], metavar="KEY=VALUE", help="of train-anatomy")
     options = parser.parse_args(given)
     options.out.mkdir(parents=True, exist_ok=True)
-    seed = SEEDS["tuning" if options.tuning else "report"]
+    seed = scored_seed(options)
     config = read_start(None, "cpu").networks.config
     command = command_line(__file__, given)
     content: dict[str, dict[str, dict[int, Scores]]] = {}
@@ -279,14 +323,36 @@ def markdown(preset: str, arms: Mapping[str, Mapping[int, Scores]]) -> str:
         if arm != START and n in start:
             ahead.append([str(n), arm, *(_difference(start[n].get(c), found.get(c)) for c in columns)])
     text = f"\n{preset}:\n\n{markdown_table(header, means)}\n"
+    text += _program_table(start)
     if not ahead:
         return text
     return f"{text}\nPretrained start minus the others, as many labels:\n\n{markdown_table(header, ahead)}\n"
 
 
+def _program_table(start: Mapping[int, Scores]) -> str:
+    """Mean Dice of the whole program by number of labels, and the share of healthy hearts with an infarct.
+
+    In brackets the paired difference to the networks that ship.
+    """
+    keys = [f"{PROGRAM_PREFIX}{name}" for name in PROGRAM_COLUMNS]
+    rows = {n: found for n, found in start.items() if keys[0] in found}
+    if not rows:
+        return ""
+    body = []
+    for n, found in rows.items():
+        zero = rows[0] if n and 0 in rows else {}
+        body.append([str(n), *(f"{_mean(found[k])}{_bracket(found[k], zero.get(k))}" for k in keys)])
+    header = [
+        "labelled",
+        *(name.replace(HEALTHY, "share of healthy hearts with an infarct") for name in PROGRAM_COLUMNS),
+    ]
+    return f"\nThe whole program:\n\n{markdown_table(header, body)}\n"
+
+
 def _mean(values: Sequence[float] | None) -> str:
-    known = values is not None and not np.isnan(values).all()
-    return f"{estimate_mean(values).mean:.2f}" if known else NO_VALUE
+    if values is None or np.isnan(values).all():
+        return NO_VALUE
+    return f"{estimate_mean(values).mean:.2f}"
 
 
 def _bracket(values: Sequence[float] | None, base: Sequence[float] | None) -> str:

@@ -28,6 +28,28 @@ def test_a_table_by_hand():
     assert rows[14:] == ["| 1 | random | +0.20 [+0.10, +0.30] | – |"]
 
 
+def test_a_table_of_the_whole_program_by_hand():
+    """Two infarcts and a healthy heart, in which an infarct is found with one label and nothing given."""
+    nan = math.nan
+
+    def found(scar, false):
+        columns = {"wall, nothing given": [0.8, 0.8, 0.9]}
+        for given in ("nothing given", "wall given"):
+            columns[f"infarct, {given}"] = [*scar, nan]
+            columns[f"infarct in healthy hearts, {given}"] = [nan, nan, false]
+        return {f"program: {name}": values for name, values in columns.items()}
+
+    start = {0: found([0.2, 0.4], 0.0), 1: found([0.3, 0.5], 1.0)}
+    rows = few_labels.markdown("coarse", {"pretrained": start}).splitlines()
+    place = rows.index("The whole program:")
+    assert rows[place + 2].startswith("| labelled | wall, nothing given | infarct, nothing given |")
+    assert "share of healthy hearts with an infarct, wall given |" in rows[place + 2]
+    none, one = rows[place + 4 :]
+    assert none == "| 0 | 0.83 | 0.30 | 0.30 | 0.00 | 0.00 |"
+    gain = "0.40 (+0.10 [+0.10, +0.10])"
+    assert one.startswith(f"| 1 | 0.83 (+0.00 [+0.00, +0.00]) | {gain} | {gain} | 1.00")
+
+
 def test_other_draws_of_few(tmp_path):
     """The cohort's own order; not more than there are."""
     cohort = few_labels.simulated(tmp_path, "small", 901, 3, 1).training
@@ -40,7 +62,7 @@ def test_other_draws_of_few(tmp_path):
 def test_the_smallest_curve_and_that_it_is_kept(tmp_path, capsys):
     command = ["-o", str(tmp_path), "--cohorts", "small", "--counts", "0", "1", "--studies", "1"]
     command += ["--train-studies", "2", "--arms", "pretrained", "random", "--random-steps", "1"]
-    command += ["--set", "steps=1", "--set", "batch=2", "--set", "simulated=1"]
+    command += [f"--set={setting}" for setting in ("steps=1", "batch=2", "simulated=1", "calibrated_on=0")]
     assert few_labels.main(command) == 0
     first = capsys.readouterr().out
     content = json.loads((tmp_path / "few_labels.json").read_text())
@@ -49,6 +71,7 @@ def test_the_smallest_curve_and_that_it_is_kept(tmp_path, capsys):
     none, one = (content["cohorts"]["small"]["pretrained"][n] for n in "01")
     assert none.keys() == one.keys()
     assert none != one
+    assert {"program: wall, nothing given", "program: infarct, wall given"} <= one.keys()
     for weights in tmp_path.rglob("segmenter_0.safetensors"):
         weights.unlink()  # nothing is computed again
     assert few_labels.main(command) == 0
