@@ -13,7 +13,6 @@ on. The table is `scores.md`.
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +27,15 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from mrigmm.config_pretrain import PretrainConfig
-from mrigmm.data.manifest import Study
-from mrigmm.data.manifest_file import read_manifest
-from mrigmm.data.study import load_study
 from mrigmm.data.study_tensors import StudyTensors
-from mrigmm.errors import InputError
 from mrigmm.jobs.common import versions
-from mrigmm.jobs.training.judged_studies import CLASSES, dice
+from mrigmm.jobs.training.judged_studies import CLASSES, Judged, judge_simulated
 from mrigmm.labels import SEGMENTER_CLASSES
-from mrigmm.methods.anatomy import load_found
-from mrigmm.methods.base import Task
 from mrigmm.methods.decision import decide
-from mrigmm.methods.network_finder import NetworkFinder
-from mrigmm.methods.pretrained import PretrainedMethod
 from mrigmm.methods.study_verdict import expected_dice
-from mrigmm.methods.study_views import given_view, what_is_given
+from mrigmm.methods.study_views import given_view
 from mrigmm.networks.gmm_head import GMMHead
 from mrigmm.networks.segmenter import Segmenter, SegmenterInput
-from mrigmm.phantom import simulate_cohort
 from mrigmm.phantom.generator import allowed_table, read_backgrounds
 from mrigmm.phantom.generator.codes import N_CLASSES
 from mrigmm.pretrained.folder import shipped_folder
@@ -107,40 +97,25 @@ def log_density(network: Segmenter, head: GMMHead, study: StudyTensors) -> tuple
     return infarct, likeliest
 
 
-def rows_of(
-    entry: Study, labels: Any, cohort: str, sequences: tuple[str, ...], head: GMMHead
-) -> list[dict[str, Any]]:
-    """Return one row per protocol: scores, and the true Dice of the infarct (None without one)."""
-    truth = load_study(entry, sequences, CLASSES, labels=labels, with_label=True).label
-    assert truth is not None
-    true_scar = (truth == CLASSES.index("scar")).numpy()
-    network = shipped_networks("cpu").segmenters[0]
-    method, rows = PretrainedMethod(Task(CLASSES, sequences, None), {}), []
-    for protocol in PROTOCOLS:
-        given = entry if protocol == "wall" else Study(entry.id, entry.images, None)
-        try:
-            study = load_found(given, sequences, CLASSES, NetworkFinder(), labels=labels)
-        except InputError:
-            continue
-        solved = method.solve(study, what_is_given(study))
-        inside = study.region > 0
-        scar = inside & (decide(solved.resp, CLASSES) == CLASSES.index("scar"))
-        infarct, likeliest = log_density(network, head, study)
-        where = scar if bool(scar.any()) else inside
-        rows.append(
-            {
-                "cohort": cohort,
-                "study": entry.id,
-                "protocol": protocol,
-                "features": solved.features
-                | {
-                    "density_infarct": float(infarct[where].mean()),
-                    "density_ventricle": float(likeliest[inside].mean()),
-                },
-                "dice": dice(scar.numpy(), true_scar) if true_scar.any() else None,
-            }
-        )
-    return rows
+def row_of(judged: Judged, cohort: str, head: GMMHead) -> dict[str, Any] | None:
+    """Return scores, and the true Dice of the infarct (None without one); None for a refused study."""
+    row, study = judged.row(), judged.tensors
+    if judged.solved is None or study is None:
+        return None
+    inside = study.region > 0
+    scar = inside & (decide(judged.solved.resp, CLASSES) == CLASSES.index("scar"))
+    infarct, likeliest = log_density(shipped_networks("cpu").segmenters[0], head, study)
+    densities = {
+        "density_infarct": float(infarct[scar if bool(scar.any()) else inside].mean()),
+        "density_ventricle": float(likeliest[inside].mean()),
+    }
+    return {
+        "cohort": cohort,
+        "study": judged.id,
+        "protocol": judged.protocol,
+        "features": row["features"] | densities,
+        "dice": row["scar_dice"] if row["true_voxels"] else None,
+    }
 
 
 def left_out(rows: list[dict[str, Any]], names: tuple[str, ...]) -> np.ndarray:
@@ -212,21 +187,8 @@ def main() -> None:
     for cohort in options.cohorts:
         file = options.out / f"{cohort}_{seed}_{options.studies}_{key}.json"
         if not file.exists():
-            with tempfile.TemporaryDirectory(dir=options.out) as folder:
-                simulate_cohort(
-                    Path(folder) / "c",
-                    n_studies=options.studies,
-                    seed=seed,
-                    preset=cohort,
-                    region="cavity-wall",
-                )
-                manifest = read_manifest(Path(folder) / "c" / "manifest.json", None)
-                sequences = tuple(manifest.sequences)
-                found = [
-                    row
-                    for entry in track(manifest.split("all"), description=cohort)
-                    for row in rows_of(entry, manifest.labels, cohort, sequences, head)
-                ]
+            judged = judge_simulated(cohort, options.studies, seed, protocols=PROTOCOLS)
+            found = [row for study in judged if (row := row_of(study, cohort, head)) is not None]
             file.write_text(json.dumps(found, indent=1))
         rows += json.loads(file.read_text())
     (options.out / "scores.md").write_text(table_of(rows))

@@ -90,7 +90,7 @@ def legend(found: Mapping[str, StudyAnswer]) -> list[str]:
         return []
     return [
         "sure: probability of an infarct; Dice: expected overlap of the infarct with the true one; both "
-        "calibrated on simulated hearts (a run of `train`: for the networks that it started from)"
+        "calibrated on simulated hearts"
     ]
 
 

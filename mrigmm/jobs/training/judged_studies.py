@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -89,14 +89,21 @@ class Judged:
 
 
 def judge_simulated(
-    preset: str, n_studies: int, seed: int, *, networks: Path | None = None, device: str = "cpu"
+    preset: str,
+    n_studies: int,
+    seed: int,
+    *,
+    protocols: Collection[str] = (*PROTOCOLS,),
+    networks: Path | None = None,
+    device: str = "cpu",
 ) -> Iterator[Judged]:
-    """Simulate a cohort and segment its studies under every protocol.
+    """Simulate a cohort and segment its studies under several protocols.
 
     Args:
         preset: of the phantom.
         n_studies: number of studies.
         seed: of the simulation.
+        protocols: of `PROTOCOLS`; LGE alone is left out where there is nothing else.
         networks: folder of the networks; None: those that ship.
         device: where they are computed.
     """
@@ -108,16 +115,21 @@ def judge_simulated(
         method = PretrainedMethod(task, {"networks": networks})
         finder = NetworkFinder(device, networks)
         for study in cohort.split("all"):
-            yield from _judge(study, cohort.labels, method, finder)
+            yield from _judge(study, cohort.labels, protocols, method, finder)
 
 
 def _judge(
-    study: Study, labels: Mapping[str, Sequence[int]], method: PretrainedMethod, finder: NetworkFinder
+    study: Study,
+    labels: Mapping[str, Sequence[int]],
+    protocols: Collection[str],
+    method: PretrainedMethod,
+    finder: NetworkFinder,
 ) -> Iterator[Judged]:
     sequences = method.task.sequences
     truth = load_study(study, sequences, CLASSES, labels=labels, with_label=True).label
     assert truth is not None
-    for protocol, (region, names) in PROTOCOLS.items():
+    for protocol in protocols:
+        region, names = PROTOCOLS[protocol]
         if names is not None and {*names} == {*study.images}:
             continue  # the same as with all sequences
         images = {n: file for n, file in study.images.items() if names is None or n in names}
