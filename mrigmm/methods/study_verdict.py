@@ -219,9 +219,15 @@ def verdict_numbers(details: Mapping[str, Any]) -> dict[str, float]:
 
 def linear_score(features: Mapping[str, float], model: Mapping[str, Any]) -> float:
     """Return `intercept + sum_f weight_f (feature_f - mean_f) / sd_f`."""
+    return float(standardised(features, model) @ np.array(model["weights"]) + model["intercept"])
+
+
+def standardised(
+    features: Mapping[str, float], model: Mapping[str, Any]
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return the features (F,) of a model in its own units."""
     x = np.array([features[name] for name in model["features"]])
-    z = (x - np.array(model["mean"])) / np.array(model["sd"])
-    return float(z @ np.array(model["weights"]) + model["intercept"])
+    return (x - np.array(model["mean"])) / np.array(model["sd"])
 
 
 def set_aside(resp: Tensor, classes: tuple[str, ...]) -> Tensor:
