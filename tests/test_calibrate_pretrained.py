@@ -7,7 +7,7 @@ def test_rows_are_those_of_the_networks(tmp_path, monkeypatch):
     asked = []
 
     def judge_simulated(preset, n_studies, seed, *, networks):
-        assert (preset, n_studies, seed) == ("small", 1, 1)
+        assert (preset, n_studies, seed) == ("small", 1, script.hearts_of("small", 1))
         asked.append(networks)
         return [networks]
 
@@ -24,12 +24,10 @@ def test_rows_are_those_of_the_networks(tmp_path, monkeypatch):
 
 
 def test_neither_scanner_nor_hearts_of_a_test_are_seen():
-    rows = [{"cohort": c, "seed": s} for c in "ab" for s in (1, 2)]
-    parts = {(own[0]["cohort"], own[0]["seed"]): others for own, others in script.left_out(rows)}
-    assert parts["a", 1] == [{"cohort": "b", "seed": 2}]
-    assert len(parts) == 4
-
-
-def test_with_one_seed_the_other_cohorts_are_seen():
-    rows = [{"cohort": c, "seed": 1} for c in "abc"]
-    assert [len(others) for _, others in script.left_out(rows)] == [2, 2, 2]
+    rows = [{"cohort": c, "seed": s} for c in "abc" for s in (1, 2)]
+    parts = {own[0]["cohort"]: (own, others) for own, others in script.left_out(rows)}
+    own, others = parts["a"]
+    assert own == [{"cohort": "a", "seed": 1}, {"cohort": "a", "seed": 2}]
+    assert {row["cohort"] for row in others} == {"b", "c"}
+    assert len(others) == 4
+    assert len({script.hearts_of(c, s) for c in "abc" for s in (1, 2)}) == 6
