@@ -23,7 +23,7 @@ COHORTS = {
 }
 _LEAST = 10  # rows that a verdict is rescaled on, of either kind
 # How well a model fitted what it was made from: another one does not take it over.
-OF_THE_FIT = ("auroc", "sensitivity", "specificity", "mean_absolute_error", "n")
+_OF_THE_FIT = ("auroc", "sensitivity", "specificity", "mean_absolute_error", "n")
 
 
 def recalibrate(
@@ -80,7 +80,7 @@ def _rescaled_infarct(model: Mapping[str, Any], rows: Sequence[Mapping[str, Any]
         return {**model}
     scores = [linear_score(row["features"], model) for row in rows]
     x = np.column_stack([scores, [standardised(row["features"], model) for row in rows]])
-    fit = LogisticRegression(C=1.0).fit(x, y)
+    fit = LogisticRegression(C=1.0, max_iter=1000).fit(x, y)
     slope, *weights = fit.coef_[0].tolist()
     return _corrected(model, slope, float(fit.intercept_[0]), weights)
 
@@ -101,7 +101,7 @@ def _corrected(
     """The model whose score is `intercept + slope * score + sum_f weight_f * standardised feature_f`."""
     added = zip(model["weights"], weights, strict=True)
     return {
-        **{key: value for key, value in model.items() if key not in OF_THE_FIT},
+        **{key: value for key, value in model.items() if key not in _OF_THE_FIT},
         "weights": [slope * before + more for before, more in added],
         "intercept": intercept + slope * model["intercept"],
     }
